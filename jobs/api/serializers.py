@@ -1,0 +1,234 @@
+"""The shapes of the job API."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from rest_framework import serializers
+
+from jobs.api.fields import CapabilitiesField, SecretField, StrictCharField, StrictIntegerField, StrictSerializer
+from jobs.contract import (
+    MAX_PROMPT_BYTES,
+    JobStatus,
+    TaskType,
+    branch_problem,
+    is_public_address,
+    repo_url_problem,
+)
+from jobs.models import Attempt, Job, Priority
+from jobs.requests import JobRequest
+from jobs.secrets import SecretSource
+
+MAX_TIMEOUT_S = 24 * 3600
+MAX_TURNS = 1000
+_REPO_FIELDS = ("repo_token", "branch", "base_branch")
+
+
+def _text_of(limit_bytes: int) -> Any:
+    def check(value: str) -> None:
+        size = len(value.encode())
+        if size > limit_bytes:
+            raise serializers.ValidationError(f"Has {size} bytes; at most {limit_bytes} are taken.")
+
+    return check
+
+
+def check_host(host: str, allowed: list[str]) -> str | None:
+    """Say why a literal address is refused, or None. Names are resolved and checked where the connection is made."""
+    if host in allowed:
+        return None
+    if host == "localhost" or host.endswith(".localhost"):
+        return f"names this machine ({host}), which is not allowed"
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return None if is_public_address(host) else f"has the private address {host}, which is not allowed"
+
+
+class TaskSerializer(StrictSerializer):
+    """What the agent is to do, and in which repository."""
+
+    type = serializers.ChoiceField(choices=[kind.value for kind in TaskType])
+    prompt = StrictCharField(
+        validators=[_text_of(MAX_PROMPT_BYTES)], help_text="What to do. For a ticket: its text. At most 256 KiB."
+    )
+    issue_key = StrictCharField(required=False, max_length=100, help_text="Required for implement_ticket.")
+    repo_url = StrictCharField(required=False, help_text="https:// or ssh://, without credentials.")
+    repo_token = SecretField(required=False, help_text="Token (https) or private key (ssh) for the repository.")
+    branch = StrictCharField(required=False, help_text="The branch to create and push.")
+    base_branch = StrictCharField(required=False, help_text="Where to start from; the repository's default if absent.")
+
+    def validate_repo_url(self, value: str) -> str:
+        problem = repo_url_problem(value, settings.REPO_SCHEMES)
+        problem = problem or check_host(urlsplit(value).hostname or "", settings.REPO_PRIVATE_HOSTS)
+        if problem:
+            raise serializers.ValidationError(f"The URL {problem}.")
+        return value
+
+    def validate_branch(self, value: str) -> str:
+        if problem := branch_problem(value):
+            raise serializers.ValidationError(f"The branch name {problem}.")
+        return value
+
+    validate_base_branch = validate_branch
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["type"] == TaskType.IMPLEMENT_TICKET:
+            missing = [name for name in ("issue_key", "repo_url") if not attrs.get(name)]
+            if missing:
+                raise serializers.ValidationError({name: ["implement_ticket needs this."] for name in missing})
+        if not attrs.get("repo_url"):
+            stray = [name for name in _REPO_FIELDS if name in attrs]
+            if stray:
+                raise serializers.ValidationError({name: ["Means nothing without repo_url."] for name in stray})
+        if attrs.get("branch") and attrs.get("branch") == attrs.get("base_branch"):
+            raise serializers.ValidationError({"branch": ["Must differ from base_branch: work goes to a new branch."]})
+        return attrs
+
+
+class ContextSerializer(StrictSerializer):
+    """What surrounds the task. The Jira credentials stay in the control plane."""
+
+    jira_cloud_id = StrictCharField(required=False, max_length=100)
+    jira_token = SecretField(required=False)
+    additional_instructions = StrictCharField(required=False, validators=[_text_of(64 * 1024)])
+
+
+class JobRequestSerializer(StrictSerializer):
+    """A request for a job."""
+
+    task = TaskSerializer()
+    capabilities = CapabilitiesField(help_text="What a shard must have, such as git and filesystem.")
+    anthropic_api_key = SecretField(required=False, help_text="The tenant's provider key; it never leaves the gateway.")
+    priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
+    context = ContextSerializer(required=False)
+    callback_url = StrictCharField(required=False, max_length=2000, help_text="Stored with the job; https only.")
+    timeout_s = StrictIntegerField(min_value=10, max_value=MAX_TIMEOUT_S, default=3600, help_text="Seconds.")
+    max_turns = StrictIntegerField(min_value=1, max_value=MAX_TURNS, default=50)
+
+    def validate_callback_url(self, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError as error:
+            raise serializers.ValidationError("Is not a well-formed URL.") from error
+        if parts.scheme != "https" or not parts.hostname:
+            raise serializers.ValidationError("Must be an https:// URL.")
+        if parts.username is not None or parts.password is not None:
+            raise serializers.ValidationError("Must hold no user name or password.")
+        if problem := check_host(parts.hostname, []):
+            raise serializers.ValidationError(f"The URL {problem}.")
+        return value
+
+    def to_request(self) -> JobRequest:
+        """Split the validated data into what is stored and the secrets, which are sealed."""
+        data = self.validated_data
+        task, context = dict(data["task"]), dict(data.get("context", {}))
+        secrets: dict[str, SecretSource] = {}
+        for holder, name in ((task, "repo_token"), (context, "jira_token"), (data, "anthropic_api_key")):
+            if name in holder:
+                secrets[name] = holder[name]
+        task.pop("repo_token", None)
+        context.pop("jira_token", None)
+        return JobRequest(
+            task=task,
+            capabilities=data["capabilities"],
+            priority=next(p.value for p in Priority if p.label == data["priority"]),
+            timeout_s=data["timeout_s"],
+            max_turns=data["max_turns"],
+            context=context,
+            callback_url=data.get("callback_url", ""),
+            secrets=secrets,
+        )
+
+
+class RetrySerializer(StrictSerializer):
+    """Secrets for a retry, when those of the first request were its own."""
+
+    repo_token = SecretField(required=False)
+    anthropic_api_key = SecretField(required=False)
+    jira_token = SecretField(required=False)
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """One sending of the job to a queue."""
+
+    shard = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "number", "state", "queue", "shard", "sent_at", "claimed_at", "ended_at",
+            "outcome", "error_code", "error_message", "proof",
+        ]  # fmt: skip
+
+
+class WaitingSerializer(serializers.Serializer[Any]):
+    """Why a queued job waits."""
+
+    code = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class JobErrorSerializer(serializers.Serializer[Any]):
+    """Why a job did not complete."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    retryable = serializers.BooleanField()
+
+
+class JobSerializer(serializers.ModelSerializer[Job]):
+    """A job, without any secret."""
+
+    id = serializers.CharField(source="public_id")
+    status = serializers.ChoiceField(choices=[status.value for status in JobStatus])
+    priority = serializers.ChoiceField(choices=[p.label for p in Priority], source="get_priority_display")
+    task = serializers.JSONField()
+    waiting = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    retry_of = serializers.SlugRelatedField(slug_field="public_id", read_only=True)
+    attempts = AttemptSerializer(many=True, read_only=True)
+    events_count = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "status", "phase", "waiting", "task", "context", "capabilities", "priority", "timeout_s", "max_turns",
+            "callback_url", "result", "error", "cancel_requested_at", "retry_of", "attempts", "events_count",
+            "created_at", "started_at", "finished_at",
+        ]  # fmt: skip
+
+    def get_waiting(self, job: Job) -> dict[str, str] | None:
+        waits = job.status == JobStatus.QUEUED
+        return {"code": job.waiting_code, "reason": job.waiting_reason} if waits else None
+
+    def get_error(self, job: Job) -> dict[str, Any] | None:
+        if not job.error_code:
+            return None
+        return {"code": job.error_code, "message": job.error_message, "retryable": job.error_retryable}
+
+    def get_events_count(self, job: Job) -> int:
+        return job.next_seq - 1
+
+
+class EventSerializer(serializers.Serializer[Any]):
+    """One event of a job."""
+
+    seq = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    kind = serializers.CharField()
+    data = serializers.JSONField()  # type: ignore[assignment]  # DRF's own attribute of that name is not used here
+
+
+class EventPageSerializer(serializers.Serializer[Any]):
+    """Events after a number, oldest first."""
+
+    events = EventSerializer(many=True)
+    next_after = serializers.IntegerField(help_text="Give this as 'after' to read on.")
+    more = serializers.BooleanField(help_text="Whether more events are stored already.")
+    status = serializers.CharField(help_text="Of the job.")

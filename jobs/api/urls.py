@@ -1,0 +1,12 @@
+from django.urls import path
+
+from jobs.api import views
+
+urlpatterns = [
+    path("jobs", views.JobList.as_view(), name="jobs"),
+    path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
+    path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job-cancel"),
+    path("jobs/<str:job_id>/retry", views.JobRetry.as_view(), name="job-retry"),
+    path("jobs/<str:job_id>/events", views.JobEvents.as_view(), name="job-events"),
+    path("jobs/<str:job_id>/stream", views.JobStream.as_view(), name="job-stream"),
+]

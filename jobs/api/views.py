@@ -1,0 +1,199 @@
+"""``/api/v1/jobs``: create, list, read, cancel, retry, events and the live stream."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import status
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from jobs import requests
+from jobs.api.negotiation import AnyAccept
+from jobs.api.serializers import EventPageSerializer, JobRequestSerializer, JobSerializer, RetrySerializer
+from jobs.contract import MAX_REQUEST_BYTES, JobStatus
+from jobs.event_log import read_events
+from jobs.models import Job
+from jobs.streaming.sse import follow
+from myctobot.errors import InvalidRequest
+from myctobot.tenants.authentication import Caller
+
+_KEY_HEADER = "Idempotency-Key"
+_MAX_PAGE = 1000
+
+
+class JobPages(CursorPagination):
+    """Newest first; a cursor stays right while new jobs come in."""
+
+    ordering = "-id"
+    page_size = 50
+    page_size_query_param = "limit"
+    max_page_size = 200
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller that ``HasTenant`` found."""
+    return cast(Caller, request.caller)  # type: ignore[attr-defined]  # set by the permission class
+
+
+def jobs_of(caller: Caller) -> QuerySet[Job]:
+    """The caller's jobs, with what their representation needs."""
+    return Job.objects.filter(tenant=caller.tenant).select_related("retry_of").prefetch_related("attempts__shard")
+
+
+def _represent(caller: Caller, job: Job) -> dict[str, Any]:
+    return dict(JobSerializer(jobs_of(caller).get(pk=job.pk)).data)
+
+
+def whole_number(request: Request, name: str, default: int, most: int) -> int:
+    """Read a query parameter that is a whole number from 0 to ``most``.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) > most:
+        raise InvalidRequest(fields={name: [f"Must be a whole number from 0 to {most}."]})
+    return int(text)
+
+
+class JobList(APIView):
+    """The tenant's jobs."""
+
+    @extend_schema(
+        operation_id="jobs_list",
+        parameters=[
+            OpenApiParameter("status", str, enum=[s.value for s in JobStatus]),
+            OpenApiParameter("cursor", str),
+            OpenApiParameter("limit", int),
+        ],
+        responses=JobSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        rows = jobs_of(caller_of(request))
+        if wanted := request.query_params.get("status"):
+            if wanted not in set(JobStatus):
+                raise InvalidRequest(fields={"status": [f"Must be one of: {', '.join(JobStatus)}."]})
+            rows = rows.filter(status=wanted)
+        pages = JobPages()
+        page = pages.paginate_queryset(rows, request, view=self)
+        return pages.get_paginated_response(JobSerializer(page, many=True).data)
+
+    @extend_schema(
+        operation_id="jobs_create",
+        parameters=[OpenApiParameter(_KEY_HEADER, str, OpenApiParameter.HEADER)],
+        request=JobRequestSerializer,
+        responses={201: JobSerializer, 200: OpenApiResponse(JobSerializer, "The job made before with this key.")},
+    )
+    def post(self, request: Request) -> Response:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_REQUEST_BYTES:
+            raise RequestTooLarge
+        body = JobRequestSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        key = request.headers.get(_KEY_HEADER)
+        if key is not None and not 1 <= len(key) <= 200:
+            raise InvalidRequest(fields={_KEY_HEADER: ["Must have 1 to 200 characters."]})
+        caller = caller_of(request)
+        job, created = requests.submit(caller, body.to_request(), key)
+        return Response(
+            _represent(caller, job),
+            status=status.HTTP_201_CREATED if created else status.HTTP_200_OK,
+            headers={"Location": f"/api/v1/jobs/{job.public_id}"},
+        )
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request is too large."""
+
+    code = "request_too_large"
+    http_status = 413
+
+    def __init__(self) -> None:
+        super().__init__(f"The request has more than {MAX_REQUEST_BYTES} bytes; the prompt may have 262144.")
+
+
+class JobDetail(APIView):
+    """One job."""
+
+    @extend_schema(operation_id="jobs_read", responses=JobSerializer)
+    def get(self, request: Request, job_id: str) -> Response:
+        caller = caller_of(request)
+        return Response(_represent(caller, requests.find_job(caller.tenant, job_id)))
+
+
+class JobCancel(APIView):
+    """Cancel a job."""
+
+    @extend_schema(operation_id="jobs_cancel", request=None, responses={200: JobSerializer, 202: JobSerializer})
+    def post(self, request: Request, job_id: str) -> Response:
+        caller = caller_of(request)
+        job = requests.cancel(caller.tenant, job_id)
+        code = status.HTTP_200_OK if job.is_over else status.HTTP_202_ACCEPTED
+        return Response(_represent(caller, job), status=code)
+
+
+class JobRetry(APIView):
+    """Start a new job with the request of one that has ended."""
+
+    @extend_schema(operation_id="jobs_retry", request=RetrySerializer, responses={201: JobSerializer})
+    def post(self, request: Request, job_id: str) -> Response:
+        body = RetrySerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        caller = caller_of(request)
+        job = requests.retry(caller, job_id, dict(body.validated_data))
+        return Response(
+            _represent(caller, job),
+            status=status.HTTP_201_CREATED,
+            headers={"Location": f"/api/v1/jobs/{job.public_id}"},
+        )
+
+
+class JobEvents(APIView):
+    """A job's stored events after a number."""
+
+    @extend_schema(
+        operation_id="jobs_events",
+        parameters=[OpenApiParameter("after", int), OpenApiParameter("limit", int)],
+        responses=EventPageSerializer,
+    )
+    def get(self, request: Request, job_id: str) -> Response:
+        job = requests.find_job(caller_of(request).tenant, job_id)
+        after = whole_number(request, "after", 0, 2**53)
+        limit = max(1, whole_number(request, "limit", 200, _MAX_PAGE))
+        events = read_events(job.pk, after, limit)
+        last = events[-1]["seq"] if events else after
+        return Response({"events": events, "next_after": last, "more": last < job.next_seq - 1, "status": job.status})
+
+
+class JobStream(APIView):
+    """A job's events as they come, by Server-Sent Events."""
+
+    content_negotiation_class = AnyAccept
+
+    @extend_schema(
+        operation_id="jobs_stream",
+        parameters=[
+            OpenApiParameter("after", int),
+            OpenApiParameter("Last-Event-ID", int, OpenApiParameter.HEADER),
+        ],
+        responses={(200, "text/event-stream"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
+        job = requests.find_job(caller_of(request).tenant, job_id)
+        after = whole_number(request, "after", 0, 2**53)
+        # What a browser sends after a broken connection is newer than the URL that it was opened with.
+        resumed = request.headers.get("Last-Event-ID", "")
+        if resumed.isascii() and resumed.isdigit():
+            after = int(resumed)
+        return StreamingHttpResponse(
+            follow(job.pk, job.public_id, after),
+            content_type="text/event-stream",
+            # Buffering in nginx, or any rewriting on the way, would hold events back.
+            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+        )

@@ -1,0 +1,250 @@
+"""What a runner does to its attempt: claim it, keep it alive with events, finish it. Every write is fenced."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Coalesce, Now
+
+from jobs.contract import (
+    LEASE_S,
+    ClaimAnswer,
+    ClaimRequest,
+    Cleaner,
+    EventsRequest,
+    FinishRequest,
+    JobStatus,
+    LeaseAnswer,
+    Outcome,
+    Phase,
+)
+from jobs.dispatch import burn, request_round
+from jobs.ending import end_job
+from jobs.errors import Fenced, NotClaimable, OutOfOrder, UnknownJob
+from jobs.models import Attempt, EventBatch, Job
+from jobs.secrets import RUNNER_SECRETS, job_secrets
+from jobs.states import AttemptState
+from jobs.streaming.notify import announce
+from myctobot.errors import InvalidRequest
+from myctobot.lib.crypto import CannotUnseal, derive_token, digest
+from myctobot.tenants.secrets import UnknownSecret
+from shards.models import Shard, ShardState
+
+log = structlog.get_logger(__name__)
+
+
+def _lease_end() -> Any:
+    return Now() + timedelta(seconds=LEASE_S)
+
+
+def gateway_token(job: Job, attempt: Attempt, claim_token: str) -> str:
+    """The attempt's gateway token: derived, so that a repeated claim gets the same one without it being stored."""
+    return derive_token("mctg", settings.SECRET_KEY, job.public_id, str(attempt.number), claim_token)
+
+
+def claim(shard: Shard, job_id: str, request: ClaimRequest) -> ClaimAnswer:
+    """Take an attempt for a shard and hand out the payload and one-time secrets.
+
+    Args:
+        shard: the caller.
+        job_id: public id of the job.
+        request: see the contract.
+
+    Raises:
+        NotClaimable: the attempt is taken, withdrawn, cancelled or not for this shard, or the shard is full.
+            Nothing ran.
+    """
+    answer, refusal = _claim(shard, job_id, request)
+    if refusal is not None:
+        # Raised after commit: what the refusal changed (a withdrawn attempt, a failed job) must stay.
+        raise refusal
+    assert answer is not None  # noqa: S101  # _claim returns exactly one of the two
+    return answer
+
+
+@transaction.atomic
+def _claim(shard: Shard, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswer | None, NotClaimable | None]:
+    # The shard's row is the lock on its slots: two claims at once must not both take the last one.
+    shard = Shard.objects.select_for_update(of=("self",)).select_related("pool").get(pk=shard.pk)
+    job = Job.objects.select_for_update().filter(public_id=job_id).first()
+    attempt = job.attempts.filter(number=request["attempt"]).first() if job else None
+    if job is None or attempt is None or attempt.queue not in shard.queues:
+        return None, NotClaimable("This shard was not sent such an attempt.")
+    claim_hash = digest(request["claim_token"])
+    if attempt.state == AttemptState.RUNNING and attempt.claim_hash == claim_hash and attempt.shard_id == shard.pk:
+        return _answer(job, attempt, request["claim_token"]), None
+    if attempt.state != AttemptState.SENT or job.status != JobStatus.QUEUED or job.attempt_number != attempt.number:
+        return None, NotClaimable()
+    if why := _why_full(shard):
+        burn(attempt, AttemptState.WITHDRAWN, code="refused", message=why)
+        request_round()
+        return None, NotClaimable(why)
+    try:
+        answer = _answer(job, attempt, request["claim_token"])
+    except (UnknownSecret, CannotUnseal) as error:
+        burn(attempt, AttemptState.WITHDRAWN, code="secret_unavailable", message=str(error))
+        end_job(job, JobStatus.FAILED, code="secret_unavailable", message=f"{error} Then retry the job.")
+        return None, NotClaimable("The job failed before it started.")
+    _take(shard, job, attempt, claim_hash, answer)
+    return answer, None
+
+
+def _why_full(shard: Shard) -> str | None:
+    if not shard.is_active or shard.state == ShardState.DRAINING:
+        return f"Shard {shard.name} takes no new jobs."
+    running = shard.attempts.filter(state=AttemptState.RUNNING).count()
+    if running >= shard.max_concurrent_jobs:
+        return f"Shard {shard.name} runs {running} of {shard.max_concurrent_jobs} jobs; it has no free slot."
+    return None
+
+
+def _take(shard: Shard, job: Job, attempt: Attempt, claim_hash: str, answer: ClaimAnswer) -> None:
+    Attempt.objects.filter(pk=attempt.pk, state=AttemptState.SENT).update(
+        state=AttemptState.RUNNING,
+        shard=shard,
+        claim_hash=claim_hash,
+        gateway_token_hash=digest(answer["gateway"]["token"]),
+        claimed_at=Now(),
+        lease_until=_lease_end(),
+    )
+    Job.objects.filter(pk=job.pk, status=JobStatus.QUEUED, attempt_number=attempt.number).update(
+        status=JobStatus.RUNNING,
+        phase=Phase.PREPARING,
+        waiting_code="",
+        waiting_reason="",
+        started_at=Coalesce("started_at", Now()),
+    )
+    log.info("attempt.claimed", job=job.public_id, attempt=attempt.number, shard=shard.name)
+    announce(job.public_id)
+
+
+def _answer(job: Job, attempt: Attempt, claim_token: str) -> ClaimAnswer:
+    task = dict(job.task)
+    if task.get("repo_url"):
+        task.setdefault("branch", f"myctobot/{job.public_id}")
+    if extra := job.context.get("additional_instructions"):
+        task["additional_instructions"] = extra
+    return ClaimAnswer(
+        job_id=job.public_id,
+        attempt=attempt.number,
+        next_seq=job.next_seq,
+        task=task,  # type: ignore[typeddict-item]  # the serializer that stored it gave it this shape
+        capabilities=job.capabilities,
+        timeout_s=job.timeout_s,
+        max_turns=job.max_turns,
+        secrets=job_secrets(job, *RUNNER_SECRETS),
+        gateway={"url": settings.GATEWAY_URL, "token": gateway_token(job, attempt, claim_token)},
+    )
+
+
+def _fenced(shard: Shard, job_id: str, number: int, claim_token: str) -> tuple[Job, Attempt]:
+    """Lock the job and return it with the caller's attempt.
+
+    Raises:
+        UnknownJob: no such job.
+        Fenced: the attempt is not this shard's, or not this runner's.
+    """
+    job = Job.objects.select_for_update().filter(public_id=job_id).first()
+    if job is None:
+        raise UnknownJob
+    attempt = job.attempts.filter(number=number, shard=shard, claim_hash=digest(claim_token)).first()
+    if attempt is None or job.attempt_number != number:
+        raise Fenced
+    return job, attempt
+
+
+def _lease(job: Job, next_seq: int) -> LeaseAnswer:
+    return LeaseAnswer(next_seq=next_seq, lease_s=LEASE_S, cancel=job.cancel_requested_at is not None)
+
+
+@transaction.atomic
+def append_events(shard: Shard, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer:
+    """Store a batch of events and renew the lease. Idempotent by number: what is stored already is passed over.
+
+    Raises:
+        Fenced: the attempt is not the present one any more.
+        OutOfOrder: the batch starts after the number expected; nothing is stored.
+        InvalidRequest: the events' numbers are not consecutive.
+    """
+    job, attempt = _fenced(shard, job_id, request["attempt"], claim_token)
+    if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
+        raise Fenced
+    first = request["first_seq"]
+    if [event["seq"] for event in request["events"]] != list(range(first, first + len(request["events"]))):
+        raise InvalidRequest(fields={"events": ["The numbers must be consecutive and start with first_seq."]})
+    if first > job.next_seq:
+        raise OutOfOrder(f"Event {job.next_seq} is expected next.", expected=job.next_seq)
+    fresh = request["events"][job.next_seq - first :]
+    next_seq = job.next_seq + len(fresh)
+    phase = request.get("phase") or job.phase
+    if fresh:
+        events = Cleaner(job_secrets(job).values()).clean(fresh)
+        EventBatch.objects.create(
+            job=job, attempt_number=attempt.number, first_seq=job.next_seq, last_seq=next_seq - 1, events=events
+        )
+    if fresh or phase != job.phase:
+        Job.objects.filter(pk=job.pk).update(next_seq=next_seq, phase=phase)
+        announce(job.public_id)
+    Attempt.objects.filter(pk=attempt.pk).update(lease_until=_lease_end())
+    return _lease(job, next_seq)
+
+
+@transaction.atomic
+def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
+    """End the attempt and with it the job. Idempotent: a repeated finish gets the same answer.
+
+    Raises:
+        Fenced: the attempt is not the present one any more.
+        OutOfOrder: events are missing; send them first.
+    """
+    job, attempt = _fenced(shard, job_id, request["attempt"], claim_token)
+    if attempt.state == AttemptState.ENDED:
+        return _lease(job, job.next_seq)
+    if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
+        raise Fenced
+    if request["final_seq"] != job.next_seq - 1:
+        raise OutOfOrder(f"Event {job.next_seq} is expected before the end.", expected=job.next_seq)
+    cleaner = Cleaner(job_secrets(job).values())
+    outcome, error = _verdict(job, request)
+    code, message = (error["code"], cleaner.text(error["message"])) if error else ("", "")
+    Attempt.objects.filter(pk=attempt.pk).update(
+        state=AttemptState.ENDED,
+        ended_at=Now(),
+        outcome=outcome,
+        error_code=code,
+        error_message=message,
+        proof=request.get("proof"),
+        gateway_token_hash=None,
+    )
+    end_job(
+        job,
+        JobStatus(outcome.value),
+        code=code,
+        message=message,
+        retryable=bool(error and error["retryable"]),
+        result=cleaner.clean(request["result"]),
+    )
+    return _lease(job, job.next_seq)
+
+
+def _verdict(job: Job, request: FinishRequest) -> tuple[Outcome, Any]:
+    """What the job's end is, given what the runner says: a cancel counts only when asked for and proven."""
+    outcome, error, proof = Outcome(request["outcome"]), request.get("error"), request.get("proof")
+    if outcome is not Outcome.CANCELLED:
+        return outcome, error if outcome is Outcome.FAILED else None
+    if job.cancel_requested_at is None:
+        message = "The shard ended the job though nobody asked for it; retry it."
+        return Outcome.FAILED, {"code": "interrupted", "message": message, "retryable": True}
+    if proof is None or proof["processes_left"]:
+        left = proof["processes_left"] if proof else "an unknown number of"
+        message = f"The cancel is not proven: {left} processes of the job may still run on its shard."
+        return Outcome.FAILED, {"code": "cancel_unproven", "message": message, "retryable": False}
+    return outcome, {
+        "code": "cancelled",
+        "message": "Cancelled as asked for; nothing of the job runs any more.",
+        "retryable": False,
+    }

@@ -1,0 +1,377 @@
+"""Names and shapes on the wire between the control plane and its shards.
+
+The only file of the control plane that ``workers/`` imports, so it uses the standard library alone.
+Both sides check what the other sends against the rules here: a shard does not trust a job
+because the control plane accepted it, nor the other way round.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, Final, NotRequired, TypedDict
+from urllib.parse import quote, urlsplit
+
+# --- Times, in seconds. The lease's figures belong together: 10 < 40 < 60 < 90. ---------------------
+
+LEASE_S: Final = 60
+RENEW_EVERY_S: Final = 10
+# A runner that has heard nothing for this long must not let its agent act any further.
+SELF_STOP_S: Final = 40
+# The control plane gives an attempt up after this, by the database's clock.
+LOST_AFTER_S: Final = 90
+HEARTBEAT_EVERY_S: Final = 5
+# A sent attempt that nobody claimed by then is withdrawn and its number burnt.
+CLAIM_DEADLINE_S: Final = 30
+
+# --- Sizes, in bytes. ------------------------------------------------------------------------------
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+MAX_BATCH_BYTES: Final = 256 * 1024
+MAX_BATCH_EVENTS: Final = 500
+MAX_PROMPT_BYTES: Final = 256 * 1024
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+MAX_URL_LENGTH: Final = 2000
+MAX_BRANCH_LENGTH: Final = 200
+MIN_SECRET_LENGTH: Final = 8
+
+CLAIM_HEADER: Final = "MyCTOBot-Claim"
+EXECUTE_TASK: Final = "shard.execute"
+
+
+class JobStatus(StrEnum):
+    """The five public statuses of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+class Phase(StrEnum):
+    """What a running job is doing; an empty string otherwise."""
+
+    PREPARING = "preparing"
+    CLONING = "cloning"
+    AGENT = "agent"
+    PUSHING = "pushing"
+    REPORTING = "reporting"
+
+
+class TaskType(StrEnum):
+    PROMPT = "prompt"
+    IMPLEMENT_TICKET = "implement_ticket"
+
+
+class EventKind(StrEnum):
+    """Kinds of events; the comment is the shape of ``data``."""
+
+    PHASE = "job.phase"  # {phase, detail?}
+    LOG = "log.line"  # {source: git|agent|runner, text}
+    AGENT_STARTED = "agent.started"  # {model, tools, mcp_servers: [{name, status}], cli_version}
+    AGENT_MESSAGE = "agent.message"  # {text}
+    AGENT_THINKING = "agent.thinking"  # {text}
+    TOOL_CALL = "tool.call"  # {id, name, input}
+    TOOL_RESULT = "tool.result"  # {id, output, is_error}
+    USAGE = "agent.usage"  # {input_tokens, output_tokens, cost_usd?, turns?}
+    DIFF = "git.diff"  # {base, head, files, insertions, deletions, commits, patch, truncated}
+    PUSHED = "git.pushed"  # {branch, sha}
+    WARNING = "job.warning"  # {code, message}
+    RESULT = "job.result"  # {outcome, summary?, error?}
+    TRUNCATED = "event.truncated"  # {kind, bytes}: stands in for an event that was too large
+    # Made by the stream, never stored and without a number of its own.
+    END = "end"  # {count, status}
+
+
+class Outcome(StrEnum):
+    """How a runner says that its attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Event(TypedDict):
+    """One event: ``seq`` counts from 1 within the job, without gaps, across attempts."""
+
+    seq: int
+    at: str  # RFC 3339, UTC, as the shard's clock had it; order comes from seq alone
+    kind: str
+    data: dict[str, Any]
+
+
+class ClaimRequest(TypedDict):
+    attempt: int
+    # Made by the runner, known to nobody else: a repeated claim with the same token gets the same
+    # answer (the first one may have been lost on the way), any other is refused.
+    claim_token: str
+
+
+class TaskPayload(TypedDict):
+    type: str
+    prompt: str
+    issue_key: NotRequired[str]
+    repo_url: NotRequired[str]
+    base_branch: NotRequired[str]
+    branch: NotRequired[str]
+    additional_instructions: NotRequired[str]
+
+
+class GatewayAccess(TypedDict):
+    url: str
+    token: str
+
+
+class ClaimAnswer(TypedDict):
+    job_id: str
+    attempt: int
+    next_seq: int
+    task: TaskPayload
+    capabilities: list[str]
+    timeout_s: int  # of the whole attempt, wall clock, from the claim
+    max_turns: int
+    # The git token or key and whatever else the runner, not the agent, may hold. Sent once.
+    secrets: dict[str, str]
+    gateway: GatewayAccess
+
+
+class EventsRequest(TypedDict):
+    attempt: int
+    first_seq: int
+    events: list[Event]  # may be empty: then it only renews the lease
+    phase: NotRequired[str]
+
+
+class LeaseAnswer(TypedDict):
+    """The answer to every call of a runner that holds its attempt."""
+
+    next_seq: int
+    lease_s: int
+    cancel: bool
+
+
+class FinishError(TypedDict):
+    code: str
+    message: str
+    retryable: bool
+
+
+class CancelProof(TypedDict):
+    """What the runner checked before it said that nothing of the job runs any more."""
+
+    processes_killed: int
+    processes_left: int
+    checked_at: str
+
+
+class FinishRequest(TypedDict):
+    attempt: int
+    outcome: str
+    final_seq: int
+    result: dict[str, Any]
+    error: NotRequired[FinishError | None]
+    proof: NotRequired[CancelProof | None]
+
+
+class HeartbeatRequest(TypedDict):
+    version: str
+    capabilities: list[str]
+    slots: int
+    running: list[str]  # "job_id.attempt" of every live runner on the shard
+    cpu_percent: float
+    memory_mb: int
+    memory_total_mb: int
+    disk_free_mb: int
+    versions: dict[str, str]
+
+
+class HeartbeatAnswer(TypedDict):
+    shard: str
+    queues: list[str]
+    orders: list[str]
+
+
+# --- Capabilities and queues -----------------------------------------------------------------------
+
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+
+
+def is_slug(value: str) -> bool:
+    """Whether ``value`` is a lower-case slug of at most 40 characters."""
+    return _SLUG.fullmatch(value) is not None
+
+
+def shard_class(capabilities: Iterable[str], pool: str | None = None) -> str:
+    """Name the class of shards with these capabilities in this pool, e.g. ``filesystem+git@premium``.
+
+    Raises:
+        ValueError: a capability or the pool is not a slug, or there is no capability.
+    """
+    names = sorted(set(capabilities))
+    for name in [*names, *([pool] if pool is not None else [])]:
+        if not is_slug(name):
+            raise ValueError(f"{name!r} is not a lower-case slug (a-z, 0-9 and inner dashes, at most 40 characters)")
+    if not names:
+        raise ValueError("a shard needs at least one capability")
+    return "+".join(names) + (f"@{pool}" if pool else "")
+
+
+def class_queue(capabilities: Iterable[str], pool: str | None = None) -> str:
+    """Name the queue that every shard of a class consumes, e.g. ``cap.filesystem+git``."""
+    return "cap." + shard_class(capabilities, pool)
+
+
+def shard_queue(name: str) -> str:
+    """Name a shard's own queue."""
+    return f"shard.{name}"
+
+
+# --- What a tenant may name ------------------------------------------------------------------------
+
+_BRANCH_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+_SCP_LIKE = re.compile(r"[^/@:]+@[^/:]+:.*")
+
+
+def branch_problem(name: str) -> str | None:
+    """Say what is wrong with a branch name, or None.
+
+    The rules of git-check-ref-format(1) for ``--branch``, and narrower: no leading ``refs/``,
+    which git takes and which makes another ref than the one that was meant.
+    """
+    if not name or len(name) > MAX_BRANCH_LENGTH:
+        return f"must have 1 to {MAX_BRANCH_LENGTH} characters"
+    if name.startswith("-"):
+        return "must not start with a dash"
+    if _BRANCH_FORBIDDEN.search(name):
+        return "must not contain spaces, control characters, '..', '@{', '//' or any of ~ ^ : ? * [ \\"
+    if name.startswith("/") or name.endswith(("/", ".")) or name in ("@", "HEAD") or name.startswith("refs/"):
+        return "must be a plain branch name, such as feature/PROJ-123"
+    if any(part.startswith(".") or part.endswith(".lock") for part in name.split("/")):
+        return "must have no part that starts with a dot or ends with '.lock'"
+    if not name.isprintable():
+        return "must contain printable characters only"
+    return None
+
+
+def repo_url_problem(url: str, schemes: Iterable[str]) -> str | None:
+    """Say what is wrong with a repository URL, or None.
+
+    Args:
+        url: as the tenant wrote it.
+        schemes: those allowed here, in lower case: ``https`` and ``ssh``; ``file`` on the embedded stack.
+    """
+    allowed = sorted(schemes)
+    example = "such as https://github.com/user/repo.git"
+    if not url or len(url) > MAX_URL_LENGTH:
+        return f"must have 1 to {MAX_URL_LENGTH} characters"
+    if not url.isprintable() or any(char in url for char in " \\\"'`<>|"):
+        return "must not contain spaces, quotes, backslashes or control characters"
+    if url.startswith("-"):
+        return f"must be a URL, {example}; it looks like a command line option"
+    if "::" in url.split("/", 1)[0]:
+        return f"must be a plain URL, {example}; git's remote helpers (name::address) are not allowed"
+    if "://" not in url:
+        hint = "; write ssh://user@host/path instead" if _SCP_LIKE.fullmatch(url) else ""
+        return f"must be a URL with a scheme ({', '.join(allowed)}), {example}{hint}"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return f"is not a well-formed URL; write one {example}"
+    if parts.scheme not in allowed:
+        return f"has the scheme '{parts.scheme}'; allowed here: {', '.join(allowed)}"
+    return _address_problem(parts.scheme, parts.hostname or "", parts.username, parts.password, parts)
+
+
+def _address_problem(scheme: str, host: str, user: str | None, password: str | None, parts: Any) -> str | None:
+    if parts.query or parts.fragment:
+        return "must have no query and no fragment"
+    if password is not None or (user is not None and scheme != "ssh"):
+        return "must hold no user name or password; give the token as repo_token"
+    if ".." in parts.path.split("/") or not parts.path.strip("/"):
+        return "must name a repository, without '..' in its path"
+    if scheme == "file":
+        return "must have no host: file:///absolute/path" if host else None
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+", host):
+        return "must name a host by its DNS name or address"
+    if user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", user):
+        return "has a user name with characters that are not allowed"
+    return None
+
+
+def is_public_address(address: str) -> bool:
+    """Whether an IP address is global unicast: not private, loopback, link-local, shared or mapped onto one."""
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and ip in ipaddress.ip_network("64:ff9b::/96"):
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public_address(str(inner))
+    return ip.is_global and not ip.is_multicast
+
+
+# --- Secrets ---------------------------------------------------------------------------------------
+
+
+def secret_spellings(secret: str) -> set[str]:
+    """Every spelling under which a secret is looked for in output.
+
+    Plain, inside JSON (twice, for JSON within JSON), URL-encoded, and base64 at each of the three
+    offsets that it can have within a longer text.
+    """
+    raw = secret.encode()
+    once = json.dumps(secret)[1:-1]
+    found = {secret, once, json.dumps(once)[1:-1], quote(secret, safe=""), quote(secret)}
+    for offset in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            text = encode(b"\0" * offset + raw).decode().rstrip("=")
+            # The characters that also encode a neighbouring byte vary, so they are left out.
+            start = (0, 2, 3)[offset]
+            end = len(text) if (len(raw) + offset) % 3 == 0 else len(text) - 1
+            found.add(text[start:end])
+    return {spelling for spelling in found if len(spelling) >= MIN_SECRET_LENGTH}
+
+
+MASK = "***"
+
+
+class Cleaner:
+    """Masks secrets in every string of a JSON value, and drops NUL and lone surrogates.
+
+    Args:
+        secrets: plain values; those shorter than ``MIN_SECRET_LENGTH`` would mask ordinary words and are left out.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        spellings: set[str] = set()
+        for secret in secrets:
+            if len(secret) >= MIN_SECRET_LENGTH:
+                spellings |= secret_spellings(secret)
+        # The longest first, so that no spelling leaves the rest of a longer one behind.
+        self._spellings = sorted(spellings, key=len, reverse=True)
+
+    def text(self, value: str) -> str:
+        for spelling in self._spellings:
+            if spelling in value:
+                value = value.replace(spelling, MASK)
+        # PostgreSQL's text has no NUL, and a lone surrogate is no Unicode text at all.
+        return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+    def clean(self, value: Any) -> Any:
+        """Return ``value`` with every string in it cleaned, the keys of objects too."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self.clean(item) for item in value]
+        if isinstance(value, dict):
+            return {self.text(str(key)): self.clean(item) for key, item in value.items()}
+        return value

@@ -1,0 +1,104 @@
+"""The dispatch round: PostgreSQL is the queue, the broker holds only what a free slot is about to take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+
+from jobs import broker
+from jobs.contract import JobStatus
+from jobs.models import Attempt, Job
+from jobs.routing import NoRoute, Route, route
+from jobs.snapshot import load_snapshot
+from jobs.states import LIVE_ATTEMPTS
+from myctobot.lib.clock import database_now
+
+log = structlog.get_logger(__name__)
+
+# The key of the advisory lock that makes rounds go one at a time; any constant does ("mctb" in ASCII).
+_ROUND_LOCK = 0x6D637462
+# Waiting jobs that one round looks at: those behind them wait for the next round, a second later.
+_ROUND_LIMIT = 200
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one dispatch round did."""
+
+    sent: int
+    waiting: int
+
+
+def dispatch_round() -> Round:
+    """Give every waiting job that has a free slot an attempt, and send it; the others get their reason.
+
+    Any number of processes may call this at any time: an advisory lock lets them go one by one.
+    """
+    messages: list[tuple[str, int, str]] = []
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '10s'")
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ROUND_LOCK])
+        waiting = list(_waiting_jobs())
+        if not waiting:
+            return Round(0, 0)
+        snapshot = load_snapshot(database_now())
+        for job in waiting:
+            decision = route(job.tenant_id, job.capabilities, snapshot)
+            if isinstance(decision, Route):
+                if number := _create_attempt(job, decision):
+                    snapshot.place(decision)
+                    messages.append((job.public_id, number, decision.queue))
+            else:
+                _say_why(job, decision)
+    for job_id, number, queue in messages:
+        broker.send_execute(job_id, number, queue)
+    return Round(len(messages), len(waiting) - len(messages))
+
+
+def _waiting_jobs() -> list[Job]:
+    live = Attempt.objects.filter(job=OuterRef("pk"), state__in=LIVE_ATTEMPTS)
+    return list(
+        Job.objects.filter(~Exists(live), status=JobStatus.QUEUED, cancel_requested_at=None, tenant__is_active=True)
+        .filter(Q(not_before=None) | Q(not_before__lte=Now()))
+        .order_by("priority", "id")[:_ROUND_LIMIT]
+    )
+
+
+def _create_attempt(job: Job, chosen: Route) -> int | None:
+    number = job.attempt_number + 1
+    # Compare-and-set: a cancel may have come in since the round read the job.
+    taken = Job.objects.filter(
+        pk=job.pk, status=JobStatus.QUEUED, attempt_number=job.attempt_number, cancel_requested_at=None
+    ).update(attempt_number=number, waiting_code="dispatched", waiting_reason="A shard is about to take this job.")
+    if not taken:
+        return None
+    Attempt.objects.create(job=job, number=number, queue=chosen.queue, shard_class=chosen.shard_class)
+    return number
+
+
+def _say_why(job: Job, why: NoRoute) -> None:
+    if (job.waiting_code, job.waiting_reason) != (why.code, why.reason):
+        Job.objects.filter(pk=job.pk, status=JobStatus.QUEUED).update(waiting_code=why.code, waiting_reason=why.reason)
+
+
+def request_round() -> None:
+    """Ask for a dispatch round once the present transaction is committed."""
+    transaction.on_commit(broker.request_round, robust=True)
+
+
+def burn(attempt: Attempt, state: str, *, code: str, message: str) -> bool:
+    """End a live attempt that no runner will end; its number can never be used again.
+
+    Returns:
+        False when somebody else ended it first, which is normal.
+    """
+    return bool(
+        Attempt.objects.filter(pk=attempt.pk, state=attempt.state, ended_at=None).update(
+            state=state, ended_at=Now(), error_code=code, error_message=message, gateway_token_hash=None
+        )
+    )

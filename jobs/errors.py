@@ -1,0 +1,69 @@
+"""What can go wrong with a job.
+
+MyctobotError
+├── InvalidRequest ── NobodyCanRun
+├── NotFound ── UnknownJob
+└── Conflict
+    ├── JobIsOver, JobIsNotOver, IdempotencyMismatch, SecretsNeededAgain
+    └── Fenced            the caller's attempt is not the present one
+        ├── NotClaimable
+        └── OutOfOrder    carries ``expected``
+"""
+
+from __future__ import annotations
+
+from myctobot.errors import Conflict, InvalidRequest, NotFound
+
+
+class NobodyCanRun(InvalidRequest):
+    """No shard that this tenant may use could ever run the job."""
+
+    code = "nobody_can_run"
+
+
+class UnknownJob(NotFound):
+    """There is no such job, or it belongs to another tenant."""
+
+    code = "unknown_job"
+
+
+class JobIsOver(Conflict):
+    """The job has ended already; there is nothing to cancel."""
+
+    code = "job_is_over"
+
+
+class JobIsNotOver(Conflict):
+    """The job has not ended yet; wait for its end or cancel it first."""
+
+    code = "job_is_not_over"
+
+
+class IdempotencyMismatch(Conflict):
+    """This Idempotency-Key was used for another request; use a new key for a new job."""
+
+    code = "idempotency_mismatch"
+
+
+class SecretsNeededAgain(Conflict):
+    """The job's secrets were wiped when it ended; send them again with the retry."""
+
+    code = "secrets_needed_again"
+
+
+class Fenced(Conflict):
+    """This attempt is not the job's present one: stop, change nothing, forget its secrets."""
+
+    code = "fenced"
+
+
+class NotClaimable(Fenced):
+    """The attempt cannot be claimed: taken, withdrawn, cancelled or not for this shard. Nothing ran."""
+
+    code = "not_claimable"
+
+
+class OutOfOrder(Conflict):
+    """An event is missing before this batch; send again from the number expected."""
+
+    code = "out_of_order"

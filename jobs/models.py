@@ -1,0 +1,174 @@
+"""What is asked for: jobs, their attempts and their events."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+
+from jobs.contract import TERMINAL, JobStatus
+from jobs.states import LIVE_ATTEMPTS, AttemptState
+from myctobot.lib.ids import public_id
+from myctobot.tenants.models import ApiKey, Tenant
+from shards.models import Shard
+
+new_job_id = partial(public_id, "job")
+
+
+class Priority(models.IntegerChoices):
+    """Priority classes; the lower number goes first."""
+
+    HIGH = 10, "high"
+    NORMAL = 20, "normal"
+    BATCH = 30, "batch"
+
+
+class Job(models.Model):
+    """One piece of agent work."""
+
+    public_id = models.CharField(max_length=40, unique=True, default=new_job_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="jobs")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True)
+    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True)
+    retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
+
+    # As the tenant wrote it, less the secrets: those are in ``sealed`` until the job ends.
+    task = models.JSONField()
+    context = models.JSONField(default=dict, blank=True)
+    capabilities = ArrayField(models.CharField(max_length=40))
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    timeout_s = models.PositiveIntegerField()
+    max_turns = models.PositiveIntegerField()
+    callback_url = models.URLField(max_length=2000, blank=True)
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True, editable=False)
+    sealed = models.TextField(null=True, editable=False)
+    # Names of the secrets that came with the request itself and end with the job: a retry needs them again.
+    inline_secrets = ArrayField(models.CharField(max_length=40), default=list, editable=False)
+    # Which stored secret serves as which, such as {"repo_token": "github"}: names only, so a retry finds them.
+    named_secrets = models.JSONField(default=dict, editable=False)
+
+    status = models.CharField(max_length=10, choices=[(s.value, s.value) for s in JobStatus], default=JobStatus.QUEUED)
+    phase = models.CharField(max_length=12, blank=True)
+    waiting_code = models.CharField(max_length=40, blank=True)
+    waiting_reason = models.TextField(blank=True)
+    not_before = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    attempt_number = models.PositiveIntegerField(default=0)
+    max_attempts = models.PositiveSmallIntegerField(default=2)
+    # The number that the next event must have.
+    next_seq = models.PositiveBigIntegerField(default=1)
+
+    result = models.JSONField(null=True, blank=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_message = models.TextField(blank=True)
+    error_retryable = models.BooleanField(default=False)
+
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "idempotency_key"],
+                condition=models.Q(idempotency_key__isnull=False),
+                name="idempotency_key_once_a_tenant",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(status__in=[s.value for s in TERMINAL]) | models.Q(sealed__isnull=True),
+                name="ended_jobs_hold_no_secret",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "-id"], name="jobs_of_a_tenant"),
+            # Its size follows what waits and runs, not what ever was.
+            models.Index(
+                fields=["status", "priority", "id"],
+                condition=models.Q(status__in=["queued", "running"]),
+                name="live_jobs",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def binding(self) -> str:
+        """What the job's sealed secrets are bound to."""
+        return f"job:{self.public_id}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in TERMINAL
+
+
+class Attempt(models.Model):
+    """One sending of a job to a queue. Its number is the fencing token of every write from a shard."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    state = models.CharField(
+        max_length=10, choices=[(s.value, s.value) for s in AttemptState], default=AttemptState.SENT
+    )
+    queue = models.CharField(max_length=420)
+    shard_class = models.CharField(max_length=400)
+    shard = models.ForeignKey(Shard, on_delete=models.SET_NULL, null=True, blank=True, related_name="attempts")
+    claim_hash = models.CharField(max_length=64, blank=True, editable=False)
+    gateway_token_hash = models.CharField(max_length=64, null=True, unique=True, editable=False)
+    sent_at = models.DateTimeField(db_default=Now(), editable=False)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=10, blank=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_message = models.TextField(blank=True)
+    # What the runner checked before it reported a cancel.
+    proof = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "number"], name="attempt_numbers_are_fencing_tokens"),
+            models.UniqueConstraint(
+                fields=["job"],
+                condition=models.Q(state__in=sorted(s.value for s in LIVE_ATTEMPTS)),
+                name="one_live_attempt_a_job",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["state", "shard_class"],
+                condition=models.Q(state__in=sorted(s.value for s in LIVE_ATTEMPTS)),
+                name="live_attempts",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}.{self.number}"
+
+
+class EventBatch(models.Model):
+    """Consecutive events of a job, one row a batch: ten thousand lines are tens of rows."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="event_batches")
+    attempt_number = models.PositiveIntegerField()
+    first_seq = models.PositiveBigIntegerField()
+    last_seq = models.PositiveBigIntegerField()
+    events: models.JSONField[list[dict[str, Any]]] = models.JSONField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "first_seq"], name="batch_starts_once"),
+            models.CheckConstraint(
+                condition=models.Q(last_seq__gte=models.F("first_seq")), name="batch_ends_after_it_starts"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}:{self.first_seq}-{self.last_seq}"

@@ -1,0 +1,207 @@
+"""What members do to jobs: submit, cancel, retry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from jobs import broker
+from jobs.contract import JobStatus
+from jobs.dispatch import burn, request_round
+from jobs.ending import end_job
+from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver, NobodyCanRun, SecretsNeededAgain, UnknownJob
+from jobs.models import Job
+from jobs.routing import NoRoute, route
+from jobs.secrets import SecretSource, seal_job_secrets
+from jobs.snapshot import load_snapshot
+from jobs.states import AttemptState
+from myctobot.lib.clock import database_now
+from myctobot.lib.crypto import keyed_digest
+from myctobot.tenants.authentication import Caller
+from myctobot.tenants.models import Tenant
+from myctobot.tenants.secrets import read_secret
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A validated request for a job.
+
+    Attributes:
+        task: without its secrets.
+        capabilities: sorted slugs.
+        secrets: by name; each a value, or ``{"secret": name}`` for a stored one.
+        timeout_s: wall clock of one attempt, seconds.
+    """
+
+    task: dict[str, Any]
+    capabilities: list[str]
+    priority: int
+    timeout_s: int
+    max_turns: int
+    context: dict[str, Any] = field(default_factory=dict)
+    callback_url: str = ""
+    secrets: dict[str, SecretSource] = field(default_factory=dict, repr=False)
+
+    def digest(self) -> str:
+        """Tells whether two requests are the same, without giving their content away."""
+        return keyed_digest(settings.SECRET_KEY, json.dumps(self.__dict__, sort_keys=True))
+
+
+def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = None) -> tuple[Job, bool]:
+    """Store a job and ask for its dispatch.
+
+    Args:
+        caller: whose job it is.
+        request: validated.
+        idempotency_key: the same key with the same request returns the job that it made before.
+
+    Returns:
+        The job, and whether it was made now.
+
+    Raises:
+        NobodyCanRun: no shard of the tenant could ever take it.
+        UnknownSecret: it names a stored secret that is not there.
+        IdempotencyMismatch: the key was used for another request.
+    """
+    if idempotency_key and (found := _same_request(caller, request, idempotency_key)):
+        return found, False
+    try:
+        with transaction.atomic():
+            return _create(caller, request, idempotency_key), True
+    except IntegrityError:
+        # Two requests with one key at once: the other one won.
+        found = _same_request(caller, request, idempotency_key or "")
+        if found is None:
+            raise
+        return found, False
+
+
+def _same_request(caller: Caller, request: JobRequest, key: str) -> Job | None:
+    job = Job.objects.filter(tenant=caller.tenant, idempotency_key=key).first()
+    if job and job.request_digest != request.digest():
+        raise IdempotencyMismatch
+    return job
+
+
+def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None = None) -> Job:
+    _check_somebody_can(caller.tenant, request)
+    for source in request.secrets.values():
+        if isinstance(source, dict):
+            read_secret(caller.tenant.pk, source["secret"])
+    job = Job(
+        tenant=caller.tenant,
+        created_by=caller.user,
+        api_key=caller.api_key,
+        retry_of=retry_of,
+        task=request.task,
+        context=request.context,
+        capabilities=request.capabilities,
+        priority=request.priority,
+        timeout_s=request.timeout_s,
+        max_turns=request.max_turns,
+        callback_url=request.callback_url,
+        idempotency_key=idempotency_key or None,
+        request_digest=request.digest() if idempotency_key else "",
+        waiting_code="new",
+        waiting_reason="The job was accepted just now and waits for the next dispatch round.",
+    )
+    seal_job_secrets(job, request.secrets)
+    job.save(force_insert=True)
+    job.refresh_from_db()
+    log.info("job.submitted", job=job.public_id, tenant=caller.tenant.slug, type=request.task["type"])
+    request_round()
+    return job
+
+
+def _check_somebody_can(tenant: Tenant, request: JobRequest) -> None:
+    decision = route(tenant.pk, request.capabilities, load_snapshot(database_now()))
+    if isinstance(decision, NoRoute) and not decision.ever:
+        raise NobodyCanRun(fields={"capabilities": [decision.reason]})
+
+
+def find_job(tenant: Tenant, public_id: str) -> Job:
+    """Return the tenant's job.
+
+    Raises:
+        UnknownJob: it has none of that id; another tenant's is just as unknown.
+    """
+    job = Job.objects.filter(tenant=tenant, public_id=public_id).first()
+    if job is None:
+        raise UnknownJob
+    return job
+
+
+def cancel(tenant: Tenant, public_id: str) -> Job:
+    """Cancel a job: at once when it waits; when it runs, as soon as its runner has proven that nothing is left.
+
+    Cancelling twice is the same as once.
+
+    Raises:
+        UnknownJob: see ``find_job``.
+        JobIsOver: it has completed or failed.
+    """
+    with transaction.atomic():
+        job = Job.objects.select_for_update().filter(tenant=tenant, public_id=public_id).first()
+        if job is None:
+            raise UnknownJob
+        if job.status in (JobStatus.COMPLETED, JobStatus.FAILED):
+            raise JobIsOver(f"The job has {job.status} already; there is nothing to cancel.")
+        if job.status == JobStatus.QUEUED:
+            _cancel_waiting(job)
+        elif job.status == JobStatus.RUNNING and job.cancel_requested_at is None:
+            Job.objects.filter(pk=job.pk).update(cancel_requested_at=Now())
+            transaction.on_commit(lambda: broker.hint_cancel(job.public_id), robust=True)
+        job.refresh_from_db()
+    return job
+
+
+def _cancel_waiting(job: Job) -> None:
+    for attempt in job.attempts.filter(state=AttemptState.SENT):
+        burn(attempt, AttemptState.WITHDRAWN, code="cancelled", message="The job was cancelled before it started.")
+    Job.objects.filter(pk=job.pk).update(cancel_requested_at=Now())
+    end_job(job, JobStatus.CANCELLED, code="cancelled", message="Cancelled before it started; nothing ran.")
+
+
+def retry(caller: Caller, public_id: str, secrets: dict[str, SecretSource]) -> Job:
+    """Start a new job with the same request as one that has ended.
+
+    Args:
+        caller: of the same tenant.
+        public_id: of the job that ended.
+        secrets: in place of those that came with the first request and were wiped with its end; stored
+            ones that the job named are found again by themselves.
+
+    Raises:
+        UnknownJob, NobodyCanRun, UnknownSecret: as for a new job.
+        JobIsNotOver: it still waits or runs.
+        SecretsNeededAgain: it had secrets of its own, and not all of them were given again.
+    """
+    old = find_job(caller.tenant, public_id)
+    if not old.is_over:
+        raise JobIsNotOver(f"The job is {old.status}; wait for its end or cancel it first.")
+    missing = sorted(set(old.inline_secrets) - set(secrets))
+    if missing:
+        raise SecretsNeededAgain(
+            f"The job's {', '.join(missing)} came with the request and was wiped when the job ended: send it again.",
+            secrets=missing,
+        )
+    request = JobRequest(
+        task=old.task,
+        capabilities=old.capabilities,
+        priority=old.priority,
+        timeout_s=old.timeout_s,
+        max_turns=old.max_turns,
+        context=old.context,
+        callback_url=old.callback_url,
+        secrets={**{name: {"secret": stored} for name, stored in old.named_secrets.items()}, **secrets},
+    )
+    with transaction.atomic():
+        return _create(caller, request, None, retry_of=old)

@@ -1,0 +1,79 @@
+"""One handler makes the JSON of every error of the REST and shard APIs.
+
+``{"error": {"code": "invalid_request", "message": "…", "retryable": false, "fields": {"task.branch": ["…"]}}}``
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from myctobot.errors import InvalidRequest, MyctobotError
+
+log = structlog.get_logger(__name__)
+
+
+def error_body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
+    """The body of an error answer; ``more`` holds what a program may act on."""
+    return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
+
+
+def flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
+    """Turn DRF's nested validation errors into ``{"task.repo_url": ["…"]}``."""
+    if isinstance(detail, dict):
+        fields: dict[str, list[str]] = {}
+        for key, value in detail.items():
+            name = "" if key == "non_field_errors" else str(key)
+            fields.update(flatten(value, ".".join(part for part in (prefix, name) if part)))
+        return fields
+    if isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
+        fields = {}
+        for index, item in enumerate(detail):
+            fields.update(flatten(item, f"{prefix}[{index}]"))
+        return fields
+    return {prefix or "request": [str(item) for item in (detail if isinstance(detail, list) else [detail])]}
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF calls this for whatever a view raised; None lets an unforeseen error become a 500 with a traceback."""
+    set_rollback()
+    if isinstance(error, Http404):
+        error = exceptions.NotFound("There is no such thing here, or it belongs to somebody else.")
+    elif isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied()
+    if isinstance(error, exceptions.ValidationError):
+        error = InvalidRequest(fields=flatten(error.detail))
+    if isinstance(error, MyctobotError):
+        return _own(error)
+    if isinstance(error, exceptions.APIException):
+        return _of_drf(error)
+    return None
+
+
+def _own(error: MyctobotError) -> Response:
+    more = dict(error.data)
+    message = error.message
+    if isinstance(error, InvalidRequest) and error.fields:
+        more["fields"] = error.fields
+        name, problems = next(iter(error.fields.items()))
+        others = len(error.fields) - 1
+        message = f"{name}: {problems[0]}" + (f" (and {others} more)" if others else "")
+    return Response(error_body(error.code, message, retryable=error.retryable, **more), status=error.http_status)
+
+
+def _of_drf(error: exceptions.APIException) -> Response:
+    headers = {}
+    if getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by DRF's views
+    code = error.get_codes() if isinstance(error.get_codes(), str) else error.default_code
+    return Response(
+        error_body(str(code), str(error.detail), retryable=error.status_code >= 500),
+        status=error.status_code,
+        headers=headers,
+    )

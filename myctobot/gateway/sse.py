@@ -1,0 +1,114 @@
+"""Server-sent events of the Messages API: written for a played message, read for what a call used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+# A longer line than this holds no usage worth waiting for.
+MAX_LINE_BYTES = 1024 * 1024
+
+
+def encode_event(event: dict[str, Any]) -> bytes:
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+
+
+def opening_events(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Say that a message begins, before any of its content."""
+    usage = {**message["usage"], "output_tokens": 1}
+    empty = {**message, "content": [], "stop_reason": None, "usage": usage}
+    return [{"type": "message_start", "message": empty}, {"type": "ping"}]
+
+
+def content_events(message: dict[str, Any], chunk: int) -> Iterator[dict[str, Any]]:
+    """Play a message's content in deltas of ``chunk`` characters, then its end."""
+    for index, block in enumerate(message["content"]):
+        start, deltas = _block(block, chunk)
+        yield {"type": "content_block_start", "index": index, "content_block": start}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    yield {
+        "type": "message_delta",
+        "delta": {"stop_reason": message["stop_reason"], "stop_sequence": message["stop_sequence"]},
+        "usage": {"output_tokens": message["usage"]["output_tokens"]},
+    }
+    yield {"type": "message_stop"}
+
+
+def _block(block: dict[str, Any], chunk: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    if block["type"] == "text":
+        return {**block, "text": ""}, [{"type": "text_delta", "text": part} for part in _parts(block["text"], chunk)]
+    if block["type"] == "thinking":
+        deltas = [{"type": "thinking_delta", "thinking": part} for part in _parts(block["thinking"], chunk)]
+        signature = {"type": "signature_delta", "signature": block["signature"]}
+        return {**block, "thinking": "", "signature": ""}, [*deltas, signature]
+    text = json.dumps(block["input"])
+    return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in _parts(text, chunk)]
+
+
+def _parts(text: str, size: int) -> list[str]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the upstream counts them; input includes what came from or went to its cache."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class UsageReader:
+    """Reads what matters for the books out of an answer that is passed on as it comes, in pieces of any size.
+
+    ``error`` is the type of an error that came after the stream had begun.
+    """
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.error: str | None = None
+        self._rest = b""
+
+    def feed_stream(self, piece: bytes) -> None:
+        lines = (self._rest + piece).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > MAX_LINE_BYTES:
+            self._rest = b""
+        for line in lines:
+            if line.startswith(b"data:") and (b'"usage"' in line or b'"error"' in line):
+                self._parse(line[5:])
+
+    def feed_document(self, body: bytes) -> None:
+        self._parse(body)
+
+    def read(self, document: dict[str, Any]) -> None:
+        """Read an event or a whole message."""
+        error = document.get("error")
+        if document.get("type") == "error" and isinstance(error, dict):
+            self.error = str(error.get("type"))[:100]
+        holder = document.get("message") if document.get("type") == "message_start" else document
+        usage = holder.get("usage") if isinstance(holder, dict) else None
+        if isinstance(usage, dict):
+            self.usage = _merged(self.usage, usage)
+
+    def _parse(self, text: bytes) -> None:
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(document, dict):
+            self.read(document)
+
+
+def _merged(seen: Usage, usage: dict[str, Any]) -> Usage:
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    counts = [usage[name] for name in names if isinstance(usage.get(name), int)]
+    # message_start counts the input, message_delta the output; some deltas repeat the input, some with zeros.
+    if isinstance(usage.get("input_tokens"), int):
+        seen = replace(seen, input_tokens=max(seen.input_tokens, sum(counts)))
+    if isinstance(usage.get("output_tokens"), int):
+        seen = replace(seen, output_tokens=usage["output_tokens"])
+    return seen

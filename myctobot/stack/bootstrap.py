@@ -1,0 +1,119 @@
+"""What a new installation of the embedded stack needs: a tenant, a login, a key, and its shards' configurations."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from myctobot.lib.crypto import digest
+from myctobot.stack.home import GeneratedSecrets, write_private
+from myctobot.tenants.models import ApiKey, Member, Role, Tenant
+from shards.models import Shard, ShardType
+
+_LOGIN = "admin"
+_CAPABILITIES = ["filesystem", "git"]
+
+
+def bootstrap(*, home: Path, shards: int) -> dict[str, Any]:
+    """Make what is missing; what is there stays as it is.
+
+    Args:
+        home: the stack's folder; keys that exist in the clear nowhere else are kept there, for its owner only.
+        shards: how many process shards to configure: ``local``, ``local-2``, …
+
+    Returns:
+        ``login``, ``password``, ``api_key`` and ``shards`` (each ``name`` and ``config``, a path).
+    """
+    password = GeneratedSecrets.load_or_create(home).admin_password
+    with transaction.atomic():
+        tenant, _ = Tenant.objects.get_or_create(slug="default", defaults={"name": "Default tenant"})
+        _login(tenant, password)
+        key = _api_key(tenant, home / "api_key")
+        names = ["local", *(f"local-{number}" for number in range(2, shards + 1))]
+        configured = [{"name": name, "config": str(_shard(name, home))} for name in names]
+        # Shards that this run does not start must not look as if they could take jobs.
+        Shard.objects.filter(name__startswith="local").exclude(name__in=names).update(is_active=False)
+    return {"login": _LOGIN, "password": password, "api_key": key, "shards": configured}
+
+
+def _login(tenant: Tenant, password: str) -> None:
+    users = get_user_model().objects
+    user = users.filter(username=_LOGIN).first()
+    if user is None:
+        user = users.create_superuser(_LOGIN, password=password)  # type: ignore[attr-defined]  # of Django's own user
+    Member.objects.get_or_create(tenant=tenant, user=user, defaults={"role": Role.ADMIN})
+
+
+def _api_key(tenant: Tenant, path: Path) -> str:
+    known = path.read_text().strip() if path.is_file() else ""
+    if known and ApiKey.objects.filter(tenant=tenant, key_hash=digest(known), revoked_at=None).exists():
+        return known
+    _, key = ApiKey.create(tenant, "embedded stack", role=Role.ADMIN)
+    write_private(path, key + "\n")
+    return key
+
+
+def _shard(name: str, home: Path) -> Path:
+    folder = home / "shards" / name
+    # The agent's user passes through to its own workspace below, and sees nothing on the way.
+    for directory in (home / "shards", folder):
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    shard, _ = Shard.objects.update_or_create(
+        name=name,
+        defaults={
+            "description": "A process on this host, run by the embedded stack.",
+            "shard_type": ShardType.GENERAL,
+            "capabilities": _CAPABILITIES,
+            "max_concurrent_jobs": settings.LOCAL_SHARD["slots"],
+            "is_active": True,
+            # Heartbeats of an earlier run say nothing about this one.
+            "last_heartbeat_at": None,
+        },
+    )
+    path = folder / "config.json"
+    write_private(path, json.dumps(_config(shard, folder, _known_key(shard, path)), indent=1) + "\n")
+    return path
+
+
+def _known_key(shard: Shard, path: Path) -> str:
+    try:
+        key = str(json.loads(path.read_text())["shard_key"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return shard.issue_key()
+    return key if digest(key) == shard.key_hash else shard.issue_key()
+
+
+def _config(shard: Shard, folder: Path, key: str) -> dict[str, Any]:
+    local = settings.LOCAL_SHARD
+    return {
+        "shard_id": shard.name,
+        "shard_type": shard.shard_type,
+        "control_url": settings.CONTROL_URL,
+        "broker_url": settings.REDIS_URL,
+        "shard_key": key,
+        "capabilities": shard.capabilities,
+        "max_concurrent_jobs": shard.max_concurrent_jobs,
+        "executor": local["executor"],
+        "run_path": str(folder / "run"),
+        "claude_code": {"mcp_servers": _mcp_servers()},
+        # A newcomer's machine may lack bubblewrap; the shard then says loudly that nothing is isolated.
+        "sandbox": {"allow_unsandboxed": True, "memory_mb": local["memory_mb"]},
+        "git": {
+            "schemes": settings.REPO_SCHEMES,
+            "allowed_private_hosts": settings.REPO_PRIVATE_HOSTS,
+            "ca_file": local["git_ca_file"],
+        },
+        "cleanup": {"workspace_path": str(folder / "jobs"), "job_ttl_minutes": 60},
+    }
+
+
+def _mcp_servers() -> dict[str, Any]:
+    """The git capability's MCP server, where this environment has it installed."""
+    program = Path(sys.executable).parent / "mcp-server-git"
+    return {"git": {"command": str(program), "args": [], "env": {}}} if program.is_file() else {}

@@ -1,0 +1,64 @@
+"""What the person at the terminal sees; coloured only there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TextIO
+
+from honcho.colour import get_colours
+from honcho.printer import Message, Printer
+
+STACK = "stack"
+NAME_WIDTH = 12
+
+
+class Console:
+    """Prefixed lines of many processes on one output."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self._printer = Printer(output, width=NAME_WIDTH, colour="NO_COLOR" not in os.environ)
+        self._colours: dict[str, str] = {}
+        self._palette = get_colours()
+        self._closed = False
+
+    def say(self, text: str) -> None:
+        self.line(STACK, text)
+
+    def line(self, name: str, text: str) -> None:
+        colour = self._colour(name) if name != STACK else None
+        self._write(Message("line", text, datetime.now().astimezone(), name, colour))
+
+    def banner(self, title: str, rows: Mapping[str, str]) -> None:
+        """A box that stands out among the log lines."""
+        width = max(map(len, rows), default=0)
+        lines = [title, "", *(f"{name.ljust(width)}  {value}" for name, value in rows.items())]
+        inner = max(map(len, lines))
+        edge = "─" * (inner + 2)
+        body = "".join(f"│ {line.ljust(inner)} │\n" for line in lines)
+        self._raw(f"\n┌{edge}┐\n{body}└{edge}┘\n\n")
+
+    def _colour(self, name: str) -> str:
+        if name not in self._colours:
+            self._colours[name] = next(self._palette)
+        return self._colours[name]
+
+    def _write(self, message: Message) -> None:
+        if self._closed:
+            return
+        try:
+            self._printer.write(message)
+        except BrokenPipeError:
+            # The reader of our output left (`make up | head`); the stack goes on or ends without it.
+            self._closed = True
+
+    def _raw(self, text: str) -> None:
+        if self._closed:
+            return
+        try:
+            self._output.write(text)
+            self._output.flush()
+        except BrokenPipeError:
+            self._closed = True

@@ -1,0 +1,43 @@
+"""What can go wrong while the embedded stack starts or runs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from myctobot.errors import MyctobotError
+
+
+class StackError(MyctobotError):
+    """The embedded stack cannot go on."""
+
+    code = "stack_failed"
+    exit_code: ClassVar[int] = 1
+
+
+class AlreadyRunning(StackError):
+    """The stack of this home is already running."""
+
+    code = "stack_already_running"
+    exit_code = 3
+
+    def __init__(self, message: str | None = None, *, urls: dict[str, str] | None = None, **data: Any) -> None:
+        super().__init__(message, **data)
+        self.urls = urls or {}
+
+
+class ServiceFailed(StackError):
+    """A service of the stack did not start."""
+
+    code = "service_failed"
+
+    def __init__(self, service: str, reason: str, last_lines: list[str]) -> None:
+        tail = "\n".join(f"    {line}" for line in last_lines) or "    (it wrote nothing)"
+        super().__init__(f"{service} {reason}. Its last log lines:\n{tail}")
+        self.service = service
+
+
+class StoppedEarly(StackError):
+    """The stack was asked to stop before it had started."""
+
+    code = "stack_stopped_early"
+    exit_code = 130

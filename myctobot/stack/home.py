@@ -1,0 +1,160 @@
+"""The folder where an embedded stack keeps everything, and the lock that makes it the only one there.
+
+<home>/secrets.json   generated once, kept between runs
+<home>/env            the running stack's variables, for other commands of the checkout
+<home>/stack.json     who runs and where, while it runs
+<home>/pg, redis      data, kept between runs
+<home>/log            what the services wrote
+<home>/run            one record a process, so that the next start finds what this one left behind
+<home>/shards         the shards' own folders
+<home>/tmp            TMPDIR of every process, emptied at start and stop
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+from myctobot.stack.errors import AlreadyRunning, StackError
+
+OWNER_ONLY = 0o700
+# PostgreSQL's own user, when root starts the stack, has to pass through, and may not look around.
+PASS_THROUGH = 0o711
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace ``path`` as a whole, readable by its owner alone from the first byte on."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Return what ``path`` holds, or None when it is missing or cut off."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths below one folder; ``prepare`` makes those that every run needs."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def shards(self) -> Path:
+        return self.root / "shards"
+
+    @property
+    def env(self) -> Path:
+        return self.root / "env"
+
+    @property
+    def status(self) -> Path:
+        return self.root / "stack.json"
+
+    def prepare(self) -> None:
+        """Create the folders.
+
+        Raises:
+            StackError: the folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.chmod(PASS_THROUGH if os.geteuid() == 0 else OWNER_ONLY)
+            for folder in (self.log, self.run, self.tmp, self.root / "static"):
+                folder.mkdir(mode=OWNER_ONLY, exist_ok=True)
+        except OSError as error:
+            raise StackError(
+                f"MYCTOBOT_HOME ({self.root}) cannot be used: {error.strerror}. Choose a folder that you may write."
+            ) from error
+
+    def clear_tmp(self) -> None:
+        """Empty the temporary folder, whatever the processes left in it."""
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        self.tmp.mkdir(mode=OWNER_ONLY, exist_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the home for this process; the kernel lets go of it however the process ends.
+
+        Raises:
+            AlreadyRunning: another process holds it.
+        """
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise self._already_running() from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _already_running(self) -> AlreadyRunning:
+        status = read_json(self.status) or {}
+        urls: dict[str, str] = status.get("urls", {})
+        where = ", ".join(f"{name} {url}" for name, url in urls.items()) or "it is still starting"
+        pid = f" (pid {status['pid']})" if "pid" in status else ""
+        return AlreadyRunning(f"The stack of {self.root} is already running{pid}: {where}.", urls=urls)
+
+
+@dataclass(frozen=True)
+class GeneratedSecrets:
+    """What a stack needs to keep to itself; made at the first start, the same ever after."""
+
+    secret_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(50))
+    secrets_keys: str = field(repr=False, default_factory=lambda: Fernet.generate_key().decode())
+    redis_password: str = field(repr=False, default_factory=lambda: secrets.token_hex(32))
+    admin_password: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(12))
+
+    @classmethod
+    def load_or_create(cls, home: Path) -> GeneratedSecrets:
+        """Read ``<home>/secrets.json`` (mode 0600); add what it does not hold yet.
+
+        Raises:
+            StackError: the file is there and is no JSON object of strings.
+        """
+        path = home / "secrets.json"
+        kept: Mapping[str, str] = {}
+        if path.exists():
+            loaded = read_json(path)
+            if not isinstance(loaded, dict) or not all(isinstance(value, str) for value in loaded.values()):
+                raise StackError(
+                    f"{path} is damaged. Restore it: without its SECRETS_KEYS the stored secrets cannot be read. "
+                    "Or remove the whole folder to begin anew."
+                )
+            kept = loaded
+        names = {item.name for item in fields(cls)}
+        found = cls(**{name: value for name, value in kept.items() if name in names and value})
+        values = {name: getattr(found, name) for name in sorted(names)}
+        if values != kept:
+            write_private(path, json.dumps(values, indent=1) + "\n")
+        return found

@@ -1,0 +1,54 @@
+"""``manage.py up``: the whole of MyCTOBot on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from myctobot.stack.console import Console
+from myctobot.stack.environment import caller_environment
+from myctobot.stack.errors import StackError
+from myctobot.stack.plan import OPTIONAL
+from myctobot.stack.up import GATEWAY_PORT, WEB_PORT, Options, run
+
+
+class Command(BaseCommand):
+    help = "Run PostgreSQL, Redis, web, gateway, control worker, beat and local shards until Ctrl-C."
+    # Nothing runs yet that a check could look at.
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--shards", type=int, default=1, help="how many shards to run on this host (default 1)")
+        parser.add_argument(
+            "--without", action="append", default=[], metavar="NAME", choices=OPTIONAL, help="leave a process out"
+        )
+        parser.add_argument(
+            "--ready-file", type=Path, metavar="PATH", help="write URLs and credentials there (JSON) when all answers"
+        )
+        parser.add_argument("--web-port", type=int, default=WEB_PORT, help="another is used if it is taken")
+        parser.add_argument(
+            "--gateway-port", type=int, default=GATEWAY_PORT, help="wanted port; another if it is taken"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        wanted = Options(
+            home=Path(settings.MYCTOBOT_HOME),
+            shards=options["shards"],
+            without=frozenset(options["without"]),
+            ready_file=options["ready_file"].resolve() if options["ready_file"] else None,
+            web_port=options["web_port"],
+            gateway_port=options["gateway_port"],
+            caller=caller_environment(),
+        )
+        console = Console(sys.stdout)
+        try:
+            asyncio.run(run(wanted, console))
+        except StackError as error:
+            for line in error.message.splitlines():
+                console.say(line)
+            sys.exit(error.exit_code)

@@ -1,0 +1,87 @@
+"""The processes of the embedded stack, as programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from myctobot.stack.home import Home
+from myctobot.stack.programs import Program
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+OPTIONAL = ("web", "gateway", "control", "beat", "shard")
+CONTROL_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the bootstrap says about one local shard."""
+
+    name: str
+    config: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each process is started.
+
+    Args:
+        control_env: the environment of the control plane's processes.
+        shard_env: that of shards, which know nothing of the control plane but its address.
+    """
+
+    home: Home
+    control_env: Mapping[str, str] = field(repr=False)
+    shard_env: Mapping[str, str] = field(repr=False)
+
+    def migrate(self) -> Program:
+        return self._python("migrate", "manage.py", "migrate", "--no-input", "--verbosity", "1")
+
+    def bootstrap(self, shards: int) -> Program:
+        return self._python("bootstrap", "manage.py", "bootstrap", "--json", "--shards", str(shards))
+
+    def web(self, listener: int) -> Program:
+        return self._asgi("web", "myctobot.asgi:application", listener)
+
+    def gateway(self, listener: int) -> Program:
+        return self._asgi("gateway", "myctobot.asgi_gateway:application", listener)
+
+    def control(self) -> Program:
+        worker = ("worker", "--pool", "threads", "--concurrency", str(CONTROL_THREADS), "--queues", "control")
+        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+        return self._celery("control", *worker, "--hostname", "control@%h", *quiet)
+
+    def beat(self) -> Program:
+        folder = self.home.root / "beat"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return self._celery("beat", "beat", "--schedule", str(folder / "schedule"), "--pidfile", "")
+
+    def shard(self, shard: Shard) -> Program:
+        argv = (sys.executable, "-m", "workers.main", "--config", str(shard.config))
+        return Program(f"shard-{shard.name}", argv, self.shard_env, CHECKOUT, stop_timeout_s=15)
+
+    def _asgi(self, name: str, application: str, listener: int) -> Program:
+        argv = (sys.executable, "-m", "myctobot.stack.serve", "--fd", str(listener), application)
+        return Program(name, argv, self.control_env, CHECKOUT, pass_fds=(listener,))
+
+    def _celery(self, name: str, *arguments: str) -> Program:
+        # The stack is for one machine and its owner; as root it says nothing new with each start.
+        hush = ("-W", "ignore:You're running the worker with superuser privileges")
+        argv = (
+            sys.executable,
+            *hush,
+            "-m",
+            "celery",
+            "--quiet",
+            "-A",
+            "myctobot.celery",
+            *arguments,
+            "--loglevel",
+            "INFO",
+        )
+        return Program(name, argv, self.control_env, CHECKOUT)
+
+    def _python(self, name: str, *arguments: str) -> Program:
+        return Program(name, (sys.executable, *arguments), self.control_env, CHECKOUT)

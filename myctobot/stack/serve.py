@@ -1,0 +1,35 @@
+"""Serves an ASGI application on a socket that the supervisor opened.
+
+Uvicorn's own ``--fd`` takes every descriptor for a Unix socket, and then leaves Nagle's algorithm on,
+which delays each small piece of an event stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+
+import uvicorn
+
+# Event streams never end by themselves; their viewers come back with a cursor.
+GRACEFUL_SHUTDOWN_S = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="serve")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("application")
+    options = parser.parse_args()
+    config = uvicorn.Config(
+        options.application,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
+
+
+if __name__ == "__main__":
+    main()

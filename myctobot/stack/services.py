@@ -1,0 +1,117 @@
+"""What the embedded database and broker have in common, and how to run one beside this process.
+
+with the supervisor:  prepare(), supervise program(), wait for is_ready(), finish(), url
+by itself:            start() -> url, stop()
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from myctobot.stack.errors import ServiceFailed
+from myctobot.stack.home import Home
+from myctobot.stack.processes import Records
+from myctobot.stack.programs import Program
+
+START_TIMEOUT_S = 60
+TAIL_LINES = 15
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
+    """The last lines of a log file; none if it does not exist."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []
+
+
+class Service(ABC):
+    """A server below one home; only one process at a time may hold an instance for that home."""
+
+    name: ClassVar[str]
+
+    def __init__(self, home: Path) -> None:
+        self.home = Home(home)
+        self._process: tuple[subprocess.Popen[bytes], Program] | None = None
+        self._records = Records(self.home.run)
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it is reached; known after ``prepare``."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Stop what an earlier run left behind, and make data and configuration. May take seconds."""
+
+    @abstractmethod
+    def program(self) -> Program: ...
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether it answers now."""
+
+    def finish(self) -> None:  # noqa: B027 - most services need nothing here
+        """What can be done only once it answers."""
+
+    def clean_up(self) -> None:  # noqa: B027 - most services leave nothing
+        """Remove what must not stay behind after the server has ended."""
+
+    @property
+    def log(self) -> Path:
+        return self.home.log / f"{self.name}.log"
+
+    def start(self) -> str:
+        """Run it until ``stop``, or until this process ends in whichever way.
+
+        Raises:
+            ServiceFailed: it ended, or did not answer within 60 s; with its last log lines.
+        """
+        self.home.prepare()
+        self._records.stop_leftovers(self.name)
+        self.prepare()
+        program = self.program()
+        with self.log.open("wb") as output:
+            process = program.popen(output)
+        self._process = (process, program)
+        self._records.write(self.name, process.pid, program.stop_signal)
+        try:
+            self._wait_ready(process)
+            self.finish()
+        except BaseException:
+            self.stop()
+            raise
+        return self.url
+
+    def stop(self) -> None:
+        """End it and wait until it is gone; harmless when it does not run."""
+        if self._process is None:
+            return
+        process, program = self._process
+        process.send_signal(program.stop_signal)
+        try:
+            process.wait(program.stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._process = None
+        self._records.remove(self.name)
+        self.clean_up()
+
+    @property
+    def pid(self) -> int | None:
+        """The running server's process, when ``start`` started it."""
+        return self._process[0].pid if self._process else None
+
+    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.is_ready():
+            if process.poll() is not None:
+                raise ServiceFailed(self.name, f"ended with exit code {process.returncode}", tail(self.log))
+            if time.monotonic() > deadline:
+                raise ServiceFailed(self.name, f"did not answer within {START_TIMEOUT_S} s", tail(self.log))
+            time.sleep(0.05)

@@ -1,0 +1,68 @@
+"""The admin's pages for tenants. No page shows a key or a secret; a new one is typed in or shown once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest
+
+from myctobot.lib.crypto import digest, new_token
+from myctobot.tenants.models import ApiKey, Member, Secret, Tenant
+from myctobot.tenants.secrets import sealer, secret_binding
+
+
+class MemberInline(admin.TabularInline[Member, Tenant]):
+    model = Member
+    extra = 0
+
+
+@admin.register(Tenant)
+class TenantAdmin(admin.ModelAdmin[Tenant]):
+    list_display = ["slug", "name", "is_active", "created_at"]
+    search_fields = ["slug", "name"]
+    inlines = [MemberInline]
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
+    list_display = ["name", "tenant", "prefix", "role", "created_at", "last_used_at", "expires_at", "revoked_at"]
+    list_filter = ["tenant", "role"]
+    search_fields = ["name", "prefix"]
+    readonly_fields = ["prefix", "created_by", "created_at", "last_used_at"]
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        if not change:
+            key = new_token("mctb")
+            obj.prefix, obj.key_hash = key[:12], digest(key)
+            obj.created_by_id = request.user.pk
+            messages.warning(request, f"The key, shown this once: {key}")
+        super().save_model(request, obj, form, change)
+
+
+class SecretForm(forms.ModelForm[Secret]):
+    """Takes a new value; the stored one is never shown."""
+
+    value = forms.CharField(widget=forms.PasswordInput(render_value=False), min_length=8, max_length=20_000)
+
+    class Meta:
+        model = Secret
+        fields = ["tenant", "name"]
+
+
+@admin.register(Secret)
+class SecretAdmin(admin.ModelAdmin[Secret]):
+    form = SecretForm
+    list_display = ["name", "tenant", "created_at", "updated_at"]
+    list_filter = ["tenant"]
+    search_fields = ["name"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> list[str]:
+        # The sealed value is bound to both.
+        return ["tenant", "name"] if obj else []
+
+    def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
+        value = form.cleaned_data["value"]
+        obj.sealed = sealer().seal({"value": value}, bound_to=secret_binding(obj.tenant_id, obj.name))
+        super().save_model(request, obj, form, change)

@@ -1,0 +1,107 @@
+"""Who is calling the REST API, and for which tenant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+
+from myctobot.lib.crypto import digest
+from myctobot.tenants.models import ApiKey, Member, Role, Tenant
+
+if TYPE_CHECKING:
+    # REST framework's views import this module by its settings: not the other way round at run time.
+    from rest_framework.views import APIView
+
+# A key in steady use is written at most this often, so that reading stays reading.
+LAST_USED_PRECISION = timedelta(minutes=1)
+TENANT_HEADER = "MyCTOBot-Tenant"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The tenant that a request acts for, and what it may do there.
+
+    Attributes:
+        tenant: every query is scoped to it.
+        role: of the member or of the key.
+        user: set for a session, None for a key.
+        api_key: set for a key, None for a session.
+    """
+
+    tenant: Tenant
+    role: str
+    user: AbstractBaseUser | None = None
+    api_key: ApiKey | None = None
+
+
+def find_api_key(key: str) -> ApiKey | None:
+    """Return the live key with this text, or None: unknown, expired, revoked, or its tenant is inactive."""
+    found = (
+        ApiKey.objects.select_related("tenant")
+        .filter(key_hash=digest(key), revoked_at=None, tenant__is_active=True)
+        .filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
+        .first()
+    )
+    if found and (found.last_used_at is None or timezone.now() - found.last_used_at > LAST_USED_PRECISION):
+        ApiKey.objects.filter(pk=found.pk).update(last_used_at=Now())
+    return found
+
+
+def bearer_token(request: Any) -> str | None:
+    """Return the token of ``Authorization: Bearer …``, or None when the header is absent or of another kind."""
+    scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """``Authorization: Bearer mctb_…``."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, ApiKey] | None:
+        key = bearer_token(request)
+        if key is None:
+            return None
+        found = find_api_key(key)
+        if found is None:
+            raise AuthenticationFailed("The API key is not valid: it is unknown, expired or revoked. Make a new one.")
+        return AnonymousUser(), found
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="MyCTOBot"'
+
+
+def find_caller(request: Any, api_key: ApiKey | None) -> Caller | None:
+    """Find the tenant of a request: the key's, or that of the user's membership.
+
+    A user of several tenants names one by its slug in the header ``MyCTOBot-Tenant``.
+    """
+    if api_key is not None:
+        return Caller(api_key.tenant, api_key.role, api_key=api_key)
+    user = request.user
+    if not user.is_authenticated:
+        return None
+    members = Member.objects.select_related("tenant").filter(user=user, tenant__is_active=True).order_by("pk")
+    if slug := request.headers.get(TENANT_HEADER):
+        members = members.filter(tenant__slug=slug)
+    member = members.first()
+    return Caller(member.tenant, member.role, user=user) if member else None
+
+
+class HasTenant(BasePermission):
+    """Lets members in: viewers read, others write. Sets ``request.caller``."""
+
+    message = "Your account belongs to no tenant here, or your role may only read."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        caller = find_caller(request, request.auth if isinstance(request.auth, ApiKey) else None)
+        request.caller = caller  # type: ignore[attr-defined]  # a request carries its caller to the view
+        return caller is not None and (request.method in SAFE_METHODS or caller.role != Role.VIEWER)

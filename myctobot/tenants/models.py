@@ -1,0 +1,87 @@
+"""Who may ask for work, and with which keys and secrets."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+
+from myctobot.lib.crypto import digest, new_token
+
+
+class Tenant(models.Model):
+    """A customer: the border across which nothing is seen."""
+
+    slug = models.SlugField(max_length=40, unique=True)
+    name = models.CharField(max_length=200)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Role(models.TextChoices):
+    """What a member may do; each role may do what the ones before it may."""
+
+    VIEWER = "viewer", "Viewer: reads jobs"
+    MEMBER = "member", "Member: starts and cancels jobs"
+    ADMIN = "admin", "Admin: keys, secrets and members"
+
+
+class Member(models.Model):
+    """A user's place in a tenant."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="members")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "user"], name="one_membership_a_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.tenant} as {self.role}"
+
+
+class ApiKey(models.Model):
+    """A program's key. Only its digest is kept; the visible prefix tells keys apart."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=100)
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    prefix = models.CharField(max_length=16, editable=False)
+    key_hash = models.CharField(max_length=64, unique=True, editable=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @classmethod
+    def create(cls, tenant: Tenant, name: str, **fields: Any) -> tuple[ApiKey, str]:
+        """Make a key for ``tenant``; the second value is the key itself, which is shown this once."""
+        key = new_token("mctb")
+        row = cls.objects.create(tenant=tenant, name=name, prefix=key[:12], key_hash=digest(key), **fields)
+        return row, key
+
+
+class Secret(models.Model):
+    """A tenant's stored secret, which a job names instead of carrying it."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="secrets")
+    name = models.SlugField(max_length=60)
+    sealed = models.TextField(editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "name"], name="secret_name_once_a_tenant")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.name}"

@@ -1,0 +1,119 @@
+"""Where work runs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models.functions import Now
+
+from jobs.contract import class_queue, is_slug, shard_class, shard_queue
+from myctobot.lib.crypto import digest, new_token
+from myctobot.tenants.models import Tenant
+
+
+def validate_slug(value: str) -> None:
+    if not is_slug(value):
+        raise ValidationError("'%(value)s' is not a lower-case slug (a-z, 0-9, inner dashes).", params={"value": value})
+
+
+class Pool(models.Model):
+    """A named group of shards and the border of trust: who may take one message of its queues may take any."""
+
+    name = models.CharField(max_length=40, unique=True, validators=[validate_slug])
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ShardType(models.TextChoices):
+    """Templates of capabilities and resources."""
+
+    GENERAL = "general"
+    PLAYWRIGHT = "playwright"
+    DATABASE = "database"
+    FULL = "full"
+    CUSTOM = "custom"
+
+
+class ShardState(models.TextChoices):
+    """Where a shard is in its life, as far as dispatch cares."""
+
+    REQUESTED = "requested", "Requested: has never sent a heartbeat"
+    READY = "ready", "Ready: takes jobs"
+    DRAINING = "draining", "Draining: finishes what it runs"
+    STOPPED = "stopped", "Stopped"
+
+
+class Shard(models.Model):
+    """A container, or on the embedded stack a process, that runs jobs."""
+
+    name = models.CharField(max_length=40, unique=True, validators=[validate_slug])
+    description = models.TextField(blank=True)
+    shard_type = models.CharField(max_length=12, choices=ShardType, default=ShardType.GENERAL)
+    pool = models.ForeignKey(Pool, on_delete=models.PROTECT, null=True, blank=True, related_name="shards")
+    capabilities = ArrayField(models.CharField(max_length=40, validators=[validate_slug]))
+    # Derived from capabilities and pool on every save; stored to be searched and shown.
+    shard_class = models.CharField(max_length=400, editable=False, db_index=True)
+    resource_spec = models.JSONField(default=dict, blank=True, help_text='Such as {"cpus": 1, "memory_mb": 512}.')
+    max_concurrent_jobs = models.PositiveSmallIntegerField(
+        default=1, validators=[MinValueValidator(1), MaxValueValidator(64)]
+    )
+    is_active = models.BooleanField(default=True)
+    state = models.CharField(max_length=12, choices=ShardState, default=ShardState.REQUESTED)
+    key_hash = models.CharField(max_length=64, unique=True, null=True, editable=False)
+    last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # What the shard said of itself last: cpu, memory, disk, versions, live runners.
+    report = models.JSONField(default=dict, blank=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.capabilities = sorted(set(self.capabilities))
+        self.shard_class = shard_class(self.capabilities, self.pool.name if self.pool else None)
+        super().save(*args, **kwargs)
+
+    @property
+    def queues(self) -> list[str]:
+        """The two queues that this shard consumes."""
+        return [class_queue(self.capabilities, self.pool.name if self.pool else None), shard_queue(self.name)]
+
+    def issue_key(self) -> str:
+        """Give the shard a new key, which ends the old one, and return it; only its digest is kept."""
+        key = new_token("mcts")
+        self.key_hash = digest(key)
+        self.save(update_fields=["key_hash"])
+        return key
+
+
+class Assignment(models.Model):
+    """Lets a tenant use a shard or a pool; the lower the priority's number, the sooner it is chosen."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="assignments")
+    shard = models.ForeignKey(Shard, on_delete=models.CASCADE, null=True, blank=True, related_name="assignments")
+    pool = models.ForeignKey(Pool, on_delete=models.CASCADE, null=True, blank=True, related_name="assignments")
+    priority = models.PositiveSmallIntegerField(default=100)
+    is_default = models.BooleanField(default=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(shard__isnull=False, pool__isnull=True)
+                | models.Q(shard__isnull=True, pool__isnull=False),
+                name="assignment_of_a_shard_or_a_pool",
+                violation_error_message="Assign either a shard or a pool, not both and not neither.",
+            ),
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(is_default=True), name="one_default_assignment_a_tenant"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} -> {self.shard or self.pool} ({self.priority})"

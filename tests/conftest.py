@@ -1,0 +1,62 @@
+"""One real PostgreSQL and one real Redis for the whole run, in a folder that goes away with it.
+
+Django's settings read the environment when they are imported, so it is made here, before pytest-django
+sets Django up: from nothing, so that no variable of the caller changes a test or leaks into a process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from myctobot.stack.environment import BASE, Addresses, own_variables
+from myctobot.stack.home import GeneratedSecrets, Home
+from myctobot.stack.postgres import EmbeddedPostgres
+from myctobot.stack.redis import EmbeddedRedis
+from myctobot.stack.services import Service
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_KEPT = (*BASE, "COLUMNS", "NO_COLOR", "FORCE_COLOR", "CI")
+_run: list[Service] = []
+_homes: list[Path] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    folder = CHECKOUT / ".cache" / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    _homes.append(root)
+    home = Home(root)
+    home.prepare()
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    os.environ.clear()
+    os.environ.update(kept, **_environment(home))
+    tempfile.tempdir = None
+
+
+def _environment(home: Home) -> dict[str, str]:
+    postgres, redis = EmbeddedPostgres(home.root, durable=False), EmbeddedRedis(home.root, port=0)
+    _run.extend((postgres, redis))
+    addresses = Addresses(postgres.start(), redis.start(), "http://127.0.0.1:8000", "http://127.0.0.1:8001")
+    person = home.root / "person"
+    person.mkdir()
+    return {
+        **own_variables({}, home, GeneratedSecrets.load_or_create(home.root), addresses),
+        "DJANGO_SETTINGS_MODULE": "myctobot.settings",
+        # Neither the caller's git nor any other configuration; and nothing is written there.
+        "HOME": str(person),
+        "TMPDIR": str(home.tmp),
+        "PYTEST_DEBUG_TEMPROOT": str(home.tmp),
+    }
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    while _run:
+        _run.pop().stop()
+    while _homes:
+        shutil.rmtree(_homes.pop(), ignore_errors=True)

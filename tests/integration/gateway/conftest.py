@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+import uvicorn
+from django.core.handlers.asgi import ASGIHandler
+
+from myctobot import settings_gateway
+from myctobot.gateway.app import Gateway, GatewayApp
+from myctobot.gateway.grants import GrantSource, MemoryGrant, MemoryGrants
+from myctobot.gateway.play_files import load_plays
+from myctobot.gateway.upstreams.base import Upstream
+from myctobot.gateway.upstreams.scripted import ScriptedUpstream
+
+PLAYS = Path(__file__).parents[2] / "fixtures/plays"
+TOKEN = "gateway-token-canary"
+KEY = "sk-ant-provider-key-canary"
+
+Serve = Callable[..., AbstractAsyncContextManager[str]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _gateway_settings(settings: Any) -> None:
+    for name in ("DEBUG", "ROOT_URLCONF", "MIDDLEWARE", "DATA_UPLOAD_MAX_MEMORY_SIZE"):
+        setattr(settings, name, getattr(settings_gateway, name))
+
+
+@pytest.fixture
+def grants() -> MemoryGrants:
+    return MemoryGrants({TOKEN: MemoryGrant(1, "job_one", 2, KEY), "no-key": MemoryGrant(1, "job_two")})
+
+
+@pytest.fixture
+def scripted() -> ScriptedUpstream:
+    return ScriptedUpstream(load_plays(PLAYS))
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application with the real uvicorn on a free port of the loopback; give its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1)
+        config.load()
+        server = uvicorn.Server(config)
+        # As Server.serve() does, without its signal handlers and the tenth of a second for which it looks at them.
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            await server.shutdown(sockets=[listener])
+
+
+@asynccontextmanager
+async def gateway_client(
+    upstream: Upstream, grants: GrantSource, token: str | None = TOKEN, **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a real gateway with this upstream."""
+    app = GatewayApp(ASGIHandler(), Gateway(grants, upstream), **options)
+    headers = {"x-api-key": token} if token else {}
+    async with (
+        served(app) as url,
+        httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=20) as client,
+    ):
+        yield client
+
+
+def ask(prompt: str, *, tools: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
+    """A Messages API request with one message."""
+    return {
+        "model": "claude-test",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": prompt}],
+        "tools": [{"name": name, "input_schema": {"type": "object"}} for name in tools],
+        **fields,
+    }
+
+
+@pytest.fixture
+def call_lines() -> Iterator[list[Any]]:
+    """What the gateway logged about its calls."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from myctobot.gateway.grants import MemoryGrant, MemoryGrants
+from myctobot.gateway.requests import parse_messages
+from myctobot.gateway.upstreams.anthropic import AnthropicUpstream, Patience
+from myctobot.gateway.upstreams.base import UpstreamCall
+
+from .conftest import KEY, TOKEN, ask, gateway_client, served
+from .fake_anthropic import DOCUMENT, STREAM, FakeAnthropic, streaming
+
+pytestmark = pytest.mark.anyio
+ERROR = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}, "request_id": "req_up"}
+
+
+@asynccontextmanager
+async def passing_to(
+    provider: FakeAnthropic, grants: MemoryGrants, token: str = TOKEN, patience: Patience | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        served(provider) as url,
+        gateway_client(AnthropicUpstream(url, patience), grants, token) as client,
+    ):
+        yield client
+
+
+async def test_the_body_goes_on_byte_by_byte_with_the_tenants_key(grants: MemoryGrants) -> None:
+    provider = FakeAnthropic()
+    body = b'{ "model":"m", "max_tokens":1,"messages":[{"role":"user","content":"\\u00e9"}], "new_field": {} }'
+    async with passing_to(provider, grants) as client:
+        response = await client.post("/v1/messages?beta=true&other=1", content=body)
+    assert (response.status_code, response.content) == (200, DOCUMENT)
+    [seen] = provider.seen
+    assert (seen.path, seen.query, seen.body) == ("/v1/messages", "beta=true", body)
+    assert seen.headers["x-api-key"] == KEY
+
+
+async def test_only_the_allowed_headers_go_on(grants: MemoryGrants) -> None:
+    provider = FakeAnthropic()
+    headers = {
+        "anthropic-version": "2024-01-01",
+        "anthropic-beta": "one,two",
+        "authorization": f"Bearer {TOKEN}",
+        "cookie": "session=canary",
+        "x-forwarded-for": "10.0.0.1",
+        "x-stainless-os": "Linux",
+    }
+    async with passing_to(provider, grants) as client:
+        await client.post("/v1/messages", json=ask("hi"), headers=headers)
+    sent = provider.seen[0].headers
+    assert TOKEN not in str(sent)
+    assert set(sent) == {
+        *("host", "connection", "content-length", "user-agent", "accept-encoding"),
+        *("anthropic-version", "anthropic-beta", "content-type", "accept", "x-api-key"),
+    }
+    assert (sent["anthropic-version"], sent["anthropic-beta"]) == ("2024-01-01", "one,two")
+
+
+async def test_only_the_allowed_headers_come_back(grants: MemoryGrants) -> None:
+    answered = {
+        "content-type": "application/json",
+        "request-id": "req_up",
+        "retry-after": "3",
+        "anthropic-ratelimit-requests-remaining": "9",
+        "anthropic-organization-id": "org",
+        "set-cookie": "provider=canary",
+        "x-secret": "canary",
+    }
+    async with passing_to(FakeAnthropic(headers=answered), grants) as client:
+        response = await client.post("/v1/messages", json=ask("hi"))
+    assert response.headers["request-id"] == "req_up"
+    assert response.headers["retry-after"] == "3"
+    assert response.headers["anthropic-ratelimit-requests-remaining"] == "9"
+    assert "canary" not in str(response.headers)
+    assert "anthropic-organization-id" not in response.headers
+
+
+async def test_a_cookie_of_one_answer_is_not_sent_with_the_next_request(grants: MemoryGrants) -> None:
+    provider = FakeAnthropic(headers={"content-type": "application/json", "set-cookie": "a=b; Path=/"})
+    async with passing_to(provider, grants) as client:
+        for _ in range(2):
+            await client.post("/v1/messages", json=ask("hi"))
+    assert "cookie" not in provider.seen[1].headers
+
+
+async def test_an_answer_that_comes_compressed_all_the_same_is_unpacked(grants: MemoryGrants) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    async with passing_to(FakeAnthropic(headers=headers, pieces=[gzip.compress(DOCUMENT)]), grants) as client:
+        response = await client.post("/v1/messages", json=ask("hi"))
+    assert response.content == DOCUMENT
+
+
+async def test_count_tokens_is_passed_on(grants: MemoryGrants) -> None:
+    provider = FakeAnthropic(pieces=[b'{"input_tokens": 12}'])
+    request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    async with passing_to(provider, grants) as client:
+        response = await client.post("/v1/messages/count_tokens", json=request)
+    assert response.json() == {"input_tokens": 12}
+    assert provider.seen[0].path == "/v1/messages/count_tokens"
+
+
+async def test_a_stream_arrives_while_the_provider_still_talks(grants: MemoryGrants) -> None:
+    provider = streaming(pieces=STREAM[:3], then="wait")
+    async with passing_to(provider, grants) as client:
+        async with client.stream("POST", "/v1/messages", json=ask("hi", stream=True)) as response:
+            assert response.headers["content-type"] == "text/event-stream"
+            got = b""
+            async for piece in response.aiter_raw():
+                got += piece
+                if got == b"".join(STREAM[:3]):
+                    break
+        async with asyncio.timeout(20):
+            await provider.client_gone.wait()
+
+
+async def test_a_caller_that_goes_before_the_answer_ends_the_call(grants: MemoryGrants) -> None:
+    provider = FakeAnthropic(then="mute")
+    async with passing_to(provider, grants) as client:
+        calling = asyncio.create_task(client.post("/v1/messages", json=ask("hi")))
+        async with asyncio.timeout(20):
+            await provider.called.wait()
+            calling.cancel()
+            await provider.client_gone.wait()
+    assert calling.cancelled()
+
+
+async def test_a_call_that_is_left_before_its_answer_was_read_ends() -> None:
+    async def key() -> str | None:
+        return KEY
+
+    provider = streaming(then="wait")
+    call = UpstreamCall("messages", parse_messages(json.dumps(ask("hi")).encode()), "req_1", key=key)
+    async with served(provider) as url:
+        upstream = AnthropicUpstream(url)
+        async with upstream.answer(call) as kept:
+            assert kept.streams
+        async with asyncio.timeout(20):
+            await provider.client_gone.wait()
+        await upstream.close()
+
+
+async def test_a_stream_that_breaks_off_ends_with_an_error_event(grants: MemoryGrants) -> None:
+    provider = streaming(pieces=[*STREAM[:2], STREAM[2][:20]], then="break")
+    async with passing_to(provider, grants) as client:
+        response = await client.post("/v1/messages", json=ask("hi", stream=True))
+    assert response.content.startswith(b"".join(STREAM[:2]))
+    *_, kind, data = response.text.strip().splitlines()
+    assert kind == "event: error"
+    assert json.loads(data.removeprefix("data: "))["error"]["type"] == "api_error"
+
+
+async def test_a_silent_stream_ends_with_a_timeout_event(grants: MemoryGrants) -> None:
+    provider = streaming(pieces=STREAM[:2], then="wait")
+    async with passing_to(provider, grants, patience=Patience(read_s=0.2)) as client:
+        response = await client.post("/v1/messages", json=ask("hi", stream=True))
+    assert '"timeout_error"' in response.text
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "kind"),
+    [
+        (FakeAnthropic(status=429, pieces=[json.dumps(ERROR).encode()]), 429, "rate_limit_error"),
+        (FakeAnthropic(status=529, pieces=[b"<html>overloaded</html>"]), 529, "overloaded_error"),
+        (FakeAnthropic(status=418, pieces=[b"[]"]), 418, "api_error"),
+        (FakeAnthropic(status=302, headers={"location": "/elsewhere"}), 502, "api_error"),
+        (FakeAnthropic(pieces=[DOCUMENT[:10]], then="break"), 502, "api_error"),
+        (FakeAnthropic(then="mute"), 504, "timeout_error"),
+    ],
+)
+async def test_what_goes_wrong_behind_the_gateway_has_anthropics_shape(
+    grants: MemoryGrants, provider: FakeAnthropic, status: int, kind: str
+) -> None:
+    async with passing_to(provider, grants, patience=Patience(read_s=0.5)) as client:
+        response = await client.post("/v1/messages", json=ask("hi"))
+    assert response.status_code == status
+    assert response.json()["type"] == "error"
+    assert response.json()["error"]["type"] == kind
+    assert response.headers["content-type"] == "application/json"
+    assert len(provider.seen) == 1
+
+
+async def test_a_provider_that_is_not_there_is_a_bad_gateway(grants: MemoryGrants) -> None:
+    async with served(FakeAnthropic()) as url:
+        pass
+    async with gateway_client(AnthropicUpstream(url), grants) as client:
+        response = await client.post("/v1/messages", json=ask("hi"))
+    assert response.status_code == 502
+
+
+async def test_more_calls_than_connections_are_an_overload(grants: MemoryGrants) -> None:
+    provider = FakeAnthropic(then="mute")
+    async with passing_to(provider, grants, patience=Patience(connections=1, pool_s=0.1)) as client:
+        first = asyncio.create_task(client.post("/v1/messages", json=ask("hi")))
+        async with asyncio.timeout(20):
+            await provider.called.wait()
+        response = await client.post("/v1/messages", json=ask("hi"))
+        first.cancel()
+    assert (response.status_code, response.json()["error"]["type"]) == (529, "overloaded_error")
+
+
+@pytest.mark.parametrize(
+    ("key", "part"), [(None, "has no anthropic_api_key"), ("sk\nx-evil: 1", "characters"), ("schlüssel", "characters")]
+)
+async def test_a_job_without_a_sound_key_is_told_so(key: str | None, part: str) -> None:
+    provider = FakeAnthropic()
+    grants = MemoryGrants({"token": MemoryGrant(1, "job_one", key=key)})
+    async with passing_to(provider, grants, "token") as client:
+        response = await client.post("/v1/messages", json=ask("hi"))
+    assert response.status_code == 401
+    assert part in response.json()["error"]["message"]
+    assert not provider.seen
+
+
+async def test_neither_key_nor_token_nor_prompt_is_logged_or_told(
+    grants: MemoryGrants, caplog: pytest.LogCaptureFixture
+) -> None:
+    echo = {"type": "error", "error": {"type": "authentication_error", "message": f"invalid x-api-key {KEY}"}}
+    caplog.set_level(logging.DEBUG)
+    async with passing_to(FakeAnthropic(status=401, pieces=[json.dumps(echo).encode()]), grants) as client:
+        response = await client.post("/v1/messages", json=ask("prompt-canary"))
+    assert response.status_code == 401
+    assert KEY not in response.text
+    lines = caplog.text + " ".join(str(record.__dict__) for record in caplog.records)
+    assert not [canary for canary in (KEY, TOKEN, "prompt-canary") if canary in lines]
+
+
+async def test_the_line_of_a_call_has_the_providers_usage(grants: MemoryGrants, call_lines: list[Any]) -> None:
+    async with passing_to(streaming(), grants) as client:
+        await client.post("/v1/messages", json=ask("hi", stream=True))
+    [line] = call_lines
+    assert (line["input_tokens"], line["output_tokens"], line["outcome"]) == (12, 11, "answered")

@@ -1,0 +1,81 @@
+"""The gateway with the real tables behind it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.utils import timezone
+
+from jobs.contract import JobStatus
+from jobs.grants import afind_grant
+from jobs.models import Attempt, Job
+from jobs.secrets import seal_job_secrets
+from jobs.states import AttemptState
+from myctobot.gateway.grants import DatabaseGrants
+from myctobot.gateway.upstreams.anthropic import AnthropicUpstream
+from myctobot.gateway.upstreams.scripted import ScriptedUpstream
+from myctobot.lib.crypto import digest
+from myctobot.tenants.models import Tenant
+
+from .conftest import KEY, TOKEN, ask, gateway_client, served
+from .fake_anthropic import FakeAnthropic
+
+pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def attempt(transactional_db: None) -> Attempt:
+    tenant = Tenant.objects.create(slug="acme", name="Acme")
+    job = Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=5, status=JobStatus.RUNNING)
+    seal_job_secrets(job, {"anthropic_api_key": KEY})
+    job.attempt_number = 1
+    job.save()
+    return Attempt.objects.create(
+        job=job,
+        number=1,
+        state=AttemptState.RUNNING,
+        queue="cap.git",
+        shard_class="git",
+        gateway_token_hash=digest(TOKEN),
+        lease_until=timezone.now() + timedelta(minutes=1),
+    )
+
+
+async def test_a_running_attempts_token_brings_the_tenants_key(attempt: Attempt) -> None:
+    provider = FakeAnthropic()
+    async with (
+        served(provider) as url,
+        gateway_client(AnthropicUpstream(url), DatabaseGrants(afind_grant)) as client,
+    ):
+        response = await client.post("/v1/messages", json=ask("hi"))
+    assert response.status_code == 200
+    assert provider.seen[0].headers["x-api-key"] == KEY
+
+
+async def test_an_ended_attempts_token_is_refused(attempt: Attempt, scripted: ScriptedUpstream) -> None:
+    async with gateway_client(scripted, DatabaseGrants(afind_grant)) as client:
+        before = await client.post("/v1/messages", json=ask("THINK AND TALK"))
+        await Attempt.objects.filter(pk=attempt.pk).aupdate(state=AttemptState.ENDED)
+        after = await client.post("/v1/messages", json=ask("THINK AND TALK"))
+    assert (before.status_code, after.status_code) == (200, 401)
+
+
+async def test_a_call_that_streams_holds_no_connection_of_the_database(
+    attempt: Attempt, scripted: ScriptedUpstream
+) -> None:
+    def connections() -> tuple[int, int]:
+        stats: dict[str, Any] = connection.pool.get_stats()  # type: ignore[attr-defined]  # of the PostgreSQL backend
+        return stats["pool_size"], stats["pool_available"]
+
+    await sync_to_async(connection.close)()
+    async with (
+        gateway_client(scripted, DatabaseGrants(afind_grant)) as client,
+        client.stream("POST", "/v1/messages", json=ask("SILENT MODEL", stream=True)) as response,
+    ):
+        await anext(response.aiter_raw())
+        size, available = await sync_to_async(connections)()
+    assert size == available

@@ -1,0 +1,84 @@
+"""What a program finds when the launcher became it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from myctobot.stack.launch import CAP_DAC_READ_SEARCH
+from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.programs import DropRoot, Program
+
+UID = 60991
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program("probe", ("cat", "/proc/self/status"), {"PATH": os.defpath, "ONLY": "this"}, tmp_path)
+
+
+def run(program: Program) -> str:
+    process = program.popen(subprocess.PIPE)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+def status(program: Program) -> dict[str, str]:
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in run(program).splitlines())}
+
+
+def test_the_environment_is_the_programs_own(program: Program) -> None:
+    names = {line.partition("=")[0] for line in run(replace(program, argv=("env",))).splitlines()}
+    # Python's launcher may set LC_CTYPE, so that bytes and text match.
+    assert names - {"LC_CTYPE"} == {"PATH", "ONLY"}
+
+
+def test_it_leads_a_session(program: Program) -> None:
+    found = run(replace(program, argv=("sh", "-c", "echo $$ $(cut -d' ' -f6 /proc/$$/stat)"))).split()
+    assert found[0] == found[1]
+
+
+def test_a_missing_program_is_named(program: Program) -> None:
+    process = replace(program, argv=("/no/such/program",)).popen(subprocess.PIPE)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"No such file or directory" in output
+
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys; from pathlib import Path; from myctobot.stack.programs import Program;"
+        "print(Program('x', ('sleep', '60'), {'PATH': '/usr/bin:/bin'}, Path('/')).popen(subprocess.DEVNULL).pid, flush=True);"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        child = ProcessId.of(int(parent.stdout.readline()))
+        assert child
+        parent.send_signal(signal.SIGKILL)
+    assert wait_gone([child], 10) == []
+
+
+def drop(program: Program, *, search: bool) -> Program:
+    """As root: to the other user. An ordinary user has nothing to drop."""
+    return replace(program, drop_root=DropRoot(UID, search=search)) if os.geteuid() == 0 else program
+
+
+def test_dropping_root_leaves_no_right(program: Program) -> None:
+    found = status(drop(program, search=False))
+    assert found["Uid"].split() == [str(UID if os.geteuid() == 0 else os.geteuid())] * 4
+    assert int(found["CapEff"], 16) == 0
+    assert int(found["CapPrm"], 16) == 0
+
+
+def test_dropping_root_can_leave_the_right_to_search_alone(program: Program) -> None:
+    found = status(drop(program, search=True))
+    left = 1 << CAP_DAC_READ_SEARCH if os.geteuid() == 0 else 0
+    assert {int(found[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {left}

@@ -1,0 +1,268 @@
+"""The embedded database and broker, for real: as who the tests run, and as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from myctobot.stack import launch
+from myctobot.stack.errors import ServiceFailed, StackError
+from myctobot.stack.home import GeneratedSecrets
+from myctobot.stack.plan import CHECKOUT
+from myctobot.stack.ports import listen
+from myctobot.stack.postgres import POSTGRES_UID, EmbeddedPostgres, named_user
+from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.redis import EmbeddedRedis
+from myctobot.stack.services import Service
+
+ORDINARY_UID = 1234
+# Starts both, says so, waits for its input to end, stops both.
+SCRIPT = """
+import sys
+from pathlib import Path
+from myctobot.stack.postgres import EmbeddedPostgres
+from myctobot.stack.redis import EmbeddedRedis
+services = [EmbeddedPostgres(Path(sys.argv[1]), durable=False), EmbeddedRedis(Path(sys.argv[1]), port=0)]
+print(*[service.start() for service in services], *[service.pid for service in services], flush=True)
+sys.stdin.read()
+for service in services: service.stop()
+"""
+
+
+def identity(service: Service) -> ProcessId:
+    assert service.pid
+    found = ProcessId.of(service.pid)
+    assert found
+    return found
+
+
+def servers_of(home: Path) -> list[psutil.Process]:
+    """Every process that works in a home, by its working directory."""
+    found = []
+    for process in psutil.process_iter(["cwd"]):
+        if (process.info["cwd"] or "").startswith(str(home)):
+            found.append(process)
+    return found
+
+
+def count(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM note").fetchone()
+        return int(row[0]) if row else -1
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    service = EmbeddedPostgres(tmp_path / "home")
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    service = EmbeddedRedis(tmp_path / "home", port=0)
+    yield service
+    service.stop()
+
+
+def test_data_outlive_a_restart(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.start()) as connection:
+        connection.execute("CREATE TABLE note AS SELECT 1")
+    postgres.stop()
+    assert count(postgres.start()) == 1
+
+
+def test_data_outlive_a_killed_server(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.start()) as connection:
+        connection.execute("CREATE TABLE note AS SELECT 1")
+    os.kill(identity(postgres).pid, signal.SIGKILL)
+    assert count(EmbeddedPostgres(postgres.home.root).start()) == 1
+
+
+def test_a_server_left_behind_is_replaced(postgres: EmbeddedPostgres) -> None:
+    postgres.start()
+    left = identity(postgres)
+    second = EmbeddedPostgres(postgres.home.root)
+    url = second.start()
+    assert not left.is_alive()
+    psycopg.connect(url).close()
+    second.stop()
+
+
+def test_a_pid_file_whose_number_belongs_to_somebody_else_is_no_obstacle(postgres: EmbeddedPostgres) -> None:
+    postgres.start()
+    postgres.stop()
+    note = postgres.home.root / "pg" / "data" / "postmaster.pid"
+    note.write_text(f"{os.getpid()}\n{note.parent}\n1\n5432\n\n\n\nready\n")
+    psycopg.connect(postgres.start()).close()
+
+
+def test_the_database_listens_on_a_private_socket_only(postgres: EmbeddedPostgres) -> None:
+    postgres.start()
+    assert psutil.Process(postgres.pid).net_connections("inet") == []
+    folder = postgres.home.root / "pg"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_ISSOCK((folder / ".s.PGSQL.5432").stat().st_mode)
+
+
+def test_the_database_does_not_run_as_root(postgres: EmbeddedPostgres) -> None:
+    postgres.start()
+    uid = psutil.Process(postgres.pid).uids().real
+    assert uid == (POSTGRES_UID if os.geteuid() == 0 else os.geteuid())
+
+
+def test_a_home_with_a_long_path_gets_a_short_socket_folder(tmp_path: Path) -> None:
+    service = EmbeddedPostgres(tmp_path / ("long" * 25) / "home", durable=False)
+    psycopg.connect(service.start()).close()
+    note = service.home.run / "postgres-socket-folder"
+    folder = Path(note.read_text())
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    service.stop()
+    assert not folder.exists()
+
+
+def test_data_of_an_unknown_version_are_left_alone(postgres: EmbeddedPostgres) -> None:
+    data = postgres.home.root / "pg" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("9\n")
+    with pytest.raises(StackError, match="made by PostgreSQL 9"):
+        postgres.start()
+
+
+def test_a_service_that_does_not_start_says_what_it_wrote(postgres: EmbeddedPostgres) -> None:
+    postgres.start()
+    postgres.stop()
+    (postgres.home.root / "pg" / "data" / "postgresql.conf").write_text("nonsense = 1\n")
+    with pytest.raises(ServiceFailed, match='unrecognized configuration parameter "nonsense"'):
+        postgres.start()
+
+
+def test_the_broker_wants_its_password(broker: EmbeddedRedis) -> None:
+    url = broker.start()
+    with redis.Redis.from_url(url) as client:
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    with redis.Redis.from_url("redis://" + url.partition("@")[2]) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+
+
+def test_the_brokers_password_is_in_no_argument_list(broker: EmbeddedRedis) -> None:
+    broker.start()
+    password = GeneratedSecrets.load_or_create(broker.home.root).redis_password
+    assert password not in " ".join(psutil.Process(broker.pid).cmdline())
+
+
+def test_the_broker_listens_on_loopback_only(broker: EmbeddedRedis) -> None:
+    broker.start()
+    listening = [item.laddr for item in psutil.Process(broker.pid).net_connections() if item.status == "LISTEN"]
+    assert [address.ip for address in listening] == ["127.0.0.1"]
+
+
+def test_the_broker_moves_when_its_port_is_taken(tmp_path: Path) -> None:
+    with listen(0) as taken:
+        port = taken.getsockname()[1]
+        service = EmbeddedRedis(tmp_path / "home", port=port)
+        url = service.start()
+        service.stop()
+    assert f":{port}/" not in url
+
+
+def test_the_broker_keeps_its_content_over_a_restart(broker: EmbeddedRedis) -> None:
+    with redis.Redis.from_url(broker.start()) as client:
+        client.lpush("queue", "message")
+    broker.stop()
+    with redis.Redis.from_url(broker.start()) as client:
+        assert client.lrange("queue", 0, -1) == [b"message"]
+
+
+def test_two_homes_run_side_by_side(tmp_path: Path) -> None:
+    services = [EmbeddedPostgres(tmp_path / name, durable=False) for name in ("one", "two")]
+    urls = [service.start() for service in services]
+    for url in urls:
+        psycopg.connect(url).close()
+    for service in services:
+        service.stop()
+    assert len(set(urls)) == 2
+
+
+def test_stopping_leaves_no_process(tmp_path: Path) -> None:
+    services: list[Service] = [EmbeddedPostgres(tmp_path, durable=False), EmbeddedRedis(tmp_path, port=0)]
+    for service in services:
+        service.start()
+    assert servers_of(tmp_path)
+    for service in services:
+        service.stop()
+    assert servers_of(tmp_path) == []
+
+
+@pytest.fixture
+def ordinary_home(tmp_path: Path) -> Iterator[Path]:
+    """A folder of the ordinary user's; below a short path that this user may walk."""
+    home = Path(os.environ["TMPDIR"]).parent / "ordinary"
+    home.mkdir()
+    if os.geteuid() == 0:
+        os.chown(home, ORDINARY_UID, ORDINARY_UID)
+    yield home
+    subprocess.run(["rm", "-rf", str(home)], check=True, timeout=30)
+
+
+def start_as_ordinary_user(home: Path) -> subprocess.Popen[str]:
+    """As root: become another user who has no name, and who may at most read root's folders (the interpreter's)."""
+    become: list[str] = []
+    if os.geteuid() == 0:
+        options = ["--parent", str(os.getpid()), "--death-signal", "15", "--uid", str(ORDINARY_UID), "--search"]
+        become = [sys.executable, "-IS", launch.__file__, *options, "--"]
+    return subprocess.Popen(
+        [*become, sys.executable, "-c", SCRIPT, str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=CHECKOUT,
+        env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+def test_an_ordinary_user_can_run_both(ordinary_home: Path) -> None:
+    process = start_as_ordinary_user(ordinary_home)
+    assert process.stdout
+    words = process.stdout.readline().split()
+    assert len(words) == 4, process.communicate(timeout=10)[0]
+    uids = {psutil.Process(int(pid)).uids().real for pid in words[2:]}
+    assert uids == {ORDINARY_UID if os.geteuid() == 0 else os.geteuid()}
+    assert process.communicate(timeout=30)[0] == ""
+    assert process.returncode == 0
+    assert servers_of(ordinary_home) == []
+
+
+def test_the_services_end_with_the_process_that_started_them(ordinary_home: Path) -> None:
+    process = start_as_ordinary_user(ordinary_home)
+    with process:
+        assert process.stdout
+        words = process.stdout.readline().split()
+        servers = [found for pid in words[2:] if (found := ProcessId.of(int(pid)))]
+        assert len(servers) == 2
+        process.kill()
+    assert wait_gone(servers, 20) == []
+
+
+def test_a_socket_file_of_an_earlier_run_is_no_obstacle(postgres: EmbeddedPostgres) -> None:
+    postgres.start()
+    postgres.stop()
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(postgres.home.root / "pg" / ".s.PGSQL.5432"))
+    psycopg.connect(postgres.start()).close()
+
+
+def test_there_is_a_user_that_initdb_accepts() -> None:
+    assert named_user() != 0

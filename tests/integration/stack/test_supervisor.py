@@ -1,0 +1,180 @@
+"""Real processes under the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from myctobot.stack import orphans
+from myctobot.stack.console import Console
+from myctobot.stack.errors import ServiceFailed
+from myctobot.stack.processes import ProcessId, Records, wait_gone
+from myctobot.stack.programs import Program
+from myctobot.stack.supervisor import Supervisor
+
+PATIENCE_S = 30.0
+
+
+class Bench:
+    """A supervisor with its output at hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = io.StringIO()
+        self.supervisor = Supervisor(Console(self.output), Records(folder))
+
+    def program(self, name: str, script: str, stop_timeout_s: float = 10) -> Program:
+        return Program(name, ("sh", "-c", script), {"PATH": os.defpath}, self.folder, stop_timeout_s=stop_timeout_s)
+
+    def lines(self, name: str) -> list[str]:
+        parts = (line.split(" ", 1)[1].partition("| ") for line in self.output.getvalue().splitlines())
+        return [text for prefix, _, text in parts if prefix.strip() == name]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+
+def run(folder: Path, scenario: Callable[[Bench], Awaitable[None]]) -> Bench:
+    async def main() -> Bench:
+        bench = Bench(folder)
+        try:
+            await scenario(bench)
+        finally:
+            await bench.supervisor.stop_all()
+        return bench
+
+    return asyncio.run(main())
+
+
+def test_lines_are_shown_under_their_name(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("one", "echo out; echo err >&2; sleep 60"))
+        await bench.until(lambda: len(bench.lines("one")) == 2)
+
+    assert run(tmp_path, scenario).lines("one") == ["out", "err"]
+
+
+def test_a_very_long_line_comes_in_pieces(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("one", "head -c 200000 /dev/zero | tr '\\0' x; echo; echo end; sleep 60"))
+        await bench.until(lambda: "end" in bench.lines("one"))
+
+    assert sum(map(len, run(tmp_path, scenario).lines("one"))) == 200_003
+
+
+def test_a_killed_process_starts_again_while_the_others_go_on(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("one", "echo one $$; sleep 60"))
+        bench.supervisor.start(bench.program("two", "echo two; sleep 60"))
+        await bench.until(lambda: bool(bench.lines("one") and bench.lines("two")))
+        os.kill(int(bench.lines("one")[0].split()[1]), signal.SIGKILL)
+        await bench.until(lambda: len(bench.lines("one")) == 2)
+
+    bench = run(tmp_path, scenario)
+    assert bench.lines("two") == ["two"]
+    assert any("one ended with signal SIGKILL" in line for line in bench.lines("stack"))
+
+
+def test_a_process_that_cannot_start_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("broken", "echo no such setting; exit 7"))
+        async with asyncio.timeout(PATIENCE_S):
+            error = await bench.supervisor.failed
+        assert "broken ended 5 times in a row right after its start, with exit code 7" in str(error)
+        assert "no such setting" in str(error)
+
+    assert len(run(tmp_path, scenario).lines("broken")) == 5
+
+
+def test_stopping_goes_backwards(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        for name in ("database", "web", "shard"):
+            script = f"trap 'echo {name} >> stopped; exit' TERM; echo up; while :; do sleep 0.05; done"
+            bench.supervisor.start(bench.program(name, script))
+        await bench.until(lambda: all(bench.lines(name) for name in ("database", "web", "shard")))
+
+    run(tmp_path, scenario)
+    assert (tmp_path / "stopped").read_text().split() == ["shard", "web", "database"]
+
+
+def test_a_process_that_does_not_stop_is_killed_with_its_group(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        script = "trap '' TERM; sleep 60 & echo $!; while :; do sleep 1; done"
+        bench.supervisor.start(bench.program("deaf", script, stop_timeout_s=0.2))
+        await bench.until(lambda: bool(bench.lines("deaf")))
+
+    bench = run(tmp_path, scenario)
+    child = ProcessId.of(int(bench.lines("deaf")[0]))
+    assert child is None or wait_gone([child], 10) == []
+    assert any("deaf did not stop within 0.2 s" in line for line in bench.lines("stack"))
+
+
+def test_a_step_that_fails_shows_what_it_wrote(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(ServiceFailed, match=r"migrate ended with exit code 3.*\n.*no table"):
+            await bench.supervisor.run_once(bench.program("migrate", "echo no table >&2; exit 3"), PATIENCE_S)
+
+    run(tmp_path, scenario)
+
+
+def test_a_step_that_hangs_is_ended(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(ServiceFailed, match=r"took longer than 0\.2 s"):
+            await bench.supervisor.run_once(bench.program("migrate", "sleep 60"), 0.2)
+
+    run(tmp_path, scenario)
+
+
+def test_a_secret_answer_is_not_shown(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        program = bench.program("bootstrap", "echo canary; echo note >&2")
+        assert await bench.supervisor.run_once(program, PATIENCE_S, secret=True) == "canary"
+
+    bench = run(tmp_path, scenario)
+    assert "canary" not in bench.output.getvalue()
+    assert bench.lines("bootstrap") == ["note"]
+
+
+def test_waiting_names_who_does_not_answer(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("web", "echo still loading; sleep 60"))
+        await bench.until(lambda: bool(bench.lines("web")))
+        with pytest.raises(ServiceFailed, match=r"web did not answer within 0\.2 s.*\n.*still loading"):
+            await bench.supervisor.wait_until("web", lambda: False, 0.2)
+
+    run(tmp_path, scenario)
+
+
+def test_records_exist_only_while_processes_run(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("one", "sleep 60"))
+        await bench.until(lambda: (tmp_path / "one.json").exists())
+
+    run(tmp_path, scenario)
+    assert list(tmp_path.glob("*.json")) == []
+
+
+def test_no_descendant_is_left_in_the_end(tmp_path: Path) -> None:
+    """A runner has a session of its own, and its parent may be long gone."""
+    found: list[ProcessId] = []
+
+    async def scenario(bench: Bench) -> None:
+        async with orphans.adopted(bench.supervisor.pids):
+            bench.supervisor.start(bench.program("worker", "setsid sleep 60 & echo $!; wait"))
+            await bench.until(lambda: bool(bench.lines("worker")))
+            runner = ProcessId.of(int(bench.lines("worker")[0]))
+            assert runner
+            found.append(runner)
+            await bench.supervisor.stop("worker")
+            assert runner.is_alive()
+
+    run(tmp_path, scenario)
+    assert not found[0].is_alive()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.repos import git
+from tests.integration.workers.git.conftest import Jobs
+from workers.errors import JobError
+
+pytestmark = pytest.mark.anyio
+
+CONFLICT = """
+echo a > f; git add f; git commit -qm a
+git branch side; echo b > f; git commit -qam b
+git switch -q side; echo c > f; git commit -qam c; git switch -q feature/ai
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "subjects", "warnings"),
+    [
+        pytest.param("echo x > x; touch .git/index.lock", "Work of the agent", [], id="a lock left over"),
+        pytest.param(
+            "git switch -qc other; echo x > x; git add x; git commit -qm own", "own", [], id="another branch"
+        ),
+        pytest.param(
+            "git switch -q --detach; echo x > x; git add x; git commit -qm own", "own", [], id="a detached HEAD"
+        ),
+        pytest.param(
+            "echo x > x; git add x; git commit -qm own; git switch -q main", "own", [], id="back on the base branch"
+        ),
+        pytest.param(
+            CONFLICT + "git merge -q side || true", "b|a", ["git_operation_unfinished"], id="a merge with conflicts"
+        ),
+        pytest.param(
+            CONFLICT + "git rebase -q side || true", "b|a", ["git_operation_unfinished"], id="a rebase with conflicts"
+        ),
+        pytest.param(
+            CONFLICT + "git cherry-pick side || true", "b|a", ["git_operation_unfinished"], id="a pick with conflicts"
+        ),
+        pytest.param(
+            CONFLICT + "git merge -q side || echo d > f; git add f", "Work of the agent|c|b|a", [], id="a settled merge"
+        ),
+        pytest.param(
+            CONFLICT + "git bisect start -q; git bisect bad; git bisect good main", "b|a",
+            ["git_operation_unfinished"], id="a bisect",
+        ),
+        pytest.param(
+            "echo x > x; git add x; git commit -qm own; git switch -qC other main; echo y > y", "Work of the agent",
+            ["commits_left_out"], id="two lines of work",
+        ),
+        pytest.param(
+            "echo x > x; touch y; chmod 000 y", "Work of the agent", ["git_add_incomplete"], id="an unreadable file"
+        ),
+        pytest.param(
+            "echo x > x; git init -q inner", "Work of the agent", ["git_add_incomplete"], id="an empty inner one"
+        ),
+        pytest.param(
+            "git init -q inner; cd inner; git -c user.name=a -c user.email=b commit -qm i --allow-empty",
+            "Work of the agent", ["embedded_repository"], id="a repository inside",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_the_agent_left_is_sorted_out(
+    jobs: Jobs, remote: Path, script: str, subjects: str, warnings: list[str]
+) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent(script)
+    await job.finish()
+    assert git(remote, "log", "--topo-order", "--format=%s", "main..feature/ai").split("\n") == subjects.split("|")
+    assert job.warnings() == warnings
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        pytest.param("rm -rf .git; echo x > x", "repository_broken", id="no .git"),
+        pytest.param("rm -rf .git; git init -q; echo x > x", "repository_broken", id="another .git without commits"),
+        pytest.param(
+            "rm -rf .git; git init -q; git -c user.name=a -c user.email=b commit -qm x --allow-empty",
+            "history_rewritten", id="another .git",
+        ),
+        pytest.param("git reset -q --hard; rm -rf .git/objects/*", "repository_broken", id="no objects"),
+        pytest.param(
+            "git commit -q --amend -m rewritten --reset-author", "history_rewritten", id="a rewritten base commit"
+        ),
+        pytest.param(
+            "git checkout -q --orphan o; git commit -qm root; git branch -D feature/ai", "history_rewritten",
+            id="an unrelated root",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_broken_repository_fails_and_pushes_nothing(jobs: Jobs, remote: Path, script: str, code: str) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent(script)
+    with pytest.raises(JobError) as caught:
+        await job.finish()
+    assert caught.value.code == code
+    assert git(remote, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
+
+
+async def test_commits_over_the_limit_are_refused_with_a_hint(jobs: Jobs) -> None:
+    job = jobs(max_bundle_mb=1)
+    await job.workspace.prepare()
+    await job.agent("head -c 3000000 /dev/urandom > noise")
+    with pytest.raises(JobError, match="larger than 1 MB") as caught:
+        await job.finish()
+    assert caught.value.code == "changes_too_large"
+    assert list((job.job_dir / "git").glob("*.bundle")) == []

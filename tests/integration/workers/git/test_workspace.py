@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.contract import MAX_EVENT_BYTES, EventKind
+from tests.fixtures.git_server import GitServer
+from tests.fixtures.repos import branches, commit, git, make_remote
+from tests.integration.workers.git.conftest import FILES, TOKEN, Jobs
+from workers.errors import JobError
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_uncommitted_work_ends_as_a_commit_on_the_remote_branch(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    prepared = await job.workspace.prepare()
+    assert (prepared.base_branch, prepared.base_sha) == ("main", branches(remote)["main"])
+    await job.agent("echo new > new.txt")
+    assert await job.workspace.commit_leftovers("Work of the agent")
+    collected = await job.workspace.collect()
+    assert collected is not None
+    assert (collected.commits, collected.files, collected.insertions, collected.deletions) == (1, 1, 1, 0)
+    pushed = await job.workspace.push()
+    assert branches(remote)["feature/ai"] == pushed.sha == collected.head_sha
+    assert git(remote, "show", "feature/ai:new.txt") == "new"
+    assert git(remote, "log", "-1", "--format=%an|%s", "feature/ai") == "MyCTOBot|Work of the agent"
+
+
+async def test_the_agents_own_commits_keep_their_messages(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent("echo 1 > a; git add a; git commit -qm one; echo 2 > a; git commit -qam two")
+    assert not await job.workspace.commit_leftovers("unused")
+    await job.finish()
+    assert git(remote, "log", "--format=%s", "main..feature/ai").split() == ["two", "one"]
+
+
+async def test_the_diff_and_the_push_are_told_as_events(jobs: Jobs) -> None:
+    job = jobs()
+    base = (await job.workspace.prepare()).base_sha
+    await job.agent("echo more >> README.md")
+    head = await job.finish()
+    diff = job.event(EventKind.DIFF)
+    assert "+more" in diff.pop("patch")
+    totals = {"files": 1, "insertions": 1, "deletions": 0, "commits": 1, "truncated": False}
+    assert diff == {"base": base, "head": head, **totals}
+    assert job.event(EventKind.PUSHED) == {"branch": "feature/ai", "sha": head}
+
+
+async def test_without_changes_there_is_nothing_to_push(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    assert not await job.workspace.commit_leftovers("unused")
+    assert await job.workspace.collect() is None
+    with pytest.raises(JobError, match="no commits"):
+        await job.workspace.push()
+    assert "changed nothing" in job.logged()
+    assert list(branches(remote)) == ["main"]
+
+
+async def test_the_remotes_default_branch_is_the_base_unless_one_is_given(
+    jobs: Jobs, server: GitServer, tmp_path: Path
+) -> None:
+    make_remote(tmp_path / "served" / "trunk.git", branch="trunk")
+    prepared = await jobs(url=server.url("trunk.git"), base=None).workspace.prepare()
+    assert prepared.base_branch == "trunk"
+
+
+async def test_an_existing_branch_is_continued_and_never_overwritten(jobs: Jobs, remote: Path) -> None:
+    first = jobs()
+    await first.workspace.prepare()
+    await first.agent("echo 1 > one")
+    earlier = await first.finish()
+
+    second = jobs()
+    await second.workspace.prepare()
+    await second.agent("test -e one; echo 2 > two")
+    head = await second.finish()
+    assert "exists already" in second.logged()
+    assert git(remote, "log", "--format=%H", "main..feature/ai").split() == [head, earlier]
+
+
+async def test_a_branch_that_a_lost_attempt_finished_counts_as_the_result(jobs: Jobs, remote: Path) -> None:
+    first = jobs()
+    await first.workspace.prepare()
+    await first.agent("echo 1 > one")
+    earlier = await first.finish()
+
+    second = jobs()
+    await second.workspace.prepare()
+    assert await second.finish() == earlier == branches(remote)["feature/ai"]
+    assert "added nothing" in second.logged()
+
+
+async def test_a_branch_that_moved_meanwhile_is_left_alone(jobs: Jobs, remote: Path, tmp_path: Path) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent("echo mine > file")
+    await job.workspace.commit_leftovers("mine")
+    await job.workspace.collect()
+    git(tmp_path, "clone", "-q", str(remote), "other")
+    theirs = commit(tmp_path / "other", {"file": "theirs"})
+    git(tmp_path / "other", "push", "-q", "origin", "HEAD:refs/heads/feature/ai")
+    with pytest.raises(JobError, match="other commits") as caught:
+        await job.workspace.push()
+    assert (caught.value.code, caught.value.retryable) == ("push_rejected", True)
+    assert branches(remote)["feature/ai"] == theirs
+
+
+async def test_the_base_branchs_instructions_come_as_text(jobs: Jobs) -> None:
+    assert (await jobs().workspace.prepare()).claude_md == "Be kind.\n"
+
+
+async def test_instructions_are_bounded_and_only_a_plain_file_counts(
+    jobs: Jobs, remote: Path, tmp_path: Path, server: GitServer
+) -> None:
+    work = remote.with_name("repo.git.work")
+    commit(work, {"CLAUDE.md": "ä" * 40_000})
+    git(work, "push", "-q", str(remote), "main")
+    long = (await jobs().workspace.prepare()).claude_md
+    assert long is not None
+    assert len(long.encode()) == 64 * 2**10
+
+    (work / "CLAUDE.md").unlink()
+    (work / "CLAUDE.md").symlink_to("/etc/passwd")
+    commit(work, {})
+    git(work, "push", "-q", str(remote), "main")
+    assert (await jobs().workspace.prepare()).claude_md is None
+
+
+async def test_no_instructions_no_text(jobs: Jobs, server: GitServer, tmp_path: Path) -> None:
+    make_remote(tmp_path / "served" / "bare.git", {"a": "b"})
+    assert (await jobs(url=server.url("bare.git")).workspace.prepare()).claude_md is None
+
+
+async def test_the_checkout_names_the_remote_and_holds_no_way_back_to_the_runner(jobs: Jobs, server: GitServer) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    told = await job.agent(
+        "git remote -v; git branch --show-current; git status --porcelain; ls .git/hooks 2>&1 || true"
+    )
+    lines = told.stdout.decode().splitlines()
+    assert lines[:3] == [f"origin\t{server.url('repo.git')} ({way})" for way in ("fetch", "push")] + ["feature/ai"]
+    assert [path.name for path in (job.job_dir / "git").glob("*.bundle")] == []
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        (TOKEN, f"x-access-token:{TOKEN}"),
+        (f"deploy@example.com:{TOKEN}", f"deploy@example.com:{TOKEN}"),
+        (f"{TOKEN}:x-oauth-basic", f"x-access-token:{TOKEN}"),
+        (f"  {TOKEN}\n", f"x-access-token:{TOKEN}"),
+    ],
+)
+async def test_the_token_arrives_as_basic_authorization(
+    jobs: Jobs, server: GitServer, token: str, expected: str
+) -> None:
+    await jobs(token=token).workspace.prepare()
+    assert set(server.authorizations) == {expected}
+
+
+async def test_a_public_repository_needs_no_token(jobs: Jobs, server: GitServer) -> None:
+    server.token = None
+    assert (await jobs(token=None).workspace.prepare()).claude_md == FILES["CLAUDE.md"]
+
+
+async def test_a_large_patch_is_cut_and_its_totals_are_not(jobs: Jobs) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent("seq 1 200000 > numbers")
+    await job.workspace.commit_leftovers("numbers")
+    collected = await job.workspace.collect()
+    assert collected is not None
+    assert collected.truncated
+    assert collected.insertions == 200_000
+    assert len(str(job.event(EventKind.DIFF))) < MAX_EVENT_BYTES
+
+
+async def test_many_files_are_fine(jobs: Jobs) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent("mkdir many; cd many; seq 1 20000 | split -l 1 -a 4 -")
+    await job.workspace.commit_leftovers("many")
+    collected = await job.workspace.collect()
+    assert collected is not None
+    assert collected.files == 20_000
+
+
+async def test_a_local_repository_works_where_the_file_scheme_is_allowed(jobs: Jobs, remote: Path) -> None:
+    job = jobs(url=f"file://{remote}", token=None, schemes=frozenset({"file"}))
+    await job.workspace.prepare()
+    await job.agent("echo new > new.txt")
+    assert await job.finish() == branches(remote)["feature/ai"]
+
+
+async def test_nothing_is_left_after_remove(jobs: Jobs) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent("mkdir -p locked/in; touch locked/in/file; chmod 000 locked/in locked; ln -s / root")
+    job.workspace.remove()
+    assert not job.job_dir.exists()
+    assert Path("/etc/passwd").exists()

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import environ
+import pytest
+
+from myctobot.stack.environment import Addresses, base_environment, caller_environment, env_file, own_variables
+from myctobot.stack.home import GeneratedSecrets, Home
+
+ADDRESSES = Addresses("postgresql://db", "redis://broker", "http://control", "http://gateway")
+CANARIES = {
+    "ANTHROPIC_API_KEY": "canary",
+    "AWS_SECRET_ACCESS_KEY": "canary",
+    "GITHUB_TOKEN": "canary",
+    "LD_PRELOAD": "canary",
+    "PYTHONPATH": "canary",
+    "SSH_AUTH_SOCK": "canary",
+    "http_proxy": "canary",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_nothing_that_is_not_listed_goes_on(home: Home) -> None:
+    base = base_environment(CANARIES, home)
+    own = own_variables(CANARIES, home, GeneratedSecrets(), ADDRESSES)
+    assert "canary" not in [*base.values(), *own.values()]
+
+
+def test_a_shard_gets_nothing_of_the_control_plane(home: Home) -> None:
+    caller = {"PATH": "/bin", "HOME": "/home/me", "TZ": "UTC", "SECRET_KEY": "s", "DATABASE_URL": "d", "REDIS_URL": "r"}
+    assert base_environment(caller, home).keys() == {"PATH", "HOME", "TZ", "TMPDIR", "PYTHONUNBUFFERED"}
+
+
+def test_programs_of_the_virtual_environment_come_first(home: Home) -> None:
+    path = base_environment({"PATH": "/somewhere"}, home)["PATH"]
+    assert path == f"{Path(sys.executable).parent}:/somewhere"
+
+
+def test_the_callers_own_settings_go_on(home: Home) -> None:
+    own = own_variables({"GATEWAY_UPSTREAM": "anthropic", "SECRET_KEY": "mine"}, home, GeneratedSecrets(), ADDRESSES)
+    assert (own["GATEWAY_UPSTREAM"], own["SECRET_KEY"]) == ("anthropic", "mine")
+
+
+def test_the_stack_decides_its_own_addresses(home: Home) -> None:
+    caller = {"CONTROL_URL": "http://stale", "DATABASE_URL": "stale", "EMBEDDED": "0"}
+    own = own_variables(caller, home, GeneratedSecrets(), ADDRESSES)
+    assert (own["CONTROL_URL"], own["DATABASE_URL"], own["EMBEDDED"]) == ("http://control", "postgresql://db", "1")
+
+
+def test_settings_read_back_what_the_env_file_says(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environ.Env, "ENVIRON", {})
+    own = own_variables({"ALLOWED_HOSTS": "a,b#c"}, home, GeneratedSecrets(), ADDRESSES)
+    home.env.write_text(env_file(own))
+    environ.Env.read_env(home.env)
+    assert own == environ.Env.ENVIRON
+
+
+def test_a_value_with_a_line_break_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="DEBUG holds a line break"):
+        env_file({"DEBUG": "1\nSECRET_KEY=mine"})
+
+
+def test_later_changes_are_not_the_callers() -> None:
+    script = (
+        "import os; os.environ['DATABASE_URL'] = 'stale';"
+        "from myctobot.stack.environment import caller_environment as c; print(sorted(c()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={"PATH": os.defpath}, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == "['PATH']"
+
+
+def test_the_environment_is_the_callers() -> None:
+    assert caller_environment()["PATH"]

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from workers.git.checkout import undoing
+
+
+@pytest.mark.parametrize(
+    ("states", "unmerged", "expected"),
+    [
+        ([], False, None),
+        ([], True, None),
+        (["MERGE_HEAD"], True, ["merge", "--abort"]),
+        (["MERGE_HEAD"], False, None),
+        (["CHERRY_PICK_HEAD"], True, ["cherry-pick", "--abort"]),
+        (["REVERT_HEAD"], True, ["revert", "--abort"]),
+        (["rebase-merge"], False, ["rebase", "--abort"]),
+        (["rebase-merge", "CHERRY_PICK_HEAD"], True, ["rebase", "--abort"]),
+        (["rebase-apply"], False, ["rebase", "--abort"]),
+        (["rebase-apply/applying", "rebase-apply"], False, ["am", "--abort"]),
+        (["BISECT_LOG"], False, ["bisect", "reset"]),
+        (["what else the agent prints"], False, None),
+    ],
+)
+def test_what_is_unfinished_is_undone_or_committed(
+    states: list[str], unmerged: bool, expected: list[str] | None
+) -> None:
+    assert undoing(states, unmerged) == expected

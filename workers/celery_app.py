@@ -1,0 +1,183 @@
+"""The shard's Celery worker: one process, one thread a slot, one task.
+
+It takes a message, has a runner carry the attempt and waits for its end; so a slot is taken for as long
+as a runner lives. It acknowledges early and prefetches nothing: PostgreSQL is the truth, and a message is
+only a doorbell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+from celery.worker import state as worker_state
+from celery.worker.control import control_command, inspect_command
+from kombu import Exchange, Queue
+
+from jobs.contract import EXECUTE_TASK
+from workers.config import ShardConfig
+from workers.heartbeat import Heartbeat
+from workers.registry import RunnerEntry
+from workers.spawner import Spawner
+
+log = logging.getLogger(__name__)
+
+MAX_LOG_LINES = 1000
+
+
+class AdoptedRunner:
+    """Stands in Celery's set of reserved requests for a runner that an earlier worker started.
+
+    With ``worker_disable_prefetch`` a worker takes a message only while that set is smaller than its pool,
+    so an adopted runner's slot is not given away.
+    """
+
+    def __init__(self, entry: RunnerEntry) -> None:
+        self.id = f"adopted-{entry.name}"
+        self.entry = entry
+
+    def info(self, **_: Any) -> dict[str, Any]:
+        """What ``inspect reserved`` shows."""
+        return {"id": self.id, "name": EXECUTE_TASK, "args": [self.entry.job_id, self.entry.attempt]}
+
+
+class ShardWorker:
+    """A shard's Celery application and what belongs to it.
+
+    Args:
+        config: the shard's.
+        config_path: where it was read from.
+    """
+
+    def __init__(self, config: ShardConfig, config_path: Path) -> None:
+        self.config = config
+        self.spawner = Spawner(config, config_path)
+        self.heartbeat = Heartbeat(config, self.spawner)
+        self.log_tail: deque[str] = deque(maxlen=MAX_LOG_LINES)
+        # WeakSet on Celery's side: these must be held here.
+        self._adopted: set[AdoptedRunner] = set()
+        self.app = Celery("workers")
+
+    def run(self) -> None:
+        """Beat until the control plane answers, then consume until told to stop."""
+        logging.getLogger().addHandler(_Tail(self.log_tail))
+        queues = self.heartbeat.first_answer()["queues"]
+        self._configure(queues)
+        self.adopt()
+        self.spawner.keep_spare()
+        self.heartbeat.start()
+        log.info("shard %s takes jobs from %s", self.config.shard_id, ", ".join(queues))
+        try:
+            self.app.worker_main(self._arguments())
+        finally:
+            self.heartbeat.stop()
+            self.spawner.close()
+
+    def adopt(self) -> None:
+        """Take over the runners that are still at work and watch each until its end."""
+        for entry in self.spawner.adopt():
+            log.info("adopted the runner of %s in slot %s", entry.name, entry.slot)
+            adopted = AdoptedRunner(entry)
+            self._adopted.add(adopted)
+            worker_state.reserved_requests.add(adopted)
+            Thread(target=self._watch, args=[adopted], daemon=True, name=adopted.id).start()
+
+    def _watch(self, adopted: AdoptedRunner) -> None:
+        self.spawner.await_adopted(adopted.entry)
+        worker_state.reserved_requests.discard(adopted)
+        self._adopted.discard(adopted)
+
+    def _configure(self, queues: list[str]) -> None:
+        shard = self.config.shard_id
+        anonymous = Exchange("", type="direct")
+        self.app.conf.update(
+            broker_url=self.config.broker_url,
+            task_ignore_result=True,
+            task_acks_late=False,
+            accept_content=["json"],
+            task_create_missing_queues=False,
+            task_queues=[Queue(name, exchange=anonymous, routing_key=name, no_declare=True) for name in queues],
+            worker_disable_prefetch=True,
+            worker_prefetch_multiplier=1,
+            worker_cancel_long_running_tasks_on_connection_loss=False,
+            worker_hijack_root_logger=False,
+            broker_connection_max_retries=None,
+            broker_connection_retry_on_startup=True,
+            # A shard's unacknowledged messages are its own business, and keys that only it may touch.
+            broker_transport_options={
+                "unacked_key": f"unacked:{shard}",
+                "unacked_index_key": f"unacked_index:{shard}",
+                "unacked_mutex_key": f"unacked_mutex:{shard}",
+                "priority_steps": [0],
+                "socket_connect_timeout": 5,
+                "socket_keepalive": True,
+            },
+        )
+        self.app.task(name=EXECUTE_TASK, shared=False, ignore_result=True)(self._execute)
+        self.app.shard_worker = self  # type: ignore[attr-defined]  # control commands find their shard by it
+
+    def _execute(self, job_id: str, attempt: int) -> None:
+        self.spawner.run(job_id, attempt)
+
+    def _arguments(self) -> list[str]:
+        return [
+            "worker", "--pool=threads", f"--concurrency={self.config.max_concurrent_jobs}",
+            f"--hostname=shard-{self.config.shard_id}@%h", "--loglevel=INFO",
+            "--without-gossip", "--without-mingle", "--without-heartbeat",
+        ]  # fmt: skip
+
+
+class _Tail(logging.Handler):
+    """Keeps the last lines for the ``tail_log`` command."""
+
+    def __init__(self, lines: deque[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+@setup_logging.connect(weak=False)
+def keep_our_logging(**_: Any) -> None:
+    """Listening here is what stops Celery from replacing our logging."""
+
+
+def _shard(state: Any) -> ShardWorker:
+    found: ShardWorker = state.app.shard_worker
+    return found
+
+
+@inspect_command()
+def capabilities(state: Any) -> dict[str, Any]:
+    """What this shard offers, to compare with what is configured for it."""
+    config = _shard(state).config
+    return {
+        "shard": config.shard_id,
+        "type": config.shard_type,
+        "capabilities": list(config.capabilities),
+        "mcp_servers": sorted(config.mcp_servers),
+        "slots": config.max_concurrent_jobs,
+        "executor": config.executor,
+        "running": [entry.name for entry in _shard(state).spawner.running()],
+    }
+
+
+@inspect_command(args=[("lines", int)], signature="[N=100]")
+def tail_log(state: Any, lines: int = 100, **_: Any) -> list[str]:
+    """The last lines of this worker's log."""
+    return list(_shard(state).log_tail)[-max(1, min(lines, MAX_LOG_LINES)) :]
+
+
+@control_command(args=[("job_id", str)], signature="<job_id>")
+def cancel(state: Any, job_id: str) -> dict[str, str]:
+    """Have the runner of a job ask the control plane now whether a cancel is wanted.
+
+    Only a hint: the runner believes the control plane, not the message.
+    """
+    return {"ok": f"poked {_shard(state).spawner.poke(job_id)} runner(s)"}

@@ -1,0 +1,215 @@
+"""The shard's own settings: ``/etc/claude-shard/config.json``, checked at start with errors that name the key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from jobs.contract import is_slug
+from workers.git.policy import GitPolicy
+from workers.sandbox import Limits
+
+EXECUTORS = ("claude_code", "scripted")
+# Agents of two jobs on one shard must differ: slot n runs as this uid plus n. Above what Debian hands
+# out to people and services, and below 65536, so that it exists inside an unprivileged container too.
+FIRST_AGENT_UID = 64600
+
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """The shard's configuration cannot be used; the message names the key."""
+
+
+@dataclass(frozen=True)
+class McpServer:
+    """How to start an MCP server inside the sandbox."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """A shard's settings.
+
+    Attributes:
+        shard_key: proves to the control plane who this is; masked in ``repr``.
+        broker_url: may hold a password, so it is masked too.
+        workspace_path: holds one directory a running job.
+        run_path: holds one small file a live runner, by which a restarted worker finds it again.
+        job_ttl_minutes: what an ended job left behind (after a crash) is removed after this.
+    """
+
+    shard_id: str
+    shard_type: str
+    control_url: str
+    broker_url: str = field(repr=False)
+    shard_key: str = field(repr=False)
+    capabilities: tuple[str, ...]
+    max_concurrent_jobs: int
+    workspace_path: Path
+    run_path: Path
+    job_ttl_minutes: int
+    executor: str
+    cli_path: Path | None
+    mcp_servers: Mapping[str, McpServer]
+    limits: Limits
+    first_agent_uid: int
+    allow_unsandboxed: bool
+    git: GitPolicy
+
+
+class _Reader:
+    """Takes typed values out of one JSON object and, at the end, refuses what is left."""
+
+    def __init__(self, values: Any, where: str) -> None:
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where or 'The configuration'} must be a JSON object.")
+        self._values = dict(values)
+        self._prefix = f"{where}." if where else ""
+
+    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
+        value = self._values.pop(key, default)
+        if value is None:
+            raise ConfigError(f"{self._prefix}{key} is missing.")
+        # A bool is an int to Python, not to whoever wrote the file.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ConfigError(f"{self._prefix}{key} must be {_KINDS[kind]}.")
+        return value
+
+    def number(self, key: str, default: int, low: int, high: int) -> int:
+        value = self.take(key, int, default)
+        if not low <= value <= high:
+            raise ConfigError(f"{self._prefix}{key} must be from {low} to {high}.")
+        return value
+
+    def texts(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
+        values = self.take(key, list, default)
+        if not all(isinstance(value, str) for value in values):
+            raise ConfigError(f"{self._prefix}{key} must be a list of texts.")
+        return tuple(values)
+
+    def path(self, key: str) -> Path | None:
+        value = self.take(key, str, "")
+        if value and not Path(value).is_absolute():
+            raise ConfigError(f"{self._prefix}{key} must be an absolute path.")
+        return Path(value) if value else None
+
+    def section(self, key: str) -> _Reader:
+        return _Reader(self._values.pop(key, {}), self._prefix + key)
+
+    def items(self) -> list[tuple[str, _Reader]]:
+        found = [(name, _Reader(value, self._prefix + name)) for name, value in self._values.items()]
+        self._values.clear()
+        return found
+
+    def close(self) -> None:
+        if self._values:
+            raise ConfigError(f"{self._prefix}{min(self._values)} is not a setting that this version knows.")
+
+
+_KINDS: dict[type, str] = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
+
+
+def load_config(path: Path) -> ShardConfig:
+    """Read and check a shard's configuration.
+
+    Raises:
+        ConfigError: the file is missing or not JSON, or a key is missing, unknown or of the wrong kind.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}.") from error
+    return parse_config(values)
+
+
+def parse_config(values: Any) -> ShardConfig:
+    """Check the configuration's values.
+
+    Raises:
+        ConfigError: see ``load_config``.
+    """
+    top = _Reader(values, "")
+    agent, sandbox, cleanup = top.section("claude_code"), top.section("sandbox"), top.section("cleanup")
+    git = _git(top.section("git"))
+    limits = Limits(
+        memory_mb=sandbox.number("memory_mb", 2048, 64, 1_048_576),
+        processes=sandbox.number("processes", 256, 8, 65_536),
+        file_size_mb=sandbox.number("file_size_mb", 2048, 1, 1_048_576),
+    )
+    config = ShardConfig(
+        shard_id=_slug(top.take("shard_id", str), "shard_id"),
+        shard_type=top.take("shard_type", str, "general"),
+        control_url=_url(top.take("control_url", str), "control_url", ("http", "https")),
+        broker_url=_url(top.take("broker_url", str), "broker_url", ("redis", "rediss")),
+        shard_key=top.take("shard_key", str),
+        capabilities=tuple(sorted({_slug(name, "capabilities") for name in top.texts("capabilities")})),
+        max_concurrent_jobs=top.number("max_concurrent_jobs", 1, 1, 64),
+        workspace_path=cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs"),
+        run_path=top.path("run_path") or Path("/run/claude-shard"),
+        job_ttl_minutes=cleanup.number("job_ttl_minutes", 60, 1, 100_000),
+        executor=_one_of(top.take("executor", str, EXECUTORS[0]), "executor", EXECUTORS),
+        cli_path=agent.path("cli_path"),
+        mcp_servers={name: _mcp_server(reader) for name, reader in agent.section("mcp_servers").items()},
+        limits=limits,
+        first_agent_uid=sandbox.number("first_agent_uid", FIRST_AGENT_UID, 1000, 2**31),
+        allow_unsandboxed=sandbox.take("allow_unsandboxed", bool, False),
+        git=git,
+    )
+    for reader in (agent, sandbox, cleanup, top):
+        reader.close()
+    return config
+
+
+def _git(reader: _Reader) -> GitPolicy:
+    policy = GitPolicy(
+        schemes=frozenset(reader.texts("schemes", ["https", "ssh"])),
+        allowed_private_hosts=frozenset(reader.texts("allowed_private_hosts", [])),
+        ca_file=reader.path("ca_file"),
+        known_hosts=reader.path("known_hosts"),
+    )
+    unknown = sorted(policy.schemes - {"https", "ssh", "file"})
+    if unknown:
+        raise ConfigError(f"git.schemes holds {unknown[0]!r}; known are https, ssh and file.")
+    reader.close()
+    return policy
+
+
+def _mcp_server(reader: _Reader) -> McpServer:
+    environment = reader.section("env")
+    server = McpServer(
+        command=reader.take("command", str),
+        args=reader.texts("args", []),
+        env={name: environment.take(name, str) for name in list(environment._values)},
+        capabilities=reader.texts("capabilities", []),
+    )
+    reader.close()
+    return server
+
+
+def _slug(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not is_slug(value):
+        raise ConfigError(f"{key} holds {value!r}, which is not a lower-case slug (a-z, 0-9, inner dashes).")
+    return value
+
+
+def _one_of(value: str, key: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ConfigError(f"{key} must be one of: {', '.join(allowed)}.")
+    return value
+
+
+def _url(value: str, key: str, schemes: tuple[str, ...]) -> str:
+    if urlsplit(value).scheme not in schemes:
+        raise ConfigError(f"{key} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}.")
+    return value.rstrip("/")

@@ -1,0 +1,29 @@
+"""What carries a task out: the real agent, and the fake that is shipped beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from workers import mcp
+from workers.config import ShardConfig
+from workers.executors.base import Executor
+
+
+def create_executor(config: ShardConfig) -> Executor:
+    """Make the executor that the shard's configuration names."""
+    # The SDK costs a second and 60 MB, so only who needs it pays.
+    if config.executor == "scripted":
+        from workers.executors.scripted import Scripted
+
+        return Scripted()
+    from workers.executors.claude_code import ClaudeCode
+
+    author = (config.git.author_name, config.git.author_email)
+    return ClaudeCode(config.mcp_servers, cli=config.cli_path, author=author)
+
+
+def read_only_paths(config: ShardConfig, capabilities: Iterable[str]) -> tuple[Path, ...]:
+    """List the shard's paths that the MCP servers for these capabilities need to see."""
+    servers = mcp.chosen(config.mcp_servers, capabilities)
+    return tuple(sorted({path for server in servers.values() for path in mcp.paths_needed(server.command)}))

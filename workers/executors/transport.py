@@ -1,0 +1,163 @@
+"""The Claude Code CLI in a sandbox, as the SDK's transport: lines of JSON in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from claude_agent_sdk import CLIConnectionError, ProcessError, Transport
+
+from workers.sandbox import Mount, Sandbox, SandboxedProcess
+
+CHUNK: Final = 64 * 1024
+# A tool's result stands in one line; the agent caps its own far below this.
+MAX_LINE: Final = 32 * 2**20
+STDERR_LINES: Final = 20
+STDERR_LINE: Final = 500
+# The CLI writes its last line and leaves once its input has ended.
+EXIT_S: Final = 5
+
+
+class LineTooLongError(CLIConnectionError):
+    """The agent wrote a line that is too long to be a message."""
+
+
+class Lines:
+    """Cuts a stream of chunks into lines, in time linear in its length."""
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def push(self, chunk: bytes) -> list[bytes]:
+        """Take a chunk and give the lines that it completes.
+
+        Raises:
+            LineTooLongError: before more than the limit is held in memory.
+        """
+        self._parts.append(chunk)
+        self._length += len(chunk)
+        if self._length > self._limit:
+            raise LineTooLongError(f"the agent wrote a line of more than {self._limit // 2**20} MB")
+        if b"\n" not in chunk:
+            return []
+        *lines, rest = b"".join(self._parts).split(b"\n")
+        self._parts, self._length = [rest], len(rest)
+        return lines
+
+    def rest(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Read a message; None for anything else, since whatever the agent runs can write here too."""
+    if not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+class SandboxTransport(Transport):
+    """Runs the CLI for one conversation.
+
+    Args:
+        sandbox, argv, env, mounts: what is started, and where.
+        on_start: called with the process' number.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        mounts: Sequence[Mount],
+        on_start: Callable[[int], None],
+    ) -> None:
+        self._sandbox, self._argv, self._env, self._mounts = sandbox, argv, env, mounts
+        self._on_start = on_start
+        self._process: SandboxedProcess | None = None
+        self._stderr_task: asyncio.Task[None] | None = None
+        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self.returncode: int | None = None
+
+    @property
+    def last_words(self) -> str:
+        """What the CLI wrote to its error output last."""
+        return "\n".join(self._stderr)
+
+    async def connect(self) -> None:
+        self._process = await self._sandbox.start(self._argv, env=self._env, mounts=self._mounts)
+        self._on_start(self._process.pid)
+        self._stderr_task = asyncio.create_task(self._read_stderr(self._process.stderr))
+
+    async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
+        """Read all of it, so that the CLI never waits for us, and keep the end."""
+        rest = b""
+        while chunk := await stream.read(CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            # Of a line without an end, the beginning is enough.
+            rest = rest[:CHUNK]
+            self._keep(lines)
+        self._keep([rest])
+
+    def _keep(self, lines: Sequence[bytes]) -> None:
+        self._stderr.extend(line.decode(errors="replace")[:STDERR_LINE] for line in lines if line.strip())
+
+    async def write(self, data: str) -> None:
+        if self._process is None:
+            raise CLIConnectionError("the agent was not started")
+        try:
+            self._process.stdin.write(data.encode())
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise CLIConnectionError("the agent has ended and takes no more input") from error
+
+    async def end_input(self) -> None:
+        if self._process is not None:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._process.stdin.close()
+
+    async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Read to the very end of the output: the last message comes late.
+
+        Raises:
+            ProcessError: the CLI ended with an error.
+        """
+        if self._process is None:
+            raise CLIConnectionError("the agent was not started")
+        lines = Lines()
+        while chunk := await self._process.stdout.read(CHUNK):
+            for line in lines.push(chunk):
+                if (message := parse_line(line)) is not None:
+                    yield message
+        if (message := parse_line(lines.rest())) is not None:
+            yield message
+        self.returncode = await self._process.wait()
+        if self._stderr_task is not None:
+            await asyncio.wait([self._stderr_task], timeout=EXIT_S)
+        if self.returncode != 0:
+            raise ProcessError("the agent ended with an error", exit_code=self.returncode, stderr=self.last_words)
+
+    async def close(self) -> None:
+        if self._process is None:
+            return
+        await self.end_input()
+        try:
+            self.returncode = await asyncio.wait_for(self._process.wait(), EXIT_S)
+        except TimeoutError:
+            self._process.kill()
+            with suppress(TimeoutError):
+                self.returncode = await asyncio.wait_for(self._process.wait(), EXIT_S)
+        if self._stderr_task is not None:
+            self._stderr_task.cancel()
+
+    def is_ready(self) -> bool:
+        return self._process is not None and self._process.process.returncode is None

@@ -1,0 +1,85 @@
+"""What a range of commits changes, read from the runner's own bare repository."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobs.contract import MAX_EVENT_BYTES
+from workers.errors import JobError
+from workers.git.command import Git
+
+# The rest of the event and its batch need room beside the patch.
+MAX_PATCH_BYTES: Final = MAX_EVENT_BYTES - 24 * 2**10
+DIFF_TIMEOUT_S: Final = 60
+_PLAIN: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none")
+_CUT: Final = "\n[the patch goes on]\n"
+
+
+@dataclass(frozen=True)
+class Changes:
+    files: int
+    insertions: int
+    deletions: int
+    patch: str
+    truncated: bool
+
+
+async def read_changes(git: Git, repository: Path, base: str, head: str) -> Changes:
+    """Totals and a bounded patch from the point where ``head`` left ``base``.
+
+    A diff that takes too long, which a hostile file can bring about, is left out and counts as truncated.
+    """
+    span = f"{base}...{head}"
+    try:
+        stat = await git.run(["diff", *_PLAIN, "--shortstat", span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S)
+        diff = await git.run(
+            ["diff", *_PLAIN, span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S, max_output=MAX_PATCH_BYTES
+        )
+    except JobError as error:
+        if error.code != "git_timeout":
+            raise
+        return Changes(0, 0, 0, "", truncated=True)
+    files, insertions, deletions = parse_shortstat(stat.text)
+    patch, cut = fit_patch(diff.text, MAX_PATCH_BYTES)
+    return Changes(files, insertions, deletions, patch, truncated=diff.truncated or cut)
+
+
+async def added_repositories(git: Git, repository: Path, base: str, head: str) -> list[str]:
+    """Paths at which the range adds or moves a reference to another repository (a submodule)."""
+    span = f"{base}...{head}"
+    raw = await git.run(["diff", "--raw", "-z", "--no-renames", span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S)
+    fields = raw.text.split("\0")
+    pairs = zip(fields[::2], fields[1::2], strict=False)
+    return [path for meta, path in pairs if meta.split(" ")[1:2] == ["160000"]]
+
+
+def parse_shortstat(text: str) -> tuple[int, int, int]:
+    """Files, insertions and deletions out of ``git diff --shortstat``."""
+
+    def number(word: str) -> int:
+        match = re.search(rf"(\d+) {word}", text)
+        return int(match[1]) if match else 0
+
+    return number("file"), number("insertion"), number("deletion")
+
+
+def fit_patch(patch: str, limit: int) -> tuple[str, bool]:
+    """Cut a patch at a line's end so that it takes at most ``limit`` bytes as JSON; and whether it was cut."""
+    if _json_length(patch) <= limit:
+        return patch, False
+    room = limit - _json_length(_CUT)
+    kept = 0
+    for line in patch.splitlines(keepends=True):
+        room -= _json_length(line)
+        if room < 0:
+            break
+        kept += len(line)
+    return patch[:kept] + _CUT.lstrip("\n"), True
+
+
+def _json_length(text: str) -> int:
+    return len(json.dumps(text)) - 2

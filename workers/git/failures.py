@@ -1,0 +1,163 @@
+"""What git says when a remote does not do what was asked, in words for the person who started the job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from workers.errors import JobError
+from workers.git.command import last_line
+
+REDACTED: Final = "[redacted]"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One kind of failure: what tells it apart, and what to say."""
+
+    signs: tuple[str, ...]
+    code: str
+    message: str
+    retryable: bool = False
+
+
+# The first row with a sign in git's (lower-cased) words counts, so the special stands before the general.
+_FAILURES: Final = (
+    Failure(
+        ("no space left on device", "disk quota exceeded"),
+        "disk_full",
+        "The shard's disk is full; try again on another shard or ask the operator to free space.",
+        retryable=True,
+    ),
+    Failure(
+        ("file size limit exceeded", "died of signal 25", "file too large"),
+        "repo_too_large",
+        "The repository of repo_url is larger than this shard allows; ask the operator to raise the limit.",
+    ),
+    Failure(
+        ("host key verification failed", "no matching host key", "remote host identification has changed"),
+        "repo_host_key_unknown",
+        "The ssh host key of repo_url is not known to this shard; ask the operator to add it to known_hosts.",
+    ),
+    Failure(
+        ("certificate verif", "server certificate", "ssl certificate", "certificate problem", "handshake"),
+        "repo_certificate_invalid",
+        "The certificate of repo_url's host is not trusted; ask the operator to add its authority.",
+    ),
+    Failure(
+        ("returned error: 30", "unable to update url base from redirection"),
+        "repo_moved",
+        "The server of repo_url redirects elsewhere, which is not followed; give the repository's present address.",
+    ),
+    Failure(
+        ("returned error: 429", "returned error: 5", "too many requests"),
+        "repo_unreachable",
+        "The server of repo_url cannot answer at present; try again later.",
+        retryable=True,
+    ),
+    Failure(
+        (
+            "authentication failed",
+            "could not read username",
+            "could not read password",
+            "permission denied (publickey",
+            "invalid username or",
+            "returned error: 401",
+        ),
+        "repo_auth_failed",
+        "The server of repo_url did not accept repo_token; give a valid one with access to the repository.",
+    ),
+    Failure(
+        ("returned error: 403", "write access", "permission to", "not allowed to", "access denied", "read-only"),
+        "repo_access_denied",
+        "repo_token has no permission for this on the repository of repo_url; give one that may read and write.",
+    ),
+    Failure(
+        (
+            "repository not found",
+            "does not appear to be a git repository",
+            "does not exist",
+            "not found",
+            "returned error: 404",
+            "not valid: is this a git repository",
+        ),
+        "repo_not_found",
+        "The repository of repo_url was not found, or repo_token gives no access to it.",
+    ),
+    Failure(
+        ("dubious ownership", "unsafe repository"),
+        "repo_owner_unsafe",
+        "The repository of repo_url belongs to another user of this machine; change its owner.",
+    ),
+    Failure(
+        (
+            "could not resolve",
+            "failed to connect",
+            "couldn't connect",
+            "connection refused",
+            "connection reset",
+            "connection timed out",
+            "timed out",
+            "operation too slow",
+            "network is unreachable",
+            "no route to host",
+            "connection closed",
+            "early eof",
+            "hung up",
+            "rpc failed",
+        ),
+        "repo_unreachable",
+        "The server of repo_url does not answer; check the address, then try again.",
+        retryable=True,
+    ),
+    Failure(
+        ("fsck error", "error in object", "unpack-objects abnormal", "index-pack failed", "invalid index-pack"),
+        "repo_corrupt",
+        "The repository of repo_url has objects that git's own check refuses; repair it with git fsck.",
+    ),
+)
+
+
+def redact(text: str, spellings: Iterable[str]) -> str:
+    """Cut every spelling of a secret out of a text; the longest must come first."""
+    for spelling in spellings:
+        text = text.replace(spelling, REDACTED)
+    return text
+
+
+def transport_error(action: str, stderr: str, spellings: Iterable[str]) -> JobError:
+    """The error for a failed call to a remote; ``action`` is what git was doing, such as ``fetch``."""
+    clean = redact(stderr, spellings)
+    # What git quotes are URLs and names, whose words tell nothing.
+    lowered = re.sub(r"'[^'\n]*'", "", clean.lower())
+    for failure in _FAILURES:
+        if any(sign in lowered for sign in failure.signs):
+            return JobError(failure.code, f"{failure.message} {_quoted(clean)}", retryable=failure.retryable)
+    return JobError("git_failed", f"git {action} failed. {_quoted(clean)}", retryable=True)
+
+
+def push_error(report: str, stderr: str, spellings: Iterable[str], branch: str) -> JobError:
+    """The error for a failed push, from its ``--porcelain`` report where the server got that far."""
+    clean = redact(report, spellings)
+    refused = [line for line in clean.splitlines() if line.startswith("!")]
+    if not refused:
+        return transport_error("push", stderr, spellings)
+    reason = refused[0].split("\t")[-1]
+    if reason.startswith("[rejected]"):
+        return JobError(
+            "push_rejected",
+            f"The branch '{branch}' got other commits in the meantime, and nothing is ever overwritten; "
+            f"run the job again to continue on top of them ({reason}).",
+            retryable=True,
+        )
+    return JobError(
+        "push_denied",
+        f"The server refused the branch '{branch}': {reason}. Check its rules for branches and what repo_token may do. "
+        f"{_quoted(redact(stderr, spellings))}",
+    )
+
+
+def _quoted(stderr: str) -> str:
+    return f"git said: {last_line(stderr)}"

@@ -1,0 +1,302 @@
+"""A job's repository, from the clone to the push.
+
+Two repositories, one direction each: the runner's bare ``git/clean.git`` talks to the remote with the
+token, the agent's checkout in the sandbox never does. A bundle takes the base branch in, a bundle takes
+the commits out, and what comes out is checked before anything is pushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jobs.contract import EventKind
+from workers.errors import JobError
+from workers.git.bundle import import_bundle
+from workers.git.changes import added_repositories, read_changes
+from workers.git.checkout import Checkout
+from workers.git.cleanup import remove_tree
+from workers.git.command import Git
+from workers.git.failures import redact
+from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
+from workers.git.remote import RemoteRepository
+from workers.sandbox import Sandbox
+
+__all__ = ["Collected", "GitPolicy", "Prepared", "Pushed", "RepoSpec", "Workspace"]
+
+Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
+
+# The first git that can hold a connection to a checked address (http.curloptResolve).
+MIN_GIT: Final = (2, 37)
+MAX_CLAUDE_MD: Final = 64 * 2**10
+MAX_NAMED_PATHS: Final = 10
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The checkout's start; ``claude_md`` is the base branch's, at most 64 KB, as untrusted text."""
+
+    base_branch: str
+    base_sha: str
+    claude_md: str | None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the job's branch holds beyond the base branch."""
+
+    head_sha: str
+    commits: int
+    files: int
+    insertions: int
+    deletions: int
+    patch: str
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Pushed:
+    branch: str
+    sha: str
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where the agent began: the base branch's commit, or that of the job's branch where it existed already."""
+
+    base_sha: str
+    sha: str
+
+    @property
+    def continued(self) -> bool:
+        return self.sha != self.base_sha
+
+
+class Workspace:
+    """One job's repository. Call ``prepare``, run the agent, then ``commit_leftovers``, ``collect``, ``push``.
+
+    The agent's processes must have ended before ``commit_leftovers``. Every method but ``remove`` raises
+    ``JobError`` with a code and a sentence for the user.
+    """
+
+    def __init__(
+        self,
+        spec: RepoSpec,
+        sandbox: Sandbox,
+        job_dir: Path,
+        policy: GitPolicy,
+        emit: Emit,
+        resolver: Resolver = resolve_host,
+    ) -> None:
+        self._spec = spec
+        self._job_dir = job_dir
+        self._policy = policy
+        self._emit = emit
+        self._dir = job_dir / "git"
+        self._clean = self._dir / "clean.git"
+        self._git = Git(home=self._dir / "home", max_file_mb=policy.max_repo_mb)
+        self._remote = RemoteRepository(spec, policy, self._clean, self._git, resolver)
+        self._checkout = Checkout(sandbox, spec.branch, policy)
+        self._start: _Start | None = None
+        self._head: str | None = None
+
+    async def prepare(self) -> Prepared:
+        """Fetch the base branch, and the job's branch where it exists, and check them out in the sandbox."""
+        check_spec(self._spec, self._policy)
+        await self._init()
+        await self._log(f"Looking up {self._spec.url}")
+        base, continued = await self._find_branches()
+        await self._log(f"Fetching {base}" + (f" and {self._spec.branch}" if continued else ""))
+        await self._remote.fetch([base, self._spec.branch] if continued else [base], self._log)
+        base_sha = await self._rev_parse(base)
+        self._start = _Start(base_sha, await self._rev_parse(self._spec.branch) if continued else base_sha)
+        await self._seed(base, continued)
+        return Prepared(base, base_sha, await self._claude_md(base_sha))
+
+    async def commit_leftovers(self, message: str) -> bool:
+        """Commit what the agent left uncommitted, as its user; return whether there was anything."""
+        left = await self._checkout.commit_leftovers(message)
+        for code, sentence in left.warnings:
+            await self._warn(code, sentence)
+        if left.committed:
+            await self._log("Committed the work that was left uncommitted")
+        return left.committed
+
+    async def collect(self) -> Collected | None:
+        """Take the agent's commits into the runner's repository and check them; None when there is nothing to push.
+
+        On a branch that existed already, its earlier commits count too: they are what a pull request shows.
+        """
+        start = self._started()
+        head = await self._take_commits(start)
+        commits = int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
+        if commits == 0:
+            await self._log("The agent changed nothing")
+            return None
+        if head == start.sha:
+            await self._log(f"The agent added nothing to the {commits} commits that {self._spec.branch} had already")
+        self._head = head
+        changes = await read_changes(self._git, self._clean, start.base_sha, head)
+        await self._warn_of_repositories(start, head)
+        collected = Collected(
+            head, commits, changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
+        )
+        await self._emit(EventKind.DIFF, diff_event(start.base_sha, collected))
+        return collected
+
+    async def push(self) -> Pushed:
+        """Push what ``collect`` took, never by force."""
+        if self._head is None:
+            raise JobError("nothing_to_push", "There are no commits to push.")
+        await self._log(f"Pushing {self._spec.branch}")
+        await self._remote.push(self._head, self._spec.branch, self._log)
+        await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
+        return Pushed(self._spec.branch, self._head)
+
+    def remove(self) -> None:
+        """Delete the job's directory, whatever the agent made of it."""
+        remove_tree(self._job_dir)
+
+    async def _init(self) -> None:
+        try:
+            self._git.home.mkdir(parents=True, mode=0o700)
+            self._dir.chmod(0o700)
+        except OSError as error:
+            raise JobError(
+                "workspace_unusable", f"The shard cannot write its workspace: {error.strerror}.", retryable=True
+            ) from error
+        found = parse_version(await self._git.check(["version"], cwd=self._dir))
+        if found < MIN_GIT:
+            raise JobError("git_too_old", "This shard's git is older than 2.37; ask the operator to update it.")
+        await self._git.check(["init", "--quiet", "--bare", "--template=", "--", "clean.git"], cwd=self._dir)
+
+    async def _find_branches(self) -> tuple[str, bool]:
+        """The base branch, and whether the job's branch exists already."""
+        wanted = self._spec.base_branch
+        listing = await self._remote.list([name for name in (wanted, self._spec.branch) if name])
+        base = wanted or listing.default
+        if base is None:
+            raise JobError(
+                "repo_empty", "The repository of repo_url has no default branch; give base_branch, or push a commit."
+            )
+        if wanted is not None and wanted not in listing.branches:
+            raise JobError(
+                "base_branch_not_found", f"The repository of repo_url has no branch '{wanted}' (base_branch)."
+            )
+        check_pair(self._spec.branch, base)
+        return base, self._spec.branch in listing.branches
+
+    async def _seed(self, base: str, continued: bool) -> None:
+        if continued:
+            await self._log(f"The branch {self._spec.branch} exists already; the work continues on top of it")
+        seed = self._dir / "seed.bundle"
+        refs = [f"refs/heads/{name}" for name in ([base, self._spec.branch] if continued else [base])]
+        timeout_s = self._policy.clone_timeout_s
+        await self._git.check(
+            ["bundle", "create", "--quiet", "--version=2", str(seed), *refs], cwd=self._clean, timeout_s=timeout_s
+        )
+        seed.chmod(0o644)
+        try:
+            await self._checkout.create(seed, base, self._spec.url, continued=continued)
+        finally:
+            seed.unlink()
+        await self._log(f"Checked out {self._spec.branch}")
+
+    async def _take_commits(self, start: _Start) -> str:
+        """Bring the checkout's tips into the bare repository, and return the one that counts."""
+        tips = await self._checkout.tips()
+        news = [name for name, sha in tips.items() if sha != start.sha]
+        if not news:
+            return start.sha
+        bundle = self._dir / "agent.bundle"
+        try:
+            with bundle.open("xb") as file:
+                await self._checkout.bundle(news, start.sha, file)
+            refs = await import_bundle(self._git, self._clean, bundle, self._policy.max_bundle_mb * 2**20)
+        finally:
+            bundle.unlink(missing_ok=True)
+        return await self._choose(start, refs)
+
+    async def _choose(self, start: _Start, refs: dict[str, str]) -> str:
+        head = refs.get("HEAD", start.sha)
+        branch = refs.get(f"refs/heads/{self._spec.branch}", start.sha)
+        tip = branch if await self._is_ancestor(head, branch) else head
+        if not await self._is_ancestor(start.sha, tip):
+            raise JobError(
+                "history_rewritten",
+                "The agent rewrote commits that it did not make, and nothing is ever overwritten; nothing was pushed.",
+            )
+        if tip != branch and not await self._is_ancestor(branch, tip):
+            await self._warn(
+                "commits_left_out",
+                f"The agent ended on other commits than those of {self._spec.branch}; the ones checked out were taken.",
+            )
+        # Keeps the commits reachable, and what is not from ever being sent.
+        await self._git.check(["update-ref", "refs/myctobot/head", tip], cwd=self._clean)
+        return tip
+
+    async def _is_ancestor(self, older: str, newer: str) -> bool:
+        result = await self._git.run(["merge-base", "--is-ancestor", older, newer], cwd=self._clean)
+        return result.returncode == 0
+
+    async def _warn_of_repositories(self, start: _Start, head: str) -> None:
+        paths = await added_repositories(self._git, self._clean, start.sha, head)
+        if paths:
+            named = ", ".join(paths[:MAX_NAMED_PATHS])
+            await self._warn(
+                "embedded_repository",
+                f"The commits refer to other git repositories whose contents are not part of the push: {named}.",
+            )
+
+    async def _rev_parse(self, branch: str) -> str:
+        return await self._git.check(["rev-parse", "--verify", f"refs/heads/{branch}^{{commit}}"], cwd=self._clean)
+
+    async def _claude_md(self, sha: str) -> str | None:
+        entry = await self._git.check(["ls-tree", sha, "--", "CLAUDE.md"], cwd=self._clean)
+        mode, kind, blob, *_ = *entry.split("\t")[0].split(" "), "", "", ""
+        if kind != "blob" or mode not in ("100644", "100755"):
+            return None
+        shown = await self._git.run(["cat-file", "blob", blob], cwd=self._clean, max_output=MAX_CLAUDE_MD)
+        return shown.text
+
+    def _started(self) -> _Start:
+        if self._start is None:
+            raise AssertionError("prepare() comes first")
+        return self._start
+
+    async def _log(self, text: str) -> None:
+        if not is_progress(text):
+            clean = redact(text, self._remote.spellings)
+            await self._emit(EventKind.LOG, {"source": "git", "text": clean})
+
+    async def _warn(self, code: str, message: str) -> None:
+        await self._emit(EventKind.WARNING, {"code": code, "message": redact(message, self._remote.spellings)})
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """Major and minor out of ``git version 2.39.5``; (0, 0) when it says anything else."""
+    words = text.split()
+    numbers = words[2].split(".") if len(words) > 2 else []
+    if len(numbers) < 2 or not (numbers[0].isdigit() and numbers[1].isdigit()):
+        return 0, 0
+    return int(numbers[0]), int(numbers[1])
+
+
+def is_progress(line: str) -> bool:
+    """Whether git only shows that it moves, as in ``Receiving objects:  42% (21/50)``."""
+    return "% (" in line and not line.endswith("done.")
+
+
+def diff_event(base: str, collected: Collected) -> dict[str, Any]:
+    return {
+        "base": base,
+        "head": collected.head_sha,
+        "files": collected.files,
+        "insertions": collected.insertions,
+        "deletions": collected.deletions,
+        "commits": collected.commits,
+        "patch": collected.patch,
+        "truncated": collected.truncated,
+    }

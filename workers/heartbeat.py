@@ -1,0 +1,100 @@
+"""The shard's heartbeat: every few seconds, what it is and how it is."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import threading
+from importlib import metadata
+
+import psutil
+
+from jobs.contract import HEARTBEAT_EVERY_S, HeartbeatAnswer, HeartbeatRequest
+from workers import VERSION
+from workers.config import ShardConfig
+from workers.control import ControlError, ControlPlaneOfWorker
+from workers.registry import memory_total_mb
+from workers.spawner import Spawner
+
+log = logging.getLogger(__name__)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what jobs depend on, for the operators' panel."""
+    git = subprocess.run(["git", "--version"], capture_output=True, text=True, timeout=10, check=False)
+    return {
+        "myctobot": VERSION,
+        "celery": metadata.version("celery"),
+        "claude-agent-sdk": metadata.version("claude-agent-sdk"),
+        "git": git.stdout.removeprefix("git version ").strip()[:40],
+    }
+
+
+class Heartbeat(threading.Thread):
+    """Sends the heartbeats of one shard until stopped.
+
+    Args:
+        config: the shard's.
+        spawner: knows the live runners.
+    """
+
+    def __init__(self, config: ShardConfig, spawner: Spawner) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._config, self._spawner = config, spawner
+        self._control = ControlPlaneOfWorker(config.control_url, config.shard_key)
+        self._versions = versions()
+        self._stop = threading.Event()
+        self._trouble = ""
+        self.answer: HeartbeatAnswer | None = None
+
+    def beat(self) -> HeartbeatAnswer:
+        """Send one heartbeat.
+
+        Raises:
+            ControlError: it did not arrive, or was refused.
+        """
+        self._config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.answer = self._control.heartbeat(
+            HeartbeatRequest(
+                version=VERSION,
+                capabilities=list(self._config.capabilities),
+                slots=self._config.max_concurrent_jobs,
+                running=[entry.name for entry in self._spawner.running()],
+                cpu_percent=psutil.cpu_percent(),
+                memory_mb=psutil.virtual_memory().used // 2**20,
+                memory_total_mb=memory_total_mb(),
+                disk_free_mb=shutil.disk_usage(self._config.workspace_path).free // 2**20,
+                versions=self._versions,
+            )
+        )
+        return self.answer
+
+    def first_answer(self) -> HeartbeatAnswer:
+        """Beat until the control plane answers: it says which queues this shard consumes."""
+        while True:
+            answer = self._try()
+            if answer is not None:
+                return answer
+            self._stop.wait(HEARTBEAT_EVERY_S)
+
+    def _try(self) -> HeartbeatAnswer | None:
+        try:
+            answer = self.beat()
+        except (ControlError, OSError) as error:
+            # The same trouble is said once, not every few seconds.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.error("heartbeat: %s", error)
+            return None
+        if self._trouble:
+            self._trouble = ""
+            log.info("heartbeat: the control plane answers again")
+        return answer
+
+    def run(self) -> None:
+        while not self._stop.wait(HEARTBEAT_EVERY_S):
+            self._try()
+
+    def stop(self) -> None:
+        self._stop.set()

@@ -1,0 +1,53 @@
+"""``python -m workers.main --config /etc/claude-shard/config.json``: a shard's worker."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from workers.celery_app import ShardWorker
+from workers.config import ConfigError, ShardConfig, load_config
+from workers.limits import sweep_groups
+from workers.sandbox import NO_BWRAP, SandboxConfig, check
+
+
+def main() -> int:
+    """Check the configuration and the sandbox, then work. Returns the exit code; 2 means: mend and start again."""
+    parser = argparse.ArgumentParser(description="Run a shard's worker.")
+    parser.add_argument("--config", type=Path, default=Path("/etc/claude-shard/config.json"))
+    path: Path = parser.parse_args().config
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    for noisy in ("httpx", "httpcore", "celery.worker.strategy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        logging.error("%s: %s", path, error)
+        return 2
+    if not _sandbox_will_do(config):
+        return 2
+    sweep_groups()
+    ShardWorker(config, path.absolute()).run()
+    return 0
+
+
+def _sandbox_will_do(config: ShardConfig) -> bool:
+    problem = check(
+        SandboxConfig(
+            limits=config.limits, agent_uid=config.first_agent_uid, allow_unsandboxed=config.allow_unsandboxed
+        )
+    )
+    if problem is not None:
+        logging.error("this shard does not start: %s", problem)
+        return False
+    if shutil.which("bwrap") is None:
+        logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", NO_BWRAP)
+        logging.warning("*** Run only jobs that you trust. ***")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

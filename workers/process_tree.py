@@ -1,0 +1,94 @@
+"""The processes of this machine, as /proc shows them; see proc(5)."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    pid: int
+    parent: int
+    session: int
+    state: str  # R S D T t Z X I
+    memory: int  # resident, in bytes
+    started: int  # in clock ticks since boot
+
+    @property
+    def alive(self) -> bool:
+        return self.state not in ("Z", "X", "x")
+
+    @property
+    def stopped(self) -> bool:
+        return self.state in ("T", "t")
+
+
+def parse_stat(text: str) -> ProcessInfo:
+    """Read one line of ``/proc/<pid>/stat``; a process may put blanks and brackets into its name."""
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
+    return ProcessInfo(
+        pid=int(head.split(" ", 1)[0]),
+        state=fields[0],
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        started=int(fields[19]),
+        memory=int(fields[21]) * resource.getpagesize(),
+    )
+
+
+def read(pid: int) -> ProcessInfo | None:
+    try:
+        return parse_stat(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def snapshot() -> dict[int, ProcessInfo]:
+    """Read all processes; one that starts meanwhile may be missing."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 - names, not paths
+    return {info.pid: info for pid in pids if (info := read(pid)) is not None}
+
+
+def descendants(processes: Mapping[int, ProcessInfo], roots: Iterable[int]) -> set[int]:
+    """Give the roots that exist and all that descends from them."""
+    children: dict[int, list[int]] = {}
+    for info in processes.values():
+        children.setdefault(info.parent, []).append(info.pid)
+    found: set[int] = set()
+    waiting = [pid for pid in roots if pid in processes]
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting.extend(children.get(pid, ()))
+    return found
+
+
+def unconfined(uid: int, since: int) -> set[int]:
+    """Find processes of ``uid`` that share our PID namespace, so are in nobody's sandbox.
+
+    Args:
+        uid: the user.
+        since: only processes started after this, in clock ticks since boot.
+    """
+    depth = len(_status("self").get("NSpid", "").split())
+    found = set()
+    for pid, info in snapshot().items():
+        status = _status(str(pid))
+        same_user = str(uid) in status.get("Uid", "").split()
+        if same_user and info.alive and info.started > since and len(status.get("NSpid", "").split()) == depth:
+            found.add(pid)
+    return found
+
+
+def _status(pid: str) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,0 +1,103 @@
+"""Which runners live on this shard: one small file each, which outlives the worker that started it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class RunnerEntry:
+    """A live runner.
+
+    Attributes:
+        pid: of its process.
+        start_time: field 22 of ``/proc/<pid>/stat`` (clock ticks since boot): tells it from a later
+            process that was given the same pid.
+        job_id: of the job that it runs.
+        attempt: its number.
+        slot: which of the shard's slots it takes, from 0.
+    """
+
+    pid: int
+    start_time: int
+    job_id: str
+    attempt: int
+    slot: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.job_id}.{self.attempt}"
+
+    def is_alive(self) -> bool:
+        return process_start_time(self.pid) == self.start_time
+
+
+def process_start_time(pid: int) -> int | None:
+    """Return when a process started (see ``RunnerEntry``), or None when it is gone or a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the command's name in parentheses, which may hold anything, spaces too.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+class Registry:
+    """The directory of live runners.
+
+    Args:
+        path: made when missing, for its owner only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def add(self, job_id: str, attempt: int, slot: int) -> RunnerEntry:
+        """Enter the calling process."""
+        pid = os.getpid()
+        entry = RunnerEntry(pid, process_start_time(pid) or 0, job_id, attempt, slot)
+        # Written aside and renamed: a reader never sees half a file.
+        draft = self._path / f".{pid}.tmp"
+        draft.write_text(json.dumps(asdict(entry)))
+        draft.rename(self._file(entry))
+        return entry
+
+    def remove(self, entry: RunnerEntry) -> None:
+        self._file(entry).unlink(missing_ok=True)
+
+    def live(self) -> list[RunnerEntry]:
+        """Return the runners that are alive, and forget the others."""
+        found = []
+        for file in sorted(self._path.glob("*.json")):
+            try:
+                entry = RunnerEntry(**json.loads(file.read_text()))
+            except (FileNotFoundError, ValueError, TypeError):
+                file.unlink(missing_ok=True)
+                continue
+            if entry.is_alive():
+                found.append(entry)
+            else:
+                file.unlink(missing_ok=True)
+        return found
+
+    def _file(self, entry: RunnerEntry) -> Path:
+        return self._path / f"{entry.name}.{entry.pid}.json"
+
+
+def memory_total_mb() -> int:
+    """The memory that this shard may use, MB: the container's limit, or the machine's."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) < psutil.virtual_memory().total:
+            return int(text) // 2**20
+    return int(psutil.virtual_memory().total // 2**20)

@@ -26,7 +26,7 @@ from jobs.dispatch import burn, request_round
 from jobs.ending import end_job
 from jobs.errors import Fenced, NotClaimable, OutOfOrder, UnknownJob
 from jobs.models import Attempt, EventBatch, Job
-from jobs.secrets import RUNNER_SECRETS, job_secrets
+from jobs.secrets import RUNNER_SECRETS, job_secrets, masked_values
 from jobs.states import AttemptState
 from jobs.streaming.notify import announce
 from myctobot.errors import InvalidRequest
@@ -70,7 +70,7 @@ def claim(shard: Shard, job_id: str, request: ClaimRequest) -> ClaimAnswer:
 def _claim(shard: Shard, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswer | None, NotClaimable | None]:
     # The shard's row is the lock on its slots: two claims at once must not both take the last one.
     shard = Shard.objects.select_for_update(of=("self",)).select_related("pool").get(pk=shard.pk)
-    job = Job.objects.select_for_update().filter(public_id=job_id).first()
+    job = _locked_job(job_id)
     attempt = job.attempts.filter(number=request["attempt"]).first() if job else None
     if job is None or attempt is None or attempt.queue not in shard.queues:
         return None, NotClaimable("This shard was not sent such an attempt.")
@@ -91,6 +91,11 @@ def _claim(shard: Shard, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswe
         return None, NotClaimable("The job failed before it started.")
     _take(shard, job, attempt, claim_hash, answer)
     return answer, None
+
+
+def _locked_job(job_id: str) -> Job | None:
+    # The id comes from a URL and may be any text; PostgreSQL's has no NUL.
+    return Job.objects.select_for_update().filter(public_id=job_id.replace("\x00", "")).first()
 
 
 def _why_full(shard: Shard) -> str | None:
@@ -148,7 +153,7 @@ def _fenced(shard: Shard, job_id: str, number: int, claim_token: str) -> tuple[J
         UnknownJob: no such job.
         Fenced: the attempt is not this shard's, or not this runner's.
     """
-    job = Job.objects.select_for_update().filter(public_id=job_id).first()
+    job = _locked_job(job_id)
     if job is None:
         raise UnknownJob
     attempt = job.attempts.filter(number=number, shard=shard, claim_hash=digest(claim_token)).first()
@@ -159,6 +164,11 @@ def _fenced(shard: Shard, job_id: str, number: int, claim_token: str) -> tuple[J
 
 def _lease(job: Job, next_seq: int) -> LeaseAnswer:
     return LeaseAnswer(next_seq=next_seq, lease_s=LEASE_S, cancel=job.cancel_requested_at is not None)
+
+
+def _cleaner(job: Job, attempt: Attempt, claim_token: str) -> Cleaner:
+    """Masks what the runner should have masked already: the shard is not trusted to."""
+    return Cleaner([*masked_values(job), claim_token, gateway_token(job, attempt, claim_token)])
 
 
 @transaction.atomic
@@ -182,7 +192,7 @@ def append_events(shard: Shard, job_id: str, claim_token: str, request: EventsRe
     next_seq = job.next_seq + len(fresh)
     phase = request.get("phase") or job.phase
     if fresh:
-        events = Cleaner(job_secrets(job).values()).clean(fresh)
+        events = _cleaner(job, attempt, claim_token).clean(fresh)
         EventBatch.objects.create(
             job=job, attempt_number=attempt.number, first_seq=job.next_seq, last_seq=next_seq - 1, events=events
         )
@@ -208,7 +218,7 @@ def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) 
         raise Fenced
     if request["final_seq"] != job.next_seq - 1:
         raise OutOfOrder(f"Event {job.next_seq} is expected before the end.", expected=job.next_seq)
-    cleaner = Cleaner(job_secrets(job).values())
+    cleaner = _cleaner(job, attempt, claim_token)
     outcome, error = _verdict(job, request)
     code, message = (error["code"], cleaner.text(error["message"])) if error else ("", "")
     Attempt.objects.filter(pk=attempt.pk).update(
@@ -217,7 +227,7 @@ def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) 
         outcome=outcome,
         error_code=code,
         error_message=message,
-        proof=request.get("proof"),
+        proof=cleaner.clean(request.get("proof")),
         gateway_token_hash=None,
     )
     end_job(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -17,8 +19,9 @@ _ANONYMOUS = Exchange("", type="direct")
 _RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 
 
-def _queue(name: str) -> Queue:
-    return Queue(name, exchange=_ANONYMOUS, routing_key=name, no_declare=True)
+def _to(name: str) -> dict[str, Any]:
+    # Celery takes a Queue here too; its stubs know of names alone.
+    return {"queue": Queue(name, exchange=_ANONYMOUS, routing_key=name, no_declare=True)}
 
 
 def send_execute(job_id: str, attempt: int, queue: str) -> None:
@@ -27,7 +30,7 @@ def send_execute(job_id: str, attempt: int, queue: str) -> None:
     A message that cannot be sent is logged; its attempt is withdrawn at the claim deadline and the job sent anew.
     """
     try:
-        app.send_task(EXECUTE_TASK, args=[job_id, attempt], queue=_queue(queue), retry=True, retry_policy=_RETRY)
+        app.send_task(EXECUTE_TASK, args=[job_id, attempt], **_to(queue), retry=True, retry_policy=_RETRY)
     except OperationalError as error:
         log.warning("broker.unreachable", job=job_id, attempt=attempt, error=str(error))
 
@@ -35,7 +38,7 @@ def send_execute(job_id: str, attempt: int, queue: str) -> None:
 def request_round() -> None:
     """Ask the control worker for a dispatch round now; beat asks each second anyway."""
     try:
-        app.send_task("jobs.dispatch_round", queue=_queue("control"), retry=False)
+        app.send_task("jobs.dispatch_round", **_to("control"), retry=False)
     except OperationalError as error:
         log.warning("broker.unreachable", wanted="dispatch round", error=str(error))
 

@@ -316,6 +316,9 @@ def is_public_address(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public_address(str(inner))
+        # All that is given out lies here; Python calls some of the rest global, such as the old site-local fec0::/10.
+        if ip not in ipaddress.ip_network("2000::/3"):
+            return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -342,6 +345,9 @@ def secret_spellings(secret: str) -> set[str]:
 
 
 MASK = "***"
+# Levels of JSON within an event's data, and what stands for the rest.
+MAX_NESTING: Final = 50
+TOO_DEEP: Final = "(nested too deep)"
 
 
 class Cleaner:
@@ -360,18 +366,25 @@ class Cleaner:
         self._spellings = sorted(spellings, key=len, reverse=True)
 
     def text(self, value: str) -> str:
+        # PostgreSQL's text has no NUL, and a lone surrogate is no Unicode text at all. Dropped first: a NUL
+        # within a secret would hide it from the search and leave it whole.
+        value = value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
         for spelling in self._spellings:
             if spelling in value:
                 value = value.replace(spelling, MASK)
-        # PostgreSQL's text has no NUL, and a lone surrogate is no Unicode text at all.
-        return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+        return value
 
-    def clean(self, value: Any) -> Any:
-        """Return ``value`` with every string in it cleaned, the keys of objects too."""
+    def clean(self, value: Any, _depth: int = 0) -> Any:
+        """Return ``value`` with every string in it cleaned, the keys of objects too.
+
+        What is nested deeper than ``MAX_NESTING`` is left out: an agent chooses how deep its tools' input is.
+        """
         if isinstance(value, str):
             return self.text(value)
+        if isinstance(value, list | dict) and _depth >= MAX_NESTING:
+            return TOO_DEEP
         if isinstance(value, list):
-            return [self.clean(item) for item in value]
+            return [self.clean(item, _depth + 1) for item in value]
         if isinstance(value, dict):
-            return {self.text(str(key)): self.clean(item) for key, item in value.items()}
+            return {self.text(str(key)): self.clean(item, _depth + 1) for key, item in value.items()}
         return value

@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 
 # The key of the advisory lock that makes rounds go one at a time; any constant does ("mctb" in ASCII).
 _ROUND_LOCK = 0x6D637462
-# Waiting jobs that one round looks at: those behind them wait for the next round, a second later.
-_ROUND_LIMIT = 200
+# A round looks at every waiting job, or many that wait for one class would hold up those behind them
+# that another class could take. So it reads of each only what it needs: no prompt.
+_READ = ("public_id", "tenant_id", "capabilities", "attempt_number", "waiting_code", "waiting_reason")
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,17 @@ def dispatch_round() -> Round:
         if not waiting:
             return Round(0, 0)
         snapshot = load_snapshot(database_now())
+        # Slots only become fewer within a round: what was refused once is refused to the others alike.
+        refused: dict[tuple[int, tuple[str, ...]], NoRoute] = {}
         for job in waiting:
-            decision = route(job.tenant_id, job.capabilities, snapshot)
-            if isinstance(decision, Route):
-                if number := _create_attempt(job, decision):
-                    snapshot.place(decision)
-                    messages.append((job.public_id, number, decision.queue))
-            else:
+            kind = (job.tenant_id, tuple(job.capabilities))
+            decision = refused.get(kind) or route(job.tenant_id, job.capabilities, snapshot)
+            if isinstance(decision, NoRoute):
+                refused[kind] = decision
                 _say_why(job, decision)
+            elif number := _create_attempt(job, decision):
+                snapshot.place(decision)
+                messages.append((job.public_id, number, decision.queue))
     for job_id, number, queue in messages:
         broker.send_execute(job_id, number, queue)
     return Round(len(messages), len(waiting) - len(messages))
@@ -65,7 +69,8 @@ def _waiting_jobs() -> list[Job]:
     return list(
         Job.objects.filter(~Exists(live), status=JobStatus.QUEUED, cancel_requested_at=None, tenant__is_active=True)
         .filter(Q(not_before=None) | Q(not_before__lte=Now()))
-        .order_by("priority", "id")[:_ROUND_LIMIT]
+        .order_by("priority", "id")
+        .only(*_READ)
     )
 
 

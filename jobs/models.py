@@ -81,7 +81,7 @@ class Job(models.Model):
                 name="idempotency_key_once_a_tenant",
             ),
             models.CheckConstraint(
-                condition=~models.Q(status__in=[s.value for s in TERMINAL]) | models.Q(sealed__isnull=True),
+                condition=~models.Q(status__in=sorted(s.value for s in TERMINAL)) | models.Q(sealed__isnull=True),
                 name="ended_jobs_hold_no_secret",
             ),
         ]

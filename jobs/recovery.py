@@ -19,6 +19,10 @@ from jobs.states import AttemptState
 log = structlog.get_logger(__name__)
 
 
+# Five minutes of attempts that nobody took: an outage is over by then, or somebody must look.
+MAX_UNCLAIMED = 10
+
+
 @dataclass(frozen=True)
 class AfterLoss:
     """What becomes of a job whose attempt was lost."""
@@ -64,12 +68,26 @@ def recover() -> None:
 
 @transaction.atomic
 def _withdraw(attempt: Attempt) -> None:
+    # The job's row is locked first, as everywhere: a cancel or a claim of this very moment wins or waits.
+    job = Job.objects.select_for_update().get(pk=attempt.job_id)
+    if job.attempts.filter(state=AttemptState.WITHDRAWN, error_code="unclaimed").count() + 1 >= MAX_UNCLAIMED:
+        _give_up(job, attempt)
+        return
     reason = f"No shard claimed attempt {attempt.number} within {CLAIM_DEADLINE_S} s; it is sent anew."
     if burn(attempt, AttemptState.WITHDRAWN, code="unclaimed", message=reason):
         log.warning("attempt.withdrawn", job=attempt.job.public_id, attempt=attempt.number, queue=attempt.queue)
         Job.objects.filter(pk=attempt.job_id, status=JobStatus.QUEUED, attempt_number=attempt.number).update(
             waiting_code="unclaimed", waiting_reason=reason
         )
+
+
+def _give_up(job: Job, attempt: Attempt) -> None:
+    message = (
+        f"No shard claimed any of {MAX_UNCLAIMED} attempts, though shards report to be well: they cannot reach "
+        "the broker or the shard API. See to the shards' logs, then retry the job."
+    )
+    if burn(attempt, AttemptState.WITHDRAWN, code="unclaimed", message=message):
+        end_job(job, JobStatus.FAILED, code="unclaimed", message=message, retryable=True)
 
 
 @transaction.atomic

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from jobs import broker
@@ -18,14 +19,13 @@ from jobs.ending import end_job
 from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver, NobodyCanRun, SecretsNeededAgain, UnknownJob
 from jobs.models import Job
 from jobs.routing import NoRoute, route
-from jobs.secrets import SecretSource, seal_job_secrets
+from jobs.secrets import REQUEST_FIELDS, SecretSource, check_secrets, seal_job_secrets
 from jobs.snapshot import load_snapshot
 from jobs.states import AttemptState
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Tenant
-from myctobot.tenants.secrets import read_secret
 
 log = structlog.get_logger(__name__)
 
@@ -93,9 +93,8 @@ def _same_request(caller: Caller, request: JobRequest, key: str) -> Job | None:
 
 def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None = None) -> Job:
     _check_somebody_can(caller.tenant, request)
-    for source in request.secrets.values():
-        if isinstance(source, dict):
-            read_secret(caller.tenant.pk, source["secret"])
+    # A retry gives its secrets by their own names, without the request around them.
+    check_secrets(caller.tenant, request.secrets, REQUEST_FIELDS if retry_of is None else {})
     job = Job(
         tenant=caller.tenant,
         created_by=caller.user,
@@ -127,13 +126,18 @@ def _check_somebody_can(tenant: Tenant, request: JobRequest) -> None:
         raise NobodyCanRun(fields={"capabilities": [decision.reason]})
 
 
+def jobs_called(tenant: Tenant, public_id: str) -> QuerySet[Job]:
+    """The tenant's job of that id, or none; an id comes from a URL and may be any text."""
+    return Job.objects.filter(tenant=tenant, public_id=public_id) if "\x00" not in public_id else Job.objects.none()
+
+
 def find_job(tenant: Tenant, public_id: str) -> Job:
     """Return the tenant's job.
 
     Raises:
         UnknownJob: it has none of that id; another tenant's is just as unknown.
     """
-    job = Job.objects.filter(tenant=tenant, public_id=public_id).first()
+    job = jobs_called(tenant, public_id).first()
     if job is None:
         raise UnknownJob
     return job
@@ -149,7 +153,7 @@ def cancel(tenant: Tenant, public_id: str) -> Job:
         JobIsOver: it has completed or failed.
     """
     with transaction.atomic():
-        job = Job.objects.select_for_update().filter(tenant=tenant, public_id=public_id).first()
+        job = jobs_called(tenant, public_id).select_for_update().first()
         if job is None:
             raise UnknownJob
         if job.status in (JobStatus.COMPLETED, JobStatus.FAILED):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from jobs.models import Job
-from myctobot.tenants.secrets import read_secret, sealer
+from myctobot.lib.crypto import CannotUnseal
+from myctobot.tenants.models import Tenant
+from myctobot.tenants.secrets import UnknownSecret, read_secret, sealer
 
 # A secret as the tenant gave it: the value itself, or {"secret": name}.
 SecretSource = str | dict[str, str]
 
 # Those that a runner gets in the answer to its claim. The others never leave the control plane.
 RUNNER_SECRETS = ("repo_token",)
+
+# Where each stands in a request for a job.
+REQUEST_FIELDS = {"repo_token": "task.repo_token", "jira_token": "context.jira_token"}
 
 
 def seal_job_secrets(job: Job, sources: dict[str, SecretSource]) -> None:
@@ -24,6 +30,46 @@ def seal_job_secrets(job: Job, sources: dict[str, SecretSource]) -> None:
 def secret_sources(job: Job) -> dict[str, SecretSource]:
     """Return the job's secrets as given: values, or names of stored ones."""
     return sealer().unseal(job.sealed, bound_to=job.binding) if job.sealed else {}
+
+
+def check_secrets(tenant: Tenant, sources: dict[str, SecretSource], fields: dict[str, str]) -> None:
+    """See that every stored secret that a request names can be read.
+
+    Args:
+        tenant: whose.
+        sources: the job's secrets.
+        fields: where in the request each stands, for the error.
+
+    Raises:
+        UnknownSecret: one is not there, or no key opens it any more; its field is named.
+    """
+    for name, source in sources.items():
+        if isinstance(source, str):
+            continue
+        try:
+            read_secret(tenant.pk, source["secret"])
+        except UnknownSecret as error:
+            raise UnknownSecret(fields={fields.get(name, name): [error.message]}) from error
+        except CannotUnseal as error:
+            problem = f"The stored secret '{source['secret']}' cannot be opened any more; store it anew."
+            raise UnknownSecret(fields={fields.get(name, name): [problem]}) from error
+
+
+def masked_values(job: Job) -> list[str]:
+    """The job's secrets as far as they can be read now, to mask them in what a shard sends.
+
+    A stored one may have been removed while the job runs: that must not stop its events, and its runner,
+    which has the value, masks it as well.
+    """
+    try:
+        names = secret_sources(job)
+    except CannotUnseal:
+        return []
+    values: list[str] = []
+    for name in names:
+        with suppress(UnknownSecret, CannotUnseal):
+            values.extend(job_secrets(job, name).values())
+    return values
 
 
 def job_secrets(job: Job, *names: str) -> dict[str, str]:

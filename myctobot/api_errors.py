@@ -18,10 +18,19 @@ from myctobot.errors import InvalidRequest, MyctobotError
 
 log = structlog.get_logger(__name__)
 
+# An error repeats at most this much of what was sent, in characters.
+_MAX_SENTENCE = 500
+
 
 def error_body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
     """The body of an error answer; ``more`` holds what a program may act on."""
     return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
+
+
+def plain(text: str) -> str:
+    """Bound a text that may repeat what the caller sent, and make it one that can be encoded."""
+    short = text if len(text) <= _MAX_SENTENCE else text[:_MAX_SENTENCE] + "…"
+    return short.encode("utf-8", "replace").decode()
 
 
 def flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
@@ -29,7 +38,7 @@ def flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
     if isinstance(detail, dict):
         fields: dict[str, list[str]] = {}
         for key, value in detail.items():
-            name = "" if key == "non_field_errors" else str(key)
+            name = "" if key == "non_field_errors" else plain(str(key))
             fields.update(flatten(value, ".".join(part for part in (prefix, name) if part)))
         return fields
     if isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
@@ -37,7 +46,7 @@ def flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
         for index, item in enumerate(detail):
             fields.update(flatten(item, f"{prefix}[{index}]"))
         return fields
-    return {prefix or "request": [str(item) for item in (detail if isinstance(detail, list) else [detail])]}
+    return {prefix or "request": [plain(str(item)) for item in (detail if isinstance(detail, list) else [detail])]}
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:

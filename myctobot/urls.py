@@ -17,6 +17,11 @@ def healthz(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
 
 
+handler400 = "myctobot.error_pages.bad_request"
+handler403 = "myctobot.error_pages.permission_denied"
+handler404 = "myctobot.error_pages.not_found"
+handler500 = "myctobot.error_pages.server_error"
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="api-docs")),
     path("healthz", healthz),

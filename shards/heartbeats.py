@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from django.db.models.functions import Now
 
-from jobs.contract import HeartbeatAnswer
+from jobs.contract import Cleaner, HeartbeatAnswer
 from shards.models import Shard, ShardState
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,9 @@ def heartbeat(shard: Shard, report: dict[str, Any]) -> HeartbeatAnswer:
         report: validated; see ``HeartbeatRequest``.
     """
     state = ShardState.READY if shard.state in (ShardState.REQUESTED, ShardState.STOPPED) else ShardState(shard.state)
-    Shard.objects.filter(pk=shard.pk, state=shard.state).update(state=state, last_heartbeat_at=Now(), report=report)
+    Shard.objects.filter(pk=shard.pk, state=shard.state).update(
+        state=state, last_heartbeat_at=Now(), report=Cleaner().clean(report)
+    )
     if state != shard.state:
         log.info("shard.state", shard=shard.name, state=state.value, was=shard.state)
     orders = [] if shard.is_active and state != ShardState.DRAINING else ["drain"]

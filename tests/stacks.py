@@ -72,6 +72,8 @@ def running_stack(
         prefix: a command that starts the command, to become another user for example.
     """
     ready_file, log = home.parent / f"{home.name}.ready.json", home.parent / f"{home.name}.log"
+    # A killed stack leaves its file behind.
+    ready_file.unlink(missing_ok=True)
     ports = ("--web-port", "0", "--gateway-port", "0")
     command = [*prefix, *up_command(*ports, "--ready-file", str(ready_file), *options)]
     with log.open("wb") as output:

@@ -44,7 +44,7 @@ class Heartbeat(threading.Thread):
         self._config, self._spawner = config, spawner
         self._control = ControlPlaneOfWorker(config.control_url, config.shard_key)
         self._versions = versions()
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._trouble = ""
         self.answer: HeartbeatAnswer | None = None
 
@@ -76,7 +76,7 @@ class Heartbeat(threading.Thread):
             answer = self._try()
             if answer is not None:
                 return answer
-            self._stop.wait(HEARTBEAT_EVERY_S)
+            self._ended.wait(HEARTBEAT_EVERY_S)
 
     def _try(self) -> HeartbeatAnswer | None:
         try:
@@ -93,8 +93,8 @@ class Heartbeat(threading.Thread):
         return answer
 
     def run(self) -> None:
-        while not self._stop.wait(HEARTBEAT_EVERY_S):
+        while not self._ended.wait(HEARTBEAT_EVERY_S):
             self._try()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()

@@ -233,7 +233,8 @@ class Sandbox:
         processes = process_tree.snapshot()
         found = process_tree.descendants(processes, {pid for started in self._live for pid in started.roots()})
         found |= self._groups.pids() & processes.keys()
-        if not self.isolated and not self._groups:
+        if not self.isolated:
+            # Children of its first moments may have missed the groups; orphaned, they are ours.
             own = processes[os.getpid()]
             orphans = {p.pid for p in processes.values() if p.parent == own.pid and p.session != own.session}
             found |= process_tree.descendants(processes, orphans)

@@ -104,7 +104,7 @@ class SandboxedProcess:
             os.close(self.init_fd)
             self.init_fd = None
         # asyncio closes its pipes only when each was read to its end, and has no public way to say enough.
-        self.process._transport.close()
+        self.process._transport.close()  # type: ignore[attr-defined]  # the stubs leave it out
 
 
 def _exists(pidfd: int) -> bool:

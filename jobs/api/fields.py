@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from jobs.contract import MIN_SECRET_LENGTH, is_slug
 from jobs.secrets import SecretSource
 
 MAX_SECRET_LENGTH = 20_000
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -71,8 +73,10 @@ class SecretField(serializers.Field[SecretSource, Any, Any, Any]):
     def to_internal_value(self, data: Any) -> SecretSource:
         if isinstance(data, dict):
             name = data.get("secret")
-            if set(data) != {"secret"} or not isinstance(name, str) or not name:
+            if set(data) != {"secret"} or not isinstance(name, str):
                 raise serializers.ValidationError('Must be text, or {"secret": "name of a stored secret"}.')
+            if not _SECRET_NAME.fullmatch(name):
+                raise serializers.ValidationError("A secret's name has 1 to 60 letters, digits, dashes or underscores.")
             return {"secret": name}
         if not isinstance(data, str):
             raise serializers.ValidationError('Must be text, or {"secret": "name of a stored secret"}.')

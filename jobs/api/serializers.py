@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from jobs.contract import (
 from jobs.models import Attempt, Job, Priority
 from jobs.requests import JobRequest
 from jobs.secrets import SecretSource
+from shards.models import Shard
 
 MAX_TIMEOUT_S = 24 * 3600
 MAX_TURNS = 1000
@@ -40,13 +42,25 @@ def check_host(host: str, allowed: list[str]) -> str | None:
     """Say why a literal address is refused, or None. Names are resolved and checked where the connection is made."""
     if host in allowed:
         return None
-    if host == "localhost" or host.endswith(".localhost"):
+    name = host.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
         return f"names this machine ({host}), which is not allowed"
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
+    address = _literal_address(name)
+    if address is None or is_public_address(address):
         return None
-    return None if is_public_address(host) else f"has the private address {host}, which is not allowed"
+    return f"has the private address {host}, which is not allowed"
+
+
+def _literal_address(host: str) -> str | None:
+    """The address that a host stands for by itself; 127.1 and 0x7f000001 do as well, as resolvers read them."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
 
 
 class TaskSerializer(StrictSerializer):
@@ -105,7 +119,7 @@ class JobRequestSerializer(StrictSerializer):
     capabilities = CapabilitiesField(help_text="What a shard must have, such as git and filesystem.")
     anthropic_api_key = SecretField(required=False, help_text="The tenant's provider key; it never leaves the gateway.")
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
-    context = ContextSerializer(required=False)
+    context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
     callback_url = StrictCharField(required=False, max_length=2000, help_text="Stored with the job; https only.")
     timeout_s = StrictIntegerField(min_value=10, max_value=MAX_TIMEOUT_S, default=3600, help_text="Seconds.")
     max_turns = StrictIntegerField(min_value=1, max_value=MAX_TURNS, default=50)
@@ -157,7 +171,7 @@ class RetrySerializer(StrictSerializer):
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
     """One sending of the job to a queue."""
 
-    shard = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    shard: serializers.SlugRelatedField[Shard] = serializers.SlugRelatedField(slug_field="name", read_only=True)
 
     class Meta:
         model = Attempt
@@ -191,7 +205,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     task = serializers.JSONField()
     waiting = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
-    retry_of = serializers.SlugRelatedField(slug_field="public_id", read_only=True)
+    retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(slug_field="public_id", read_only=True)
     attempts = AttemptSerializer(many=True, read_only=True)
     events_count = serializers.SerializerMethodField()
 

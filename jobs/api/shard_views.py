@@ -23,11 +23,8 @@ from jobs.contract import (
     Phase,
 )
 from jobs.errors import Fenced
-from myctobot.errors import InvalidRequest
 from shards.api.authentication import ShardView
 
-# A batch closes when it passes its bound, so one event may stand over it; JSON's own signs come on top.
-_MAX_BODY_BYTES = MAX_BATCH_BYTES + 2 * MAX_EVENT_BYTES
 _KINDS = [kind.value for kind in EventKind if kind is not EventKind.END]
 
 
@@ -46,7 +43,7 @@ class EventSerializer(serializers.Serializer[Any]):
 class EventsSerializer(serializers.Serializer[Any]):
     attempt = serializers.IntegerField(min_value=1)
     first_seq = serializers.IntegerField(min_value=1)
-    events = EventSerializer(many=True, max_length=MAX_BATCH_EVENTS)
+    events = serializers.ListField(child=EventSerializer(), max_length=MAX_BATCH_EVENTS)
     phase = serializers.ChoiceField(choices=[phase.value for phase in Phase], required=False)
 
 
@@ -81,9 +78,10 @@ class FinishSerializer(serializers.Serializer[Any]):
 class RunnerView(ShardView):
     """A call of a runner."""
 
+    # A batch closes when it passes its bound, so one event may stand over it; JSON's own signs come on top.
+    max_body_bytes = MAX_BATCH_BYTES + 2 * MAX_EVENT_BYTES
+
     def body(self, request: Request, serializer: type[serializers.Serializer[Any]]) -> Any:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > _MAX_BODY_BYTES:
-            raise InvalidRequest(f"The body has more than {_MAX_BODY_BYTES} bytes; send smaller batches.")
         parsed = serializer(data=request.data)
         parsed.is_valid(raise_exception=True)
         return parsed.validated_data

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from jobs import requests
 from jobs.api.negotiation import AnyAccept
 from jobs.api.serializers import EventPageSerializer, JobRequestSerializer, JobSerializer, RetrySerializer
-from jobs.contract import MAX_REQUEST_BYTES, JobStatus
+from jobs.contract import JobStatus
 from jobs.event_log import read_events
 from jobs.models import Job
 from jobs.streaming.sse import follow
@@ -26,6 +26,7 @@ from myctobot.tenants.authentication import Caller
 
 _KEY_HEADER = "Idempotency-Key"
 _MAX_PAGE = 1000
+_MAX_SEQ = 2**53
 
 
 class JobPages(CursorPagination):
@@ -35,6 +36,17 @@ class JobPages(CursorPagination):
     page_size = 50
     page_size_query_param = "limit"
     max_page_size = 200
+
+    def get_page_size(self, request: Request) -> int:
+        return max(1, whole_number(request, "limit", 50, self.max_page_size))
+
+    def decode_cursor(self, request: Request) -> Any:
+        cursor = super().decode_cursor(request)
+        position = str(cursor.position) if cursor and cursor.position is not None else None
+        # The library takes any text for a position; ours are the keys of rows.
+        if position is not None and not (position.isascii() and position.isdigit() and len(position) < 20):
+            raise InvalidRequest(fields={"cursor": ["Must be a cursor that a page of this list gave."]})
+        return cursor
 
 
 def caller_of(request: Request) -> Caller:
@@ -57,8 +69,17 @@ def whole_number(request: Request, name: str, default: int, most: int) -> int:
     Raises:
         InvalidRequest: it is something else.
     """
-    text = request.query_params.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or int(text) > most:
+    return parse_whole_number(name, request.query_params.get(name, str(default)), most)
+
+
+def parse_whole_number(name: str, text: str, most: int) -> int:
+    """Read a whole number from 0 to ``most``; ``name`` is what the error calls it.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    # The length is looked at first: Python refuses to read numbers of thousands of digits.
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or int(text) > most:
         raise InvalidRequest(fields={name: [f"Must be a whole number from 0 to {most}."]})
     return int(text)
 
@@ -92,8 +113,6 @@ class JobList(APIView):
         responses={201: JobSerializer, 200: OpenApiResponse(JobSerializer, "The job made before with this key.")},
     )
     def post(self, request: Request) -> Response:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_REQUEST_BYTES:
-            raise RequestTooLarge
         body = JobRequestSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         key = request.headers.get(_KEY_HEADER)
@@ -106,16 +125,6 @@ class JobList(APIView):
             status=status.HTTP_201_CREATED if created else status.HTTP_200_OK,
             headers={"Location": f"/api/v1/jobs/{job.public_id}"},
         )
-
-
-class RequestTooLarge(InvalidRequest):
-    """The request is too large."""
-
-    code = "request_too_large"
-    http_status = 413
-
-    def __init__(self) -> None:
-        super().__init__(f"The request has more than {MAX_REQUEST_BYTES} bytes; the prompt may have 262144.")
 
 
 class JobDetail(APIView):
@@ -164,7 +173,7 @@ class JobEvents(APIView):
     )
     def get(self, request: Request, job_id: str) -> Response:
         job = requests.find_job(caller_of(request).tenant, job_id)
-        after = whole_number(request, "after", 0, 2**53)
+        after = whole_number(request, "after", 0, _MAX_SEQ)
         limit = max(1, whole_number(request, "limit", 200, _MAX_PAGE))
         events = read_events(job.pk, after, limit)
         last = events[-1]["seq"] if events else after
@@ -186,11 +195,10 @@ class JobStream(APIView):
     )
     def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
         job = requests.find_job(caller_of(request).tenant, job_id)
-        after = whole_number(request, "after", 0, 2**53)
+        after = whole_number(request, "after", 0, _MAX_SEQ)
         # What a browser sends after a broken connection is newer than the URL that it was opened with.
-        resumed = request.headers.get("Last-Event-ID", "")
-        if resumed.isascii() and resumed.isdigit():
-            after = int(resumed)
+        if resumed := request.headers.get("Last-Event-ID"):
+            after = parse_whole_number("Last-Event-ID", resumed, _MAX_SEQ)
         return StreamingHttpResponse(
             follow(job.pk, job.public_id, after),
             content_type="text/event-stream",

@@ -214,7 +214,7 @@ class Migration(migrations.Migration):
             model_name="job",
             constraint=models.CheckConstraint(
                 condition=models.Q(
-                    models.Q(("status__in", ["completed", "failed", "cancelled"]), _negated=True),
+                    models.Q(("status__in", ["cancelled", "completed", "failed"]), _negated=True),
                     ("sealed__isnull", True),
                     _connector="OR",
                 ),

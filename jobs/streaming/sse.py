@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from channels.layers import get_channel_layer
+from django.db import connection
 
 from jobs.event_log import read_events
 from jobs.models import Job
-from jobs.streaming.notify import group_name
+from jobs.streaming.notify import channel_layer, group_name
 
 _LOOK_EVERY_S = 1.0
 # Proxies end connections that are silent for a minute or less.
@@ -33,9 +33,13 @@ def frame(event: dict[str, Any]) -> str:
 
 
 def _read(job_pk: int, after: int) -> tuple[list[dict[str, Any]], Job]:
-    # The status is read before the events: a job seen as ended has all its events stored by then.
-    job = Job.objects.only("status", "next_seq", "public_id").get(pk=job_pk)
-    return read_events(job_pk, after, _PAGE), job
+    try:
+        # The status is read before the events: a job seen as ended has all its events stored by then.
+        job = Job.objects.only("status", "next_seq", "public_id").get(pk=job_pk)
+        return read_events(job_pk, after, _PAGE), job
+    finally:
+        # Back to the pool: a viewer that waits for hours must not hold a connection.
+        connection.close()
 
 
 async def follow(job_pk: int, public_id: str, after: int) -> AsyncIterator[str]:
@@ -46,9 +50,10 @@ async def follow(job_pk: int, public_id: str, after: int) -> AsyncIterator[str]:
         public_id: of the same job.
         after: the last number that the viewer has; 0 for none.
     """
-    layer = get_channel_layer()
+    layer = channel_layer()
     channel = await layer.new_channel()
     await layer.group_add(group_name(public_id), channel)
+    hint = asyncio.ensure_future(layer.receive(channel))
     try:
         yield "retry: 1000\n\n"
         last_write = time.monotonic()
@@ -65,15 +70,12 @@ async def follow(job_pk: int, public_id: str, after: int) -> AsyncIterator[str]:
             if time.monotonic() - last_write > _COMMENT_EVERY_S:
                 yield ": still here\n\n"
                 last_write = time.monotonic()
-            await _hint(layer, channel)
+            # One wait goes on until a hint comes: the layer takes a cancelled one for the viewer's end.
+            done, _ = await asyncio.wait({hint}, timeout=_LOOK_EVERY_S)
+            if done:
+                hint = asyncio.ensure_future(layer.receive(channel))
     finally:
         await layer.group_discard(group_name(public_id), channel)
-
-
-async def _hint(layer: Any, channel: str) -> None:
-    """Wait for a hint, at most until it is time to look anyway."""
-    try:
-        async with asyncio.timeout(_LOOK_EVERY_S):
-            await layer.receive(channel)
-    except TimeoutError:
-        return
+        # Only this lets go of the channel.
+        hint.cancel()
+        await asyncio.wait({hint})

@@ -73,34 +73,38 @@ class Service(ABC):
         """
         self.home.prepare()
         self._records.stop_leftovers(self.name)
-        self.prepare()
-        program = self.program()
-        with self.log.open("wb") as output:
-            process = program.popen(output)
-        self._process = (process, program)
-        self._records.write(self.name, process.pid, program.stop_signal)
         try:
-            self._wait_ready(process)
+            self.prepare()
+            self._run(self.program())
             self.finish()
         except BaseException:
             self.stop()
             raise
         return self.url
 
+    def _run(self, program: Program) -> None:
+        with self.log.open("wb") as output:
+            process = program.popen(output)
+        self._process = (process, program)
+        self._records.write(self.name, process.pid, program.stop_signal)
+        self._wait_ready(process)
+
     def stop(self) -> None:
         """End it and wait until it is gone; harmless when it does not run."""
-        if self._process is None:
-            return
-        process, program = self._process
+        if self._process:
+            self._end(*self._process)
+            self._process = None
+            self._records.remove(self.name)
+        self.clean_up()
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes], program: Program) -> None:
         process.send_signal(program.stop_signal)
         try:
             process.wait(program.stop_timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        self._process = None
-        self._records.remove(self.name)
-        self.clean_up()
 
     @property
     def pid(self) -> int | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import Process
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,15 +19,14 @@ from itertools import count
 
 from myctobot.stack.console import Console
 from myctobot.stack.errors import ServiceFailed
+from myctobot.stack.pipes import piped
 from myctobot.stack.processes import Records
 from myctobot.stack.programs import Program
 from myctobot.stack.restart import GiveUp, after_exit
 from myctobot.stack.services import TAIL_LINES
 
-MAX_LINE_BYTES = 16 * 1024
-# What a process that has ended may still have in its pipe.
-_DRAIN_S = 1.0
 _KILL_WAIT_S = 5.0
+_LAST_LINES_S = 2.0
 _CHECK_EVERY_S = 0.1
 _PROGRESS_EVERY_S = 5.0
 
@@ -76,18 +75,19 @@ class Supervisor:
         watched = self._watched[program.name] = Watched(program)
         show = partial(self._show, watched)
         output: list[str] = []
-        process = watched.process = await self._spawn(program, merged=False)
+        process: Process | None = None
         try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.gather(
-                    _pump(process.stdout, output.append, *(() if secret else (show,))),
-                    _pump(process.stderr, show),
-                    process.wait(),
-                )
+            async with (
+                asyncio.timeout(timeout_s),
+                piped(output.append, *(() if secret else (show,))) as stdout,
+                piped(show) as stderr,
+            ):
+                process = watched.process = await self._spawn(program, stdout=stdout, stderr=stderr)
+                await process.wait()
         except TimeoutError:
             raise ServiceFailed(program.name, f"took longer than {timeout_s:g} s", list(watched.tail)) from None
         finally:
-            if process.returncode is None:
+            if process and process.returncode is None:
                 _kill_group(process.pid)
                 await process.wait()
             self._records.remove(program.name)
@@ -125,6 +125,9 @@ class Supervisor:
         watched.stopping = True
         if watched.process and watched.process.returncode is None:
             await self._end(watched.program, watched.process)
+            if watched.keeper:
+                # Its last lines are still to be shown.
+                await asyncio.wait([watched.keeper], timeout=_LAST_LINES_S)
         if watched.keeper:
             watched.keeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -180,25 +183,20 @@ class Supervisor:
                 watched.program = watched.remake()
 
     async def _run(self, watched: Watched) -> int:
-        process = watched.process = await self._spawn(watched.program, merged=True)
-        pump = asyncio.create_task(_pump(process.stdout, partial(self._show, watched)))
-        try:
+        async with piped(partial(self._show, watched)) as output:
+            process = watched.process = await self._spawn(watched.program, stdout=output, stderr=output)
             code = await process.wait()
-            # A descendant may hold the pipe open for as long as it lives.
-            await asyncio.wait([pump], timeout=_DRAIN_S)
-        finally:
-            pump.cancel()
         self._records.remove(watched.program.name)
         return code
 
-    async def _spawn(self, program: Program, *, merged: bool) -> Process:
+    async def _spawn(self, program: Program, *, stdout: int, stderr: int) -> Process:
         process = await asyncio.create_subprocess_exec(
             *program.command(),
             env=dict(program.env),
             cwd=program.cwd,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT if merged else PIPE,
+            stdout=stdout,
+            stderr=stderr,
             pass_fds=program.pass_fds,
             start_new_session=True,
         )
@@ -216,27 +214,6 @@ class Supervisor:
     def _fail(self, error: ServiceFailed) -> None:
         if not self.failed.done():
             self.failed.set_result(error)
-
-
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of any length, the long ones in pieces; StreamReader's own reading fails at those."""
-    rest = b""
-    while chunk := await stream.read(MAX_LINE_BYTES):
-        *complete, rest = (rest + chunk).split(b"\n")
-        if len(rest) >= MAX_LINE_BYTES:
-            complete, rest = [*complete, rest], b""
-        for line in complete:
-            yield line.decode(errors="replace").rstrip("\r")
-    if rest:
-        yield rest.decode(errors="replace")
-
-
-async def _pump(stream: asyncio.StreamReader | None, *sinks: Callable[[str], None]) -> None:
-    if stream is None:
-        return
-    async for line in _lines(stream):
-        for sink in sinks:
-            sink(line)
 
 
 def _ending(code: int) -> str:

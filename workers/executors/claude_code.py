@@ -48,6 +48,8 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "cleanupPeriodDays": 1,
 }
 SUMMARY: Final = 4000
+# The gateway's answers that another try will not change. The CLI would try for minutes.
+REFUSED: Final = (401, 403)
 
 
 def find_cli() -> Path | None:
@@ -132,6 +134,7 @@ class _Narrator:
 
     emit: Emit
     result: ResultMessage | None = None
+    refused: str | None = None
     last_text: str = ""
     counted: set[str] = field(default_factory=set)
     read: int = 0
@@ -140,7 +143,9 @@ class _Narrator:
     async def tell(self, message: Message) -> None:
         match message:
             case SystemMessage(subtype="init", data=data):
-                await self.emit(EventKind.AGENT_STARTED, _started(data))
+                await self._start(_started(data))
+            case SystemMessage(subtype="api_retry", data=data):
+                await self._retry(data)
             case AssistantMessage():
                 for block in message.content:
                     await self._assistant(block)
@@ -158,6 +163,13 @@ class _Narrator:
             case _:
                 pass
 
+    async def _start(self, started: dict[str, Any]) -> None:
+        await self.emit(EventKind.AGENT_STARTED, started)
+        for server in started["mcp_servers"]:
+            if server["status"] == "failed":
+                text = f"the MCP server '{server['name']}' did not start, so the agent works without its tools"
+                await self.emit(EventKind.WARNING, {"code": "mcp_server_failed", "message": text})
+
     async def _assistant(self, block: object) -> None:
         match block:
             case TextBlock(text=text) if text.strip():
@@ -170,6 +182,15 @@ class _Narrator:
                 await self.emit(EventKind.TOOL_CALL, call)
             case _:
                 pass
+
+    async def _retry(self, data: Mapping[str, Any]) -> None:
+        status, reason = data.get("error_status"), data.get("error", "no answer")
+        if status in REFUSED:
+            self.refused = f"the gateway refused the agent's token ({status}, {reason})"
+            return
+        tries = f"try {data.get('attempt')} of {data.get('max_retries')}"
+        text = f"the model did not answer ({status or 'no status'}, {reason}); {tries} follows"
+        await self.emit(EventKind.WARNING, {"code": "agent_api_retry", "message": text})
 
     async def _usage(self, message: AssistantMessage) -> None:
         """Count up; an answer of several blocks comes as several messages with the same figures."""
@@ -255,6 +276,9 @@ class ClaudeCode:
             async with aclosing(messages):  # type: ignore[type-var]  # declared as an iterator, made by a generator
                 async for message in messages:
                     await narrator.tell(message)
+                    if narrator.refused:
+                        transport.stop()
+                        break
         except ClaudeSDKError as error:
             failure = str(error)
         except Exception as error:
@@ -267,7 +291,10 @@ class ClaudeCode:
             raise problem
         if narrator.result is not None:
             return report(narrator.result, task.max_turns, narrator.last_text)
+        read, written = narrator.read, narrator.written
+        if narrator.refused:
+            said = f"{narrator.refused}; the job's time may be over, else an operator must look at the gateway"
+            return AgentReport(False, narrator.last_text[:SUMMARY], "agent_api_error", said, 0, read, written)
         reason = (transport.last_words or failure or "it wrote no result")[-SUMMARY:]
         said = f"the agent ended unexpectedly (code {transport.returncode}): {reason}"
-        read, written = narrator.read, narrator.written
         return AgentReport(False, narrator.last_text[:SUMMARY], "agent_crashed", said, 0, read, written)

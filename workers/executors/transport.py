@@ -146,6 +146,11 @@ class SandboxTransport(Transport):
         if self.returncode != 0:
             raise ProcessError("the agent ended with an error", exit_code=self.returncode, stderr=self.last_words)
 
+    def stop(self) -> None:
+        """End the CLI at once, without waiting for it to end by itself."""
+        if self._process is not None:
+            self._process.kill()
+
     async def close(self) -> None:
         if self._process is None:
             return

@@ -23,7 +23,7 @@ _LINE: Final = re.compile(r"([0-9a-f]{40})\t(\S+)")
 
 # A repository on this machine is served by a git of ours, which its own configuration must not steer.
 _SERVE: Final = (
-    "git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.alternateRefsCommand=:"
+    "git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.alternateRefsCommand=true"
     " -c receive.autogc=false -c receive.denyCurrentBranch=refuse"
 )
 

@@ -12,7 +12,6 @@ import structlog
 import uvicorn
 from django.core.handlers.asgi import ASGIHandler
 
-from myctobot import settings_gateway
 from myctobot.gateway.app import Gateway, GatewayApp
 from myctobot.gateway.grants import GrantSource, MemoryGrant, MemoryGrants
 from myctobot.gateway.play_files import load_plays
@@ -33,6 +32,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _gateway_settings(settings: Any) -> None:
+    # Here: settings read the environment when imported, and that is made after this file is loaded.
+    from myctobot import settings_gateway
+
     for name in ("DEBUG", "ROOT_URLCONF", "MIDDLEWARE", "DATA_UPLOAD_MAX_MEMORY_SIZE"):
         setattr(settings, name, getattr(settings_gateway, name))
 

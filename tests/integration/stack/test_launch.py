@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from myctobot.stack.launch import CAP_DAC_READ_SEARCH
+from myctobot.stack.postgres import named_user
 from myctobot.stack.processes import ProcessId, wait_gone
 from myctobot.stack.programs import DropRoot, Program
 
@@ -55,7 +56,8 @@ def test_a_missing_program_is_named(program: Program) -> None:
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     script = (
         "import subprocess, sys; from pathlib import Path; from myctobot.stack.programs import Program;"
-        "print(Program('x', ('sleep', '60'), {'PATH': '/usr/bin:/bin'}, Path('/')).popen(subprocess.DEVNULL).pid, flush=True);"
+        "program = Program('x', ('sleep', '60'), {'PATH': '/usr/bin:/bin'}, Path('/'));"
+        "print(program.popen(subprocess.DEVNULL).pid, flush=True);"
         "sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
@@ -82,3 +84,11 @@ def test_dropping_root_can_leave_the_right_to_search_alone(program: Program) -> 
     found = status(drop(program, search=True))
     left = 1 << CAP_DAC_READ_SEARCH if os.geteuid() == 0 else 0
     assert {int(found[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {left}
+
+
+def test_a_user_without_a_name_can_be_shown_one(program: Program) -> None:
+    nameless = replace(drop(program, search=False), argv=("id", "-u"), appear_as=named_user())
+    process = nameless.popen(subprocess.PIPE)
+    output, _ = process.communicate(timeout=30)
+    # Some machines forbid user namespaces; then it has to say so.
+    assert output.decode().strip() == str(named_user()) or b"no user namespace" in output

@@ -1,0 +1,63 @@
+"""What the demo was asked for, by its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from myctobot.demo.errors import DemoFailed
+from myctobot.stack.environment import BASE
+from myctobot.stack.plan import CHECKOUT
+
+UPSTREAMS = ("scripted", "anthropic")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The demo's settings.
+
+    Attributes:
+        root: everything that the demo writes is below it.
+        upstream: who plays the model.
+        anthropic_api_key: goes along with the job and nowhere else; None for the scripted model.
+        environ: the little that the stack is started with.
+    """
+
+    root: Path
+    upstream: str
+    anthropic_api_key: str | None = field(repr=False)
+    environ: Mapping[str, str] = field(repr=False)
+
+    @property
+    def is_scripted(self) -> bool:
+        return self.upstream == "scripted"
+
+
+def myctobot_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("MYCTOBOT_HOME") or CHECKOUT / ".myctobot").resolve()
+
+
+def read_options(environ: Mapping[str, str]) -> Options:
+    """Read the environment. A key that happens to be there is used only on explicit demand.
+
+    Raises:
+        DemoFailed: a variable has a value that means nothing, or the key is missing.
+    """
+    upstream = environ.get("DEMO_UPSTREAM") or "scripted"
+    if upstream not in UPSTREAMS:
+        raise DemoFailed(f"DEMO_UPSTREAM is '{upstream}'; it must be scripted (the default) or anthropic.")
+    key = None
+    passed = {name: environ[name] for name in BASE if name in environ}
+    if upstream == "anthropic":
+        key = environ.get("ANTHROPIC_API_KEY") or None
+        if key is None:
+            raise DemoFailed("DEMO_UPSTREAM=anthropic needs your key in ANTHROPIC_API_KEY.")
+        if base_url := environ.get("ANTHROPIC_BASE_URL"):
+            passed["ANTHROPIC_BASE_URL"] = base_url
+    return Options(
+        root=myctobot_home(environ),
+        upstream=upstream,
+        anthropic_api_key=key,
+        environ={**passed, "GATEWAY_UPSTREAM": upstream},
+    )

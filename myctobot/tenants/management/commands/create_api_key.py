@@ -1,0 +1,39 @@
+"""``manage.py create_api_key``: a key for the REST API, printed this once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils import timezone
+
+from myctobot.tenants.management.base import TenantCommand, find_tenant
+from myctobot.tenants.models import ApiKey, Role
+
+_MAX_NAME = 100
+_MAX_DAYS = 3650
+
+
+class Command(TenantCommand):
+    help = "Make an API key. The key alone goes to standard output, so that a shell can keep it in a variable."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--name", required=True, help="what it is for, such as my-laptop")
+        parser.add_argument("--role", choices=Role.values, default=Role.MEMBER.value, help="what it may do")
+        parser.add_argument("--days", type=int, help="how long it is valid; forever when not given")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        name, days = options["name"].strip(), options["days"]
+        if not 1 <= len(name) <= _MAX_NAME:
+            raise CommandError(f"--name must have 1 to {_MAX_NAME} characters.")
+        if days is not None and not 1 <= days <= _MAX_DAYS:
+            raise CommandError(f"--days must be from 1 to {_MAX_DAYS}.")
+        expires_at = timezone.now() + timedelta(days=days) if days else None
+        row, key = ApiKey.create(find_tenant(options["tenant"]), name, role=options["role"], expires_at=expires_at)
+        until = f"until {expires_at:%Y-%m-%d}" if expires_at else "until it is revoked"
+        self.stderr.write(
+            f"'{row.name}' ({row.prefix}…), {row.role}, valid {until}. This is the only time it is shown."
+        )
+        self.stdout.write(key)

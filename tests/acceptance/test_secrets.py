@@ -1,0 +1,223 @@
+"""Canary values in a job's secrets and prompt, looked for in every place where they might turn up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from tests.acceptance.client import Client, texts
+from tests.acceptance.conftest import PLAYS
+from tests.fixtures.git_server import GitServer, serve
+from tests.fixtures.repos import branches, make_remote
+from tests.stacks import running_stack
+
+pytestmark = pytest.mark.acceptance
+
+GIT_TOKEN = "canary-git-5d1f0a7be2c94f63"
+PROVIDER_KEY = "sk-ant-canary-provider-90c3be71"
+JIRA_TOKEN = "canary-jira-7719fe02ab54dd10"
+STORED = "canary-stored-secret-11aa22bb33"
+PROMPT = "prompt-canary-4b7e19c2"
+GIVEN = (GIT_TOKEN, PROVIDER_KEY, JIRA_TOKEN, STORED)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
+    directory = tmp_path_factory.mktemp("git")
+    (directory / "served").mkdir()
+    make_remote(directory / "served" / "repo.git")
+    with serve(directory / "served", directory, GIT_TOKEN) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def secretive(server: GitServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    environ = {
+        "GATEWAY_PLAYS": str(PLAYS),
+        "REPO_PRIVATE_HOSTS": "localhost",
+        "LOCAL_SHARD_GIT_CA_FILE": str(server.ca_file),
+    }
+    home = tmp_path_factory.mktemp("stack") / "home"
+    with running_stack(home, environ=environ) as stack, Client(stack) as client:
+        yield client
+
+
+class Wiretap(threading.Thread):
+    """Keeps all that the broker is told, from MONITOR, and its keys at the end."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._redis = redis.Redis.from_url(url, socket_timeout=1)
+        self.heard: list[str] = []
+        self._over = threading.Event()
+        self.listening = threading.Event()
+
+    def run(self) -> None:
+        with self._redis.monitor() as monitor:
+            self.listening.set()
+            while not self._over.is_set():
+                try:
+                    self.heard.append(str(monitor.next_command()))
+                except (TimeoutError, redis.TimeoutError):
+                    continue
+
+    def end(self) -> str:
+        self._over.set()
+        self.join(10)
+        keys = [str(key) + str(self._redis.dump(key)) for key in self._redis.scan_iter()]
+        self._redis.close()
+        return "\n".join([*self.heard, *keys])
+
+
+def variables(client: Client) -> dict[str, str]:
+    lines = (client.stack.home / "env").read_text().splitlines()
+    return dict(line.partition("=")[::2] for line in lines)
+
+
+def processes() -> list[tuple[psutil.Process, str, dict[str, str]]]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            found.append((process, " ".join(process.cmdline()), process.environ()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def job_of(server: GitServer) -> dict[str, object]:
+    return {
+        "task": {
+            "type": "prompt",
+            "repo_url": server.url("repo.git"),
+            "repo_token": GIT_TOKEN,
+            "branch": "secret-work",
+            "prompt": f"{PROMPT}\nRUN: env; echo done > done.txt; sleep 4",
+        },
+        "capabilities": ["git", "filesystem"],
+        "anthropic_api_key": PROVIDER_KEY,
+        "context": {"jira_token": JIRA_TOKEN, "jira_cloud_id": "cloud"},
+    }
+
+
+def test_the_canaries_are_seen_nowhere(secretive: Client, server: GitServer) -> None:
+    client = secretive
+    tap = Wiretap(variables(client)["REDIS_URL"])
+    tap.start()
+    assert tap.listening.wait(10)
+    answer = client.http.post("/jobs", json=job_of(server))
+    assert answer.status_code == 201, answer.text
+    job_id = answer.json()["id"]
+    client.wait_event(job_id, "tool.call")
+    gateway_token = look_at_processes()
+    job = client.wait_end(job_id)
+    assert job["status"] == "completed", job
+    # The proof that the job did use its token: the server let it in, and the branch is there.
+    assert f"x-access-token:{GIT_TOKEN}" in server.authorizations
+    assert "secret-work" in branches(server.root / "repo.git")
+    forbidden = (*GIVEN, gateway_token)
+    events = texts(client.events(job_id))
+    assert "ANTHROPIC_API_KEY=***" in events
+    places = {"broker": tap.end(), "events": events, "answer": answer.text, "job": str(job), "log": logs(client)}
+    places["rows"] = rows_after(client)
+    for place, content in places.items():
+        for canary in forbidden:
+            assert canary not in content, f"{canary} is in {place}"
+    assert PROMPT not in places["broker"] + places["log"]
+    assert files_with(client.stack.home, forbidden) == []
+
+
+def look_at_processes() -> str:
+    """Check arguments and environments while the agent runs; returns its gateway token."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = processes()
+        agents = [entry for entry in found if "ANTHROPIC_API_KEY" in entry[2] and "/opt/agent" in entry[1]]
+        if agents:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("no agent is running")
+    agent, _, environ = agents[0]
+    token = environ["ANTHROPIC_API_KEY"]
+    inside = {agent.pid, *(child.pid for child in agent.children(recursive=True))}
+    for process, arguments, environment in found:
+        assert token not in arguments
+        assert not any(canary in arguments for canary in (*GIVEN, PROMPT) if process.pid not in inside)
+        values = " ".join(environment.values())
+        assert not any(canary in values for canary in GIVEN), process
+        assert token not in values or process.pid in inside, process
+    return token
+
+
+def logs(client: Client) -> str:
+    return client.stack.output() + "\n".join(
+        file.read_text(errors="replace") for file in (client.stack.home / "log").rglob("*") if file.is_file()
+    )
+
+
+def rows(client: Client) -> dict[str, str]:
+    """Every row of every table, as text."""
+    with psycopg.connect(variables(client)["DATABASE_URL"]) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        return {
+            name: "\n".join(str(row) for row in connection.execute(f'SELECT "{name}"::text FROM "{name}"'))  # noqa: S608  # names from the catalogue
+            for (name,) in tables
+        }
+
+
+def rows_after(client: Client) -> str:
+    tables = rows(client)
+    assert {name for name, text in tables.items() if PROMPT in text} <= {"jobs_job", "jobs_eventbatch"}
+    return "\n".join(tables.values())
+
+
+def files_with(root: Path, canaries: tuple[str, ...]) -> list[Path]:
+    """Files below ``root`` that hold a canary: the database's own files and its log of changes too."""
+    found = []
+    for file in root.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            content = file.read_bytes()
+            found += [file for canary in canaries if canary.encode() in content]
+    return found
+
+
+def test_a_stored_secret_serves_by_its_name(secretive: Client, server: GitServer) -> None:
+    client = secretive
+    command = ["store_secret", "--tenant", "default", "--name", "github"]
+    manage(client, command, GIT_TOKEN)
+    job = job_of(server)
+    job["task"] = {**job["task"], "repo_token": {"secret": "github"}, "branch": "by-name"}  # type: ignore[dict-item]  # a dict, see job_of
+    answer = client.http.post("/jobs", json=job)
+    assert answer.status_code == 201, answer.text
+    done = client.wait_end(answer.json()["id"])
+    assert done["status"] == "completed", done
+    assert "by-name" in branches(server.root / "repo.git")
+    # Its inline secrets are gone with it; the named one is found again by itself.
+    refused = client.http.post(f"/jobs/{done['id']}/retry")
+    assert refused.status_code == 409
+    assert refused.json()["error"]["secrets"] == ["anthropic_api_key", "jira_token"]
+
+
+def manage(client: Client, command: list[str], stdin: str) -> None:
+    import subprocess
+    import sys
+
+    from tests.stacks import CHECKOUT, bare_environment
+
+    subprocess.run(
+        [sys.executable, "manage.py", *command],
+        cwd=CHECKOUT,
+        env=bare_environment(client.stack.home),
+        input=stdin,
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )

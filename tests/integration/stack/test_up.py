@@ -1,0 +1,184 @@
+"""``manage.py up`` as people run it: all processes, signals, crashes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from myctobot.stack.home import GeneratedSecrets
+from myctobot.stack.plan import CHECKOUT
+from myctobot.stack.processes import ProcessId, wait_gone
+from tests.stacks import RunningStack, bare_environment, running_stack, up_command
+
+CANARY = "canary-4711"
+CANARIES = {"ANTHROPIC_API_KEY": CANARY, "GITHUB_TOKEN": CANARY, "PYTHONWARNINGS": "", "SOME_SECRET": CANARY}
+NAMES = ("postgres", "redis", "web", "gateway", "control", "beat", "shard-local")
+CONTROL_PLANE = ("web", "gateway", "control", "beat")
+COMMAND_TIMEOUT_S = 60
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    with running_stack(tmp_path_factory.mktemp("up") / "home", environ=CANARIES) as running:
+        yield running
+
+
+def descendants(stack: RunningStack) -> list[ProcessId]:
+    children = psutil.Process(stack.process.pid).children(recursive=True)
+    return [found for child in children if (found := ProcessId.of(child.pid))]
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def manage(home: Path, *command: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *command],
+        cwd=CHECKOUT,
+        env=bare_environment(home, environ),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+    )
+
+
+def test_web_answers(stack: RunningStack) -> None:
+    assert httpx.get(f"{stack.web_url}/healthz", timeout=5).status_code == 200
+
+
+def test_the_api_key_opens_the_api(stack: RunningStack) -> None:
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    assert httpx.get(f"{stack.web_url}/api/v1/jobs", headers=headers, timeout=5).status_code == 200
+
+
+def test_a_second_one_says_where_the_first_is(stack: RunningStack) -> None:
+    second = manage(stack.home, "up")
+    assert second.returncode == 3
+    assert "already running" in second.stdout
+    assert stack.web_url in second.stdout
+
+
+def test_other_commands_find_the_running_stack(stack: RunningStack) -> None:
+    done = manage(
+        stack.home, "shell", "--no-imports", "-c", "from shards.models import Shard; print(Shard.objects.get())"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "local" in done.stdout
+
+
+def test_no_process_knows_the_callers_variables(stack: RunningStack) -> None:
+    for process in psutil.Process(stack.process.pid).children(recursive=True):
+        assert CANARY not in Path(f"/proc/{process.pid}/environ").read_text(), process.name()
+
+
+def test_the_shard_knows_nothing_of_the_control_plane(stack: RunningStack) -> None:
+    names = set(psutil.Process(stack.pid_of("shard-local")).environ())
+    assert names <= {"PATH", "HOME", "LANG", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "PYTHONUNBUFFERED"}
+
+
+def test_no_argument_list_holds_a_secret(stack: RunningStack) -> None:
+    made = GeneratedSecrets.load_or_create(stack.home)
+    secrets = (made.secret_key, made.secrets_keys, made.redis_password, made.admin_password, stack.api_key)
+    lines = " ".join(
+        " ".join(process.cmdline()) for process in psutil.Process(stack.process.pid).children(recursive=True)
+    )
+    assert not [secret for secret in secrets if secret in lines]
+
+
+def test_no_secret_but_the_login_and_the_key_is_printed(stack: RunningStack) -> None:
+    made = GeneratedSecrets.load_or_create(stack.home)
+    output = stack.output()
+    assert not [secret for secret in (made.secret_key, made.secrets_keys, made.redis_password) if secret in output]
+    assert stack.password in output
+
+
+@pytest.mark.parametrize("name", ["shard-local", "control", "web"])
+def test_a_killed_process_is_started_again_and_the_others_go_on(stack: RunningStack, name: str) -> None:
+    before = {other: stack.pid_of(other) for other in NAMES}
+    os.kill(before[name], signal.SIGKILL)
+    wait_for(lambda: (stack.home / "run" / f"{name}.json").exists() and stack.pid_of(name) != before[name])
+    wait_for(lambda: httpx.get(f"{stack.web_url}/healthz", timeout=10).status_code == 200)
+    assert {other for other in NAMES if stack.pid_of(other) != before[other]} == {name}
+
+
+def test_two_run_side_by_side_and_a_killed_one_is_recovered(stack: RunningStack, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running_stack(home) as first:
+        left = descendants(first)
+        assert {first.web_url, first.gateway_url}.isdisjoint({stack.web_url, stack.gateway_url})
+        first.process.kill()
+        first.process.wait()
+    with running_stack(home) as second:
+        assert wait_gone(left, 5) == []
+        headers = {"Authorization": f"Bearer {first.api_key}"}
+        assert httpx.get(f"{second.web_url}/api/v1/jobs", headers=headers, timeout=5).status_code == 200
+    assert httpx.get(f"{stack.web_url}/healthz", timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_no_process_and_no_address(tmp_path: Path, number: signal.Signals) -> None:
+    with running_stack(tmp_path / "home") as stack:
+        started = descendants(stack)
+        assert stack.stop(number) == 0
+    assert [process for process in started if process.is_alive()] == []
+    assert not list((stack.home / "run").glob("*.json"))
+    assert not (stack.home / "env").exists()
+    assert not (stack.home / "stack.json").exists()
+    assert list((stack.home / "tmp").iterdir()) == []
+
+
+def test_stopping_in_the_middle_of_the_start_leaves_no_process(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    process = subprocess.Popen(
+        up_command("--web-port", "0", "--gateway-port", "0"),
+        cwd=CHECKOUT,
+        env=bare_environment(home),
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for(lambda: (home / "run" / "migrate.json").exists())
+    started = [
+        found for child in psutil.Process(process.pid).children(recursive=True) if (found := ProcessId.of(child.pid))
+    ]
+    process.terminate()
+    assert process.wait(30) == 130
+    assert [found for found in started if found.is_alive()] == []
+
+
+def test_given_services_are_used_instead_of_its_own(tmp_path: Path) -> None:
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("CREATE DATABASE given")
+    database_url = os.environ["DATABASE_URL"].replace("/myctobot?", "/given?")
+    redis_url = os.environ["REDIS_URL"].replace("/0", "/1")
+    with running_stack(tmp_path / "home", environ={"DATABASE_URL": database_url, "REDIS_URL": redis_url}) as stack:
+        assert httpx.get(f"{stack.web_url}/healthz", timeout=5).status_code == 200
+        assert not {path.stem for path in (stack.home / "run").glob("*.json")} & {"postgres", "redis"}
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM shards_shard").fetchone() == (1,)
+
+
+def test_a_step_that_fails_ends_the_stack_with_its_last_lines(tmp_path: Path) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+    done = manage(tmp_path / "home", "up", "--web-port", "0", "--gateway-port", "0", environ={"DATABASE_URL": nowhere})
+    assert done.returncode == 1
+    assert "migrate ended with exit code 1. Its last log lines:" in done.stdout
+    assert "port 1 failed" in done.stdout
+
+
+def test_what_is_left_out_is_not_started(tmp_path: Path) -> None:
+    with running_stack(tmp_path / "home", "--without", "shard", "--without", "beat") as stack:
+        running = {path.stem for path in (stack.home / "run").glob("*.json")}
+    assert running == {*NAMES} - {"shard-local", "beat"}

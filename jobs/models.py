@@ -132,6 +132,7 @@ class Attempt(models.Model):
     proof = models.JSONField(null=True, blank=True)
 
     class Meta:
+        ordering: ClassVar = ["job", "number"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["job", "number"], name="attempt_numbers_are_fencing_tokens"),
             models.UniqueConstraint(

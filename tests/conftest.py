@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import django
 import pytest
 
 from myctobot.stack.environment import BASE, Addresses, own_variables
@@ -37,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.clear()
     os.environ.update(kept, **_environment(home))
     tempfile.tempdir = None
+    # pytest-django looked for settings before there were any.
+    django.setup()
 
 
 def _environment(home: Home) -> dict[str, str]:

@@ -14,7 +14,9 @@ from threading import Thread
 from typing import Any
 
 from celery import Celery
+from celery.apps.worker import Worker
 from celery.signals import setup_logging
+from celery.utils.nodenames import host_format
 from celery.worker import state as worker_state
 from celery.worker.control import control_command, inspect_command
 from kombu import Exchange, Queue
@@ -63,8 +65,8 @@ class ShardWorker:
         self._adopted: set[AdoptedRunner] = set()
         self.app = Celery("workers")
 
-    def run(self) -> None:
-        """Beat until the control plane answers, then consume until told to stop."""
+    def run(self) -> int:
+        """Beat until the control plane answers, then consume until told to stop; returns the exit code."""
         logging.getLogger().addHandler(_Tail(self.log_tail))
         queues = self.heartbeat.first_answer()["queues"]
         self._configure(queues)
@@ -72,11 +74,13 @@ class ShardWorker:
         self.spawner.keep_spare()
         self.heartbeat.start()
         log.info("shard %s takes jobs from %s", self.config.shard_id, ", ".join(queues))
+        worker = self._worker()
         try:
-            self.app.worker_main(self._arguments())
+            worker.start()
         finally:
             self.heartbeat.stop()
             self.spawner.close()
+        return worker.exitcode or 0
 
     def adopt(self) -> None:
         """Take over the runners that are still at work and watch each until its end."""
@@ -124,12 +128,20 @@ class ShardWorker:
     def _execute(self, job_id: str, attempt: int) -> None:
         self.spawner.run(job_id, attempt)
 
-    def _arguments(self) -> list[str]:
-        return [
-            "worker", "--pool=threads", f"--concurrency={self.config.max_concurrent_jobs}",
-            f"--hostname=shard-{self.config.shard_id}@%h", "--loglevel=INFO",
-            "--without-gossip", "--without-mingle", "--without-heartbeat",
-        ]  # fmt: skip
+    def _worker(self) -> Worker:
+        # What ``celery worker`` does with its arguments. The command itself would cost a quarter of this
+        # process's memory: it imports every subcommand and what they need.
+        return Worker(
+            app=self.app,
+            hostname=host_format(f"shard-{self.config.shard_id}@%h"),
+            pool_cls="threads",
+            concurrency=self.config.max_concurrent_jobs,
+            loglevel="INFO",
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
 
 
 class _Tail(logging.Handler):

@@ -30,8 +30,7 @@ def main() -> int:
     if not _sandbox_will_do(config):
         return 2
     sweep_groups()
-    ShardWorker(config, path.absolute()).run()
-    return 0
+    return ShardWorker(config, path.absolute()).run()
 
 
 def _sandbox_will_do(config: ShardConfig) -> bool:

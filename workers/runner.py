@@ -37,7 +37,7 @@ from workers.control import ControlPlane, Fenced, Refused, Unreachable
 from workers.errors import JobError
 from workers.events import EventStream, OrderBroken
 from workers.executors import create_executor
-from workers.registry import Registry
+from workers.registry import Registry, RunnerEntry
 from workers.work import Work
 
 log = logging.getLogger("runner")
@@ -52,13 +52,13 @@ class Runner:
 
     Args:
         config: the shard's.
-        job_id: public id of the job.
-        attempt: its number.
-        slot: which of the shard's slots this is.
+        control: the line to the control plane; closed in the end.
+        entry: which attempt, in which slot.
     """
 
-    def __init__(self, config: ShardConfig, job_id: str, attempt: int, slot: int) -> None:
-        self._config, self._job_id, self._attempt, self._slot = config, job_id, attempt, slot
+    def __init__(self, config: ShardConfig, control: ControlPlane, entry: RunnerEntry) -> None:
+        self._config, self._control = config, control
+        self._job_id, self._attempt, self._slot = entry.job_id, entry.attempt, entry.slot
         self._claim_token = secrets.token_urlsafe(32)
         self._stop = asyncio.Event()
         self._poke: Callable[[], None] = lambda: None
@@ -68,7 +68,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGUSR1, lambda: self._poke())
-        async with ControlPlane(self._config.control_url, self._config.shard_key) as control:
+        async with self._control as control:
             answer = await self._claim(control)
             if answer is not None:
                 await self._carry(control, answer)
@@ -238,8 +238,10 @@ def main() -> None:
     for noisy in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     config = load_config(Path(sys.argv[1]))
-    # Takes over a second for the real executor; done before there is a job that would wait for it.
+    # What takes long is done before there is a job that would wait for it: the import of the real executor
+    # takes over a second, and reading the certificates a tenth of one.
     create_executor(config)
+    control = ControlPlane(config.control_url, config.shard_key)
     order = read_order()
     if order is None:
         return
@@ -248,7 +250,7 @@ def main() -> None:
     registry = Registry(config.run_path)
     entry = registry.add(order["job_id"], order["attempt"], order["slot"])
     try:
-        asyncio.run(Runner(config, entry.job_id, entry.attempt, entry.slot).run())
+        asyncio.run(Runner(config, control, entry).run())
     finally:
         registry.remove(entry)
     # Nothing may hold the process up any more: threads of libraries, say.

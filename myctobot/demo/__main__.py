@@ -31,9 +31,11 @@ def run(terminal: Terminal, options: Options) -> int:
         stack = DemoStack(folder, options.environ)
         try:
             with running(stack):
-                _tell(Story(terminal, options, folder, stack), terminal)
+                _tell(Story(terminal, options, folder, stack), terminal, stack)
         except DemoFailed as error:
-            _explain(terminal, error, stack)
+            terminal.heading("The demo failed")
+            terminal.say(str(error), Style.RED)
+            terminal.say("Everything is stopped.", Style.DIM)
             return 1
         except KeyboardInterrupt:
             terminal.say("interrupted; everything is stopped", Style.YELLOW)
@@ -42,21 +44,17 @@ def run(terminal: Terminal, options: Options) -> int:
     return 0
 
 
-def _tell(story: Story, terminal: Terminal) -> None:
+def _tell(story: Story, terminal: Terminal, stack: DemoStack) -> None:
     try:
         story.tell(story.prepare())
+    except DemoFailed:
+        # Now: the stack's end will write enough to push the reason out of sight.
+        terminal.heading(f"The last lines of {shown(stack.log)}")
+        terminal.show_all(Line(line, Style.DIM, 2) for line in stack.last_lines())
+        raise
     finally:
         terminal.say("")
         terminal.say("stopping the stack …", Style.DIM)
-
-
-def _explain(terminal: Terminal, error: DemoFailed, stack: DemoStack) -> None:
-    terminal.heading("The demo failed")
-    terminal.say(str(error), Style.RED)
-    if lines := stack.last_lines():
-        terminal.say(f"The end of the stack's log ({shown(stack.log)}):", Style.DIM)
-        terminal.show_all(Line(line, Style.DIM, 4, wrap=False) for line in lines)
-    terminal.say("Everything is stopped.", Style.DIM)
 
 
 def main() -> int:

@@ -51,6 +51,8 @@ class DemoStack:
         self._ready.unlink(missing_ok=True)
         ports = ("--web-port", "0", "--gateway-port", "0")
         argv = (sys.executable, "manage.py", "up", *ports, "--ready-file", str(self._ready))
+        # Its banner holds a password and a key.
+        self.log.touch(mode=0o600)
         with self.log.open("wb") as output:
             self._process = Program("stack", argv, self._environ, CHECKOUT).popen(output.fileno())
 
@@ -93,12 +95,16 @@ class DemoStack:
                 return False
 
     def last_lines(self) -> list[str]:
-        """The end of its log."""
+        """The end of its log, without the banner."""
         try:
             with self.log.open(errors="replace") as lines:
-                return [line.rstrip("\n") for line in deque(lines, LAST_LINES)]
+                return [line.rstrip("\n") for line in deque(filter(_is_log, lines), LAST_LINES)]
         except FileNotFoundError:
             return []
+
+
+def _is_log(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith(("┌", "│", "└"))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import sys
 
 # linux/prctl.h, linux/capability.h, linux/securebits.h
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_SECUREBITS = 28
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
@@ -81,6 +82,8 @@ def appear_as(uid: int) -> None:
     """Be shown to this process, and to what it starts, as user ``uid``; nothing else changes."""
     outside_uid, outside_gid = os.geteuid(), os.getegid()
     _check(_libc.unshare(CLONE_NEWUSER), "no user namespace")
+    # A process that changed its user may not write its own files in /proc before this.
+    _prctl("PR_SET_DUMPABLE", PR_SET_DUMPABLE, 1)
     for name, line in (
         ("setgroups", b"deny"),
         ("uid_map", b"%d %d 1" % (uid, outside_uid)),

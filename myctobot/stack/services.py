@@ -75,14 +75,14 @@ class Service(ABC):
         self._records.stop_leftovers(self.name)
         try:
             self.prepare()
-            self._run(self.program())
+            self._serve(self.program())
             self.finish()
         except BaseException:
             self.stop()
             raise
         return self.url
 
-    def _run(self, program: Program) -> None:
+    def _serve(self, program: Program) -> None:
         with self.log.open("wb") as output:
             process = program.popen(output)
         self._process = (process, program)

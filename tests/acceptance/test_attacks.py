@@ -45,11 +45,18 @@ def canary(tmp_path: Path) -> Iterator[Canary]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self._record()
+
+        def do_POST(self) -> None:
+            self._record()
+
+        def do_CONNECT(self) -> None:
+            self._record()
+
+        def _record(self) -> None:
             found.requests.append(f"{self.command} {self.path} {self.headers}")
             self.send_response(404)
             self.end_headers()
-
-        do_POST = do_CONNECT = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: the requests are recorded."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import psutil
 import pytest
 
@@ -13,6 +15,8 @@ pytestmark = pytest.mark.acceptance
 def test_cancel_of_a_running_job_is_proven(client: Client) -> None:
     job_id = client.submit({"prompt": "SLOW JOB"})
     client.wait_event(job_id, "tool.call")
+    agents = agent_processes(client)
+    assert agents
     answer = client.cancel(job_id)
     assert answer.status_code == 202
     job = client.wait_end(job_id, 20)
@@ -20,8 +24,13 @@ def test_cancel_of_a_running_job_is_proven(client: Client) -> None:
     proof = job["attempts"][-1]["proof"]
     assert proof["processes_left"] == 0
     assert proof["processes_killed"] > 0
-    left = [process for process in psutil.process_iter(["cmdline"]) if job_id in " ".join(process.info["cmdline"] or [])]
-    assert not left
+    assert not [process for process in agents if process.is_running()]
+
+
+def agent_processes(client: Client) -> list[psutil.Process]:
+    """All that the only live runner has started."""
+    (entry,) = (client.stack.home / "shards" / "local" / "run").glob("*.json")
+    return psutil.Process(json.loads(entry.read_text())["pid"]).children(recursive=True)
 
 
 def test_two_cancels_are_one_and_an_ended_job_is_not_cancelled(client: Client) -> None:

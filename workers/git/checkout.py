@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from workers.errors import JobError
-from workers.git.command import PATH, last_line
+from workers.git.command import DISK_FULL, DISK_FULL_SIGNS, PATH, last_line
 from workers.git.policy import GitPolicy
 from workers.sandbox import Completed, Mount, Sandbox
 
@@ -223,8 +223,8 @@ def too_large(max_mb: int) -> JobError:
 
 
 def _checkout_error(stderr: str) -> JobError:
-    if "No space left" in stderr or "quota exceeded" in stderr:
-        return JobError("disk_full", "The shard's disk is full; try again on another shard.", retryable=True)
+    if any(sign in stderr.lower() for sign in DISK_FULL_SIGNS):
+        return JobError("disk_full", DISK_FULL, retryable=True)
     return JobError("checkout_failed", f"The repository could not be checked out: {last_line(stderr)}.")
 
 

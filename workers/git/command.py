@@ -20,6 +20,10 @@ MAX_STDERR: Final = 64 * 2**10
 MAX_LINE: Final = 2000
 CHUNK: Final = 64 * 2**10
 
+# How git and the libraries under it say that nothing more can be written; in lower case.
+DISK_FULL_SIGNS: Final = ("no space left on device", "disk quota exceeded", "out of diskspace")
+DISK_FULL: Final = "The shard's disk is full; try again on another shard or ask the operator to free space."
+
 OnLine = Callable[[str], Awaitable[None]]
 
 # Faults that old tools left in the histories of many good repositories. They are harmless, and
@@ -140,9 +144,12 @@ class Git:
         """Run git and return its output, stripped.
 
         Raises:
-            JobError: ``git_failed`` when the exit code is not 0, and what ``run`` raises.
+            JobError: ``git_failed`` when the exit code is not 0, ``disk_full`` when that is why, and what
+                ``run`` raises.
         """
         result = await self.run(args, cwd=cwd, timeout_s=timeout_s)
+        if result.returncode != 0 and any(sign in result.stderr.lower() for sign in DISK_FULL_SIGNS):
+            raise JobError("disk_full", DISK_FULL, retryable=True)
         if result.returncode != 0:
             raise JobError("git_failed", f"git {args[0]} failed: {last_line(result.stderr)}", retryable=True)
         return result.text.strip()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workers.errors import JobError
-from workers.git.command import last_line
+from workers.git.command import DISK_FULL, DISK_FULL_SIGNS, last_line
 
 REDACTED: Final = "[redacted]"
 
@@ -26,9 +26,9 @@ class Failure:
 # The first row with a sign in git's (lower-cased) words counts, so the special stands before the general.
 _FAILURES: Final = (
     Failure(
-        ("no space left on device", "disk quota exceeded"),
+        DISK_FULL_SIGNS,
         "disk_full",
-        "The shard's disk is full; try again on another shard or ask the operator to free space.",
+        DISK_FULL,
         retryable=True,
     ),
     Failure(

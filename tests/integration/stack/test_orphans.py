@@ -15,7 +15,7 @@ import asyncio, subprocess, psutil
 from myctobot.stack.orphans import adopted
 async def main():
     async with adopted(set):
-        start = "setsid sleep 60 >/dev/null & echo $!; setsid sleep 0.1 >/dev/null & echo $!"
+        start = "setsid sleep 60 >/dev/null 2>&1 & echo $!; setsid sleep 0.1 >/dev/null 2>&1 & echo $!"
         pids = [int(pid) for pid in subprocess.run(["sh", "-c", start], capture_output=True, timeout=10).stdout.split()]
         async with asyncio.timeout(20):
             while psutil.pid_exists(pids[1]):

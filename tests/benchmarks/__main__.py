@@ -1,0 +1,57 @@
+"""``python -m tests.benchmarks [NAME]``: measure, and print one line of JSON a benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tests.benchmarks import runner_memory, submit_to_start, worker_memory
+from tests.benchmarks.machine import this_machine
+from tests.benchmarks.page import row, with_rows
+from tests.benchmarks.result import Result
+
+BENCHMARKS = {
+    "worker_memory": worker_memory.measure,
+    "runner_memory": runner_memory.measure,
+    "submit_to_start": submit_to_start.measure,
+}
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Run one benchmark or all. Returns 1 when a target was missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure MyCTOBot on this machine.")
+    parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="measure this alone")
+    parser.add_argument("--only", choices=BENCHMARKS, help="the same")
+    parser.add_argument("--write-docs", action="store_true", help=f"put the figures into {PAGE.name}")
+    options = parser.parse_args()
+    only = options.name or options.only
+    results = [_measure(name) for name in ([only] if only else BENCHMARKS)]
+    if options.write_docs:
+        machine = this_machine()
+        PAGE.write_text(with_rows(PAGE.read_text(), [row(result, machine) for result in results]))
+    return 0 if all(result.met for result in results) else 1
+
+
+def _measure(name: str) -> Result:
+    _say(f"{name}: measuring")
+    began = time.monotonic()
+    result = BENCHMARKS[name]()
+    sys.stdout.write(f"{result.line()}\n")
+    sys.stdout.flush()
+    verdict = "within" if result.met else "MISSES"
+    _say(
+        f"{name}: {result.value:g} {result.unit} {verdict} the target of {result.target:g}; "
+        f"took {time.monotonic() - began:.0f} s"
+    )
+    return result
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

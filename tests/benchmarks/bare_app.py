@@ -1,0 +1,72 @@
+"""The peer: a Celery worker that holds nothing but what Celery needs, with a shard's settings of pool and broker.
+
+``python -m tests.benchmarks.bare_app`` starts it as a shard's worker is started, without the ``celery`` command;
+``celery -A tests.benchmarks.bare_app worker`` as everybody does. It imports nothing of the product.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from celery import Celery
+from celery.apps.worker import Worker
+from kombu import Exchange, Queue
+
+QUEUE = "benchmark.bare"
+BROKER_VARIABLE = "BENCHMARK_BROKER_URL"
+SLOTS = 2
+TASK = "benchmark.start"
+
+app = Celery("bare")
+app.conf.update(
+    broker_url=os.environ.get(BROKER_VARIABLE),
+    task_ignore_result=True,
+    task_acks_late=False,
+    accept_content=["json"],
+    task_queues=[Queue(QUEUE, exchange=Exchange("", type="direct"), routing_key=QUEUE, no_declare=True)],
+    task_default_queue=QUEUE,
+    worker_disable_prefetch=True,
+    worker_prefetch_multiplier=1,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        "unacked_key": "unacked:bare",
+        "unacked_index_key": "unacked_index:bare",
+        "unacked_mutex_key": "unacked_mutex:bare",
+        "priority_steps": [0],
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+    },
+)
+
+
+@app.task(name=TASK)
+def start(report: str) -> None:
+    """Start a process and write down when it had started, in seconds since 1970."""
+    process = subprocess.Popen(["true"])
+    started = time.time()
+    draft = Path(f"{report}.draft")
+    draft.write_text(str(started))
+    draft.rename(report)
+    process.wait(timeout=10)
+
+
+def main() -> None:
+    worker = Worker(
+        app=app,
+        pool_cls="threads",
+        concurrency=SLOTS,
+        loglevel="INFO",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+
+
+if __name__ == "__main__":
+    main()

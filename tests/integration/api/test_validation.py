@@ -1,0 +1,438 @@
+"""What is not a valid request gets 400 with the field named, and nothing is stored."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from jobs.contract import MAX_BRANCH_LENGTH, MAX_PROMPT_BYTES, MAX_REQUEST_BYTES
+from jobs.models import Job
+from myctobot.tenants.models import Tenant
+from shards.models import Shard
+from tests.integration.jobs.support import Api, error_of
+
+pytestmark = pytest.mark.django_db
+
+VALID: dict[str, Any] = {
+    "task": {
+        "type": "implement_ticket",
+        "issue_key": "PROJ-123",
+        "repo_url": "https://example.com/user/repo.git",
+        "repo_token": "ghp_0123456789",
+        "branch": "feature/x",
+        "base_branch": "main",
+        "prompt": "Do it.",
+    },
+    "capabilities": ["git", "filesystem"],
+    "anthropic_api_key": "sk-ant-0123456789",
+    "priority": "normal",
+    "context": {"jira_cloud_id": "c", "jira_token": "jira-0123456789", "additional_instructions": "Use tabs."},
+    "callback_url": "https://hooks.example.com/x",
+    "timeout_s": 3600,
+    "max_turns": 50,
+}
+
+
+@pytest.fixture
+def api(tenant: Tenant, shard: Shard) -> Api:
+    return Api.of(tenant)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    body = deepcopy(VALID)
+    *parents, name = path.split(".")
+    holder = body
+    for parent in parents:
+        holder = holder[parent]
+    holder[name] = value
+    return body
+
+
+def without(*paths: str) -> dict[str, Any]:
+    body = deepcopy(VALID)
+    for path in paths:
+        *parents, name = path.split(".")
+        holder = body
+        for parent in parents:
+            holder = holder[parent]
+        del holder[name]
+    return body
+
+
+def refused(api: Api, body: Any, status: int = 400) -> dict[str, Any]:
+    response = api.post("/jobs", body)
+    assert response.status_code == status, response.content
+    assert Job.objects.count() == 0
+    return error_of(response)
+
+
+def test_the_example_is_valid(api: Api) -> None:
+    response = api.post("/jobs", VALID)
+    assert response.status_code == 201
+    assert response.headers["Location"] == f"/api/v1/jobs/{response.json()['id']}"
+
+
+@pytest.mark.parametrize(
+    "path", ["extra", "task.extra", "context.extra", "task.REPO_URL", "task.", "context.__class__"]
+)
+def test_unknown_fields_are_named_with_those_that_exist(api: Api, path: str) -> None:
+    error = refused(api, changed(path, "x"))
+    assert list(error["fields"]) == [path.rstrip(".")]
+    assert "known are" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["task", "capabilities", "task.type", "task.prompt", "task.issue_key", "task.repo_url"]
+)
+def test_required_fields(api: Api, path: str) -> None:
+    fields = refused(api, without(path))["fields"]
+    assert path in fields
+
+
+TEXTS = ["task.prompt", "task.issue_key", "task.repo_url", "task.branch", "task.base_branch"]
+TEXTS += ["context.jira_cloud_id", "context.additional_instructions", "callback_url"]
+SECRET_FIELDS = ["task.repo_token", "anthropic_api_key", "context.jira_token"]
+NUMBERS = ["timeout_s", "max_turns"]
+CHOICES = ["task.type", "priority"]
+OBJECTS = ["task", "context"]
+
+
+@pytest.mark.parametrize("path", [*TEXTS, *SECRET_FIELDS, *CHOICES, *OBJECTS])
+@pytest.mark.parametrize("value", [None, True, 5, 1.5, [], ["x"], ""], ids=repr)
+def test_texts_and_objects_of_another_type(api: Api, path: str, value: Any) -> None:
+    assert path in refused(api, changed(path, value))["fields"]
+
+
+@pytest.mark.parametrize("path", [*TEXTS, *CHOICES])
+def test_an_object_is_no_text(api: Api, path: str) -> None:
+    assert path in refused(api, changed(path, {"secret": "x"}))["fields"]
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+@pytest.mark.parametrize(
+    "value", [None, True, "60", 1.5, 60.0, [], {}, -1, 0, 10**9, 10**400, "", 1e300], ids=lambda value: repr(value)[:12]
+)
+def test_numbers_that_are_none_or_impossible(api: Api, path: str, value: Any) -> None:
+    assert list(refused(api, changed(path, value))["fields"]) == [path]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "git",
+        {},
+        {"0": "git"},
+        [],
+        [1],
+        [None],
+        [["git"]],
+        ["Git"],
+        ["git "],
+        ["git\n"],
+        [""],
+        ["git\x00"],
+        ["x" * 41],
+        ["git@premium"],
+        ["\ud800"],
+        [f"c{number}" for number in range(21)],
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_capabilities(api: Api, value: Any) -> None:
+    fields = refused(api, changed("capabilities", value))["fields"]
+    assert all(name.startswith("capabilities") for name in fields)
+
+
+@pytest.mark.parametrize("value", ["Normal", "urgent", "20", " normal", "\ud800"])
+def test_priorities(api: Api, value: str) -> None:
+    assert "priority" in refused(api, changed("priority", value))["fields"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "--upload-pack=touch /tmp/x;",
+        "-oProxyCommand=touch",
+        "ext::sh -c touch% /tmp/x",
+        "ext::sh",
+        "git@github.com:user/repo.git",
+        "https://user:token@example.com/r",
+        "https://token@example.com/r",
+        "http://example.com/r",
+        "git://example.com/r",
+        "ssh://-oProxyCommand=x/r",
+        "/etc/passwd",
+        "https://example.com/../r",
+        "https://example.com/r\n--upload-pack=x",
+        "https://example.com/r\x00",
+        "https://example.com/\ud800",
+        "https://localhost/r",
+        "https://git.localhost/r",
+        "https://127.0.0.1/r",
+        "https://127.1/r",
+        "https://2130706433/r",
+        "https://0x7f000001/r",
+        "https://0177.0.0.1/r",
+        "https://10.0.0.1/r",
+        "https://192.168.1.1:8443/r",
+        "https://100.64.0.1/r",
+        "https://169.254.169.254/latest",
+        "https://[::1]/r",
+        "https://[::ffff:127.0.0.1]/r",
+        "https://[64:ff9b::7f00:1]/r",
+        "https://[2002:7f00:1::]/r",
+        "https://[fe80::1%25eth0]/r",
+        "ssh://git@10.0.0.1/r",
+        "https://example.com/" + "x" * 2000,
+    ],
+    ids=lambda url: repr(url)[:40],
+)
+def test_hostile_repositories(api: Api, url: str) -> None:
+    assert list(refused(api, changed("task.repo_url", url))["fields"]) == ["task.repo_url"]
+
+
+def test_files_are_for_the_embedded_stack(api: Api, settings: Any) -> None:
+    settings.REPO_SCHEMES = ["https", "ssh"]
+    assert "allowed here: https, ssh" in refused(api, changed("task.repo_url", "file:///srv/r"))["message"]
+
+
+def test_a_private_host_that_the_operators_allow(api: Api, settings: Any) -> None:
+    settings.REPO_PRIVATE_HOSTS = ["10.0.0.1"]
+    assert api.post("/jobs", changed("task.repo_url", "https://10.0.0.1/r")).status_code == 201
+    assert api.post("/jobs", changed("task.repo_url", "https://10.0.0.2/r")).status_code == 400
+
+
+@pytest.mark.parametrize("field", ["branch", "base_branch"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a..b",
+        "-x",
+        "--force",
+        "a b",
+        "a\nb",
+        "a\x00b",
+        "HEAD",
+        "refs/heads/x",
+        "@{-1}",
+        "x.lock",
+        "\ud800",
+        "x" * (MAX_BRANCH_LENGTH + 1),
+    ],
+)
+def test_hostile_branches(api: Api, field: str, name: str) -> None:
+    assert list(refused(api, changed(f"task.{field}", name))["fields"]) == [f"task.{field}"]
+
+
+def test_work_goes_to_another_branch_than_it_starts_from(api: Api) -> None:
+    assert "task.branch" in refused(api, changed("task.branch", "main"))["fields"]
+
+
+@pytest.mark.parametrize("field", ["repo_token", "branch", "base_branch"])
+def test_what_belongs_to_a_repository_needs_one(api: Api, field: str) -> None:
+    task = {"type": "prompt", "prompt": "x", field: VALID["task"][field]}
+    assert list(refused(api, {"task": task, "capabilities": ["git"]})["fields"]) == [f"task.{field}"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/x",
+        "ftp://example.com",
+        "https://",
+        "https:///x",
+        "javascript:alert(1)",
+        "https://user:pass@example.com/",
+        "https://127.0.0.1/",
+        "https://127.0.0.1./",
+        "https://localhost./",
+        "https://127.1/",
+        "https://[::1]/",
+        "https://10.1.1.1/",
+        "https://example.com:port/",
+        "https://[::1/",
+        "https://example.com/\x00",
+        "https://example.com/" + "x" * 2000,
+        "//example.com/",
+    ],
+    ids=lambda url: repr(url)[:40],
+)
+def test_callbacks(api: Api, url: str) -> None:
+    assert list(refused(api, changed("callback_url", url))["fields"]) == ["callback_url"]
+
+
+@pytest.mark.parametrize("path", SECRET_FIELDS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "short",
+        "x" * 20_001,
+        "not-äscii-text",
+        "with\x00nul-in-it",
+        {},
+        {"secret": ""},
+        {"secret": 5},
+        {"secret": None},
+        {"secret": "a", "more": "b"},
+        {"secret": "with space"},
+        {"secret": "a\x00b"},
+        {"secret": "\ud800"},
+        {"secret": "x" * 61},
+        {"name": "github"},
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_secrets(api: Api, path: str, value: Any) -> None:
+    error = refused(api, changed(path, value))
+    assert list(error["fields"]) == [path]
+    assert "nul-in-it" not in json.dumps(error)
+
+
+@pytest.mark.parametrize("path", SECRET_FIELDS)
+def test_a_stored_secret_that_is_not_there(api: Api, path: str) -> None:
+    error = refused(api, changed(path, {"secret": "nowhere"}))
+    assert error["code"] == "unknown_secret"
+    assert list(error["fields"]) == [path]
+    assert "'nowhere'" in error["message"]
+
+
+@pytest.mark.parametrize("text", ["x\x00y", "\ud800"], ids=["nul", "surrogate"])
+@pytest.mark.parametrize(
+    "path", ["task.prompt", "task.issue_key", "context.jira_cloud_id", "context.additional_instructions"]
+)
+def test_text_that_cannot_be_stored(api: Api, path: str, text: str) -> None:
+    assert list(refused(api, changed(path, text))["fields"]) == [path]
+
+
+@pytest.mark.parametrize("key", ["\ud800", "\x00", "x" * 5000])
+def test_a_hostile_field_name_is_refused_and_not_repeated_at_length(api: Api, key: str) -> None:
+    assert len(json.dumps(refused(api, {**VALID, key: 1}))) < 3000
+
+
+def test_a_prompt_over_the_bound(api: Api) -> None:
+    error = refused(api, changed("task.prompt", "ü" * (MAX_PROMPT_BYTES // 2 + 1)))
+    assert error["message"] == f"task.prompt: Has {MAX_PROMPT_BYTES + 2} bytes; at most {MAX_PROMPT_BYTES} are taken."
+
+
+def test_a_prompt_at_the_bound(api: Api) -> None:
+    assert api.post("/jobs", changed("task.prompt", "x" * MAX_PROMPT_BYTES)).status_code == 201
+
+
+def test_a_task_of_five_megabytes(api: Api) -> None:
+    error = refused(api, changed("task.prompt", "x" * 5 * 2**20), status=413)
+    assert error["code"] == "request_too_large"
+    assert str(MAX_REQUEST_BYTES) in error["message"]
+
+
+def test_a_large_body_is_refused_whatever_length_it_claims(api: Api) -> None:
+    body = json.dumps(changed("task.prompt", "x" * 5 * 2**20)).encode()
+    response = api.http.generic(
+        "POST", "/api/v1/jobs", body, "application/json", headers=api.headers, CONTENT_LENGTH=""
+    )
+    assert response.status_code in (400, 413)
+    assert Job.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{'a': 1}",
+        b'{"task": NaN}',
+        b'{"timeout_s": 1e400}',
+        b'{"timeout_s": ' + b"9" * 5000 + b"}",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_000,
+        b'{"task": ' + b"[" * 200 + b"]" * 200 + b"}",
+        b'{"a": 1} trailing',
+    ],
+    ids=lambda body: repr(body)[:24],
+)
+def test_malformed_json(api: Api, body: bytes) -> None:
+    assert refused(api, body)["message"]
+
+
+@pytest.mark.parametrize("body", [[], "text", 5, None, True, [VALID]], ids=lambda body: repr(body)[:10])
+def test_a_body_that_is_no_object(api: Api, body: Any) -> None:
+    assert refused(api, json.dumps(body).encode())["message"]
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_another_content_type(api: Api, content_type: str) -> None:
+    response = api.http.generic("POST", "/api/v1/jobs", json.dumps(VALID), content_type, headers=api.headers)
+    assert response.status_code == 415
+    assert error_of(response)["code"] == "unsupported_media_type"
+    assert Job.objects.count() == 0
+
+
+def test_several_mistakes_are_all_named(api: Api) -> None:
+    body = changed("task.branch", "a b")
+    body["timeout_s"] = "soon"
+    error = refused(api, body)
+    assert set(error["fields"]) == {"task.branch", "timeout_s"}
+    assert "(and 1 more)" in error["message"]
+
+
+def test_a_job_that_nobody_could_ever_run(api: Api) -> None:
+    error = refused(api, changed("capabilities", ["git", "playwright"]))
+    assert error["code"] == "nobody_can_run"
+    assert "playwright" in error["fields"]["capabilities"][0]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/jobs?status=done", "status"),
+        ("/jobs?limit=0x1", "limit"),
+        ("/jobs?limit=201", "limit"),
+        ("/jobs?limit=-1", "limit"),
+        ("/jobs?cursor=cD1hYmM=", "cursor"),
+        ("/jobs/{job}/events?after=-1", "after"),
+        ("/jobs/{job}/events?after=" + "9" * 5000, "after"),
+        ("/jobs/{job}/events?after=\u0661", "after"),
+        ("/jobs/{job}/events?limit=1001", "limit"),
+        ("/jobs/{job}/stream?after=x", "after"),
+    ],
+    ids=lambda text: text[:34],
+)
+def test_query_parameters(api: Api, path: str, field: str) -> None:
+    job = api.post("/jobs", VALID).json()["id"]
+    response = api.get(path.replace("{job}", job))
+    assert response.status_code == 400
+    assert list(error_of(response)["fields"]) == [field]
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "9" * 5000])
+def test_a_last_event_id_that_is_none(api: Api, value: str) -> None:
+    job = api.post("/jobs", VALID).json()["id"]
+    response = api.get(f"/jobs/{job}/stream", **{"Last-Event-ID": value})
+    assert response.status_code == 400
+    assert list(error_of(response)["fields"]) == ["Last-Event-ID"]
+
+
+def test_a_cursor_that_is_none(api: Api) -> None:
+    assert api.get("/jobs?cursor=%FF").status_code in (400, 404)
+
+
+@pytest.mark.parametrize("job_id", ["job_x", "%00", "job%00", "..", "%F0%28", "x" * 500, "'; DROP TABLE jobs_job; --"])
+@pytest.mark.parametrize("action", ["", "/events", "/stream"])
+def test_ids_that_are_none(api: Api, job_id: str, action: str) -> None:
+    assert api.get(f"/jobs/{job_id}{action}").status_code == 404
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry"])
+def test_ids_that_are_none_when_writing(api: Api, action: str) -> None:
+    assert api.post(f"/jobs/job%00/{action}").status_code == 404
+
+
+@pytest.mark.parametrize("length", [0, 201])
+def test_an_idempotency_key_of_impossible_length(api: Api, length: int) -> None:
+    response = api.post("/jobs", VALID, **{"Idempotency-Key": "k" * length})
+    assert response.status_code == 400
+    assert list(error_of(response)["fields"]) == ["Idempotency-Key"]

@@ -1,0 +1,160 @@
+"""The commands that an operator types: keys and secrets."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.management import CommandError, call_command
+
+from myctobot.lib.crypto import digest
+from myctobot.tenants.authentication import find_api_key
+from myctobot.tenants.models import ApiKey, Role, Secret, Tenant
+from myctobot.tenants.secrets import read_secret, store_secret
+
+pytestmark = pytest.mark.django_db
+
+VALUE = "ghp_canary0123456789"
+
+
+@pytest.fixture
+def tenant() -> Tenant:
+    return Tenant.objects.create(slug="acme", name="Acme")
+
+
+def run(*command: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command(*command, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def store(monkeypatch: pytest.MonkeyPatch, text: str, *, name: str = "github", tenant: str = "acme") -> tuple[str, str]:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    return run("store_secret", "--tenant", tenant, "--name", name)
+
+
+# --- create_api_key ---------------------------------------------------------------------------------
+
+
+def test_the_key_alone_is_printed_and_opens_the_api(tenant: Tenant) -> None:
+    out, err = run("create_api_key", "--tenant", "acme", "--name", "my-laptop")
+    key = out.strip()
+    row = find_api_key(key)
+    assert row is not None
+    assert (row.tenant, row.name, row.role, row.expires_at) == (tenant, "my-laptop", Role.MEMBER, None)
+    assert key not in err
+    assert row.prefix in err
+
+
+def test_a_key_can_have_a_role_and_an_end(tenant: Tenant) -> None:
+    run("create_api_key", "--tenant", "acme", "--name", "reports", "--role", "viewer", "--days", "7")
+    row = ApiKey.objects.get(name="reports")
+    assert row.role == Role.VIEWER
+    assert row.expires_at is not None
+    assert timedelta(days=6) < row.expires_at - datetime.now(UTC) <= timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--tenant", "nobody", "--name", "x"], "Known: acme"),
+        (["--tenant", "acme", "--name", " "], "--name"),
+        (["--tenant", "acme", "--name", "x", "--days", "0"], "--days"),
+        (["--tenant", "acme", "--name", "x", "--role", "king"], "--role"),
+        (["--tenant", "acme"], "--name"),
+    ],
+)
+def test_a_key_for_nobody_or_of_no_kind_is_refused(tenant: Tenant, arguments: list[str], named: str) -> None:
+    with pytest.raises(CommandError, match=named):
+        run("create_api_key", *arguments)
+    assert not ApiKey.objects.exists()
+
+
+# --- store_secret -----------------------------------------------------------------------------------
+
+
+def test_a_secret_is_read_from_the_input_and_never_shown(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = store(monkeypatch, f"{VALUE}\n")
+    assert read_secret(tenant.pk, "github") == VALUE
+    assert VALUE not in "".join(said)
+    assert VALUE not in Secret.objects.get().sealed
+
+
+def test_storing_again_replaces(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (VALUE, "another-value"):
+        store(monkeypatch, value)
+    assert read_secret(tenant.pk, "github") == "another-value"
+    assert Secret.objects.count() == 1
+
+
+def test_a_key_of_several_lines_keeps_its_line_ends(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "-----BEGIN KEY-----\nabcdefgh\n-----END KEY-----\n"
+    store(monkeypatch, key)
+    assert read_secret(tenant.pk, "github") == key
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("github", "short", "5 characters"),
+        ("github", "x" * 20_001, "20001 characters"),
+        ("github", "pässword", "ASCII"),
+        ("git hub", VALUE, "--name"),
+        ("", VALUE, "--name"),
+    ],
+)
+def test_a_secret_that_no_job_could_use_is_refused(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, name: str, value: str, named: str
+) -> None:
+    with pytest.raises(CommandError, match=named):
+        store(monkeypatch, value, name=name)
+    assert not Secret.objects.exists()
+
+
+# --- rotate_secrets ---------------------------------------------------------------------------------
+
+
+def test_after_a_rotation_the_old_key_can_go(tenant: Tenant, settings: Any) -> None:
+    old, new = settings.SECRETS_KEYS[0], Fernet.generate_key().decode()
+    store_secret(tenant, "github", VALUE)
+    settings.SECRETS_KEYS = [new, old]
+    assert "1 row" in run("rotate_secrets")[0]
+    settings.SECRETS_KEYS = [new]
+    assert read_secret(tenant.pk, "github") == VALUE
+
+
+def test_a_waiting_jobs_secrets_are_rotated_too(tenant: Tenant, settings: Any) -> None:
+    from jobs.models import Job
+    from jobs.secrets import job_secrets, seal_job_secrets
+
+    job = Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=1)
+    seal_job_secrets(job, {"repo_token": VALUE})
+    job.save()
+    new = Fernet.generate_key().decode()
+    settings.SECRETS_KEYS = [new, *settings.SECRETS_KEYS]
+    run("rotate_secrets")
+    settings.SECRETS_KEYS = [new]
+    job.refresh_from_db()
+    assert job_secrets(job) == {"repo_token": VALUE}
+
+
+def test_a_row_that_no_key_opens_is_named_and_the_others_are_rotated(tenant: Tenant, settings: Any) -> None:
+    ours = settings.SECRETS_KEYS[0]
+    settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
+    lost = store_secret(tenant, "lost", VALUE)
+    settings.SECRETS_KEYS = [ours]
+    store_secret(tenant, "kept", VALUE)
+    new = Fernet.generate_key().decode()
+    settings.SECRETS_KEYS = [new, ours]
+    with pytest.raises(CommandError, match=f"tenants.Secret {lost.pk}"):
+        run("rotate_secrets")
+    settings.SECRETS_KEYS = [new]
+    assert read_secret(tenant.pk, "kept") == VALUE
+
+
+def test_only_the_digest_of_a_key_is_stored(tenant: Tenant) -> None:
+    key = run("create_api_key", "--tenant", "acme", "--name", "x")[0].strip()
+    assert ApiKey.objects.get().key_hash == digest(key)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jobs.contract import EventKind
+from myctobot.demo.rendering import bounded, main_input, patch_lines, render
+from myctobot.demo.terminal import Line, Style
+
+STARTED = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def rendered(kind: str, data: dict[str, Any]) -> list[Line]:
+    return render({"seq": 1, "at": "2030-01-01T12:00:02.500000+00:00", "kind": kind, "data": data}, STARTED)
+
+
+def texts(kind: str, data: dict[str, Any]) -> list[str]:
+    return [line.mark + line.text for line in rendered(kind, data)]
+
+
+def test_a_phase_is_told_with_the_time_since_the_start() -> None:
+    assert texts(EventKind.PHASE, {"phase": "cloning"}) == ["  2.5 s  cloning"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "expected"),
+    [
+        (EventKind.LOG, {"source": "git", "text": "Fetching main"}, ["Fetching main"]),
+        (EventKind.LOG, {"source": "git", "text": "remote: Counting objects: 5"}, []),
+        (EventKind.AGENT_MESSAGE, {"text": "First.\n\nSecond."}, ["● First.", "  Second."]),
+        (EventKind.AGENT_THINKING, {"text": "Let me\nsee."}, ["∴ Let me see."]),
+        (EventKind.TOOL_CALL, {"id": "1", "name": "Bash", "input": {"command": "ls -l"}}, ["→ Bash  ls -l"]),
+        (EventKind.TOOL_RESULT, {"id": "1", "output": "one\ntwo\n", "is_error": False}, ["one", "two"]),
+        (EventKind.USAGE, {"input_tokens": 5, "output_tokens": 1}, []),
+        (
+            EventKind.USAGE,
+            {"input_tokens": 15000, "output_tokens": 280, "turns": 1, "cost_usd": 0.066},
+            ["1 turn, 15,000 tokens read, 280 written, $0.07"],
+        ),
+        (
+            EventKind.DIFF,
+            {"files": 2, "insertions": 3, "deletions": 1, "commits": 1},
+            ["2 files changed, +3 -1, in 1 commit"],
+        ),
+        (EventKind.PUSHED, {"branch": "fix", "sha": "0123456789abcdef"}, ["pushed fix at 0123456789"]),
+        (EventKind.WARNING, {"code": "not_isolated", "message": "Careful."}, ["! Careful. (not_isolated)"]),
+        (EventKind.TRUNCATED, {"kind": "log.line", "bytes": 300000}, ["[log.line of 300,000 bytes left out]"]),
+        ("a.kind.of.a.later.version", {}, []),
+    ],
+)
+def test_each_kind_has_its_form(kind: str, data: dict[str, Any], expected: list[str]) -> None:
+    assert texts(kind, data) == expected
+
+
+def test_the_agents_start_names_what_it_can_use() -> None:
+    data = {
+        "cli_version": "2.1",
+        "tools": ["Bash", "Read", "mcp__git__git_log"],
+        "mcp_servers": [{"name": "git", "status": "connected"}],
+    }
+    assert texts(EventKind.AGENT_STARTED, data) == [
+        "Claude Code 2.1 started, with the tools Bash, Read and the MCP server git (connected)"
+    ]
+
+
+def test_a_failed_tool_is_red() -> None:
+    [line] = rendered(EventKind.TOOL_RESULT, {"id": "1", "output": "no such file", "is_error": True})
+    assert line.style == Style.RED
+
+
+def test_every_kind_of_event_that_a_runner_sends_is_shown() -> None:
+    from myctobot.demo import rendering
+
+    assert {*rendering._WRITERS, EventKind.PHASE, EventKind.END} == set(EventKind)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("Read", {"file_path": "calc.py", "limit": 5}, "calc.py"),
+        ("Bash", {"command": "set -e\nmake\nmake test"}, "set -e … (+2 lines)"),
+        ("mcp__git__git_log", {"repo_path": "."}, '{"repo_path": "."}'),
+        ("Bash", {}, "{}"),
+    ],
+)
+def test_a_call_is_folded_to_its_main_input(name: str, arguments: dict[str, Any], expected: str) -> None:
+    assert main_input(name, arguments) == expected
+
+
+def test_a_long_output_shows_how_it_begins_and_how_it_ends() -> None:
+    shown = bounded("\n".join(str(number) for number in range(100)))
+    assert (shown[0], shown[5], shown[-1]) == ("0", "… 89 more lines …", "99")
+    assert len(shown) == 12
+
+
+def test_a_short_output_is_shown_whole_without_empty_lines_and_rules() -> None:
+    assert bounded("one\n\n-----\n=====\ntwo\n") == ["one", "two"]
+
+
+def test_a_patch_is_coloured_as_git_does_it() -> None:
+    patch = "diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-old\n+new\n same"
+    styles = [line.style for line in patch_lines(patch)]
+    assert styles == [*[Style.BOLD] * 3, Style.CYAN, Style.RED, Style.GREEN, Style.PLAIN]

@@ -19,6 +19,10 @@ help: ## list the targets
 setup: $(TMPDIR) ## make .venv and install what is needed; fast when nothing changed (PYTHON=… chooses the interpreter)
 	@PYTHON="$(PYTHON)" scripts/setup
 
+.PHONY: setup-tests
+setup-tests: $(TMPDIR) ## as setup, and what only the tests need: a browser and sshd
+	@PYTHON="$(PYTHON)" scripts/setup --tests
+
 .PHONY: up
 up: setup ## run the whole stack until Ctrl-C (UP="--shards 2" passes options)
 	@$(BIN)/python manage.py up $(UP)
@@ -31,7 +35,7 @@ demo: setup ## watch an agent fix a failing test on a local shard, in a stack of
 test: lint format-check types test-all ## run every check and every test
 
 .PHONY: test-all
-test-all: setup
+test-all: setup-tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-unit

@@ -25,7 +25,10 @@ class ReadOnly:
 
 class AttemptInline(ReadOnly, admin.TabularInline[Attempt, Job]):
     model = Attempt
-    fields = ["number", "state", "shard", "queue", "sent_at", "claimed_at", "ended_at", "outcome", "error_code"]
+    readonly_fields = [
+        "number", "state", "shard", "queue", "sent_at", "claimed_at", "ended_at", "outcome", "error_code",
+    ]  # fmt: skip
+    fields = tuple(readonly_fields)
 
 
 @admin.register(Job)
@@ -33,5 +36,11 @@ class JobAdmin(ReadOnly, admin.ModelAdmin[Job]):
     list_display = ["public_id", "tenant", "status", "phase", "priority", "attempt_number", "created_at", "finished_at"]
     list_filter = ["status", "tenant", "priority"]
     search_fields = ["public_id"]
-    exclude = ["sealed", "request_digest"]
+    # Named one by one: a field that is added later, a secret perhaps, does not show by itself.
+    fields = [
+        "public_id", "tenant", "created_by", "api_key", "retry_of", "task", "context", "capabilities", "priority",
+        "timeout_s", "max_turns", "callback_url", "status", "phase", "waiting_code", "waiting_reason", "not_before",
+        "cancel_requested_at", "attempt_number", "max_attempts", "result", "error_code", "error_message",
+        "created_at", "started_at", "finished_at",
+    ]  # fmt: skip
     inlines = [AttemptInline]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import django
@@ -19,6 +20,9 @@ from myctobot.stack.home import GeneratedSecrets, Home
 from myctobot.stack.postgres import EmbeddedPostgres
 from myctobot.stack.redis import EmbeddedRedis
 from myctobot.stack.services import Service
+from tests.stacks import PLAYS, RunningStack, running_stack
+
+pytest_plugins = ["tests.needs"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _KEPT = (*BASE, "COLUMNS", "NO_COLOR", "FORCE_COLOR", "CI")
@@ -63,3 +67,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         _run.pop().stop()
     while _homes:
         shutil.rmtree(_homes.pop(), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """``manage.py up`` with one shard; a test that kills more than it repairs starts one of its own."""
+    home = tmp_path_factory.mktemp("stack") / "home"
+    with running_stack(home, environ={"GATEWAY_PLAYS": str(PLAYS)}) as running:
+        yield running

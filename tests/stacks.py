@@ -15,6 +15,8 @@ from pathlib import Path
 
 from myctobot.stack.plan import CHECKOUT
 
+# The tests' own plays; the scripted model chooses by the conversation.
+PLAYS = CHECKOUT / "tests" / "fixtures" / "plays"
 READY_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 60
 

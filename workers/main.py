@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import sys
 from pathlib import Path
 
 from workers.celery_app import ShardWorker
 from workers.config import ConfigError, ShardConfig, load_config
 from workers.limits import sweep_groups
-from workers.sandbox import NO_BWRAP, SandboxConfig, check
+from workers.sandbox import SandboxConfig, check
 
 
 def main() -> int:
@@ -34,17 +33,15 @@ def main() -> int:
 
 
 def _sandbox_will_do(config: ShardConfig) -> bool:
-    problem = check(
-        SandboxConfig(
-            limits=config.limits, agent_uid=config.first_agent_uid, allow_unsandboxed=config.allow_unsandboxed
-        )
-    )
-    if problem is not None:
+    """Whether the shard may start: its agents are isolated, or it was explicitly allowed to do without."""
+    problem = check(SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid))
+    if problem is None:
+        return True
+    if not config.allow_unsandboxed:
         logging.error("this shard does not start: %s", problem)
         return False
-    if shutil.which("bwrap") is None:
-        logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", NO_BWRAP)
-        logging.warning("*** Run only jobs that you trust. ***")
+    logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", problem)
+    logging.warning("*** Agents run as the shard's own user and see its files. Run only jobs that you trust. ***")
     return True
 
 

@@ -7,4 +7,4 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing registers the extension with the schema generator.
-        from myctobot.tenants import openapi  # noqa: F401
+        from myctobot.tenants import openapi  # noqa: F401  # for what importing it does

@@ -11,10 +11,9 @@ from threading import Thread
 import pytest
 
 from tests.acceptance.client import Client
-from tests.acceptance.conftest import PLAYS
 from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import branches, commit, git, make_remote
-from tests.stacks import running_stack
+from tests.stacks import PLAYS, running_stack
 
 pytestmark = pytest.mark.acceptance
 

@@ -16,9 +16,8 @@ import httpx
 import pytest
 
 from tests.acceptance.client import Client, file_url
-from tests.acceptance.conftest import PLAYS
 from tests.fixtures.repos import branches, commit, git, make_remote
-from tests.stacks import running_stack
+from tests.stacks import PLAYS, running_stack
 
 pytestmark = pytest.mark.acceptance
 

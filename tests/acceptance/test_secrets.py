@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +14,11 @@ import psycopg
 import pytest
 import redis
 
+from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client, texts
-from tests.acceptance.conftest import PLAYS
 from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import branches, make_remote
-from tests.stacks import running_stack
+from tests.stacks import PLAYS, bare_environment, running_stack
 
 pytestmark = pytest.mark.acceptance
 
@@ -60,7 +62,7 @@ class Wiretap(threading.Thread):
         self.listening = threading.Event()
 
     def run(self) -> None:
-        with self._redis.monitor() as monitor:
+        with self._redis.monitor() as monitor:  # type: ignore[no-untyped-call]  # the library has no types here
             self.listening.set()
             while not self._over.is_set():
                 try:
@@ -206,11 +208,6 @@ def test_a_stored_secret_serves_by_its_name(secretive: Client, server: GitServer
 
 
 def manage(client: Client, command: list[str], stdin: str) -> None:
-    import subprocess
-    import sys
-
-    from tests.stacks import CHECKOUT, bare_environment
-
     subprocess.run(
         [sys.executable, "manage.py", *command],
         cwd=CHECKOUT,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from jobs.contract import JobStatus
 from tests.acceptance.client import Client
-from tests.acceptance.conftest import PLAYS
-from tests.stacks import running_stack
+from tests.stacks import PLAYS, running_stack
 
 pytestmark = pytest.mark.acceptance
 
@@ -60,17 +60,12 @@ def test_the_job_completes_and_the_new_worker_counts_its_slot(one_slot: Client) 
 
 def adopted(client: Client) -> Any:
     """What the new worker itself says it runs, by Celery's remote control."""
-    from celery import Celery
-
-    broker = next(
-        line.partition("=")[2]
-        for line in (client.stack.home / "env").read_text().splitlines()
-        if line.startswith("REDIS_URL=")
-    )
+    lines = (client.stack.home / "env").read_text().splitlines()
+    broker = dict(line.partition("=")[::2] for line in lines)["REDIS_URL"]
     with Celery(broker=broker) as app:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            answers = app.control.inspect(timeout=2)._request("capabilities") or {}
+            answers: dict[str, Any] = dict(app.control.inspect(timeout=2)._request("capabilities") or {})
             for answer in answers.values():
                 if answer.get("running"):
                     return answer["running"]

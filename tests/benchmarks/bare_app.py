@@ -20,7 +20,7 @@ BROKER_VARIABLE = "BENCHMARK_BROKER_URL"
 SLOTS = 2
 TASK = "benchmark.start"
 
-app = Celery("bare")
+app = Celery("bare", set_as_current=False)
 app.conf.update(
     broker_url=os.environ.get(BROKER_VARIABLE),
     task_ignore_result=True,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ COMMAND = (
 # What a runner cannot be without: the agent's SDK and a client for the control plane.
 IMPORTS = "import claude_agent_sdk, httpx; print('all is ready.', flush=True); input()"
 _READY = b" ready."
-_SETTLE_S = 3
+_SETTLE_S = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Peer:
 
 
 @contextmanager
-def peer(arguments: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[Peer]:
+def peer(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Peer]:
     """Start a Python process that says when it is ready, and end it."""
     with TemporaryDirectory(prefix="benchmark-peer-") as folder:
         log = Path(folder, "log")
@@ -52,7 +52,7 @@ def peer(arguments: Sequence[str], environment: dict[str, str] | None = None) ->
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=CHECKOUT,
-                env={"PATH": os.environ["PATH"], "MALLOC_ARENA_MAX": "2", **(environment or {})},
+                env={"PATH": os.environ["PATH"], **environment},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -72,6 +72,13 @@ def broker_url(stack: RunningStack) -> str:
 
 
 @contextmanager
+def bare_imports() -> Iterator[Peer]:
+    """Start a process that imports what a runner cannot be without, under a runner's memory settings."""
+    with peer(("-c", IMPORTS), {"MALLOC_ARENA_MAX": "2"}) as process:
+        yield process
+
+
+@contextmanager
 def bare_celery(stack: RunningStack, arguments: Sequence[str] = LIBRARY) -> Iterator[Peer]:
     """Start a bare Celery worker on the stack's broker."""
     with peer(arguments, {BROKER_VARIABLE: broker_url(stack)}) as worker:
@@ -80,7 +87,7 @@ def bare_celery(stack: RunningStack, arguments: Sequence[str] = LIBRARY) -> Iter
 
 def bare_client(stack: RunningStack) -> Callable[[str], None]:
     """Give what sends the bare worker its task."""
-    app = Celery("bare-client", broker=broker_url(stack))
+    app = Celery("bare-client", broker=broker_url(stack), set_as_current=False)
     queue = Queue(QUEUE, exchange=Exchange("", type="direct"), routing_key=QUEUE, no_declare=True)
 
     def delay(report: str) -> None:

@@ -15,7 +15,7 @@ from tests.benchmarks.shard import Shard, measured_stack
 from tests.fixtures.repos import make_remote
 
 TARGET_MB = 90
-LOOKS = 20
+LOOKS = 12
 LOOK_EVERY_S = 0.5
 
 
@@ -29,7 +29,7 @@ def measure() -> Result:
         client.wait_event(job_id, "tool.call")
         runner, agent = _look(shard)
         _cancel(client, job_id)
-        with peers.peer(("-c", peers.IMPORTS)) as bare:
+        with peers.bare_imports() as bare:
             imports = bare.memory_at_rest()
     worst = max(runner, key=lambda memory: memory.rss)
     return Result(

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from tests.acceptance.client import Client
+from tests.benchmarks.starts import HZ
 from tests.stacks import RunningStack, running_stack
 from workers import process_tree
 from workers.process_tree import ProcessInfo
@@ -23,8 +24,7 @@ AGENT = "claude"
 # A spare that has run for less than this is still importing, and one that uses the processor within
 # this many looks, a tenth of a second apart, is too.
 _SPARE_WORK_S = 0.3
-_QUIET_LOOKS = 5
-_HZ = os.sysconf("SC_CLK_TCK")
+_QUIET_LOOKS = 3
 
 T = TypeVar("T")
 
@@ -68,20 +68,7 @@ def work_s(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return (int(fields[11]) + int(fields[12])) / _HZ
-
-
-def wall_time(ticks: int, boot_time: float, hz: int = _HZ) -> float:
-    """Say when a process started, in seconds since 1970, given field 22 of its stat.
-
-    The kernel counts in ticks (10 ms) since boot and rounds down; this gives the end of the tick, so no duration up
-    to it comes out too good.
-    """
-    return boot_time + (ticks + 1) / hz
-
-
-def boot_time() -> float:
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return (int(fields[11]) + int(fields[12])) / HZ
 
 
 class Shard:

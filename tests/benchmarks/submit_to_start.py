@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,64 +11,17 @@ from typing import Any
 from tests.acceptance.client import Client, file_url
 from tests.benchmarks import peers
 from tests.benchmarks.result import Result, median, spread
-from tests.benchmarks.shard import Shard, boot_time, measured_stack, wait_for, wall_time
+from tests.benchmarks.shard import Shard, measured_stack, wait_for
+from tests.benchmarks.starts import Start, boot_time, read_start, wall_time
 from tests.fixtures.repos import make_remote
 
 TARGET_MS = 400
-JOBS, WITH_REPOSITORY, COLD = 20, 4, 3
-PEER_TASKS = 50
+JOBS, WITH_REPOSITORY, COLD = 20, 3, 2
+PEER_TASKS = 30
 # The agent waits for a model that says nothing, so it takes no processor time from what is measured.
 PROMPT = "SILENT MODEL"
 # Looking at all processes takes processor time too, so we look when the agent has surely started.
 _LOOK_AFTER_S = 0.8
-
-
-@dataclass(frozen=True)
-class Start:
-    """When each step of one job was reached, in milliseconds after the request was sent."""
-
-    answered: float
-    dispatched: float
-    claimed: float
-    preparing: float
-    cloning: float | None
-    agent_phase: float
-    agent: float
-
-    @property
-    def without_clone(self) -> float:
-        """The agent's start, less the phase that clones."""
-        return self.agent - (self.agent_phase - self.cloning if self.cloning is not None else 0)
-
-
-def read_start(
-    submitted: float, answered: float, agent: float, job: dict[str, Any], events: Sequence[dict[str, Any]]
-) -> Start:
-    """Work a job's steps out.
-
-    Args:
-        submitted, answered, agent: seconds since 1970: the request, its answer, the agent's process.
-        job: as the API shows it.
-        events: its events.
-    """
-    phases = {event["data"]["phase"]: event["at"] for event in events if event["kind"] == "job.phase"}
-
-    def after(moment: float) -> float:
-        return round((moment - submitted) * 1000, 1)
-
-    def stamp(text: str) -> float:
-        return after(datetime.fromisoformat(text).timestamp())
-
-    attempt = job["attempts"][0]
-    return Start(
-        answered=after(answered),
-        dispatched=stamp(attempt["sent_at"]),
-        claimed=stamp(attempt["claimed_at"]),
-        preparing=stamp(phases["preparing"]),
-        cloning=stamp(phases["cloning"]) if "cloning" in phases else None,
-        agent_phase=stamp(phases["agent"]),
-        agent=after(agent),
-    )
 
 
 def measure() -> Result:

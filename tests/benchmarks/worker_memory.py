@@ -13,8 +13,8 @@ from tests.benchmarks.shard import Shard, measured_stack
 TARGET_MB = 64
 JOBS = 10
 SLOTS = 2
-# Two heartbeats: by then the worker has done all that it does at rest.
-_REST_S = 11
+# More than a heartbeat: by then the worker has done all that it does at rest.
+_REST_S = 6
 
 
 def measure() -> Result:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
 from jobs.models import Job
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 from shards.models import Shard
-from tests.integration.jobs.support import Api, error_of, make_job, make_member, make_tenant
+from tests.integration.jobs.support import Answer, Api, error_of, make_job, make_member, make_tenant
 
 pytestmark = pytest.mark.django_db
 
-Call = Callable[[Api, Job], HttpResponse]
+Call = Callable[[Api, Job], Answer]
 BODY = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
 
 READS: dict[str, Call] = {
@@ -37,7 +35,7 @@ EVERY = {**READS, **WRITES}
 OF_ONE_JOB = {name: call for name, call in EVERY.items() if name not in ("list", "create")}
 
 
-def table(calls: dict[str, Call]) -> Any:
+def table(calls: dict[str, Call]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("call", calls.values(), ids=calls.keys())
 
 
@@ -46,7 +44,7 @@ def job(tenant: Tenant, shard: Shard) -> Job:
     return make_job(tenant)
 
 
-def is_let_in(response: HttpResponse) -> bool:
+def is_let_in(response: Answer) -> bool:
     # A retry of a waiting job is refused for what the job is, not for who asks.
     return response.status_code in (200, 201, 202) or error_of(response)["code"] == "job_is_not_over"
 

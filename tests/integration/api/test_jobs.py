@@ -42,7 +42,7 @@ class TestSubmit:
 
 
 class TestIdempotency:
-    KEY = {"Idempotency-Key": "key-1"}  # noqa: RUF012  # a constant
+    KEY = {"Idempotency-Key": "key-1"}
 
     def test_the_same_request_again_is_the_same_job(self, api: Api) -> None:
         first, second = (api.post("/jobs", BODY, **self.KEY) for _ in range(2))

@@ -3,70 +3,17 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from jobs.contract import MAX_BRANCH_LENGTH, MAX_PROMPT_BYTES, MAX_REQUEST_BYTES
-from jobs.models import Job
-from myctobot.tenants.models import Tenant
-from shards.models import Shard
-from tests.integration.jobs.support import Api, error_of
+from jobs.contract import MAX_BRANCH_LENGTH
+from tests.integration.jobs.support import Api
+
+from .requests import VALID, api, changed, refused, without
 
 pytestmark = pytest.mark.django_db
-
-VALID: dict[str, Any] = {
-    "task": {
-        "type": "implement_ticket",
-        "issue_key": "PROJ-123",
-        "repo_url": "https://example.com/user/repo.git",
-        "repo_token": "ghp_0123456789",
-        "branch": "feature/x",
-        "base_branch": "main",
-        "prompt": "Do it.",
-    },
-    "capabilities": ["git", "filesystem"],
-    "anthropic_api_key": "sk-ant-0123456789",
-    "priority": "normal",
-    "context": {"jira_cloud_id": "c", "jira_token": "jira-0123456789", "additional_instructions": "Use tabs."},
-    "callback_url": "https://hooks.example.com/x",
-    "timeout_s": 3600,
-    "max_turns": 50,
-}
-
-
-@pytest.fixture
-def api(tenant: Tenant, shard: Shard) -> Api:
-    return Api.of(tenant)
-
-
-def changed(path: str, value: Any) -> dict[str, Any]:
-    body = deepcopy(VALID)
-    *parents, name = path.split(".")
-    holder = body
-    for parent in parents:
-        holder = holder[parent]
-    holder[name] = value
-    return body
-
-
-def without(*paths: str) -> dict[str, Any]:
-    body = deepcopy(VALID)
-    for path in paths:
-        *parents, name = path.split(".")
-        holder = body
-        for parent in parents:
-            holder = holder[parent]
-        del holder[name]
-    return body
-
-
-def refused(api: Api, body: Any, status: int = 400) -> dict[str, Any]:
-    response = api.post("/jobs", body)
-    assert response.status_code == status, response.content
-    assert Job.objects.count() == 0
-    return error_of(response)
+__all__ = ["api"]
 
 
 def test_the_example_is_valid(api: Api) -> None:
@@ -311,128 +258,3 @@ def test_text_that_cannot_be_stored(api: Api, path: str, text: str) -> None:
 @pytest.mark.parametrize("key", ["\ud800", "\x00", "x" * 5000])
 def test_a_hostile_field_name_is_refused_and_not_repeated_at_length(api: Api, key: str) -> None:
     assert len(json.dumps(refused(api, {**VALID, key: 1}))) < 3000
-
-
-def test_a_prompt_over_the_bound(api: Api) -> None:
-    error = refused(api, changed("task.prompt", "ü" * (MAX_PROMPT_BYTES // 2 + 1)))
-    assert error["message"] == f"task.prompt: Has {MAX_PROMPT_BYTES + 2} bytes; at most {MAX_PROMPT_BYTES} are taken."
-
-
-def test_a_prompt_at_the_bound(api: Api) -> None:
-    assert api.post("/jobs", changed("task.prompt", "x" * MAX_PROMPT_BYTES)).status_code == 201
-
-
-def test_a_task_of_five_megabytes(api: Api) -> None:
-    error = refused(api, changed("task.prompt", "x" * 5 * 2**20), status=413)
-    assert error["code"] == "request_too_large"
-    assert str(MAX_REQUEST_BYTES) in error["message"]
-
-
-def test_a_large_body_is_refused_whatever_length_it_claims(api: Api) -> None:
-    body = json.dumps(changed("task.prompt", "x" * 5 * 2**20)).encode()
-    response = api.http.generic(
-        "POST", "/api/v1/jobs", body, "application/json", headers=api.headers, CONTENT_LENGTH=""
-    )
-    assert response.status_code in (400, 413)
-    assert Job.objects.count() == 0
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"{'a': 1}",
-        b'{"task": NaN}',
-        b'{"timeout_s": 1e400}',
-        b'{"timeout_s": ' + b"9" * 5000 + b"}",
-        b"\xff\xfe",
-        b"\xef\xbb\xbf{}",
-        b"[" * 100_000,
-        b'{"task": ' + b"[" * 200 + b"]" * 200 + b"}",
-        b'{"a": 1} trailing',
-    ],
-    ids=lambda body: repr(body)[:24],
-)
-def test_malformed_json(api: Api, body: bytes) -> None:
-    assert refused(api, body)["message"]
-
-
-@pytest.mark.parametrize("body", [[], "text", 5, None, True, [VALID]], ids=lambda body: repr(body)[:10])
-def test_a_body_that_is_no_object(api: Api, body: Any) -> None:
-    assert refused(api, json.dumps(body).encode())["message"]
-
-
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_another_content_type(api: Api, content_type: str) -> None:
-    response = api.http.generic("POST", "/api/v1/jobs", json.dumps(VALID), content_type, headers=api.headers)
-    assert response.status_code == 415
-    assert error_of(response)["code"] == "unsupported_media_type"
-    assert Job.objects.count() == 0
-
-
-def test_several_mistakes_are_all_named(api: Api) -> None:
-    body = changed("task.branch", "a b")
-    body["timeout_s"] = "soon"
-    error = refused(api, body)
-    assert set(error["fields"]) == {"task.branch", "timeout_s"}
-    assert "(and 1 more)" in error["message"]
-
-
-def test_a_job_that_nobody_could_ever_run(api: Api) -> None:
-    error = refused(api, changed("capabilities", ["git", "playwright"]))
-    assert error["code"] == "nobody_can_run"
-    assert "playwright" in error["fields"]["capabilities"][0]
-
-
-@pytest.mark.parametrize(
-    ("path", "field"),
-    [
-        ("/jobs?status=done", "status"),
-        ("/jobs?limit=0x1", "limit"),
-        ("/jobs?limit=201", "limit"),
-        ("/jobs?limit=-1", "limit"),
-        ("/jobs?cursor=cD1hYmM=", "cursor"),
-        ("/jobs/{job}/events?after=-1", "after"),
-        ("/jobs/{job}/events?after=" + "9" * 5000, "after"),
-        ("/jobs/{job}/events?after=\u0661", "after"),
-        ("/jobs/{job}/events?limit=1001", "limit"),
-        ("/jobs/{job}/stream?after=x", "after"),
-    ],
-    ids=lambda text: text[:34],
-)
-def test_query_parameters(api: Api, path: str, field: str) -> None:
-    job = api.post("/jobs", VALID).json()["id"]
-    response = api.get(path.replace("{job}", job))
-    assert response.status_code == 400
-    assert list(error_of(response)["fields"]) == [field]
-
-
-@pytest.mark.parametrize("value", ["x", "-1", "9" * 5000])
-def test_a_last_event_id_that_is_none(api: Api, value: str) -> None:
-    job = api.post("/jobs", VALID).json()["id"]
-    response = api.get(f"/jobs/{job}/stream", **{"Last-Event-ID": value})
-    assert response.status_code == 400
-    assert list(error_of(response)["fields"]) == ["Last-Event-ID"]
-
-
-def test_a_cursor_that_is_none(api: Api) -> None:
-    assert api.get("/jobs?cursor=%FF").status_code in (400, 404)
-
-
-@pytest.mark.parametrize("job_id", ["job_x", "%00", "job%00", "..", "%F0%28", "x" * 500, "'; DROP TABLE jobs_job; --"])
-@pytest.mark.parametrize("action", ["", "/events", "/stream"])
-def test_ids_that_are_none(api: Api, job_id: str, action: str) -> None:
-    assert api.get(f"/jobs/{job_id}{action}").status_code == 404
-
-
-@pytest.mark.parametrize("action", ["cancel", "retry"])
-def test_ids_that_are_none_when_writing(api: Api, action: str) -> None:
-    assert api.post(f"/jobs/job%00/{action}").status_code == 404
-
-
-@pytest.mark.parametrize("length", [0, 201])
-def test_an_idempotency_key_of_impossible_length(api: Api, length: int) -> None:
-    response = api.post("/jobs", VALID, **{"Idempotency-Key": "k" * length})
-    assert response.status_code == 400
-    assert list(error_of(response)["fields"]) == ["Idempotency-Key"]

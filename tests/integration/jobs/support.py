@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol, cast
 
 from django.contrib.auth.models import User
 from django.db import connection
-from django.db.models import F
 from django.db.models.functions import Now
-from django.http import HttpResponse
 from django.test import Client
 
 from jobs.contract import CLAIM_HEADER
@@ -107,6 +105,16 @@ def whole_database() -> str:
     return "\n".join(parts)
 
 
+class Answer(Protocol):
+    """What the tests read of a response."""
+
+    status_code: int
+    content: bytes
+    headers: Any
+
+    def json(self) -> Any: ...
+
+
 class JsonClient:
     """Sends JSON with a bearer key."""
 
@@ -116,14 +124,13 @@ class JsonClient:
         self.http = Client(raise_request_exception=False)
         self.headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **headers}
 
-    def get(self, path: str, **headers: str) -> HttpResponse:
-        return self.http.get(self.prefix + path, headers={**self.headers, **headers})
+    def get(self, path: str, **headers: str) -> Answer:
+        return cast(Answer, self.http.get(self.prefix + path, headers={**self.headers, **headers}))
 
-    def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
+    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
         data = body if isinstance(body, bytes) else json.dumps(body if body is not None else {}).encode()
-        return self.http.post(
-            self.prefix + path, data=data, content_type="application/json", headers={**self.headers, **headers}
-        )
+        sent = {**self.headers, **headers}
+        return cast(Answer, self.http.post(self.prefix + path, data, "application/json", headers=sent))
 
 
 class Api(JsonClient):
@@ -152,13 +159,13 @@ class Runner(JsonClient):
         super().__init__(key)
         self.job, self.attempt, self.token, self.seq = job, attempt, token, 1
 
-    def call(self, verb: str, body: dict[str, Any], **headers: str) -> HttpResponse:
+    def call(self, verb: str, body: dict[str, Any], **headers: str) -> Answer:
         return self.post(f"/jobs/{self.job.public_id}/{verb}", body, **{CLAIM_HEADER: self.token, **headers})
 
-    def claim(self) -> HttpResponse:
+    def claim(self) -> Answer:
         return self.call("claim", {"attempt": self.attempt, "claim_token": self.token})
 
-    def events(self, *data: Any, first: int | None = None, **changes: Any) -> HttpResponse:
+    def events(self, *data: Any, first: int | None = None, **changes: Any) -> Answer:
         """Post log lines; without ``first`` they follow what was posted before."""
         start = first if first is not None else self.seq
         answer = self.call(
@@ -174,7 +181,7 @@ class Runner(JsonClient):
             self.seq = answer.json()["next_seq"]
         return answer
 
-    def finish(self, outcome: str = "completed", **changes: Any) -> HttpResponse:
+    def finish(self, outcome: str = "completed", **changes: Any) -> Answer:
         body = {"attempt": self.attempt, "outcome": outcome, "final_seq": self.seq - 1, "result": {}, **changes}
         return self.call("finish", body)
 
@@ -197,14 +204,10 @@ def number_of(job: Job) -> int:
     return fresh(job).attempt_number
 
 
-def error_of(response: HttpResponse) -> dict[str, Any]:
+def error_of(response: Answer) -> dict[str, Any]:
     """The error object of an answer, which every error has."""
     body: dict[str, Any] = json.loads(response.content)
     assert set(body) == {"error"}, body
     assert {"code", "message", "retryable"} <= set(body["error"])
     error: dict[str, Any] = body["error"]
     return error
-
-
-def burn_all_slots(shard: Shard) -> None:
-    Shard.objects.filter(pk=shard.pk).update(max_concurrent_jobs=F("max_concurrent_jobs") * 0)

@@ -10,7 +10,7 @@ from tests.fixtures.ssh_server import SshServer, make_key, serve_ssh
 from tests.integration.workers.git.conftest import Jobs
 from workers.errors import JobError
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
 
 
 @pytest.fixture

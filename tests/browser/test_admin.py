@@ -1,0 +1,122 @@
+"""The admin, as the person sees it who logs in with the stack's own login."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.client import Client
+from tests.fixtures.chromium import Tab
+from tests.stacks import RunningStack
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
+
+Screenshot = Callable[[Tab, str], Path]
+CANARY = "canary-in-the-browser-0d7a44"
+
+
+def rows(tab: Tab) -> list[str]:
+    return tab.page.locator("#result_list tbody tr").all_inner_texts()
+
+
+@pytest.fixture(scope="module")
+def job_id(member: Client) -> str:
+    """A job that has run, with a secret of its own."""
+    done = member.run({"prompt": "THINK AND TALK"}, context={"jira_token": CANARY})
+    assert done["status"] == "completed", done
+    return str(done["id"])
+
+
+def test_the_front_page_is_ours_and_loads_nothing_from_elsewhere(
+    tab: Tab, stack: RunningStack, screenshot: Screenshot
+) -> None:
+    tab.page.goto("/admin/")
+    expect(tab.page).to_have_title("Overview | MyCTOBot")
+    expect(tab.page.locator("#site-name")).to_have_text("MyCTOBot")
+    screenshot(tab, "admin")
+    assert tab.hosts == {urlsplit(stack.web_url).netloc}
+    assert tab.complaints == []
+
+
+def test_the_shard_is_there_and_ready(tab: Tab, screenshot: Screenshot) -> None:
+    tab.page.goto("/admin/shards/shard/")
+    assert [row for row in rows(tab) if "local" in row and "Ready" in row]
+    screenshot(tab, "shards")
+    tab.page.get_by_role("link", name="local").click()
+    expect(tab.page.get_by_label("Name:")).to_have_value("local")
+    screenshot(tab, "shard")
+    assert tab.complaints == []
+
+
+def test_a_job_is_listed_and_its_page_shows_no_secret(tab: Tab, job_id: str, screenshot: Screenshot) -> None:
+    tab.page.goto("/admin/jobs/job/")
+    assert [row for row in rows(tab) if job_id in row and "completed" in row]
+    screenshot(tab, "jobs")
+    tab.page.get_by_role("link", name=job_id).click()
+    expect(tab.page.locator(".field-status")).to_contain_text("completed")
+    screenshot(tab, "job")
+    source = tab.page.content()
+    assert "THINK AND TALK" in source
+    for forbidden in (CANARY, "sealed", "_hash", "digest"):
+        assert forbidden not in source.lower()
+    # To look at, not to edit.
+    expect(tab.page.get_by_role("button", name="Save")).to_have_count(0)
+    assert tab.complaints == []
+
+
+def test_a_waiting_jobs_page_shows_neither_its_secret_nor_the_sealed_one(tab: Tab, member: Client) -> None:
+    # No shard can take it, so it keeps its secret.
+    job_id = member.submit({"prompt": "NO CHANGES"}, capabilities=["nowhere"], context={"jira_token": CANARY})
+    tab.page.goto("/admin/jobs/job/")
+    tab.page.get_by_role("link", name=job_id).click()
+    expect(tab.page.locator(".field-status")).to_contain_text("queued")
+    source = tab.page.content()
+    assert CANARY not in source
+    # How everything begins that Fernet has sealed.
+    assert "gAAAAA" not in source
+    member.cancel(job_id)
+
+
+def test_an_api_key_is_shown_once(tab: Tab, screenshot: Screenshot) -> None:
+    tab.page.goto("/admin/tenants/apikey/add/")
+    tab.page.get_by_label("Tenant:").select_option(label="default")
+    tab.page.get_by_label("Name:").fill("from the browser")
+    tab.page.get_by_role("button", name="Save", exact=True).click()
+    message = tab.page.locator(".messagelist .warning").inner_text()
+    key = message.rpartition(" ")[2]
+    assert key.startswith("mctb_")
+    screenshot(tab, "api-key-once")
+    tab.page.get_by_role("link", name="from the browser").click()
+    expect(tab.page.get_by_label("Name:")).to_have_value("from the browser")
+    screenshot(tab, "api-key")
+    for source in (tab.page.content(), tab.page.reload() and tab.page.content()):
+        assert key not in str(source)
+        assert hashlib.sha256(key.encode()).hexdigest() not in str(source)
+    assert tab.complaints == []
+
+
+def test_a_stored_secret_is_typed_in_and_never_shown(tab: Tab, screenshot: Screenshot) -> None:
+    tab.page.goto("/admin/tenants/secret/add/")
+    tab.page.get_by_label("Tenant:").select_option(label="default")
+    tab.page.get_by_label("Name:").fill("from-the-browser")
+    tab.page.get_by_label("Value:").fill(CANARY)
+    tab.page.get_by_role("button", name="Save", exact=True).click()
+    tab.page.get_by_role("link", name="from-the-browser").first.click()
+    expect(tab.page.get_by_label("Value:")).to_have_value("")
+    screenshot(tab, "secret")
+    assert CANARY not in tab.page.content()
+    assert "gAAAAA" not in tab.page.content()
+
+
+@pytest.mark.parametrize("path", ["tenants/tenant", "shards/pool", "shards/assignment", "auth/user"])
+def test_every_other_list_opens(tab: Tab, path: str, screenshot: Screenshot) -> None:
+    answer = tab.page.goto(f"/admin/{path}/")
+    assert answer is not None
+    assert answer.status == 200
+    screenshot(tab, path.replace("/", "-"))
+    assert tab.complaints == []

@@ -1,0 +1,67 @@
+"""The pages that describe the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.fixtures.chromium import Tab, new_tab
+from tests.stacks import RunningStack
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
+
+OPERATIONS = [
+    ("GET", "/api/v1/jobs"),
+    ("POST", "/api/v1/jobs"),
+    ("GET", "/api/v1/jobs/{job_id}"),
+    ("POST", "/api/v1/jobs/{job_id}/cancel"),
+    ("POST", "/api/v1/jobs/{job_id}/retry"),
+    ("GET", "/api/v1/jobs/{job_id}/events"),
+    ("GET", "/api/v1/jobs/{job_id}/stream"),
+]
+
+
+@pytest.fixture
+def visitor(browser: Browser, stack: RunningStack) -> Iterator[Tab]:
+    context = browser.new_context(base_url=stack.web_url, viewport={"width": 1280, "height": 900})
+    with new_tab(context) as opened:
+        yield opened
+    context.close()
+
+
+def test_the_docs_show_every_operation_and_load_nothing_from_elsewhere(
+    visitor: Tab, stack: RunningStack, screenshot: Callable[[Tab, str], Path]
+) -> None:
+    visitor.page.goto("/api/docs/")
+    shown = visitor.page.locator(".opblock-summary")
+    expect(shown).to_have_count(len(OPERATIONS))
+    listed = [
+        # Zero-width spaces let long paths wrap.
+        (entry.locator(".opblock-summary-method").inner_text(), entry.locator("[data-path]").get_attribute("data-path"))
+        for entry in shown.all()
+    ]
+    assert sorted(listed) == sorted(OPERATIONS)
+    screenshot(visitor, "docs")
+    assert visitor.hosts == {urlsplit(stack.web_url).netloc}
+    assert visitor.complaints == []
+
+
+def test_an_operation_explains_its_fields(visitor: Tab, screenshot: Callable[[Tab, str], Path]) -> None:
+    visitor.page.goto("/api/docs/")
+    visitor.page.locator(".opblock-post .opblock-summary").first.click()
+    expect(visitor.page.locator(".opblock-body").first).to_contain_text("callback_url")
+    screenshot(visitor, "docs-operation")
+    assert visitor.complaints == []
+
+
+def test_the_other_page_of_the_docs_loads_nothing_from_elsewhere(
+    visitor: Tab, stack: RunningStack, screenshot: Callable[[Tab, str], Path]
+) -> None:
+    visitor.page.goto("/api/redoc/")
+    expect(visitor.page.get_by_role("heading", name="MyCTOBot API")).to_be_visible()
+    screenshot(visitor, "redoc")
+    assert visitor.hosts == {urlsplit(stack.web_url).netloc}

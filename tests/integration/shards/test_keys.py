@@ -1,0 +1,47 @@
+"""Shard keys and tenants' keys open different doors."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.models import Job
+from myctobot.tenants.models import ApiKey, Tenant
+from shards.models import Shard
+from tests.integration.jobs.support import Api, JsonClient, error_of
+
+pytestmark = pytest.mark.django_db
+CALLS = ["heartbeat", "jobs/job_x/claim", "jobs/job_x/events", "jobs/job_x/finish"]
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize("key", [None, "", "mcts_wrong", "x" * 5000])
+def test_a_wrong_shard_key(db: None, path: str, key: str | None) -> None:
+    response = JsonClient(key).post(f"/shard/v1/{path}")
+    assert response.status_code == 401
+    assert error_of(response)["code"] == "unknown_shard_key"
+    assert "config.json" in error_of(response)["message"]
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_a_tenants_key_is_no_shard_key(tenant: Tenant, path: str) -> None:
+    assert JsonClient(ApiKey.create(tenant, "k", role="admin")[1]).post(f"/shard/v1/{path}").status_code == 401
+
+
+def test_a_shard_key_is_no_tenants_key(tenant: Tenant, key: str) -> None:
+    assert Api(key).get("/jobs").status_code == 401
+    assert Api(key).post("/jobs", {}).status_code == 401
+
+
+def test_a_new_key_ends_the_old_one(shard: Shard, key: str) -> None:
+    new = shard.issue_key()
+    assert JsonClient(key).post("/shard/v1/heartbeat").status_code == 401
+    assert JsonClient(new).post("/shard/v1/heartbeat").status_code == 400
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize("method", ["get", "put", "delete", "patch"])
+def test_other_methods(shard: Shard, key: str, path: str, method: str) -> None:
+    client = JsonClient(key)
+    response = getattr(client.http, method)(f"/shard/v1/{path}", headers=client.headers)
+    assert response.status_code == 405
+    assert not Job.objects.exists()

@@ -1,0 +1,55 @@
+"""Keys are shown once and secrets never."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from myctobot.lib.crypto import digest
+from myctobot.tenants.models import ApiKey, Secret, Tenant
+from myctobot.tenants.secrets import read_secret
+from tests.integration.jobs.support import Api
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin(db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def test_a_new_key_is_shown_once_and_works(admin: Client, tenant: Tenant) -> None:
+    form = {"tenant": tenant.pk, "name": "ci", "role": "member"}
+    response = admin.post("/admin/tenants/apikey/add/", form, follow=True)
+    shown = re.search(r"mctb_[\w-]{40,}", response.content.decode())
+    assert shown is not None
+    assert ApiKey.objects.get().key_hash == digest(shown[0])
+    assert Api(shown[0]).get("/jobs").status_code == 200
+    assert shown[0] not in admin.get("/admin/tenants/apikey/").content.decode()
+
+
+def test_a_secret_is_typed_in_and_not_shown_again(admin: Client, tenant: Tenant) -> None:
+    form = {"tenant": tenant.pk, "name": "github", "value": "canary-typed-in"}
+    response = admin.post("/admin/tenants/secret/add/", form, follow=True)
+    assert read_secret(tenant.pk, "github") == "canary-typed-in"
+    assert "canary-typed-in" not in response.content.decode()
+    page = admin.get(f"/admin/tenants/secret/{Secret.objects.get().pk}/change/").content.decode()
+    assert "canary-typed-in" not in page
+
+
+def test_a_refused_form_does_not_repeat_the_secret(admin: Client, tenant: Tenant) -> None:
+    form = {"tenant": tenant.pk, "name": "not a slug", "value": "canary-typed-in"}
+    response = admin.post("/admin/tenants/secret/add/", form)
+    assert not Secret.objects.exists()
+    assert "canary-typed-in" not in response.content.decode()
+
+
+def test_the_admin_is_for_staff(tenant: Tenant) -> None:
+    client = Client()
+    client.force_login(User.objects.create_user("somebody"))
+    assert client.get("/admin/jobs/job/").status_code == 302

@@ -1,0 +1,102 @@
+"""Starting a shard's worker: what it refuses, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from myctobot.stack.plan import CHECKOUT
+
+# A mount namespace of its own in which bubblewrap is nothing that can be run.
+WITHOUT_BWRAP = [
+    *("unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])),
+    *("sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', shutil.which("bwrap") or "/usr/bin/bwrap"),
+]
+
+
+def config_file(directory: Path, **changes: Any) -> Path:
+    config = {
+        "shard_id": "probe",
+        "control_url": "http://127.0.0.1:9",
+        "broker_url": "redis://127.0.0.1:9/0",
+        "shard_key": "mcts_probe",
+        "capabilities": ["git"],
+        "run_path": str(directory / "run"),
+        "cleanup": {"workspace_path": str(directory / "jobs")},
+        **changes,
+    }
+    path = directory / "config.json"
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return path
+
+
+def start(config: Path, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-m", "workers.main", "--config", str(config)],
+        cwd=CHECKOUT,
+        env={"PATH": os.defpath},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def refusal(config: Path, prefix: Sequence[str] = ()) -> str:
+    """What a worker says that does not start."""
+    with start(config, prefix) as process:
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 2, said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"shard_key": None}, "shard_key is missing"),
+        ({"shard_id": "Not A Slug"}, "shard_id holds"),
+        ({"max_concurrent_jobs": 0}, "max_concurrent_jobs must be from 1 to 64"),
+        ({"max_concurrent_jobs": True}, "max_concurrent_jobs must be a whole number"),
+        ({"broker_url": "amqp://x"}, "broker_url must be a URL"),
+        ({"colour": "red"}, "colour is not a setting"),
+        ({"sandbox": {"memory": 1}}, "sandbox.memory is not a setting"),
+        ({"git": {"schemes": ["ext"]}}, "git.schemes holds 'ext'"),
+        ({"claude_code": {"mcp_servers": {"git": {"args": []}}}}, "claude_code.mcp_servers.git.command is missing"),
+    ],
+)
+def test_a_bad_configuration_is_refused_by_its_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(config_file(tmp_path, **changes))
+
+
+def test_a_shard_without_bubblewrap_refuses_to_start(tmp_path: Path) -> None:
+    said = refusal(config_file(tmp_path), WITHOUT_BWRAP)
+    assert "this shard does not start" in said
+    assert "install the package 'bubblewrap'" in said
+
+
+def said_by(process: subprocess.Popen[str]) -> Iterator[str]:
+    assert process.stderr is not None
+    yield from process.stderr
+
+
+def test_a_shard_that_is_allowed_to_do_without_says_so_loudly(tmp_path: Path) -> None:
+    config = config_file(tmp_path, sandbox={"allow_unsandboxed": True})
+    with start(config, WITHOUT_BWRAP) as process:
+        heard = []
+        for line in said_by(process):
+            heard.append(line)
+            # The last thing it says while nobody answers.
+            if "cannot be reached" in line:
+                break
+        process.terminate()
+        process.communicate(timeout=20)
+    assert any("*** NOTHING IS ISOLATED ON THIS SHARD" in line for line in heard), heard

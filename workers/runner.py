@@ -110,8 +110,10 @@ class Runner:
             request = await self._outcome(work, events, poster, answer["timeout_s"])
             if request is not None:
                 await self._report(control, events, poster, cleaner, request)
-        except (Fenced, OrderBroken) as fenced:
-            log.warning("%s.%s: fenced: %s", self._job_id, self._attempt, fenced)
+        except (Refused, OrderBroken) as refusal:
+            log.warning("%s.%s: given up: %s", self._job_id, self._attempt, refusal)
+        except TimeoutError:
+            log.error("%s.%s: the end could not be reported for %s s", self._job_id, self._attempt, _REPORT_FOR_S)
         finally:
             await work.close()
             poster.cancel()
@@ -160,6 +162,12 @@ class Runner:
             return None
         except OSError as error:
             return self._failure(_shard_error(error), await work.kill())
+        except Refused:
+            raise
+        except Exception as error:  # the one border where a mistake of ours becomes the end of a job
+            log.exception("%s.%s: unforeseen", self._job_id, self._attempt)
+            mistake = JobError("runner_error", f"The runner failed ({type(error).__name__}); its log says more.")
+            return self._failure(mistake, await work.kill())
         return self._request(Outcome.COMPLETED, result)
 
     @staticmethod
@@ -176,7 +184,7 @@ class Runner:
             checked_at=last["checked_at"],
         )
 
-    def _failure(self, error: JobError, proof: CancelProof) -> FinishRequest:
+    def _failure(self, error: JobError, proof: CancelProof | None) -> FinishRequest:
         detail = FinishError(code=error.code, message=str(error)[:4000], retryable=error.retryable)
         return self._request(Outcome.FAILED, {}, error=detail, proof=proof)
 
@@ -201,22 +209,33 @@ class Runner:
         request: FinishRequest,
     ) -> None:
         request = cleaner.clean(request)
-        await events.enter(Phase.REPORTING)
-        await events.emit(
-            EventKind.RESULT,
-            {"outcome": request["outcome"], "result": request["result"], "error": request.get("error")},
-        )
-        await events.confirm()
-        request["final_seq"] = events.last_seq
         async with asyncio.timeout(_REPORT_FOR_S):
-            while True:
-                try:
-                    await control.finish(self._job_id, self._claim_token, request)
-                except Unreachable as trouble:
-                    log.warning("%s: the end is not reported yet: %s", self._job_id, trouble)
-                    await asyncio.sleep(2)
-                else:
-                    return
+            await events.enter(Phase.REPORTING)
+            await events.emit(
+                EventKind.RESULT,
+                {"outcome": request["outcome"], "result": request["result"], "error": request.get("error")},
+            )
+            await events.confirm()
+            request["final_seq"] = events.last_seq
+            try:
+                await self._finish(control, request)
+            except Fenced:
+                raise
+            except Refused as refusal:
+                # Better a job that ends with this than one that is lost: something in the report is not as agreed.
+                error = JobError("report_refused", f"The shard's report was refused: {refusal}")
+                failure = self._failure(error, request.get("proof"))
+                await self._finish(control, {**failure, "final_seq": events.last_seq})
+
+    async def _finish(self, control: ControlPlane, request: FinishRequest) -> None:
+        while True:
+            try:
+                await control.finish(self._job_id, self._claim_token, request)
+            except Unreachable as trouble:
+                log.warning("%s: the end is not reported yet: %s", self._job_id, trouble)
+                await asyncio.sleep(2)
+            else:
+                return
 
 
 def _shard_error(error: OSError) -> JobError:

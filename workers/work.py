@@ -153,8 +153,13 @@ class Work:
 
     async def freeze(self) -> None:
         """Stop the agent where it is: the control plane is silent and may give the attempt to another."""
-        if self._sandbox is not None:
+        if self._sandbox is None:
+            return
+        try:
             await self._sandbox.freeze()
+        except JobError:
+            # What cannot be stopped for a while is stopped for good: a cut-off agent must not act.
+            await self._sandbox.kill_all()
 
     async def thaw(self) -> None:
         """Let the agent go on: the attempt is confirmed."""

@@ -12,6 +12,11 @@ from myctobot.lib.crypto import digest, new_token
 from myctobot.tenants.models import ApiKey, Member, Secret, Tenant
 from myctobot.tenants.secrets import sealer, secret_binding
 
+admin.site.site_header = admin.site.site_title = "MyCTOBot"
+admin.site.index_title = "Overview"
+# Where "View site" leads.
+admin.site.site_url = "/api/docs/"
+
 
 class MemberInline(admin.TabularInline[Member, Tenant]):
     model = Member

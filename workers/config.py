@@ -44,7 +44,7 @@ class ShardConfig:
         broker_url: may hold a password, so it is masked too.
         workspace_path: holds one directory a running job.
         run_path: holds one small file a live runner, by which a restarted worker finds it again.
-        job_ttl_minutes: what an ended job left behind (after a crash) is removed after this.
+        job_ttl_minutes: what a crash left behind is removed after this at the latest.
     """
 
     shard_id: str

@@ -95,6 +95,10 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(HEARTBEAT_EVERY_S):
             self._try()
+            try:
+                self._spawner.sweep(self._config.job_ttl_minutes * 60)
+            except OSError as error:
+                log.error("what was left of a job cannot be removed: %s", error)
 
     def stop(self) -> None:
         self._ended.set()

@@ -81,8 +81,13 @@ def _root(program: Path) -> Path:
         if (parent / "pyvenv.cfg").is_file():
             return parent
     prefix = program.parent.parent
-    shared = len(prefix.parts) < 3 or prefix == Path.home() or prefix.parent == Path("/home") or prefix.name == ".local"
+    shared = len(prefix.parts) < 3 or _is_home(prefix) or prefix.name == ".local"
     return program if program.parent.name != "bin" or shared else prefix
+
+
+def _is_home(directory: Path) -> bool:
+    # A user without an entry in passwd has no home to speak of: Path.home() would raise.
+    return directory in (Path("/root"), Path(os.environ.get("HOME", "/root"))) or directory.parent == Path("/home")
 
 
 def _interpreter(program: Path) -> Path | None:

@@ -53,16 +53,24 @@ class Spawner:
         found = self._registry.live()
         with self._lock:
             self._slots.update({entry.slot: entry.pid for entry in found})
-        self._sweep({entry.name for entry in found})
+        self.sweep(older_than_s=0)
         return found
 
-    def _sweep(self, live: set[str]) -> None:
-        """Remove what dead runners left: a workspace may hold a customer's code."""
+    def sweep(self, older_than_s: float) -> None:
+        """Remove what dead runners left, as a workspace may hold a customer's code.
+
+        Args:
+            older_than_s: spares directories that were changed within this time.
+        """
         root = self._config.workspace_path
-        for directory in root.iterdir() if root.is_dir() else ():
-            if directory.name not in live:
-                log.info("removing what was left of %s", directory.name)
-                remove_tree(directory)
+        directories = list(root.iterdir()) if root.is_dir() else []
+        # In this order: a directory that is made after the first look is not on the list.
+        live = {entry.name for entry in self._registry.live()}
+        for directory in directories:
+            with suppress(FileNotFoundError):
+                if directory.name not in live and time.time() - directory.stat().st_mtime >= older_than_s:
+                    log.info("removing what was left of %s", directory.name)
+                    remove_tree(directory)
 
     def await_adopted(self, entry: RunnerEntry) -> None:
         """Return when an adopted runner has ended, and free its slot."""

@@ -186,7 +186,11 @@ class _Narrator:
     async def _retry(self, data: Mapping[str, Any]) -> None:
         status, reason = data.get("error_status"), data.get("error", "no answer")
         if status in REFUSED:
-            self.refused = f"the gateway refused the agent's token ({status}, {reason})"
+            # The gateway's own refusal looks the same, but it comes when the job is over anyway.
+            self.refused = (
+                f"the call to the model was refused ({status}, {reason}); "
+                "check the job's anthropic_api_key and what it may use"
+            )
             return
         tries = f"try {data.get('attempt')} of {data.get('max_retries')}"
         text = f"the model did not answer ({status or 'no status'}, {reason}); {tries} follows"

@@ -209,7 +209,7 @@ def test_too_many_turns(tmp_path: Path) -> None:
 def test_a_gateway_that_refuses(tmp_path: Path) -> None:
     report = Scene(tmp_path, [text("never")], status=401).play()
     assert (report.ok, report.error_code) == (False, "agent_api_error")
-    assert "refused the agent's token (401" in (report.error_message or "")
+    assert "the call to the model was refused (401" in (report.error_message or "")
 
 
 def test_a_result_of_several_megabytes_passes(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
@@ -15,6 +15,7 @@ from jobs.dispatch import burn
 from jobs.ending import end_job
 from jobs.models import Attempt, Job
 from jobs.states import AttemptState
+from myctobot.lib.clock import database_now
 
 log = structlog.get_logger(__name__)
 
@@ -52,13 +53,20 @@ def after_loss(
     return AfterLoss(True, f"{once} The job is tried again.")
 
 
-def recover() -> None:
-    """Withdraw unclaimed attempts and declare silent ones lost, by the database's clock alone."""
+def recover(listening_since: datetime | None = None) -> None:
+    """Withdraw unclaimed attempts and declare silent ones lost, by the database's clock alone.
+
+    Args:
+        listening_since: when this process began to look. Within a full lease of it no attempt is declared lost:
+            the control plane may have been away, and its runners had nobody to speak to.
+    """
     unclaimed = Attempt.objects.filter(
         state=AttemptState.SENT, sent_at__lt=Now() - timedelta(seconds=CLAIM_DEADLINE_S)
     ).select_related("job")
     for attempt in unclaimed:
         _withdraw(attempt)
+    if listening_since is not None and database_now() - listening_since < timedelta(seconds=LEASE_S):
+        return
     silent = Attempt.objects.filter(
         state=AttemptState.RUNNING, lease_until__lt=Now() - timedelta(seconds=LOST_AFTER_S - LEASE_S)
     ).select_related("job", "shard")

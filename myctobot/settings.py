@@ -148,7 +148,6 @@ SPECTACULAR_SETTINGS = {
     # From the installed package: the docs page loads nothing from elsewhere.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "jobs.contract.JobStatus"},
 }
 

@@ -24,7 +24,7 @@ class ShardAdmin(admin.ModelAdmin[Shard]):
         "name",
         "shard_type",
         "shard_class",
-        "state",
+        "current_state",
         "is_active",
         "max_concurrent_jobs",
         "last_heartbeat_at",
@@ -33,6 +33,11 @@ class ShardAdmin(admin.ModelAdmin[Shard]):
     search_fields = ["name", "description"]
     readonly_fields = ["shard_class", "last_heartbeat_at", "report", "created_at"]
     inlines = [AssignmentInline]
+
+    # The label explains the state in a form, and is too long for a column.
+    @admin.display(description="state", ordering="state")
+    def current_state(self, shard: Shard) -> str:
+        return shard.state
 
 
 @admin.register(Assignment)

@@ -32,10 +32,24 @@ class TenantAdmin(admin.ModelAdmin[Tenant]):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
-    list_display = ["name", "tenant", "prefix", "role", "created_at", "last_used_at", "expires_at", "revoked_at"]
+    list_display = [
+        "name",
+        "tenant",
+        "prefix",
+        "current_role",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    ]
     list_filter = ["tenant", "role"]
     search_fields = ["name", "prefix"]
     readonly_fields = ["prefix", "created_by", "created_at", "last_used_at"]
+
+    # The label explains the role in a form, and is too long for a column.
+    @admin.display(description="role", ordering="role")
+    def current_role(self, key: ApiKey) -> str:
+        return key.role
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if not change:

@@ -45,6 +45,5 @@ def test_every_address_of_the_api_is_under_its_version() -> None:
         "api/v1/",
         "api/schema/",
         "api/docs/",
-        "api/redoc/",
         "shard/v1/",
     }

@@ -40,7 +40,6 @@ def test_the_docs_show_every_operation_and_load_nothing_from_elsewhere(
     shown = visitor.page.locator(".opblock-summary")
     expect(shown).to_have_count(len(OPERATIONS))
     listed = [
-        # Zero-width spaces let long paths wrap.
         (entry.locator(".opblock-summary-method").inner_text(), entry.locator("[data-path]").get_attribute("data-path"))
         for entry in shown.all()
     ]
@@ -56,12 +55,3 @@ def test_an_operation_explains_its_fields(visitor: Tab, screenshot: Callable[[Ta
     expect(visitor.page.locator(".opblock-body").first).to_contain_text("callback_url")
     screenshot(visitor, "docs-operation")
     assert visitor.complaints == []
-
-
-def test_the_other_page_of_the_docs_loads_nothing_from_elsewhere(
-    visitor: Tab, stack: RunningStack, screenshot: Callable[[Tab, str], Path]
-) -> None:
-    visitor.page.goto("/api/redoc/")
-    expect(visitor.page.get_by_role("heading", name="MyCTOBot API")).to_be_visible()
-    screenshot(visitor, "redoc")
-    assert visitor.hosts == {urlsplit(stack.web_url).netloc}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from jobs.contract import CLAIM_DEADLINE_S, LEASE_S, LOST_AFTER_S
@@ -11,6 +13,7 @@ from jobs.models import EventBatch, Job
 from jobs.recovery import MAX_UNCLAIMED, recover
 from jobs.requests import cancel
 from jobs.tasks import dispatch_round_task
+from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
 from shards.models import Shard
 
@@ -72,6 +75,15 @@ class TestUnclaimed:
 
 
 class TestLost:
+    def test_nothing_is_lost_within_a_lease_of_the_control_planes_own_start(self, tenant: Tenant, key: str) -> None:
+        job, _ = running_job(tenant, key)
+        age(attempts_of(job)[0], "lease_until", SILENT + 1)
+        now = database_now()
+        recover(now - timedelta(seconds=LEASE_S - 5))
+        assert attempts_of(job)[0].state == "running"
+        recover(now - timedelta(seconds=LEASE_S + 5))
+        assert attempts_of(job)[0].state == "lost"
+
     def test_within_its_time_it_stays(self, tenant: Tenant, key: str) -> None:
         job, _ = running_job(tenant, key)
         assert lose(job, SILENT - 5).status == "running"

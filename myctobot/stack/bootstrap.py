@@ -46,7 +46,7 @@ def _login(tenant: Tenant, password: str) -> None:
     users = get_user_model().objects
     user = users.filter(username=_LOGIN).first()
     if user is None:
-        user = users.create_superuser(_LOGIN, password=password)  # type: ignore[attr-defined]  # of Django's own user
+        user = users.create_superuser(_LOGIN, password=password)
     Member.objects.get_or_create(tenant=tenant, user=user, defaults={"role": Role.ADMIN})
 
 

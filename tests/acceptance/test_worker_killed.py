@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from celery import Celery
@@ -65,7 +65,7 @@ def adopted(client: Client) -> Any:
     with Celery(broker=broker) as app:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            answers: dict[str, Any] = dict(app.control.inspect(timeout=2)._request("capabilities") or {})
+            answers = cast(dict[str, Any], app.control.inspect(timeout=2)._request("capabilities") or {})
             for answer in answers.values():
                 if answer.get("running"):
                     return answer["running"]

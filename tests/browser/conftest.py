@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client
 from tests.fixtures.chromium import Tab, find_chromium, launch, new_tab
-from tests.stacks import CHECKOUT, RunningStack
+from tests.stacks import RunningStack
 
 SCREENSHOTS = CHECKOUT / ".cache" / "screenshots"
 

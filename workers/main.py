@@ -9,12 +9,14 @@ from pathlib import Path
 
 from workers.celery_app import ShardWorker
 from workers.config import ConfigError, ShardConfig, load_config
+from workers.hardening import keep_memory_private
 from workers.limits import sweep_groups
 from workers.sandbox import SandboxConfig, check
 
 
 def main() -> int:
     """Check the configuration and the sandbox, then work. Returns the exit code; 2 means: mend and start again."""
+    keep_memory_private()
     parser = argparse.ArgumentParser(description="Run a shard's worker.")
     parser.add_argument("--config", type=Path, default=Path("/etc/claude-shard/config.json"))
     path: Path = parser.parse_args().config

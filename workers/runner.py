@@ -7,7 +7,6 @@ that a job does not wait for imports. It is its own session: it outlives the wor
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import json
 import logging
@@ -37,12 +36,12 @@ from workers.control import ControlPlane, Fenced, Refused, Unreachable
 from workers.errors import JobError
 from workers.events import EventStream, OrderBroken
 from workers.executors import create_executor
+from workers.hardening import keep_memory_private
 from workers.registry import Registry, RunnerEntry
 from workers.work import Work
 
 log = logging.getLogger("runner")
 
-_PR_SET_DUMPABLE = 4
 # Reporting the end goes on for this long while the control plane is away; events wait with it.
 _REPORT_FOR_S = 900
 
@@ -251,6 +250,7 @@ def read_order() -> dict[str, Any] | None:
 
 
 def main() -> None:
+    keep_memory_private()
     logging.basicConfig(format="runner[%(process)d] %(levelname)s %(message)s", level=logging.INFO)
     # A log that nobody reads any more (the worker was killed) is no reason to fail.
     logging.raiseExceptions = False
@@ -264,8 +264,6 @@ def main() -> None:
     order = read_order()
     if order is None:
         return
-    # Nobody else of the same user may read this process's memory or environment.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     registry = Registry(config.run_path)
     entry = registry.add(order["job_id"], order["attempt"], order["slot"])
     try:

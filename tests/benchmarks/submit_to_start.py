@@ -68,10 +68,16 @@ def _start(client: Client, shard: Shard, prepare: Callable[[], object], task: di
     time.sleep(_LOOK_AFTER_S)
     agent = wait_for(shard.agent, "the agent's process")
     started = wall_time(agent.started, boot_time())
-    found = read_start(submitted, answered, started, client.job(job_id), client.events(job_id))
+    # Events are posted a moment after they happened.
+    events = wait_for(lambda: _up_to_agent(client.events(job_id)), "the agent's phase")
+    found = read_start(submitted, answered, started, client.job(job_id), events)
     client.cancel(job_id)
     client.wait_end(job_id)
     return found
+
+
+def _up_to_agent(events: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    return events if any(event["data"].get("phase") == "agent" for event in events) else None
 
 
 def _bare(client: Client) -> list[float]:

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from myctobot.stack.plan import CHECKOUT
+
+# linux/prctl.h: PR_GET_DUMPABLE is 3.
+PROBE = """
+import ctypes
+from workers.hardening import keep_memory_private
+before = ctypes.CDLL(None).prctl(3)
+keep_memory_private()
+print(before, ctypes.CDLL(None).prctl(3))
+"""
+
+
+def test_a_process_that_holds_a_key_is_closed_to_others_of_its_user() -> None:
+    done = subprocess.run([sys.executable, "-c", PROBE], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0"]

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.api.fields import CapabilitiesField, SecretField, StrictCharField, StrictIntegerField, StrictSerializer
@@ -202,7 +203,9 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     id = serializers.CharField(source="public_id")
     status = serializers.ChoiceField(choices=[status.value for status in JobStatus])
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], source="get_priority_display")
-    task = serializers.JSONField()
+    task = serializers.DictField()
+    context = serializers.DictField()  # type: ignore[assignment]  # a field here, not the context of DRF
+    result = serializers.DictField(allow_null=True)
     waiting = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
     retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(slug_field="public_id", read_only=True)
@@ -217,10 +220,12 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "created_at", "started_at", "finished_at",
         ]  # fmt: skip
 
+    @extend_schema_field(WaitingSerializer(allow_null=True))
     def get_waiting(self, job: Job) -> dict[str, str] | None:
         waits = job.status == JobStatus.QUEUED
         return {"code": job.waiting_code, "reason": job.waiting_reason} if waits else None
 
+    @extend_schema_field(JobErrorSerializer(allow_null=True))
     def get_error(self, job: Job) -> dict[str, Any] | None:
         if not job.error_code:
             return None
@@ -228,6 +233,14 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     def get_events_count(self, job: Job) -> int:
         return job.next_seq - 1
+
+
+class JobPageSerializer(serializers.Serializer[Any]):
+    """A page of jobs, newest first."""
+
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = JobSerializer(many=True)
 
 
 class EventSerializer(serializers.Serializer[Any]):

@@ -16,7 +16,13 @@ from rest_framework.views import APIView
 
 from jobs import requests
 from jobs.api.negotiation import AnyAccept
-from jobs.api.serializers import EventPageSerializer, JobRequestSerializer, JobSerializer, RetrySerializer
+from jobs.api.serializers import (
+    EventPageSerializer,
+    JobPageSerializer,
+    JobRequestSerializer,
+    JobSerializer,
+    RetrySerializer,
+)
 from jobs.contract import JobStatus
 from jobs.event_log import read_events
 from jobs.models import Job
@@ -89,12 +95,13 @@ class JobList(APIView):
 
     @extend_schema(
         operation_id="jobs_list",
+        description="The tenant's jobs, newest first; `next` is the address of the next page.",
         parameters=[
             OpenApiParameter("status", str, enum=[s.value for s in JobStatus]),
             OpenApiParameter("cursor", str),
             OpenApiParameter("limit", int),
         ],
-        responses=JobSerializer(many=True),
+        responses=JobPageSerializer,
     )
     def get(self, request: Request) -> Response:
         rows = jobs_of(caller_of(request))
@@ -108,6 +115,7 @@ class JobList(APIView):
 
     @extend_schema(
         operation_id="jobs_create",
+        description="Start a job. A shard takes it as soon as one that may and can has a free slot.",
         parameters=[OpenApiParameter(_KEY_HEADER, str, OpenApiParameter.HEADER)],
         request=JobRequestSerializer,
         responses={201: JobSerializer, 200: OpenApiResponse(JobSerializer, "The job made before with this key.")},

@@ -75,8 +75,9 @@ def _claim(shard: Shard, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswe
     if job is None or attempt is None or attempt.queue not in shard.queues:
         return None, NotClaimable("This shard was not sent such an attempt.")
     claim_hash = digest(request["claim_token"])
-    if attempt.state == AttemptState.RUNNING and attempt.claim_hash == claim_hash and attempt.shard_id == shard.pk:
-        return _answer(job, attempt, request["claim_token"]), None
+    mine = attempt.claim_hash == claim_hash and attempt.shard_id == shard.pk
+    if attempt.state == AttemptState.RUNNING and mine:
+        return _answer_again(job, attempt, request["claim_token"])
     if attempt.state != AttemptState.SENT or job.status != JobStatus.QUEUED or job.attempt_number != attempt.number:
         return None, NotClaimable()
     if why := _why_full(shard):
@@ -93,6 +94,18 @@ def _claim(shard: Shard, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswe
     return answer, None
 
 
+def _answer_again(job: Job, attempt: Attempt, claim_token: str) -> tuple[ClaimAnswer | None, NotClaimable | None]:
+    try:
+        answer = _answer(job, attempt, claim_token)
+    except (UnknownSecret, CannotUnseal) as error:
+        # Removed since the first answer, which the runner did not get: it has nothing to go on with.
+        burn(attempt, AttemptState.WITHDRAWN, code="secret_unavailable", message=str(error))
+        end_job(job, JobStatus.FAILED, code="secret_unavailable", message=f"{error} Then retry the job.")
+        return None, NotClaimable("The job failed before it started.")
+    Attempt.objects.filter(pk=attempt.pk).update(lease_until=_lease_end())
+    return answer, None
+
+
 def _locked_job(job_id: str) -> Job | None:
     # The id comes from a URL and may be any text; PostgreSQL's has no NUL.
     return Job.objects.select_for_update().filter(public_id=job_id.replace("\x00", "")).first()
@@ -102,8 +115,8 @@ def _why_full(shard: Shard) -> str | None:
     if not shard.is_active or shard.state == ShardState.DRAINING:
         return f"Shard {shard.name} takes no new jobs."
     running = shard.attempts.filter(state=AttemptState.RUNNING).count()
-    if running >= shard.max_concurrent_jobs:
-        return f"Shard {shard.name} runs {running} of {shard.max_concurrent_jobs} jobs; it has no free slot."
+    if running >= shard.usable_slots:
+        return f"Shard {shard.name} runs {running} of {shard.usable_slots} jobs; it has no free slot."
     return None
 
 

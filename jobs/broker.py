@@ -46,6 +46,13 @@ def request_round() -> None:
 def hint_cancel(job_id: str) -> None:
     """Tell shards at once that a cancel is wanted. The lease answer says it too; nothing depends on this."""
     try:
-        app.control.broadcast("cancel", arguments={"job_id": job_id}, reply=False)
+        app.control.broadcast(
+            "cancel",
+            arguments={"job_id": job_id},
+            reply=False,
+            # The control plane's own worker knows no such command.
+            pattern="shard-*",
+            matcher="glob",  # type: ignore[arg-type]  # the stubs are wrong: the name goes over the wire
+        )
     except OperationalError as error:
         log.warning("broker.unreachable", wanted="cancel hint", job=job_id, error=str(error))

@@ -36,7 +36,7 @@ MAX_BATCH_EVENTS: Final = 500
 MAX_PROMPT_BYTES: Final = 256 * 1024
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 MAX_URL_LENGTH: Final = 2000
-MAX_BRANCH_LENGTH: Final = 200
+MAX_BRANCH_LENGTH: Final = 200  # bytes of UTF-8, which is what the file systems under git count
 MIN_SECRET_LENGTH: Final = 8
 
 CLAIM_HEADER: Final = "MyCTOBot-Claim"
@@ -243,11 +243,10 @@ _SCP_LIKE = re.compile(r"[^/@:]+@[^/:]+:.*")
 def branch_problem(name: str) -> str | None:
     """Say what is wrong with a branch name, or None.
 
-    The rules of git-check-ref-format(1) for ``--branch``, and narrower: no leading ``refs/``,
-    which git takes and which makes another ref than the one that was meant.
+    The rules of git-check-ref-format(1) for ``--branch``, and no leading ``refs/``: that makes another ref than meant.
     """
-    if not name or len(name) > MAX_BRANCH_LENGTH:
-        return f"must have 1 to {MAX_BRANCH_LENGTH} characters"
+    if not name or len(name.encode(errors="replace")) > MAX_BRANCH_LENGTH:
+        return f"must have 1 to {MAX_BRANCH_LENGTH} bytes in UTF-8"
     if name.startswith("-"):
         return "must not start with a dash"
     if _BRANCH_FORBIDDEN.search(name):
@@ -256,9 +255,15 @@ def branch_problem(name: str) -> str | None:
         return "must be a plain branch name, such as feature/PROJ-123"
     if any(part.startswith(".") or part.endswith(".lock") for part in name.split("/")):
         return "must have no part that starts with a dot or ends with '.lock'"
-    if not name.isprintable():
-        return "must contain printable characters only"
-    return None
+    return None if name.isprintable() else "must contain printable characters only"
+
+
+def branch_pair_problem(branch: str, base: str) -> str | None:
+    """Say why ``branch`` cannot stand beside its base branch, or None."""
+    if branch == base:
+        return f"must differ from the base branch '{base}': work is never pushed there"
+    nested = branch.startswith(base + "/") or base.startswith(branch + "/")
+    return f"cannot exist beside the base branch '{base}'; choose another name" if nested else None
 
 
 def repo_url_problem(url: str, schemes: Iterable[str]) -> str | None:
@@ -325,15 +330,20 @@ def is_public_address(address: str) -> bool:
 # --- Secrets ---------------------------------------------------------------------------------------
 
 
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
+
+
 def secret_spellings(secret: str) -> set[str]:
     """Every spelling under which a secret is looked for in output.
 
-    Plain, inside JSON (twice, for JSON within JSON), URL-encoded, and base64 at each of the three
-    offsets that it can have within a longer text.
+    Plain, inside JSON (twice, for JSON within JSON), URL-encoded (``%2F`` and ``%2f``), in hexadecimal
+    digits, and base64 at each of the three offsets that it can have within a longer text.
     """
     raw = secret.encode()
     once = json.dumps(secret)[1:-1]
-    found = {secret, once, json.dumps(once)[1:-1], quote(secret, safe=""), quote(secret)}
+    found = {secret, once, json.dumps(once)[1:-1], raw.hex(), raw.hex().upper()}
+    for escaped in (quote(secret, safe=""), quote(secret)):
+        found |= {escaped, _ESCAPE.sub(lambda match: match.group().lower(), escaped)}
     for offset in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(b"\0" * offset + raw).decode().rstrip("=")

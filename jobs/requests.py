@@ -19,9 +19,10 @@ from jobs.ending import end_job
 from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver, NobodyCanRun, SecretsNeededAgain, UnknownJob
 from jobs.models import Job
 from jobs.routing import NoRoute, route
-from jobs.secrets import REQUEST_FIELDS, SecretSource, check_secrets, seal_job_secrets
+from jobs.secrets import REQUEST_FIELDS, SecretSource, check_secrets, misplaced_secrets, seal_job_secrets
 from jobs.snapshot import load_snapshot
 from jobs.states import AttemptState
+from myctobot.errors import InvalidRequest
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
 from myctobot.tenants.authentication import Caller
@@ -50,6 +51,13 @@ class JobRequest:
     callback_url: str = ""
     secrets: dict[str, SecretSource] = field(default_factory=dict, repr=False)
 
+    def readable_texts(self) -> dict[str, str]:
+        """What of it is stored, and shown, as it is; by field."""
+        texts = {f"task.{name}": value for name, value in self.task.items()}
+        texts |= {f"context.{name}": value for name, value in self.context.items()}
+        texts |= {"callback_url": self.callback_url, "capabilities": " ".join(self.capabilities)}
+        return {name: value for name, value in texts.items() if isinstance(value, str)}
+
     def digest(self) -> str:
         """Tells whether two requests are the same, without giving their content away."""
         return keyed_digest(settings.SECRET_KEY, json.dumps(self.__dict__, sort_keys=True))
@@ -69,8 +77,10 @@ def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = No
     Raises:
         NobodyCanRun: no shard of the tenant could ever take it.
         UnknownSecret: it names a stored secret that is not there.
+        InvalidRequest: a field that anybody of the tenant may read holds one of its secrets.
         IdempotencyMismatch: the key was used for another request.
     """
+    _check_texts(request, idempotency_key)
     if idempotency_key and (found := _same_request(caller, request, idempotency_key)):
         return found, False
     try:
@@ -82,6 +92,17 @@ def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = No
         if found is None:
             raise
         return found, False
+
+
+def _check_texts(request: JobRequest, idempotency_key: str | None) -> None:
+    texts = {**request.readable_texts(), "Idempotency-Key": idempotency_key or ""}
+    if misplaced := misplaced_secrets(texts, request.secrets):
+        raise InvalidRequest(
+            fields={
+                field: [f"Holds the value of {name}; secrets belong in their own fields only."]
+                for field, name in misplaced.items()
+            }
+        )
 
 
 def _same_request(caller: Caller, request: JobRequest, key: str) -> Job | None:
@@ -185,6 +206,7 @@ def retry(caller: Caller, public_id: str, secrets: dict[str, SecretSource]) -> J
 
     Raises:
         UnknownJob, NobodyCanRun, UnknownSecret: as for a new job.
+        InvalidRequest: the job has no use for a secret, or holds its value in a field that can be read.
         JobIsNotOver: it still waits or runs.
         SecretsNeededAgain: it had secrets of its own, and not all of them were given again.
     """
@@ -207,5 +229,18 @@ def retry(caller: Caller, public_id: str, secrets: dict[str, SecretSource]) -> J
         callback_url=old.callback_url,
         secrets={**{name: {"secret": stored} for name, stored in old.named_secrets.items()}, **secrets},
     )
+    _check_retry_secrets(request, secrets)
     with transaction.atomic():
         return _create(caller, request, None, retry_of=old)
+
+
+def _check_retry_secrets(request: JobRequest, given: dict[str, SecretSource]) -> None:
+    """Name the secret's own field in each error: it is all that the caller of a retry can change."""
+    problems = {
+        name: [f"The job's {field} holds this value; secrets belong in their own fields only. Make a new one."]
+        for field, name in misplaced_secrets(request.readable_texts(), given).items()
+    }
+    if "repo_token" in given and not request.task.get("repo_url"):
+        problems["repo_token"] = ["Means nothing without repo_url, and the job has none."]
+    if problems:
+        raise InvalidRequest(fields=problems)

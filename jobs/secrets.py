@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from jobs.contract import secret_spellings
 from jobs.models import Job
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.models import Tenant
@@ -53,6 +55,25 @@ def check_secrets(tenant: Tenant, sources: dict[str, SecretSource], fields: dict
         except CannotUnseal as error:
             problem = f"The stored secret '{source['secret']}' cannot be opened any more; store it anew."
             raise UnknownSecret(fields={fields.get(name, name): [problem]}) from error
+
+
+def misplaced_secrets(texts: Mapping[str, str], sources: Mapping[str, SecretSource]) -> dict[str, str]:
+    """Find fields that are stored readably and yet hold a secret of the same request, in any spelling.
+
+    Args:
+        texts: what is stored as it is, by field.
+        sources: the request's secrets; stored ones that it names are not looked at.
+
+    Returns:
+        The name of the secret, by the field that holds it.
+    """
+    spellings = {name: secret_spellings(value) for name, value in sources.items() if isinstance(value, str)}
+    return {
+        field: name
+        for field, text in texts.items()
+        for name, found in spellings.items()
+        if any(spelling in text for spelling in found)
+    }
 
 
 def masked_values(job: Job) -> list[str]:

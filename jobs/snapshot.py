@@ -45,7 +45,7 @@ def _view(shard: Shard, running: int, now: datetime) -> ShardView:
         own_queue=own_queue,
         capabilities=frozenset(shard.capabilities),
         pool=shard.pool.name if shard.pool else None,
-        slots=shard.max_concurrent_jobs,
+        slots=shard.usable_slots,
         running=running,
         unhealthy=why_not_healthy(
             is_active=shard.is_active, state=shard.state, last_heartbeat_at=shard.last_heartbeat_at, now=now

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from celery import shared_task
 
 from jobs.dispatch import dispatch_round
 from jobs.recovery import recover
-from myctobot.lib.clock import database_now
-
-# When this process took its first task: kept, so that later calls give the same moment.
-first_tick = cache(database_now)
+from jobs.upkeep import look
 
 
 @shared_task(name="jobs.dispatch_round", ignore_result=True)
 def dispatch_round_task() -> None:
-    recover(first_tick())
-    dispatch_round()
+    try:
+        recover(look())
+    finally:
+        # Work that waits must not wait for what is wrong with other work.
+        dispatch_round()

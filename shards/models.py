@@ -85,6 +85,12 @@ class Shard(models.Model):
         """The two queues that this shard consumes."""
         return [class_queue(self.capabilities, self.pool.name if self.pool else None), shard_queue(self.name)]
 
+    @property
+    def usable_slots(self) -> int:
+        """What both sides agree on: the operator's limit, and what the shard says that it has."""
+        reported = self.report.get("slots", self.max_concurrent_jobs)
+        return min(self.max_concurrent_jobs, int(reported))
+
     def issue_key(self) -> str:
         """Give the shard a new key, which ends the old one, and return it; only its digest is kept."""
         key = new_token("mcts")

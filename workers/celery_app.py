@@ -15,13 +15,15 @@ from typing import Any
 
 from celery import Celery
 from celery.apps.worker import Worker
+from celery.bootsteps import StartStopStep
 from celery.signals import setup_logging
 from celery.utils.nodenames import host_format
 from celery.worker import state as worker_state
+from celery.worker.consumer import Tasks
 from celery.worker.control import control_command, inspect_command
 from kombu import Exchange, Queue
 
-from jobs.contract import EXECUTE_TASK
+from jobs.contract import EXECUTE_TASK, HeartbeatAnswer
 from workers.config import ShardConfig
 from workers.heartbeat import Heartbeat
 from workers.registry import RunnerEntry
@@ -48,6 +50,20 @@ class AdoptedRunner:
         return {"id": self.id, "name": EXECUTE_TASK, "args": [self.entry.job_id, self.entry.attempt]}
 
 
+class CountAdopted(StartStopStep):
+    """Counts the adopted runners anew whenever the connection to the broker is."""
+
+    requires = (Tasks,)
+
+    def start(self, parent: Any) -> None:
+        parent.app.shard_worker.count_adopted()
+
+
+def _queue(name: str) -> Queue:
+    # The anonymous exchange: a named one keeps its bindings in keys that a shard would have to be allowed to write.
+    return Queue(name, exchange=Exchange("", type="direct"), routing_key=name, no_declare=True)
+
+
 class ShardWorker:
     """A shard's Celery application and what belongs to it.
 
@@ -59,11 +75,13 @@ class ShardWorker:
     def __init__(self, config: ShardConfig, config_path: Path) -> None:
         self.config = config
         self.spawner = Spawner(config, config_path)
-        self.heartbeat = Heartbeat(config, self.spawner)
+        self.heartbeat = Heartbeat(config, self.spawner, self.obey)
         self.log_tail: deque[str] = deque(maxlen=MAX_LOG_LINES)
         # WeakSet on Celery's side: these must be held here.
         self._adopted: set[AdoptedRunner] = set()
         self.app = Celery("workers")
+        self._worker: Worker | None = None
+        self._queues: set[str] = set()
 
     def run(self) -> int:
         """Beat until the control plane answers, then consume until told to stop; returns the exit code."""
@@ -74,7 +92,7 @@ class ShardWorker:
         self.spawner.keep_spare()
         self.heartbeat.start()
         log.info("shard %s takes jobs from %s", self.config.shard_id, ", ".join(queues))
-        worker = self._worker()
+        worker = self._worker = self._make_worker()
         try:
             worker.start()
         finally:
@@ -88,24 +106,44 @@ class ShardWorker:
             log.info("adopted the runner of %s in slot %s", entry.name, entry.slot)
             adopted = AdoptedRunner(entry)
             self._adopted.add(adopted)
-            worker_state.reserved_requests.add(adopted)
             Thread(target=self._watch, args=[adopted], daemon=True, name=adopted.id).start()
 
+    def count_adopted(self) -> None:
+        """Make Celery count the adopted runners' slots; it forgets them with each connection to the broker."""
+        for adopted in tuple(self._adopted):
+            worker_state.reserved_requests.add(adopted)
+
     def _watch(self, adopted: AdoptedRunner) -> None:
-        self.spawner.await_adopted(adopted.entry)
-        worker_state.reserved_requests.discard(adopted)
-        self._adopted.discard(adopted)
+        try:
+            self.spawner.await_adopted(adopted.entry)
+        finally:
+            self._adopted.discard(adopted)
+            worker_state.reserved_requests.discard(adopted)
+
+    def obey(self, answer: HeartbeatAnswer) -> None:
+        """Consume the queues that the control plane names, none of them while it wants this shard drained."""
+        wanted = set() if "drain" in answer["orders"] else set(answer["queues"])
+        consumer: Any = getattr(self._worker, "consumer", None)
+        if consumer is None or wanted == self._queues:
+            return
+        log.info("now taking jobs from %s", ", ".join(sorted(wanted)) or "no queue: draining")
+        for name in self._queues - wanted:
+            consumer.call_soon(consumer.cancel_task_queue, name)
+        for name in wanted - self._queues:
+            self.app.amqp.queues.add(_queue(name))
+            consumer.call_soon(consumer.add_task_queue, name)
+        self._queues = wanted
 
     def _configure(self, queues: list[str]) -> None:
         shard = self.config.shard_id
-        anonymous = Exchange("", type="direct")
+        self._queues = set(queues)
         self.app.conf.update(
             broker_url=self.config.broker_url,
             task_ignore_result=True,
             task_acks_late=False,
             accept_content=["json"],
             task_create_missing_queues=False,
-            task_queues=[Queue(name, exchange=anonymous, routing_key=name, no_declare=True) for name in queues],
+            task_queues=[_queue(name) for name in queues],
             worker_disable_prefetch=True,
             worker_prefetch_multiplier=1,
             worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -123,12 +161,13 @@ class ShardWorker:
             },
         )
         self.app.task(name=EXECUTE_TASK, shared=False, ignore_result=True)(self._execute)
+        self.app.steps["consumer"].add(CountAdopted)
         self.app.shard_worker = self  # type: ignore[attr-defined]  # control commands find their shard by it
 
     def _execute(self, job_id: str, attempt: int) -> None:
         self.spawner.run(job_id, attempt)
 
-    def _worker(self) -> Worker:
+    def _make_worker(self) -> Worker:
         # What ``celery worker`` does with its arguments. The command itself would cost a quarter of this
         # process's memory: it imports every subcommand and what they need.
         return Worker(

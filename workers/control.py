@@ -51,16 +51,25 @@ class Fenced(Refused):
 
 def _check(response: httpx.Response) -> dict[str, Any]:
     if response.is_success:
-        return cast(dict[str, Any], response.json())
+        return _object(response)
     if response.status_code >= 500 or response.status_code == 429:
         raise Unreachable(f"the control plane answered {response.status_code}")
-    try:
-        error = dict(response.json()["error"])
-    except (ValueError, KeyError, TypeError) as unclear:
-        # A proxy's page, say: it is no word of the control plane's.
-        raise Unreachable(f"something else than the control plane answered {response.status_code}") from unclear
+    error = _object(response).get("error")
+    if not isinstance(error, dict):
+        raise Unreachable(f"something else than the control plane answered {response.status_code}")
     kind = Fenced if error.get("code") in ("fenced", "not_claimable", "unknown_job") else Refused
     raise kind(str(error.get("code")), str(error.get("message")), error)
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        # A proxy's page, say: it is no word of the control plane's.
+        raise Unreachable(f"something else than the control plane answered {response.status_code}")
+    return answer
 
 
 class ControlPlane:
@@ -141,3 +150,6 @@ class ControlPlaneOfWorker:
         except httpx.HTTPError as error:
             raise Unreachable(f"the control plane cannot be reached: {error or type(error).__name__}") from error
         return cast(HeartbeatAnswer, _check(response))
+
+    def close(self) -> None:
+        self._client.close()

@@ -145,7 +145,8 @@ class EventStream:
             while True:
                 await self._wait_for_work()
                 await self._post(self._take_batch())
-        except (Refused, OrderBroken) as error:
+        except Exception as error:
+            # Whatever ended the posting: who waits for a confirmation must not wait for ever.
             self._failure = error
             raise
         finally:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from importlib import metadata
 
 import psutil
@@ -37,11 +38,12 @@ class Heartbeat(threading.Thread):
     Args:
         config: the shard's.
         spawner: knows the live runners.
+        obey: called with every answer after the first.
     """
 
-    def __init__(self, config: ShardConfig, spawner: Spawner) -> None:
+    def __init__(self, config: ShardConfig, spawner: Spawner, obey: Callable[[HeartbeatAnswer], None]) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._config, self._spawner = config, spawner
+        self._config, self._spawner, self._obey = config, spawner, obey
         self._control = ControlPlaneOfWorker(config.control_url, config.shard_key)
         self._versions = versions()
         self._ended = threading.Event()
@@ -94,11 +96,10 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(HEARTBEAT_EVERY_S):
-            self._try()
-            try:
-                self._spawner.sweep(self._config.job_ttl_minutes * 60)
-            except OSError as error:
-                log.error("what was left of a job cannot be removed: %s", error)
+            answer = self._try()
+            if answer is not None:
+                self._obey(answer)
+            self._spawner.sweep(self._config.job_ttl_minutes * 60)
 
     def stop(self) -> None:
         self._ended.set()

@@ -136,15 +136,16 @@ def options(
     if not host.root:
         uid = str(config.agent_uid)
         result += ["--unshare-user", "--disable-userns", "--uid", uid, "--gid", uid]
+    # Memory behind these is the agent's own, and half of it leaves room for its processes.
+    memory = ["--perms", "1777", "--size", str(config.limits.memory_mb * MB // 2), "--tmpfs"]
+    # Before what may lie below it: a shard's own programs can be in a checkout under /tmp.
+    result += [*memory, "/tmp"]  # noqa: S108 - the sandbox's own
     targets = [*ETC_FILES, *map(str, config.read_only), HOME, *(mount.target for mount in mounts)]
     result += _directories(targets)
     result += _system(host, fds)
     for path in config.read_only:
         result += ["--ro-bind", str(path), str(path)]
-    # Memory behind these is the agent's own, and half of it leaves room for its processes.
-    size = str(config.limits.memory_mb * MB // 2)
-    for directory in ("/tmp", "/dev/shm"):  # noqa: S108 - the sandbox's own
-        result += ["--perms", "1777", "--size", size, "--tmpfs", directory]
+    result += [*memory, "/dev/shm"]  # noqa: S108 - the sandbox's own
     result += ["--bind", str(agent_dir / "home"), HOME, "--bind", str(agent_dir / "repo"), WORKSPACE]
     for mount in mounts:
         result += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]

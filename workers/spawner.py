@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from workers.config import ShardConfig
 from workers.git.cleanup import remove_tree
+from workers.limits import sweep_groups
 from workers.registry import Registry, RunnerEntry
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 # A spare imports for over a second; right after a job's start that would take the agent's time.
 _SPARE_AFTER_S = 3.0
 _POLL_S = 0.5
+_JOB_DIRECTORY = re.compile(r"job_[a-z0-9]+\.[0-9]+")
 # Nothing of the worker's environment reaches a runner, and so an agent, but these.
 _ENVIRONMENT = ("PATH", "LANG", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 
@@ -46,13 +49,15 @@ class Spawner:
         self._registry = Registry(config.run_path)
         self._lock = threading.Lock()
         self._spare: subprocess.Popen[bytes] | None = None
-        self._slots: dict[int, int] = {}
+        self._spare_config = 0
+        self._closed = False
+        self._slots: set[int] = set()
 
     def adopt(self) -> list[RunnerEntry]:
         """Find the runners that an earlier worker of this shard left running, and count their slots."""
         found = self._registry.live()
         with self._lock:
-            self._slots.update({entry.slot: entry.pid for entry in found})
+            self._slots.update(entry.slot for entry in found)
         self.sweep(older_than_s=0)
         return found
 
@@ -63,20 +68,27 @@ class Spawner:
             older_than_s: spares directories that were changed within this time.
         """
         root = self._config.workspace_path
-        directories = list(root.iterdir()) if root.is_dir() else []
+        # Whatever else an operator keeps there is not ours to remove.
+        directories = [path for path in root.glob("job_*.*") if _JOB_DIRECTORY.fullmatch(path.name)]
         # In this order: a directory that is made after the first look is not on the list.
         live = {entry.name for entry in self._registry.live()}
         for directory in directories:
-            with suppress(FileNotFoundError):
-                if directory.name not in live and time.time() - directory.stat().st_mtime >= older_than_s:
+            try:
+                age_s = time.time() - directory.lstat().st_mtime
+                if directory.name not in live and age_s >= older_than_s and not directory.is_symlink():
                     log.info("removing what was left of %s", directory.name)
                     remove_tree(directory)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.error("what was left of %s cannot be removed: %s", directory.name, error)
 
     def await_adopted(self, entry: RunnerEntry) -> None:
         """Return when an adopted runner has ended, and free its slot."""
         while entry.is_alive():
             time.sleep(_POLL_S)
-        self._release(entry.slot, entry.name)
+        self._clean(entry.name)
+        self._free(entry.slot)
 
     def running(self) -> list[RunnerEntry]:
         return self._registry.live()
@@ -95,40 +107,66 @@ class Spawner:
         Raises:
             RuntimeError: every slot is taken, which dispatch does not let happen.
         """
-        runner, slot = self._start(job_id, attempt)
-        code = runner.wait()
-        self._release(slot, f"{job_id}.{attempt}")
+        slot = self._take_slot(f"{job_id}.{attempt}")
+        try:
+            code = self._start(job_id, attempt, slot).wait()
+            self._clean(f"{job_id}.{attempt}")
+        finally:
+            self._free(slot)
         if code:
             log.error("the runner of %s.%s ended with %s", job_id, attempt, code)
         return code
 
-    def _start(self, job_id: str, attempt: int) -> tuple[subprocess.Popen[bytes], int]:
+    def _take_slot(self, name: str) -> int:
         with self._lock:
             slot = next((n for n in range(self._config.max_concurrent_jobs) if n not in self._slots), None)
             if slot is None:
-                raise RuntimeError(f"no free slot for {job_id}.{attempt}")
-            spare, self._spare = self._spare, None
-            runner = spare if spare is not None and spare.poll() is None else self._spawn()
-            self._slots[slot] = runner.pid
-        order = {"job_id": job_id, "attempt": attempt, "slot": slot}
-        assert runner.stdin is not None  # noqa: S101  # _spawn opens it
-        runner.stdin.write(json.dumps(order).encode() + b"\n")
-        runner.stdin.close()
-        threading.Timer(_SPARE_AFTER_S, self.keep_spare).start()
-        return runner, slot
+                raise RuntimeError(f"no free slot for {name}")
+            self._slots.add(slot)
+        return slot
 
-    def _release(self, slot: int, name: str) -> None:
-        # A runner that was killed could not clean up after itself.
+    def _free(self, slot: int) -> None:
+        with self._lock:
+            self._slots.discard(slot)
+
+    def _start(self, job_id: str, attempt: int, slot: int) -> subprocess.Popen[bytes]:
+        order = json.dumps({"job_id": job_id, "attempt": attempt, "slot": slot}).encode() + b"\n"
+        runner = self._take_spare() or self._spawn()
+        try:
+            _tell(runner, order)
+        except BrokenPipeError:
+            # The spare died after the last look at it.
+            runner.wait()
+            runner = self._spawn()
+            _tell(runner, order)
+        threading.Timer(_SPARE_AFTER_S, self.keep_spare).start()
+        return runner
+
+    def _take_spare(self) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            spare, self._spare = self._spare, None
+            fresh = self._spare_config == self._config_path.stat().st_mtime_ns
+        if spare is not None and not fresh:
+            # It has read the configuration as it was.
+            _dismiss(spare)
+            return None
+        return spare
+
+    def _clean(self, name: str) -> None:
+        """Remove what a runner that was killed could not remove itself."""
         leftover = self._config.workspace_path / name
         if leftover.exists() and name not in {entry.name for entry in self._registry.live()}:
-            remove_tree(leftover)
-        with self._lock:
-            self._slots.pop(slot, None)
+            try:
+                remove_tree(leftover)
+            except OSError as error:
+                log.error("what was left of %s cannot be removed: %s", name, error)
+        sweep_groups()
 
     def keep_spare(self) -> None:
         """Have one runner ready that has imported all it needs."""
         with self._lock:
-            if self._spare is None or self._spare.poll() is not None:
+            if not self._closed and (self._spare is None or self._spare.poll() is not None):
+                self._spare_config = self._config_path.stat().st_mtime_ns
                 self._spare = self._spawn()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -145,6 +183,19 @@ class Spawner:
         """End the spare; runners at work go on."""
         with self._lock:
             spare, self._spare = self._spare, None
-        if spare is not None and spare.stdin is not None:
-            spare.stdin.close()
-            spare.wait(timeout=10)
+            self._closed = True
+        if spare is not None:
+            _dismiss(spare)
+
+
+def _tell(runner: subprocess.Popen[bytes], order: bytes) -> None:
+    assert runner.stdin is not None  # noqa: S101  # _spawn opens it
+    with runner.stdin as stdin:
+        stdin.write(order)
+
+
+def _dismiss(spare: subprocess.Popen[bytes]) -> None:
+    """End a spare, which ends when there is no order."""
+    assert spare.stdin is not None  # noqa: S101  # _spawn opens it
+    spare.stdin.close()
+    spare.wait(timeout=10)

@@ -80,11 +80,20 @@ class SecretField(serializers.Field[SecretSource, Any, Any, Any]):
             return {"secret": name}
         if not isinstance(data, str):
             raise serializers.ValidationError('Must be text, or {"secret": "name of a stored secret"}.')
-        # A shorter one could not be masked in output without masking ordinary words.
         if not MIN_SECRET_LENGTH <= len(data) <= MAX_SECRET_LENGTH:
             raise serializers.ValidationError(f"Must have {MIN_SECRET_LENGTH} to {MAX_SECRET_LENGTH} characters.")
         if "\x00" in data or not data.isascii():
             raise serializers.ValidationError("Must be ASCII text.")
+        # A shorter one could not be masked in output without masking ordinary words.
+        if len("".join(data.split())) < MIN_SECRET_LENGTH:
+            raise serializers.ValidationError(
+                f"Must have at least {MIN_SECRET_LENGTH} characters other than white space."
+            )
+        # What an editor or a shell left around a token is no part of it, and a line break would split a header.
+        if not data.startswith("-----BEGIN ") and (data != data.strip() or not data.isprintable()):
+            raise serializers.ValidationError(
+                "Must be one line without white space around it; a key in PEM form alone has more lines."
+            )
         return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from jobs.contract import (
     MAX_PROMPT_BYTES,
     JobStatus,
     TaskType,
+    branch_pair_problem,
     branch_problem,
     is_public_address,
     repo_url_problem,
@@ -28,6 +30,8 @@ from shards.models import Shard
 MAX_TIMEOUT_S = 24 * 3600
 MAX_TURNS = 1000
 _REPO_FIELDS = ("repo_token", "branch", "base_branch")
+# It goes into the subject of commits, so it must hold neither a line break nor anything that reads as one.
+_ISSUE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.#/-]{0,99}")
 
 
 def _text_of(limit_bytes: int) -> Any:
@@ -71,11 +75,23 @@ class TaskSerializer(StrictSerializer):
     prompt = StrictCharField(
         validators=[_text_of(MAX_PROMPT_BYTES)], help_text="What to do. For a ticket: its text. At most 256 KiB."
     )
-    issue_key = StrictCharField(required=False, max_length=100, help_text="Required for implement_ticket.")
+    issue_key = StrictCharField(required=False, help_text="Such as PROJ-123. Required for implement_ticket.")
     repo_url = StrictCharField(required=False, help_text="https:// or ssh://, without credentials.")
     repo_token = SecretField(required=False, help_text="Token (https) or private key (ssh) for the repository.")
     branch = StrictCharField(required=False, help_text="The branch to create and push.")
     base_branch = StrictCharField(required=False, help_text="Where to start from; the repository's default if absent.")
+
+    def validate_prompt(self, value: str) -> str:
+        if not value.strip():
+            raise serializers.ValidationError("Has white space alone; say what to do.")
+        return value
+
+    def validate_issue_key(self, value: str) -> str:
+        if not _ISSUE_KEY.fullmatch(value):
+            raise serializers.ValidationError(
+                "Must have 1 to 100 letters, digits or any of _ . # / -, and start with a letter or digit."
+            )
+        return value
 
     def validate_repo_url(self, value: str) -> str:
         problem = repo_url_problem(value, settings.REPO_SCHEMES)
@@ -100,8 +116,9 @@ class TaskSerializer(StrictSerializer):
             stray = [name for name in _REPO_FIELDS if name in attrs]
             if stray:
                 raise serializers.ValidationError({name: ["Means nothing without repo_url."] for name in stray})
-        if attrs.get("branch") and attrs.get("branch") == attrs.get("base_branch"):
-            raise serializers.ValidationError({"branch": ["Must differ from base_branch: work goes to a new branch."]})
+        branch, base = attrs.get("branch"), attrs.get("base_branch")
+        if branch and base and (problem := branch_pair_problem(branch, base)):
+            raise serializers.ValidationError({"branch": [f"The branch name {problem}."]})
         return attrs
 
 
@@ -126,6 +143,9 @@ class JobRequestSerializer(StrictSerializer):
     max_turns = StrictIntegerField(min_value=1, max_value=MAX_TURNS, default=50)
 
     def validate_callback_url(self, value: str) -> str:
+        # Looked at first: the parser drops line breaks in silence, and what is stored would still have them.
+        if not value.isprintable() or " " in value:
+            raise serializers.ValidationError("Must hold no white space and no control characters.")
         try:
             parts = urlsplit(value)
             _ = parts.port

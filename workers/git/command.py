@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,9 @@ MAX_STDOUT: Final = 4 * 2**20
 MAX_STDERR: Final = 64 * 2**10
 MAX_LINE: Final = 2000
 CHUNK: Final = 64 * 2**10
+
+# Its input never gets a line: it ends when the runner does, in whatever way.
+_WATCH: Final = 'read -r _; kill -s KILL -- "-$1"'
 
 # How git and the libraries under it say that nothing more can be written; in lower case.
 DISK_FULL_SIGNS: Final = ("no space left on device", "disk quota exceeded", "out of diskspace")
@@ -168,6 +171,8 @@ async def run_process(
 ) -> Result:
     """Run a command in a session of its own; its whole process group ends with this call, cancelled or not.
 
+    It also ends with the runner, where that is killed in the middle of the call.
+
     Raises:
         JobError: ``git_missing``, or ``git_timeout`` (retryable).
     """
@@ -185,12 +190,43 @@ async def run_process(
     except FileNotFoundError as error:
         raise JobError("git_missing", f"'{argv[0]}' is not installed on this shard; tell the operator.") from error
     try:
-        async with asyncio.timeout(timeout_s):
+        async with ends_with_us(process), asyncio.timeout(timeout_s):
             return await _drain(process, max_output, on_line)
     except TimeoutError as error:
         raise JobError("git_timeout", f"git did not end within {timeout_s:g} s; try again.", retryable=True) from error
     finally:
         await _end(process)
+
+
+@contextlib.asynccontextmanager
+async def ends_with_us(leader: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """Within the block, the process group of ``leader`` is killed when this process dies, even by SIGKILL.
+
+    PR_SET_PDEATHSIG would reach the leader alone, and git's helpers go on for as long as their server is silent.
+    """
+    read, write = os.pipe()
+    try:
+        try:
+            watcher = await asyncio.create_subprocess_exec(
+                *("sh", "-c", _WATCH, "sh", str(leader.pid)),
+                env={"PATH": PATH},
+                cwd="/",
+                stdin=read,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(read)
+        try:
+            yield
+        finally:
+            # Before its input ends: the group's number may be another's by then.
+            with contextlib.suppress(ProcessLookupError):
+                watcher.kill()
+            await watcher.wait()
+    finally:
+        os.close(write)
 
 
 async def _drain(process: asyncio.subprocess.Process, max_output: int, on_line: OnLine | None) -> Result:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import re
 import shlex
@@ -21,13 +22,15 @@ from typing import Final
 
 from jobs.contract import secret_spellings
 from workers.errors import JobError
-from workers.git.command import PATH, run_process
+from workers.git.command import PATH, ends_with_us, run_process
 from workers.git.policy import GitPolicy, Remote
 
 DEFAULT_USER: Final = "x-access-token"
 SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 AGENT_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 20
+# What unix(7) has room for, of characters that ssh's options do not expand.
+_SOCKET_PATH: Final = re.compile(r"[\w./+ -]{1,107}", re.ASCII)
 # One write must fit the pipe, as nobody reads yet.
 MAX_TOKEN_BYTES: Final = 16 * 2**10
 
@@ -95,18 +98,21 @@ def spellings(token: str | None) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def access(remote: Remote, token: str | None, policy: GitPolicy, git_dir: Path) -> AsyncIterator[Access]:
+async def access(
+    remote: Remote, token: str | None, policy: GitPolicy, git_dir: Path, timeout_s: float
+) -> AsyncIterator[Access]:
     """What one call of git needs to reach ``remote`` with ``token``; gone when the block ends.
 
     Args:
-        git_dir: a directory of the runner for the askpass program, which holds no secret.
+        git_dir: a directory of the runner for the askpass program, which holds no secret, and the agent's socket.
+        timeout_s: how long the call may take, which is how long a key is kept.
 
     Raises:
         JobError: the token does not fit the URL, or the key cannot be used.
     """
     env = {"GIT_ALLOW_PROTOCOL": remote.scheme}
     if remote.scheme == "ssh":
-        async with _ssh_agent(token) as socket:
+        async with _ssh_agent(token, git_dir, timeout_s) as socket:
             yield Access({**env, "GIT_SSH_COMMAND": ssh_command(remote, policy, socket), "GIT_SSH_VARIANT": "ssh"})
     elif remote.scheme == "https":
         with _askpass(remote, token, git_dir) as more:
@@ -172,23 +178,32 @@ def ssh_command(remote: Remote, policy: GitPolicy, agent_socket: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _ssh_agent(token: str | None) -> AsyncIterator[Path]:
+async def _ssh_agent(token: str | None, git_dir: Path, lifetime_s: float) -> AsyncIterator[Path]:
     if not token or not is_private_key(token):
         raise JobError("repo_token_invalid", "repo_token must be a private ssh key for a repo_url with ssh://.")
-    # Not below the job's directory, whose path may be longer than a socket's may be.
-    directory = Path(tempfile.mkdtemp(prefix="myctobot-ssh-"))
+    directory = _socket_directory(git_dir)
     socket = directory / "agent"
     env = {"PATH": PATH, "HOME": str(directory), "SSH_ASKPASS": "/bin/false", "SSH_AUTH_SOCK": str(socket)}
     try:
         agent = await _start_agent(socket, env, directory)
         try:
-            await _add_key(token, env, directory)
-            yield socket
+            async with ends_with_us(agent):
+                await _add_key(token, env, directory, lifetime_s)
+                yield socket
         finally:
             agent.kill()
             await agent.wait()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _socket_directory(git_dir: Path) -> Path:
+    """A new directory for a socket ``agent``: in ``git_dir``, which goes with the job, if that path is fit for one."""
+    below = Path(tempfile.mkdtemp(prefix="ssh-", dir=git_dir.absolute()))
+    if _SOCKET_PATH.fullmatch(str(below / "agent")):
+        return below
+    below.rmdir()
+    return Path(tempfile.mkdtemp(prefix="myctobot-ssh-"))
 
 
 async def _start_agent(socket: Path, env: dict[str, str], cwd: Path) -> asyncio.subprocess.Process:
@@ -218,13 +233,14 @@ async def _start_agent(socket: Path, env: dict[str, str], cwd: Path) -> asyncio.
     return agent
 
 
-async def _add_key(key: str, env: dict[str, str], cwd: Path) -> None:
+async def _add_key(key: str, env: dict[str, str], cwd: Path, lifetime_s: float) -> None:
     data = (key.replace("\r\n", "\n").strip() + "\n").encode()
     if len(data) > MAX_TOKEN_BYTES:
         raise JobError("repo_token_invalid", "repo_token is too long for a private ssh key.")
     read = filled_pipe(data)
     try:
-        result = await run_process(["ssh-add", "-q", "-"], env=env, cwd=cwd, timeout_s=AGENT_TIMEOUT_S, stdin=read)
+        argv = ["ssh-add", "-q", "-t", str(math.ceil(lifetime_s)), "-"]
+        result = await run_process(argv, env=env, cwd=cwd, timeout_s=AGENT_TIMEOUT_S, stdin=read)
     finally:
         os.close(read)
     if result.returncode != 0:

@@ -37,6 +37,11 @@ _FAILURES: Final = (
         "The repository of repo_url is larger than this shard allows; ask the operator to raise the limit.",
     ),
     Failure(
+        ("no user exists for uid",),
+        "ssh_user_unknown",
+        "ssh needs the shard's own user to have an entry in /etc/passwd; run the shard as a user that has one.",
+    ),
+    Failure(
         ("host key verification failed", "no matching host key", "remote host identification has changed"),
         "repo_host_key_unknown",
         "The ssh host key of repo_url is not known to this shard; ask the operator to add it to known_hosts.",

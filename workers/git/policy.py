@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from jobs.contract import branch_problem, is_public_address, repo_url_problem
+from jobs.contract import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
 from workers.errors import JobError
 
 RESOLVE_TIMEOUT_S: Final = 15
@@ -104,12 +104,8 @@ def check_pair(branch: str, base: str) -> None:
     Raises:
         JobError: ``branch_invalid``.
     """
-    if branch == base:
-        raise JobError(
-            "branch_invalid", f"branch must differ from the base branch '{base}': work is never pushed there."
-        )
-    if branch.startswith(base + "/") or base.startswith(branch + "/"):
-        raise JobError("branch_invalid", f"branch '{branch}' cannot exist beside '{base}'; choose another name.")
+    if problem := branch_pair_problem(branch, base):
+        raise JobError("branch_invalid", f"branch {problem}.")
 
 
 def address_problem(host: str, addresses: Iterable[str], allowed_private_hosts: Iterable[str]) -> str | None:

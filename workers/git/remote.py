@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,27 @@ def parse_listing(text: str) -> Listing:
     return Listing(default, branches)
 
 
+def parents(branch: str) -> list[str]:
+    """The names that a branch lies below: ``a`` and ``a/b`` for ``a/b/c``."""
+    parts = branch.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def check_room(branch: str, branches: Iterable[str]) -> None:
+    """Refuse a branch that lies below one of the remote's, or above one: git cannot have both.
+
+    Raises:
+        JobError: ``branch_conflict``.
+    """
+    above = parents(branch)
+    for other in branches:
+        if other in above or other.startswith(branch + "/"):
+            raise JobError(
+                "branch_conflict",
+                f"The branch '{branch}' cannot be created: the repository has a branch '{other}'; choose another name.",
+            )
+
+
 class RemoteRepository:
     """The job's remote, reached from the runner's own bare repository.
 
@@ -65,12 +86,13 @@ class RemoteRepository:
         self.spellings = spellings(spec.token)
 
     async def list(self, branches: Sequence[str]) -> Listing:
-        """Ask for the default branch and those named.
+        """Ask for the default branch, those named, and those that stand in the way of the job's branch.
 
         Raises:
             JobError: see ``workers.git.failures``.
         """
-        patterns = ["HEAD", *(f"refs/heads/{name}" for name in branches)]
+        names = dict.fromkeys([*branches, *parents(self._spec.branch), f"{self._spec.branch}/*"])
+        patterns = ["HEAD", *(f"refs/heads/{name}" for name in names)]
         result = await self._call("ls-remote", ["--symref"], patterns, timeout_s=LIST_TIMEOUT_S, max_output=MAX_LISTING)
         if result.returncode != 0:
             raise transport_error("ls-remote", result.stderr, self.spellings)
@@ -112,7 +134,7 @@ class RemoteRepository:
         on_line: OnLine | None = None,
     ) -> Result:
         remote = await locate(self._spec.url, self._policy, self._resolver)
-        async with access(remote, self._spec.token, self._policy, self._repository.parent) as granted:
+        async with access(remote, self._spec.token, self._policy, self._repository.parent, timeout_s) as granted:
             git = dataclasses.replace(self._git, config=granted.config, env=granted.env, pass_fds=granted.pass_fds)
             try:
                 return await git.run(

@@ -21,7 +21,7 @@ from workers.git.cleanup import remove_tree
 from workers.git.command import Git
 from workers.git.failures import redact
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
-from workers.git.remote import RemoteRepository
+from workers.git.remote import RemoteRepository, check_room
 from workers.sandbox import Sandbox
 
 __all__ = ["Collected", "GitPolicy", "Prepared", "Pushed", "RepoSpec", "Workspace"]
@@ -181,11 +181,12 @@ class Workspace:
             raise JobError(
                 "repo_empty", "The repository of repo_url has no default branch; give base_branch, or push a commit."
             )
+        check_pair(self._spec.branch, base)
+        check_room(self._spec.branch, listing.branches)
         if wanted is not None and wanted not in listing.branches:
             raise JobError(
                 "base_branch_not_found", f"The repository of repo_url has no branch '{wanted}' (base_branch)."
             )
-        check_pair(self._spec.branch, base)
         return base, self._spec.branch in listing.branches
 
     async def _seed(self, base: str, continued: bool) -> None:

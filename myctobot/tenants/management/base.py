@@ -11,11 +11,8 @@ from django.db.utils import OperationalError
 from myctobot.tenants.models import Tenant
 
 
-class TenantCommand(BaseCommand):
-    """A command about one tenant, named by ``--tenant``; trouble is said in a sentence, with exit code 1."""
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant", required=True, metavar="SLUG", help="whose it is; 'default' on a new stack")
+class DatabaseCommand(BaseCommand):
+    """A command that needs the database; that it does not answer is said in a sentence, with exit code 1."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -24,6 +21,13 @@ class TenantCommand(BaseCommand):
             raise CommandError(
                 "The database does not answer. Start the stack (make up) in this checkout, or set DATABASE_URL."
             ) from error
+
+
+class TenantCommand(DatabaseCommand):
+    """A command about one tenant, named by ``--tenant``."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant", required=True, metavar="SLUG", help="whose it is; 'default' on a new stack")
 
 
 def find_tenant(slug: str) -> Tenant:

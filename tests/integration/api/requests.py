@@ -39,12 +39,16 @@ def api(tenant: Tenant, shard: Shard) -> Api:
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     body = deepcopy(VALID)
+    put(body, path, value)
+    return body
+
+
+def put(body: dict[str, Any], path: str, value: Any) -> None:
     *parents, name = path.split(".")
     holder = body
     for parent in parents:
         holder = holder[parent]
     holder[name] = value
-    return body
 
 
 def without(*paths: str) -> dict[str, Any]:

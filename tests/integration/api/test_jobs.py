@@ -196,6 +196,23 @@ class TestRetry:
         again = {"repo_token": "ghp_0123456789", "jira_token": "jira-0123456789"}
         assert api.post(f"/jobs/{old.public_id}/retry", again).status_code == 201
 
+    def test_a_token_for_a_job_without_a_repository(self, api: Api, tenant: Tenant) -> None:
+        old = make_job(tenant, task=BODY["task"])
+        api.post(f"/jobs/{old.public_id}/cancel")
+        response = api.post(f"/jobs/{old.public_id}/retry", {"repo_token": "ghp_0123456789"})
+        assert response.status_code == 400
+        assert list(error_of(response)["fields"]) == ["repo_token"]
+        assert Job.objects.count() == 1
+
+    @pytest.mark.parametrize("name", ["repo_token", "anthropic_api_key", "jira_token"])
+    def test_a_secret_that_the_old_job_shows(self, api: Api, tenant: Tenant, name: str) -> None:
+        old = make_job(tenant, context={"additional_instructions": "Use ghp_0123456789."})
+        api.post(f"/jobs/{old.public_id}/cancel")
+        response = api.post(f"/jobs/{old.public_id}/retry", {name: "ghp_0123456789"})
+        assert response.status_code == 400
+        assert "context.additional_instructions" in error_of(response)["fields"][name][0]
+        assert Job.objects.count() == 1
+
     @pytest.mark.parametrize("body", [{"prompt": "x"}, {"repo_token": 5}, {"repo_token": {"secret": "nowhere"}}])
     def test_an_invalid_body(self, api: Api, tenant: Tenant, body: dict[str, Any]) -> None:
         old = make_job(tenant)

@@ -55,11 +55,19 @@ def test_a_large_body_is_refused_whatever_length_it_claims(api: Api) -> None:
         b"[" * 100_000,
         b'{"task": ' + b"[" * 200 + b"]" * 200 + b"}",
         b'{"a": 1} trailing',
+        b'{"task": {}, "task": {}}',
     ],
     ids=lambda body: repr(body)[:24],
 )
 def test_malformed_json(api: Api, body: bytes) -> None:
     assert refused(api, body)["message"]
+
+
+def test_a_key_that_stands_twice_is_named(api: Api) -> None:
+    body = json.dumps(VALID).replace('"issue_key"', '"prompt": "Do something else.", "issue_key"')
+    error = refused(api, body.encode())
+    assert error["code"] == "parse_error"
+    assert "'prompt' stands twice" in error["message"]
 
 
 @pytest.mark.parametrize("body", [[], "text", 5, None, True, [VALID]], ids=lambda body: repr(body)[:10])

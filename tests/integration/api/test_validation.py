@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from jobs.contract import MAX_BRANCH_LENGTH
-from tests.integration.jobs.support import Api
+from jobs.contract import MAX_BRANCH_LENGTH, secret_spellings
+from jobs.models import Job
+from jobs.secrets import secret_sources
+from tests.integration.jobs.support import Api, error_of
 
-from .requests import VALID, api, changed, refused, without
+from .requests import VALID, api, changed, put, refused, without
 
 pytestmark = pytest.mark.django_db
 __all__ = ["api"]
@@ -169,14 +171,37 @@ def test_a_private_host_that_the_operators_allow(api: Api, settings: Any) -> Non
         "x.lock",
         "\ud800",
         "x" * (MAX_BRANCH_LENGTH + 1),
+        "ü" * (MAX_BRANCH_LENGTH // 2 + 1),
     ],
 )
 def test_hostile_branches(api: Api, field: str, name: str) -> None:
     assert list(refused(api, changed(f"task.{field}", name))["fields"]) == [f"task.{field}"]
 
 
-def test_work_goes_to_another_branch_than_it_starts_from(api: Api) -> None:
-    assert "task.branch" in refused(api, changed("task.branch", "main"))["fields"]
+@pytest.mark.parametrize("branch", ["main", "main/x", "main/x/y"])
+def test_work_goes_to_a_branch_that_can_stand_beside_its_base(api: Api, branch: str) -> None:
+    assert list(refused(api, changed("task.branch", branch))["fields"]) == ["task.branch"]
+
+
+def test_a_branch_whose_name_begins_with_its_base_and_no_slash(api: Api) -> None:
+    assert api.post("/jobs", changed("task.branch", "main-x")).status_code == 201
+
+
+@pytest.mark.parametrize("value", [" ", "\n\t ", "\u00a0"], ids=repr)
+def test_a_prompt_of_white_space_alone(api: Api, value: str) -> None:
+    assert list(refused(api, changed("task.prompt", value))["fields"]) == ["task.prompt"]
+
+
+@pytest.mark.parametrize(
+    "value", ["A\nB", "A B", " A", "A\n", "-A", "#1", "Ä-1", "A:1", "A\u2028B", "A" * 101], ids=repr
+)
+def test_issue_keys_that_could_not_stand_in_a_commit(api: Api, value: str) -> None:
+    assert list(refused(api, changed("task.issue_key", value))["fields"]) == ["task.issue_key"]
+
+
+@pytest.mark.parametrize("value", ["PROJ-123", "42", "user/repo#7", "A" * 100])
+def test_issue_keys(api: Api, value: str) -> None:
+    assert api.post("/jobs", changed("task.issue_key", value)).status_code == 201
 
 
 @pytest.mark.parametrize("field", ["repo_token", "branch", "base_branch"])
@@ -203,6 +228,13 @@ def test_what_belongs_to_a_repository_needs_one(api: Api, field: str) -> None:
         "https://example.com:port/",
         "https://[::1/",
         "https://example.com/\x00",
+        "https://example.com/a\r\nb",
+        "https://exam\nple.com/",
+        "https://example.com/\n",
+        " https://example.com/",
+        "https://example.com/a b",
+        "https://example.com/a\u00a0b",
+        "https://example.com/\x1b",
         "https://example.com/" + "x" * 2000,
         "//example.com/",
     ],
@@ -220,6 +252,13 @@ def test_callbacks(api: Api, url: str) -> None:
         "x" * 20_001,
         "not-äscii-text",
         "with\x00nul-in-it",
+        " " * 20,
+        "1234567  ",
+        "1 2 3 4 5",
+        "ghp_0123456789\n",
+        " ghp_0123456789",
+        "ghp_0123456789\r\nX-More: 1",
+        "ghp_0123456789\x1b",
         {},
         {"secret": ""},
         {"secret": 5},
@@ -237,6 +276,42 @@ def test_secrets(api: Api, path: str, value: Any) -> None:
     error = refused(api, changed(path, value))
     assert list(error["fields"]) == [path]
     assert "nul-in-it" not in json.dumps(error)
+
+
+def test_a_key_in_pem_form_keeps_its_lines(api: Api) -> None:
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n"
+    assert api.post("/jobs", changed("task.repo_token", key)).status_code == 201
+    assert secret_sources(Job.objects.get())["repo_token"] == key
+
+
+# A value that every readable field takes by itself.
+MISPLACED = "feature-0123456789"
+
+
+@pytest.mark.parametrize("secret", SECRET_FIELDS)
+@pytest.mark.parametrize("path", TEXTS)
+def test_a_secret_in_a_field_that_can_be_read(api: Api, path: str, secret: str) -> None:
+    prefix = "https://example.com/" if path in ("task.repo_url", "callback_url") else "x-"
+    body = changed(path, prefix + MISPLACED)
+    put(body, secret, MISPLACED)
+    error = refused(api, body)
+    assert list(error["fields"]) == [path]
+    assert f"Holds the value of {secret.rpartition('.')[2]};" in error["message"]
+    assert MISPLACED not in json.dumps(error)
+
+
+@pytest.mark.parametrize("spelling", sorted(secret_spellings("feature/0123+456789")))
+def test_a_secret_in_another_spelling(api: Api, spelling: str) -> None:
+    body = changed("task.repo_token", "feature/0123+456789")
+    body["context"]["jira_cloud_id"] = f"x{spelling}y"
+    assert list(refused(api, body)["fields"]) == ["context.jira_cloud_id"]
+
+
+def test_a_secret_in_the_idempotency_key(api: Api) -> None:
+    response = api.post("/jobs", VALID, **{"Idempotency-Key": VALID["task"]["repo_token"]})
+    assert response.status_code == 400
+    assert list(error_of(response)["fields"]) == ["Idempotency-Key"]
+    assert not Job.objects.exists()
 
 
 @pytest.mark.parametrize("path", SECRET_FIELDS)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import pytest
+from django.core.management import CommandError, call_command
 
 from jobs.models import Job
 from myctobot.tenants.models import ApiKey, Tenant
 from shards.models import Shard
-from tests.integration.jobs.support import Api, JsonClient, error_of
+from tests.integration.jobs.support import Api, JsonClient, error_of, make_shard
 
 pytestmark = pytest.mark.django_db
 CALLS = ["heartbeat", "jobs/job_x/claim", "jobs/job_x/events", "jobs/job_x/finish"]
@@ -36,6 +40,33 @@ def test_a_new_key_ends_the_old_one(shard: Shard, key: str) -> None:
     new = shard.issue_key()
     assert JsonClient(key).post("/shard/v1/heartbeat").status_code == 401
     assert JsonClient(new).post("/shard/v1/heartbeat").status_code == 400
+
+
+def create_key(*arguments: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("create_shard_key", *arguments, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_the_command_prints_a_new_key_alone_and_ends_the_old_one(shard: Shard, key: str) -> None:
+    out, err = create_key("--shard", "one")
+    assert JsonClient(key).post("/shard/v1/heartbeat").status_code == 401
+    assert JsonClient(out.strip()).post("/shard/v1/heartbeat").status_code == 400
+    assert out.strip() not in err
+    assert "old one has ended" in err
+
+
+def test_the_command_speaks_json(shard: Shard) -> None:
+    said = json.loads(create_key("--shard", "one", "--json")[0])
+    assert said["shard_id"] == "one"
+    assert JsonClient(said["shard_key"]).post("/shard/v1/heartbeat").status_code == 400
+
+
+def test_a_key_for_a_shard_that_is_not_there(shard: Shard, key: str) -> None:
+    make_shard("two")
+    with pytest.raises(CommandError, match=r"no shard 'three'\. Known: one, two\."):
+        create_key("--shard", "three")
+    assert JsonClient(key).post("/shard/v1/heartbeat").status_code == 400
 
 
 @pytest.mark.parametrize("path", CALLS)

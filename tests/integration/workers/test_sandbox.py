@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -67,6 +68,16 @@ def stubborn() -> set[int]:
     """Find what is left of the stubborn agent anywhere on the machine, however it got there."""
     found = holders(f"sleep\0{LONG}\0".encode()) | holders(f"sleep {LONG}".encode())
     return {pid for pid in found if (info := process_tree.read(pid)) is not None and info.alive}
+
+
+def test_what_is_shown_below_tmp_is_not_hidden_by_the_agents_own_tmp(tmp_path: Path) -> None:
+    with TemporaryDirectory(dir="/tmp") as shown:
+        Path(shown).chmod(0o755)
+        (Path(shown) / "program").write_text("here")
+        read = ["sh", "-c", f"cat {shown}/program; touch /tmp/mine && ls /tmp"]
+        done = play(tmp_path, lambda sandbox: sandbox.run(read), read_only=(Path(shown),))
+    assert done.stdout.startswith(b"here")
+    assert b"mine" in done.stdout
 
 
 def test_check_finds_this_machine_fit() -> None:

@@ -37,6 +37,23 @@ def test_url_encoding(secret: str, before: str, after: str) -> None:
     assert quote(secret) not in cleaner.text(quote(before + secret + after))
 
 
+@given(secret=secrets, before=printable, after=printable)
+def test_url_encoding_in_lower_case(secret: str, before: str, after: str) -> None:
+    # As other programs write it: the same escapes, with small letters.
+    def encoded(text: str) -> str:
+        return "".join(char if char.isalnum() or char in "_.-~" else f"%{ord(char):02x}" for char in text)
+
+    assert encoded(secret) not in Cleaner([secret]).text(encoded(before + secret + after))
+
+
+@given(secret=secrets, before=st.binary(max_size=20), after=st.binary(max_size=20), upper=st.booleans())
+def test_hexadecimal_digits(secret: str, before: bytes, after: bytes, upper: bool) -> None:
+    def digits(raw: bytes) -> str:
+        return raw.hex().upper() if upper else raw.hex()
+
+    assert digits(secret.encode()) not in Cleaner([secret]).text(digits(before + secret.encode() + after))
+
+
 @given(secret=secrets, before=st.binary(max_size=20), after=st.binary(max_size=20), url_safe=st.booleans())
 def test_base64_of_a_longer_text_leaves_nothing_to_decode(
     secret: str, before: bytes, after: bytes, url_safe: bool

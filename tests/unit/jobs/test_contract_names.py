@@ -7,6 +7,7 @@ import pytest
 from jobs.contract import (
     MAX_BRANCH_LENGTH,
     MAX_URL_LENGTH,
+    branch_pair_problem,
     branch_problem,
     class_queue,
     is_public_address,
@@ -51,7 +52,19 @@ def test_no_class_queue_is_some_shards_own_queue() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["main", "feature/PROJ-123", "a", "a/b/c", "über", "v1.2", "a-b_c", "x" * MAX_BRANCH_LENGTH, "a/-b", "HEADS"],
+    [
+        "main",
+        "feature/PROJ-123",
+        "a",
+        "a/b/c",
+        "über",
+        "v1.2",
+        "a-b_c",
+        "x" * MAX_BRANCH_LENGTH,
+        "ü" * 100,
+        "a/-b",
+        "HEADS",
+    ],
 )
 def test_branches_that_are_taken(name: str) -> None:
     assert branch_problem(name) is None
@@ -60,7 +73,8 @@ def test_branches_that_are_taken(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("", "1 to 200"),
+        ("", "1 to 200 bytes"),
+        ("ü" * 101, "1 to 200 bytes"),
         ("x" * (MAX_BRANCH_LENGTH + 1), "1 to 200"),
         ("-x", "dash"),
         ("--upload-pack=touch", "dash"),
@@ -96,6 +110,23 @@ def test_branches_that_are_taken(name: str) -> None:
 )
 def test_branches_that_are_refused(name: str, word: str) -> None:
     assert word in (branch_problem(name) or "")
+
+
+@pytest.mark.parametrize(
+    ("branch", "base", "word"),
+    [
+        ("main", "main", "must differ from the base branch 'main'"),
+        ("main/x", "main", "cannot exist beside the base branch 'main'"),
+        ("a", "a/b/c", "cannot exist beside the base branch 'a/b/c'"),
+    ],
+)
+def test_branches_that_cannot_stand_beside_their_base(branch: str, base: str, word: str) -> None:
+    assert word in (branch_pair_problem(branch, base) or "")
+
+
+@pytest.mark.parametrize(("branch", "base"), [("feature/x", "main"), ("mainly", "main"), ("a/b", "a/c"), ("A/b", "a")])
+def test_branches_that_stand_beside_their_base(branch: str, base: str) -> None:
+    assert branch_pair_problem(branch, base) is None
 
 
 SCHEMES = ("https", "ssh")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,13 @@ class Jobs:
     async def close(self) -> None:
         for job in self._made:
             await job.sandbox.close()
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory with room for a socket's name, which ``tmp_path`` may lack."""
+    with tempfile.TemporaryDirectory(prefix="job-", dir="/tmp") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

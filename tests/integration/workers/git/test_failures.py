@@ -45,6 +45,14 @@ async def test_a_branch_may_not_be_the_default_branch(jobs: Jobs) -> None:
     assert (await refusal(jobs, base=None, branch="main")).code == "branch_invalid"
 
 
+@pytest.mark.parametrize("other", ["feature", "feature/ai/old/one"])
+async def test_a_branch_that_git_cannot_create_fails_before_the_agent(jobs: Jobs, remote: Path, other: str) -> None:
+    git(remote, "branch", other, "main")
+    error = await refusal(jobs)
+    assert (error.code, error.retryable) == ("branch_conflict", False)
+    assert f"the repository has a branch '{other}'; choose another name." in str(error)
+
+
 async def test_an_empty_repository_is_named_as_such(jobs: Jobs, server: GitServer, remote: Path) -> None:
     git(remote.parent, "init", "-q", "--bare", "empty.git")
     error = await refusal(jobs, url=server.url("empty.git"), base=None)

@@ -11,6 +11,7 @@ from workers.git.failures import push_error, redact, transport_error
     [
         ("fatal: write error: No space left on device", "disk_full", True),
         ("error: index-pack died of signal 25", "repo_too_large", False),
+        ("No user exists for uid 4711\nfatal: Could not read from remote repository.", "ssh_user_unknown", False),
         ("fatal: unable to access 'x': server certificate verification failed.", "repo_certificate_invalid", False),
         ("fatal: unable to access 'https://h/r/': The requested URL returned error: 301", "repo_moved", False),
         ("fatal: unable to access 'https://h/r/': The requested URL returned error: 503", "repo_unreachable", True),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from workers.git.remote import Listing, parse_listing
+import pytest
+
+from workers.errors import JobError
+from workers.git.remote import Listing, check_room, parents, parse_listing
 
 A, B = "a" * 40, "b" * 40
 
@@ -17,3 +20,18 @@ def test_an_empty_remote_has_nothing() -> None:
 def test_lookalikes_are_passed_over() -> None:
     # ls-remote matches the ends of names, so a fork's mirrored refs come along.
     assert parse_listing(f"{A}\trefs/pull/refs/heads/main\nnonsense\nx\trefs/heads/main\n") == Listing(None, {})
+
+
+def test_a_branch_lies_below_each_of_its_parts_but_the_last() -> None:
+    assert (parents("a/b/c"), parents("a")) == (["a", "a/b"], [])
+
+
+@pytest.mark.parametrize("other", ["a", "a/b", "a/b/c/d"])
+def test_a_branch_above_or_below_leaves_no_room(other: str) -> None:
+    with pytest.raises(JobError, match=f"'a/b/c' cannot be created: the repository has a branch '{other}'") as caught:
+        check_room("a/b/c", ["main", other])
+    assert caught.value.code == "branch_conflict"
+
+
+def test_neighbours_and_the_branch_itself_leave_room() -> None:
+    check_room("a/b/c", ["main", "a/b/c", "a/b/cd", "a/bc", "a/b/d/c"])

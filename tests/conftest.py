@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ _homes: list[Path] = []
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background job ignores Ctrl-C and hands that on; the programs under test must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = CHECKOUT / ".cache" / "tests"
     folder.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix="run-", dir=folder))

@@ -83,7 +83,11 @@ class Sandbox:
         self._live: list[SandboxedProcess] = []
         self._watchdog: asyncio.Task[None] | None = None
         self._watchdog_struck = False
+        self._not_ours: set[tuple[int, int]] = set()
         if not self.isolated:
+            # What this process had started before is no orphan of the agent's.
+            children = (p for p in process_tree.snapshot().values() if p.parent == os.getpid())
+            self._not_ours = {(p.pid, p.started) for p in children}
             # Without a PID namespace, what an agent leaves behind would become init's, and be lost.
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -236,7 +240,11 @@ class Sandbox:
         if not self.isolated:
             # Children of its first moments may have missed the groups; orphaned, they are ours.
             own = processes[os.getpid()]
-            orphans = {p.pid for p in processes.values() if p.parent == own.pid and p.session != own.session}
+            orphans = {
+                p.pid
+                for p in processes.values()
+                if p.parent == own.pid and p.session != own.session and (p.pid, p.started) not in self._not_ours
+            }
             found |= process_tree.descendants(processes, orphans)
         return {pid: processes[pid] for pid in found if processes[pid].alive}
 

@@ -24,7 +24,15 @@ def test_cancel_of_a_running_job_is_proven(client: Client) -> None:
     proof = job["attempts"][-1]["proof"]
     assert proof["processes_left"] == 0
     assert proof["processes_killed"] > 0
-    assert not [process for process in agents if process.is_running()]
+    assert not [process for process in agents if is_alive(process)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie does not, it merely waits for its parent to take note."""
+    try:
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def agent_processes(client: Client) -> list[psutil.Process]:

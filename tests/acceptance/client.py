@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +98,17 @@ def texts(events: list[dict[str, Any]]) -> str:
 
 def file_url(path: Path) -> str:
     return f"file://{path}"
+
+
+def kill_worker(client: Client) -> None:
+    """SIGKILL the shard's Celery worker and wait for the supervisor's new one, which reads its configuration anew."""
+    old = client.stack.pid_of("shard-local")
+    os.kill(old, signal.SIGKILL)
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        # Between the two there is no record.
+        with suppress(FileNotFoundError):
+            if client.stack.pid_of("shard-local") != old:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the worker was not started again")

@@ -15,13 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.client import Client, file_url
+from tests.acceptance.client import Client, file_url, kill_worker
 from tests.fixtures.repos import branches, commit, git, make_remote
 from tests.stacks import PLAYS, running_stack
 
 pytestmark = pytest.mark.acceptance
-
-WORKER = "shard-local"
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +31,6 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield client
 
 
-def restart_worker(client: Client) -> None:
-    """End the shard's worker; the supervisor starts it again, with the configuration of that moment."""
-    old = client.stack.pid_of(WORKER)
-    os.kill(old, signal.SIGKILL)
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        with suppress(FileNotFoundError):
-            if client.stack.pid_of(WORKER) != old:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the worker was not started again")
-
-
 @contextmanager
 def shard_config(client: Client, **changes: Any) -> Iterator[None]:
     """Change the shard's config.json for the block: top-level keys, sections merged."""
@@ -55,12 +40,12 @@ def shard_config(client: Client, **changes: Any) -> Iterator[None]:
     for key, value in changes.items():
         config[key] = {**config[key], **value} if isinstance(value, dict) else value
     path.write_text(json.dumps(config))
-    restart_worker(client)
+    kill_worker(client)
     try:
         yield
     finally:
         path.write_text(text)
-        restart_worker(client)
+        kill_worker(client)
 
 
 def test_a_missing_cli_fails_the_job_and_says_what_to_install(fragile: Client, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,12 +13,10 @@ import redis
 from celery import Celery
 
 from jobs.contract import JobStatus
-from tests.acceptance.client import Client
+from tests.acceptance.client import Client, kill_worker
 from tests.stacks import PLAYS, running_stack
 
 pytestmark = pytest.mark.acceptance
-
-WORKER = "shard-local"
 
 
 @pytest.fixture
@@ -28,20 +24,6 @@ def one_slot(tmp_path: Path) -> Iterator[Client]:
     environ = {"GATEWAY_PLAYS": str(PLAYS), "LOCAL_SHARD_SLOTS": "1"}
     with running_stack(tmp_path / "home", environ=environ) as stack, Client(stack) as client:
         yield client
-
-
-def kill_worker(client: Client) -> int:
-    """SIGKILL the shard's Celery worker and wait for the supervisor's new one."""
-    old = client.stack.pid_of(WORKER)
-    os.kill(old, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        # Between the two there is no record.
-        with suppress(FileNotFoundError):
-            if (new := client.stack.pid_of(WORKER)) != old:
-                return new
-        time.sleep(0.1)
-    raise AssertionError("the worker was not started again")
 
 
 def test_the_job_completes_and_the_new_worker_counts_its_slot(one_slot: Client) -> None:

@@ -297,7 +297,7 @@ class ClaudeCode:
             return report(narrator.result, task.max_turns, narrator.last_text)
         read, written = narrator.read, narrator.written
         if narrator.refused:
-            said = f"{narrator.refused}; the job's time may be over, else an operator must look at the gateway"
+            said = f"{narrator.refused}, or ask an operator to look at the gateway's log"
             return AgentReport(False, narrator.last_text[:SUMMARY], "agent_api_error", said, 0, read, written)
         reason = (transport.last_words or failure or "it wrote no result")[-SUMMARY:]
         said = f"the agent ended unexpectedly (code {transport.returncode}): {reason}"

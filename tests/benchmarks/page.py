@@ -21,7 +21,7 @@ def row(result: Result, machine: Machine) -> str:
     cells = (
         f"`{result.bench}`",
         f"{result.value:g} {unit}",
-        f"≤ {result.target:g} {unit}",
+        f"{'≥' if result.more_is_better else '≤'} {result.target:g} {unit}",
         f"{result.peer:g} {unit}",
         f"{result.ratio:g}",
         str(machine),

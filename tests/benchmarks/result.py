@@ -10,15 +10,46 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def within(value: float, bound: float, more_is_better: bool) -> bool:
+    """Whether a figure keeps its bound, which it may just reach."""
+    return value >= bound if more_is_better else value <= bound
+
+
+@dataclass(frozen=True)
+class Check:
+    """A promise beside the one on the benchmark's own value.
+
+    Attributes:
+        what: the figure's name, such as ``web process's growth``.
+        bound: what ``value`` must not exceed, or fall below where more is better.
+    """
+
+    what: str
+    value: float
+    bound: float
+    unit: str
+    more_is_better: bool = False
+
+    @property
+    def met(self) -> bool:
+        return within(self.value, self.bound, self.more_is_better)
+
+    def shown(self) -> dict[str, Any]:
+        bound = "at_least" if self.more_is_better else "at_most"
+        return {"what": self.what, "value": self.value, bound: self.bound, "unit": self.unit, "met": self.met}
+
+
 @dataclass(frozen=True)
 class Result:
     """What one benchmark found.
 
     Attributes:
-        value: ours, in ``unit``; less is better.
+        value: ours, in ``unit``.
         peer: the same of what we compare with, in the same run on the same machine.
-        target: what ``value`` must not exceed.
+        target: what ``value`` must not exceed, or fall below where more is better.
         detail: all else, for whoever asks where the value comes from.
+        more_is_better: as for what is done in a second.
+        checks: what else must hold.
     """
 
     bench: str
@@ -27,6 +58,8 @@ class Result:
     peer: float
     target: float
     detail: dict[str, Any] = field(default_factory=dict)
+    more_is_better: bool = False
+    checks: Sequence[Check] = ()
 
     @property
     def ratio(self) -> float:
@@ -35,12 +68,21 @@ class Result:
 
     @property
     def met(self) -> bool:
-        return self.value <= self.target
+        """Whether the value and all checks keep their bounds."""
+        return within(self.value, self.target, self.more_is_better) and all(check.met for check in self.checks)
 
     def line(self) -> str:
         """The benchmark's one line on standard output."""
         shown = {"bench": self.bench, "value": self.value, "unit": self.unit, "peer": self.peer, "ratio": self.ratio}
-        return json.dumps({**shown, "detail": {"target": self.target, **self.detail}})
+        checks = {"checks": [check.shown() for check in self.checks]} if self.checks else {}
+        return json.dumps({**shown, "detail": {"target": self.target, **checks, **self.detail}})
+
+    def verdict(self) -> str:
+        """Say what became of the target and of every check that is not met."""
+        kept = within(self.value, self.target, self.more_is_better)
+        said = [f"{self.value:g} {self.unit} {'within' if kept else 'MISSES'} the target of {self.target:g}"]
+        said += [f"{check.what} MISSES: {json.dumps(check.shown())}" for check in self.checks if not check.met]
+        return "; ".join(said)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -1,0 +1,105 @@
+"""A thousand viewers of a hundred jobs, on one web process."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from redis import Redis
+
+from tests.acceptance.client import Client
+from tests.benchmarks.audience import Sight, audience
+from tests.benchmarks.load import Load, measured
+from tests.benchmarks.peers import broker_url
+from tests.benchmarks.result import Check, Result
+from tests.benchmarks.stock_channels import LAYERS
+from tests.benchmarks.stock_peer import Producer, stock
+from tests.benchmarks.streams import END_S, PEER, of_jobs, shown, streaming_stack
+from tests.benchmarks.tally import lag_percentile, lag_spread
+from tests.fixtures.simulated_shard import SimulatedRun, simulated_shards
+from tests.stacks import RunningStack
+
+TARGET_MS = 1000
+JOBS, VIEWERS, SHARDS = 100, 1000, 2
+# Each job says so much at once, so often: an agent's turn.
+EVENTS, EVERY_S, TIMES = 5, 2.0, 5
+VIEWER_PROCESSES = 2
+# Beside the watched jobs' own: what Celery and a process's own channel take.
+OTHER_SUBSCRIPTIONS = 10
+
+
+@dataclass(frozen=True)
+class Subscriptions:
+    """Redis channels that somebody listens to, and listeners to them all together."""
+
+    channels: int
+    listeners: int
+
+
+def measure() -> Result:
+    """Let a thousand viewers watch a hundred jobs, then the same with stock Channels."""
+    with streaming_stack() as client:
+        sight, load, before, during = asyncio.run(_ours(client))
+        groups = [f"many.{number % JOBS}" for number in range(VIEWERS)]
+        peers = {
+            layer: asyncio.run(stock(client.stack, layer, groups, EVENTS * TIMES, _produce, processes=VIEWER_PROCESSES))
+            for layer in LAYERS
+        }
+    added = during.listeners - before.listeners
+    return Result(
+        "fanout_many",
+        lag_percentile(sight.lags, 99),
+        "ms",
+        min(peer.p99 for peer in peers.values()),
+        TARGET_MS,
+        {
+            "lost": 0,
+            "lag_ms": lag_spread(sight.lags),
+            "load": load.shown(),
+            "redis_channels": {"before": before.channels, "during": during.channels},
+            "peer": PEER,
+            "stock": shown(peers),
+        },
+        checks=[Check("Redis subscriptions of the watched jobs", added, JOBS + OTHER_SUBSCRIPTIONS, "subscriptions")],
+    )
+
+
+def _subscriptions(stack: RunningStack) -> Subscriptions:
+    with Redis.from_url(broker_url(stack)) as redis:
+        channels = redis.pubsub_channels()
+        return Subscriptions(len(channels), sum(count for _, count in redis.pubsub_numsub(*channels)))
+
+
+async def _ours(client: Client) -> tuple[Sight, Load, Subscriptions, Subscriptions]:
+    async with simulated_shards(client.stack, SHARDS) as shards:
+        runs = [await shards[number % SHARDS].start_job(client) for number in range(JOBS)]
+        before = await asyncio.to_thread(_subscriptions, client.stack)
+        viewers = of_jobs(client.stack, [run.job_id for run in runs], VIEWERS)
+        async with audience(viewers, VIEWER_PROCESSES) as watching:
+            during = await asyncio.to_thread(_subscriptions, client.stack)
+            async with measured(client.stack) as load:
+                await asyncio.gather(*(_talk(run) for run in runs))
+            counts = await asyncio.gather(*(run.finish() for run in runs))
+            sight = await watching.until_end(END_S)
+    sight.check_exact([counts[number % JOBS] for number in range(VIEWERS)])
+    return sight, load, before, during
+
+
+async def _talk(run: SimulatedRun) -> None:
+    # Agents do not speak in step.
+    await asyncio.sleep(random.uniform(0, EVERY_S))
+    for _ in range(TIMES):
+        await run.emit(EVENTS)
+        await asyncio.sleep(EVERY_S)
+
+
+async def _produce(producer: Producer) -> None:
+    await asyncio.gather(*(_talk_stock(producer, f"many.{number}") for number in range(JOBS)))
+
+
+async def _talk_stock(producer: Producer, group: str) -> None:
+    await asyncio.sleep(random.uniform(0, EVERY_S))
+    for turn in range(TIMES):
+        await producer.burst(group, EVENTS, first=turn * EVENTS + 1)
+        await asyncio.sleep(EVERY_S)

@@ -1,0 +1,99 @@
+"""What a running stack's processes use while something happens: processor time, and memory of the web process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.benchmarks.memory import memory_of
+from tests.benchmarks.starts import HZ
+from tests.stacks import RunningStack
+from workers import process_tree
+
+_LOOK_EVERY_S = 0.2
+
+
+@dataclass
+class Load:
+    """What was used between a beginning and an end.
+
+    Attributes:
+        seconds: from one to the other.
+        web_cpu_s, postgres_cpu_s, redis_cpu_s: processor time.
+        web_before_mb: resident memory of the web process at the beginning.
+        web_mb: the same, looked at again and again.
+    """
+
+    seconds: float = 0.0
+    web_cpu_s: float = 0.0
+    postgres_cpu_s: float = 0.0
+    redis_cpu_s: float = 0.0
+    web_before_mb: float = 0.0
+    web_mb: list[float] = field(default_factory=list)
+
+    @property
+    def growth_mb(self) -> float:
+        """The most that the web process had more than at the beginning."""
+        return round(max(self.web_mb) - self.web_before_mb, 1)
+
+    def shown(self) -> dict[str, float]:
+        return {
+            "seconds": round(self.seconds, 1),
+            "web_cpu_s": round(self.web_cpu_s, 2),
+            "postgres_cpu_s": round(self.postgres_cpu_s, 2),
+            "redis_cpu_s": round(self.redis_cpu_s, 2),
+            "web_rss_before_mb": self.web_before_mb,
+            "web_rss_most_mb": max(self.web_mb),
+        }
+
+
+def tree_cpu_s(root: int) -> float:
+    """The processor time of a process and all that it started, as far as it waited for those that ended."""
+    processes = process_tree.snapshot()
+    return sum(_cpu_s(pid) for pid in {root, *process_tree.descendants(processes, {root})})
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    # utime, stime, cutime and cstime; see proc_pid_stat(5).
+    return sum(int(ticks) for ticks in text.rpartition(")")[2].split()[11:15]) / HZ
+
+
+def _cpu(stack: RunningStack) -> tuple[float, float, float]:
+    return (
+        tree_cpu_s(stack.pid_of("web")),
+        tree_cpu_s(stack.pid_of("postgres")),
+        tree_cpu_s(stack.pid_of("redis")),
+    )
+
+
+@asynccontextmanager
+async def measured(stack: RunningStack) -> AsyncIterator[Load]:
+    """Measure what the stack uses meanwhile; the figures are there in the end."""
+    load = Load()
+    web = stack.pid_of("web")
+    load.web_before_mb = memory_of(web).rss
+    load.web_mb.append(load.web_before_mb)
+    looking = asyncio.create_task(_look(web, load.web_mb))
+    began, before = time.monotonic(), _cpu(stack)
+    try:
+        yield load
+    finally:
+        looking.cancel()
+    load.seconds = time.monotonic() - began
+    load.web_mb.append(memory_of(web).rss)
+    used = [end - start for start, end in zip(before, _cpu(stack), strict=True)]
+    load.web_cpu_s, load.postgres_cpu_s, load.redis_cpu_s = used
+
+
+async def _look(pid: int, found: list[float]) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        found.append(memory_of(pid).rss)

@@ -1,8 +1,7 @@
-"""What a runner does to its attempt: claim it, keep it alive with events, finish it. Every write is fenced."""
+"""How a runner takes its attempt and how it ends it. Its events are in ``ingest``; every write is fenced."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -11,11 +10,8 @@ from django.db import transaction
 from django.db.models.functions import Coalesce, Now
 
 from jobs.contract import (
-    LEASE_S,
     ClaimAnswer,
     ClaimRequest,
-    Cleaner,
-    EventsRequest,
     FinishRequest,
     JobStatus,
     LeaseAnswer,
@@ -24,26 +20,17 @@ from jobs.contract import (
 )
 from jobs.dispatch import burn, request_round
 from jobs.ending import end_job
-from jobs.errors import Fenced, NotClaimable, OutOfOrder, UnknownJob
-from jobs.models import Attempt, EventBatch, Job
-from jobs.secrets import RUNNER_SECRETS, job_secrets, masked_values
+from jobs.errors import Fenced, NotClaimable, OutOfOrder
+from jobs.fencing import cleaner_of, fenced, gateway_token, lease_answer, lease_end, locked_job
+from jobs.models import Attempt, Job
+from jobs.secrets import RUNNER_SECRETS, job_secrets
 from jobs.states import AttemptState
-from jobs.streaming.notify import announce
-from myctobot.errors import InvalidRequest
-from myctobot.lib.crypto import CannotUnseal, derive_token, digest
+from jobs.streaming.notify import announce_change
+from myctobot.lib.crypto import CannotUnseal, digest
 from myctobot.tenants.secrets import UnknownSecret
 from shards.models import Shard, ShardState
 
 log = structlog.get_logger(__name__)
-
-
-def _lease_end() -> Any:
-    return Now() + timedelta(seconds=LEASE_S)
-
-
-def gateway_token(job: Job, attempt: Attempt, claim_token: str) -> str:
-    """The attempt's gateway token: derived, so that a repeated claim gets the same one without it being stored."""
-    return derive_token("mctg", settings.SECRET_KEY, job.public_id, str(attempt.number), claim_token)
 
 
 def claim(shard: Shard, job_id: str, request: ClaimRequest) -> ClaimAnswer:
@@ -70,7 +57,7 @@ def claim(shard: Shard, job_id: str, request: ClaimRequest) -> ClaimAnswer:
 def _claim(shard: Shard, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswer | None, NotClaimable | None]:
     # The shard's row is the lock on its slots: two claims at once must not both take the last one.
     shard = Shard.objects.select_for_update(of=("self",)).select_related("pool").get(pk=shard.pk)
-    job = _locked_job(job_id)
+    job = locked_job(job_id)
     attempt = job.attempts.filter(number=request["attempt"]).first() if job else None
     if job is None or attempt is None or attempt.queue not in shard.queues:
         return None, NotClaimable("This shard was not sent such an attempt.")
@@ -102,13 +89,8 @@ def _answer_again(job: Job, attempt: Attempt, claim_token: str) -> tuple[ClaimAn
         burn(attempt, AttemptState.WITHDRAWN, code="secret_unavailable", message=str(error))
         end_job(job, JobStatus.FAILED, code="secret_unavailable", message=f"{error} Then retry the job.")
         return None, NotClaimable("The job failed before it started.")
-    Attempt.objects.filter(pk=attempt.pk).update(lease_until=_lease_end())
+    Attempt.objects.filter(pk=attempt.pk).update(lease_until=lease_end())
     return answer, None
-
-
-def _locked_job(job_id: str) -> Job | None:
-    # The id comes from a URL and may be any text; PostgreSQL's has no NUL.
-    return Job.objects.select_for_update().filter(public_id=job_id.replace("\x00", "")).first()
 
 
 def _why_full(shard: Shard) -> str | None:
@@ -127,7 +109,7 @@ def _take(shard: Shard, job: Job, attempt: Attempt, claim_hash: str, answer: Cla
         claim_hash=claim_hash,
         gateway_token_hash=digest(answer["gateway"]["token"]),
         claimed_at=Now(),
-        lease_until=_lease_end(),
+        lease_until=lease_end(),
     )
     Job.objects.filter(pk=job.pk, status=JobStatus.QUEUED, attempt_number=attempt.number).update(
         status=JobStatus.RUNNING,
@@ -137,7 +119,7 @@ def _take(shard: Shard, job: Job, attempt: Attempt, claim_hash: str, answer: Cla
         started_at=Coalesce("started_at", Now()),
     )
     log.info("attempt.claimed", job=job.public_id, attempt=attempt.number, shard=shard.name)
-    announce(job.public_id)
+    announce_change(job.public_id)
 
 
 def _answer(job: Job, attempt: Attempt, claim_token: str) -> ClaimAnswer:
@@ -159,63 +141,6 @@ def _answer(job: Job, attempt: Attempt, claim_token: str) -> ClaimAnswer:
     )
 
 
-def _fenced(shard: Shard, job_id: str, number: int, claim_token: str) -> tuple[Job, Attempt]:
-    """Lock the job and return it with the caller's attempt.
-
-    Raises:
-        UnknownJob: no such job.
-        Fenced: the attempt is not this shard's, or not this runner's.
-    """
-    job = _locked_job(job_id)
-    if job is None:
-        raise UnknownJob
-    attempt = job.attempts.filter(number=number, shard=shard, claim_hash=digest(claim_token)).first()
-    if attempt is None or job.attempt_number != number:
-        raise Fenced
-    return job, attempt
-
-
-def _lease(job: Job, next_seq: int) -> LeaseAnswer:
-    return LeaseAnswer(next_seq=next_seq, lease_s=LEASE_S, cancel=job.cancel_requested_at is not None)
-
-
-def _cleaner(job: Job, attempt: Attempt, claim_token: str) -> Cleaner:
-    """Masks what the runner should have masked already: the shard is not trusted to."""
-    return Cleaner([*masked_values(job), claim_token, gateway_token(job, attempt, claim_token)])
-
-
-@transaction.atomic
-def append_events(shard: Shard, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer:
-    """Store a batch of events and renew the lease. Idempotent by number: what is stored already is passed over.
-
-    Raises:
-        Fenced: the attempt is not the present one any more.
-        OutOfOrder: the batch starts after the number expected; nothing is stored.
-        InvalidRequest: the events' numbers are not consecutive.
-    """
-    job, attempt = _fenced(shard, job_id, request["attempt"], claim_token)
-    if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
-        raise Fenced
-    first = request["first_seq"]
-    if [event["seq"] for event in request["events"]] != list(range(first, first + len(request["events"]))):
-        raise InvalidRequest(fields={"events": ["The numbers must be consecutive and start with first_seq."]})
-    if first > job.next_seq:
-        raise OutOfOrder(f"Event {job.next_seq} is expected next.", expected=job.next_seq)
-    fresh = request["events"][job.next_seq - first :]
-    next_seq = job.next_seq + len(fresh)
-    phase = request.get("phase") or job.phase
-    if fresh:
-        events = _cleaner(job, attempt, claim_token).clean(fresh)
-        EventBatch.objects.create(
-            job=job, attempt_number=attempt.number, first_seq=job.next_seq, last_seq=next_seq - 1, events=events
-        )
-    if fresh or phase != job.phase:
-        Job.objects.filter(pk=job.pk).update(next_seq=next_seq, phase=phase)
-        announce(job.public_id)
-    Attempt.objects.filter(pk=attempt.pk).update(lease_until=_lease_end())
-    return _lease(job, next_seq)
-
-
 @transaction.atomic
 def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
     """End the attempt and with it the job. Idempotent: a repeated finish gets the same answer.
@@ -224,14 +149,14 @@ def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) 
         Fenced: the attempt is not the present one any more.
         OutOfOrder: events are missing; send them first.
     """
-    job, attempt = _fenced(shard, job_id, request["attempt"], claim_token)
+    job, attempt = fenced(shard, job_id, request["attempt"], claim_token)
     if attempt.state == AttemptState.ENDED:
-        return _lease(job, job.next_seq)
+        return lease_answer(job, job.next_seq)
     if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
         raise Fenced
     if request["final_seq"] != job.next_seq - 1:
         raise OutOfOrder(f"Event {job.next_seq} is expected before the end.", expected=job.next_seq)
-    cleaner = _cleaner(job, attempt, claim_token)
+    cleaner = cleaner_of(job, attempt, claim_token)
     outcome, error = _verdict(job, request)
     code, message = (error["code"], cleaner.text(error["message"])) if error else ("", "")
     Attempt.objects.filter(pk=attempt.pk).update(
@@ -251,7 +176,7 @@ def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) 
         retryable=bool(error and error["retryable"]),
         result=cleaner.clean(request["result"]),
     )
-    return _lease(job, job.next_seq)
+    return lease_answer(job, job.next_seq)
 
 
 def _verdict(job: Job, request: FinishRequest) -> tuple[Outcome, Any]:

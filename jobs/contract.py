@@ -20,10 +20,8 @@ from urllib.parse import quote, urlsplit
 
 LEASE_S: Final = 60
 RENEW_EVERY_S: Final = 10
-# A runner that has heard nothing for this long must not let its agent act any further.
-SELF_STOP_S: Final = 40
-# The control plane gives an attempt up after this, by the database's clock.
-LOST_AFTER_S: Final = 90
+SELF_STOP_S: Final = 40  # a runner that has heard nothing for this long must not let its agent act any further
+LOST_AFTER_S: Final = 90  # the control plane gives an attempt up after this, by the database's clock
 HEARTBEAT_EVERY_S: Final = 5
 # A sent attempt that nobody claimed by then is withdrawn and its number burnt.
 CLAIM_DEADLINE_S: Final = 30
@@ -86,7 +84,9 @@ class EventKind(StrEnum):
     PUSHED = "git.pushed"  # {branch, sha}
     WARNING = "job.warning"  # {code, message}
     RESULT = "job.result"  # {outcome, summary?, error?}
-    TRUNCATED = "event.truncated"  # {kind, bytes}: stands in for an event that was too large
+    TRUNCATED = "event.truncated"  # {kind, bytes, start}: an event that was too large; so many bytes were cut
+    # {first_seq, events, bytes, reason: bound|retention}: stands for every number from first_seq to its own
+    DROPPED = "log.dropped"
     # Made by the stream, never stored and without a number of its own.
     END = "end"  # {count, status}
 
@@ -108,10 +108,19 @@ class Event(TypedDict):
     data: dict[str, Any]
 
 
+def bounded(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, Any], int]:
+    """Cut an event of more than ``MAX_EVENT_BYTES`` to its beginning; the third value is its size as JSON, bytes."""
+    text = json.dumps(data)
+    if len(text) <= MAX_EVENT_BYTES:
+        return kind, data, len(text)
+    kept = text[: MAX_EVENT_BYTES // 2]
+    cut = {"kind": kind, "bytes": len(text) - len(kept), "start": kept}
+    return EventKind.TRUNCATED.value, cut, len(json.dumps(cut))
+
+
 class ClaimRequest(TypedDict):
     attempt: int
-    # Made by the runner, known to nobody else: a repeated claim with the same token gets the same
-    # answer (the first one may have been lost on the way), any other is refused.
+    # The runner's alone: a claim repeated with it gets the same answer again, with any other it is refused.
     claim_token: str
 
 
@@ -241,10 +250,7 @@ _SCP_LIKE = re.compile(r"[^/@:]+@[^/:]+:.*")
 
 
 def branch_problem(name: str) -> str | None:
-    """Say what is wrong with a branch name, or None.
-
-    The rules of git-check-ref-format(1) for ``--branch``, and no leading ``refs/``: that makes another ref than meant.
-    """
+    """Say what is wrong with a branch name by git-check-ref-format(1), or None; ``refs/…`` names another ref."""
     if not name or len(name.encode(errors="replace")) > MAX_BRANCH_LENGTH:
         return f"must have 1 to {MAX_BRANCH_LENGTH} bytes in UTF-8"
     if name.startswith("-"):
@@ -329,16 +335,12 @@ def is_public_address(address: str) -> bool:
 
 # --- Secrets ---------------------------------------------------------------------------------------
 
-
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 
 
 def secret_spellings(secret: str) -> set[str]:
-    """Every spelling under which a secret is looked for in output.
-
-    Plain, inside JSON (twice, for JSON within JSON), URL-encoded (``%2F`` and ``%2f``), in hexadecimal
-    digits, and base64 at each of the three offsets that it can have within a longer text.
-    """
+    """Every spelling under which a secret is looked for: plain, inside JSON (twice, for JSON within JSON),
+    URL-encoded (``%2F`` and ``%2f``), in hexadecimal digits, and base64 at each of its three offsets in a text."""
     raw = secret.encode()
     once = json.dumps(secret)[1:-1]
     found = {secret, once, json.dumps(once)[1:-1], raw.hex(), raw.hex().upper()}
@@ -355,9 +357,7 @@ def secret_spellings(secret: str) -> set[str]:
 
 
 MASK = "***"
-# Levels of JSON within an event's data, and what stands for the rest.
-MAX_NESTING: Final = 50
-TOO_DEEP: Final = "(nested too deep)"
+MAX_NESTING, TOO_DEEP = 50, "(nested too deep)"  # levels of JSON within an event's data; what stands for the rest
 
 
 class Cleaner:

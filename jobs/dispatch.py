@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from jobs import broker
@@ -44,7 +44,7 @@ def dispatch_round() -> Round:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '10s'")
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ROUND_LOCK])
-        waiting = list(_waiting_jobs())
+        waiting = list(queued_jobs().filter(~has_live_attempt()).order_by("priority", "id").only(*_READ))
         if not waiting:
             return Round(0, 0)
         snapshot = load_snapshot(database_now())
@@ -64,14 +64,15 @@ def dispatch_round() -> Round:
     return Round(len(messages), len(waiting) - len(messages))
 
 
-def _waiting_jobs() -> list[Job]:
-    live = Attempt.objects.filter(job=OuterRef("pk"), state__in=LIVE_ATTEMPTS)
-    return list(
-        Job.objects.filter(~Exists(live), status=JobStatus.QUEUED, cancel_requested_at=None, tenant__is_active=True)
-        .filter(Q(not_before=None) | Q(not_before__lte=Now()))
-        .order_by("priority", "id")
-        .only(*_READ)
-    )
+def has_live_attempt() -> Exists:
+    """Whether a job has been sent to a slot already."""
+    return Exists(Attempt.objects.filter(job=OuterRef("pk"), state__in=LIVE_ATTEMPTS))
+
+
+def queued_jobs() -> QuerySet[Job]:
+    """Jobs that a slot is wanted for now, and those that have just been sent to one."""
+    wanted = Job.objects.filter(status=JobStatus.QUEUED, cancel_requested_at=None, tenant__is_active=True)
+    return wanted.filter(Q(not_before=None) | Q(not_before__lte=Now()))
 
 
 def _create_attempt(job: Job, chosen: Route) -> int | None:

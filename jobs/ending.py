@@ -11,7 +11,7 @@ from jobs.contract import JobStatus
 from jobs.dispatch import request_round
 from jobs.models import Job
 from jobs.states import ALLOWED
-from jobs.streaming.notify import announce
+from jobs.streaming.notify import announce_change
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +53,6 @@ def end_job(
     )
     if ended:
         log.info("job.ended", job=job.public_id, status=status.value, error=code or None)
-        announce(job.public_id)
+        announce_change(job.public_id)
         request_round()
     return bool(ended)

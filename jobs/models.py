@@ -16,6 +16,9 @@ from myctobot.lib.ids import public_id
 from myctobot.tenants.models import ApiKey, Tenant
 from shards.models import Shard
 
+# What an ``agent.usage`` event counts, each since the start of its attempt.
+USAGE_FIELDS = ("turns", "input_tokens", "output_tokens", "cost_usd")
+
 new_job_id = partial(public_id, "job")
 
 
@@ -63,6 +66,9 @@ class Job(models.Model):
     max_attempts = models.PositiveSmallIntegerField(default=2)
     # The number that the next event must have.
     next_seq = models.PositiveBigIntegerField(default=1)
+    # Bytes of the stored events, and the last number of the log's beginning, which is never dropped.
+    log_bytes = models.PositiveBigIntegerField(default=0, editable=False)
+    log_head_seq = models.PositiveBigIntegerField(default=0, editable=False)
 
     result = models.JSONField(null=True, blank=True)
     error_code = models.CharField(max_length=60, blank=True)
@@ -93,6 +99,11 @@ class Job(models.Model):
                 condition=models.Q(status__in=["queued", "running"]),
                 name="live_jobs",
             ),
+            # What is old enough to be removed is found without a look at the rest.
+            models.Index(
+                fields=["finished_at"], condition=models.Q(finished_at__isnull=False), name="jobs_by_their_end"
+            ),
+            models.Index(fields=["finished_at"], condition=models.Q(log_bytes__gt=0), name="jobs_with_a_log"),
         ]
 
     def __str__(self) -> str:
@@ -106,6 +117,13 @@ class Job(models.Model):
     @property
     def is_over(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """Turns, tokens and cost so far, of all attempts together; None before the first figures."""
+        known = [attempt.usage for attempt in self.attempts.all() if attempt.usage]
+        names = [name for name in USAGE_FIELDS if any(usage.get(name) is not None for usage in known)]
+        return {name: sum(usage.get(name) or 0 for usage in known) for name in names} or None
 
 
 class Attempt(models.Model):
@@ -130,6 +148,8 @@ class Attempt(models.Model):
     error_message = models.TextField(blank=True)
     # What the runner checked before it reported a cancel.
     proof = models.JSONField(null=True, blank=True)
+    # The latest figures of its ``agent.usage`` events.
+    usage = models.JSONField(null=True, blank=True, editable=False)
 
     class Meta:
         ordering: ClassVar = ["job", "number"]
@@ -154,13 +174,18 @@ class Attempt(models.Model):
 
 
 class EventBatch(models.Model):
-    """Consecutive events of a job, one row a batch: ten thousand lines are tens of rows."""
+    """Consecutive events of a job, one row a batch: ten thousand lines are tens of rows.
+
+    ``lines`` has one event a line, as ``event_log.encode`` writes it: viewers get the very text that is stored here,
+    and nobody has to read it as JSON on the way.
+    """
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="event_batches")
     attempt_number = models.PositiveIntegerField()
     first_seq = models.PositiveBigIntegerField()
     last_seq = models.PositiveBigIntegerField()
-    events: models.JSONField[list[dict[str, Any]]] = models.JSONField()
+    lines = models.TextField()
+    bytes = models.PositiveIntegerField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -170,6 +195,8 @@ class EventBatch(models.Model):
                 condition=models.Q(last_seq__gte=models.F("first_seq")), name="batch_ends_after_it_starts"
             ),
         ]
+        # Every reader goes on after the last number that it has.
+        indexes: ClassVar = [models.Index(fields=["job", "last_seq"], name="batches_by_their_end")]
 
     def __str__(self) -> str:
         return f"{self.job_id}:{self.first_seq}-{self.last_seq}"

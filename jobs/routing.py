@@ -109,11 +109,7 @@ def route(tenant_id: int, required: Iterable[str], snapshot: Snapshot) -> Route 
         snapshot: read once a round; not changed.
     """
     needed = frozenset(required)
-    targets = [
-        target
-        for target in _targets(snapshot, snapshot.assignments.get(tenant_id, ()))
-        if needed <= target.shards[0].capabilities
-    ]
+    targets = _fitting(tenant_id, needed, snapshot)
     if not targets:
         return _nobody(needed, snapshot, snapshot.assignments.get(tenant_id, ()))
     open_targets = [target for target in targets if snapshot.free(target.shards) > 0]
@@ -121,6 +117,16 @@ def route(tenant_id: int, required: Iterable[str], snapshot: Snapshot) -> Route 
         return _all_taken(needed, targets)
     best = min(open_targets, key=lambda target: _rank(target, snapshot))
     return Route(best.queue, best.shard_class)
+
+
+def fitting_shards(tenant_id: int, required: Iterable[str], snapshot: Snapshot) -> tuple[ShardView, ...]:
+    """Shards that the tenant may use and that have what is required, whether or not they could take a job now."""
+    return tuple(shard for target in _fitting(tenant_id, frozenset(required), snapshot) for shard in target.shards)
+
+
+def _fitting(tenant_id: int, needed: frozenset[str], snapshot: Snapshot) -> list[_Target]:
+    allowed = _targets(snapshot, snapshot.assignments.get(tenant_id, ()))
+    return [target for target in allowed if needed <= target.shards[0].capabilities]
 
 
 def _rank(target: _Target, snapshot: Snapshot) -> tuple[bool, int, int, float, str]:

@@ -6,6 +6,7 @@ from celery import shared_task
 
 from jobs.dispatch import dispatch_round
 from jobs.recovery import recover
+from jobs.retention import clean_up
 from jobs.upkeep import look
 
 
@@ -16,3 +17,8 @@ def dispatch_round_task() -> None:
     finally:
         # Work that waits must not wait for what is wrong with other work.
         dispatch_round()
+
+
+@shared_task(name="jobs.retention", ignore_result=True)
+def retention_task() -> None:
+    clean_up()

@@ -35,6 +35,18 @@ def choice(name: str, allowed: tuple[str, ...], default: str) -> str:
     return value
 
 
+def whole_number(name: str, default: int, *, least: int) -> int:
+    """Read a whole number of at least ``least``.
+
+    Raises:
+        ImproperlyConfigured: the value is something else.
+    """
+    text: str = env.str(name, default=str(default)).strip()
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise ImproperlyConfigured(f"{name} is {text!r}; it must be a whole number of at least {least}")
+    return int(text)
+
+
 def url(name: str, default: str) -> str:
     """Read an http(s) base URL, without its last slash.
 

@@ -9,7 +9,7 @@ import django_stubs_ext
 from celery.schedules import schedule
 from kombu import Exchange, Queue
 
-from myctobot.env import BASE_DIR, HOME, choice, env, url
+from myctobot.env import BASE_DIR, HOME, choice, env, url, whole_number
 from myctobot.logging import logging_config
 
 django_stubs_ext.monkeypatch()
@@ -35,6 +35,11 @@ REPO_PRIVATE_HOSTS: list[str] = env.list("REPO_PRIVATE_HOSTS", default=[])
 
 # Capabilities whose effects may happen twice without harm: a job with no other is tried again when it is lost.
 REPEATABLE_CAPABILITIES: list[str] = env.list("REPEATABLE_CAPABILITIES", default=["git", "filesystem", "fetch"])
+
+# A longer log loses its middle. A log that is older than so many days goes, later its job; 0 keeps them.
+JOB_LOG_MAX_BYTES = whole_number("JOB_LOG_MAX_BYTES", 64 * 1024 * 1024, least=1024 * 1024)
+EVENT_RETENTION_DAYS = whole_number("EVENT_RETENTION_DAYS", 90, least=0)
+JOB_RETENTION_DAYS = whole_number("JOB_RETENTION_DAYS", 0, least=0)
 
 # The embedded stack's own shards.
 LOCAL_SHARD: dict[str, Any] = {
@@ -102,8 +107,9 @@ DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL: str = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+_channel_host = {"address": REDIS_URL, "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True}
 CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [_channel_host]}}
 }
 
 LANGUAGE_CODE = "en-us"
@@ -185,5 +191,6 @@ CELERY = {
             # A tick that nobody took for this long says nothing that the next one does not say.
             "options": {"expires": 5},
         },
+        "retention": {"task": "jobs.retention", "schedule": schedule(600.0), "options": {"expires": 500}},
     },
 }

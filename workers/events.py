@@ -7,7 +7,6 @@ wait here up to a bound; past it whoever emits has to wait, down to the agent's 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -17,7 +16,6 @@ from typing import Any
 from jobs.contract import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
-    MAX_EVENT_BYTES,
     RENEW_EVERY_S,
     SELF_STOP_S,
     Cleaner,
@@ -26,6 +24,7 @@ from jobs.contract import (
     EventsRequest,
     LeaseAnswer,
     Phase,
+    bounded,
 )
 from workers.control import ControlPlane, Fenced, Refused, Unreachable
 
@@ -91,9 +90,9 @@ class EventStream:
         while self._waiting_bytes > _MAX_WAITING_BYTES and self._failure is None:
             async with self._changed:
                 await self._changed.wait()
-        kind, data, size = self._bounded(kind, self._cleaner.clean(data))
+        name, data, size = bounded(kind.value, self._cleaner.clean(data))
         # No await from here on: numbers must follow the order of the queue.
-        event = Event(seq=self._next_seq, at=datetime.now(UTC).isoformat(), kind=kind.value, data=data)
+        event = Event(seq=self._next_seq, at=datetime.now(UTC).isoformat(), kind=name, data=data)
         self._next_seq += 1
         self._waiting.append((event, size))
         self._waiting_bytes += size
@@ -103,16 +102,6 @@ class EventStream:
         """Say that the attempt has entered a phase."""
         self._phase = phase
         await self.emit(EventKind.PHASE, {"phase": phase.value, **({"detail": detail} if detail else {})})
-
-    @staticmethod
-    def _bounded(kind: EventKind, data: dict[str, Any]) -> tuple[EventKind, dict[str, Any], int]:
-        """Replace an event that is too large by its beginning, with a mark that says how much was cut."""
-        text = json.dumps(data)
-        if len(text) <= MAX_EVENT_BYTES:
-            return kind, data, len(text)
-        kept = text[: MAX_EVENT_BYTES // 2]
-        cut = {"kind": kind.value, "bytes": len(text) - len(kept), "start": kept}
-        return EventKind.TRUNCATED, cut, len(json.dumps(cut))
 
     def poke(self) -> None:
         """Post now, to hear at once whether a cancel is wanted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -25,6 +25,7 @@ from jobs.contract import (
 from jobs.models import Attempt, Job, Priority
 from jobs.requests import JobRequest
 from jobs.secrets import SecretSource
+from jobs.waiting import Estimates
 from shards.models import Shard
 
 MAX_TIMEOUT_S = 24 * 3600
@@ -207,6 +208,23 @@ class WaitingSerializer(serializers.Serializer[Any]):
 
     code = serializers.CharField()
     reason = serializers.CharField()
+    estimated_wait_s = serializers.IntegerField(allow_null=True, help_text="Until it may start; null when unknown.")
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    """What the agent has used so far, in all attempts; a figure that is not known is left out."""
+
+    turns = serializers.IntegerField(required=False)
+    input_tokens = serializers.IntegerField(required=False)
+    output_tokens = serializers.IntegerField(required=False)
+    cost_usd = serializers.FloatField(required=False)
+
+
+class TicketSerializer(serializers.Serializer[Any]):
+    """A ticket for the WebSocket, and how long it may be used."""
+
+    ticket = serializers.CharField()
+    expires_in_s = serializers.IntegerField()
 
 
 class JobErrorSerializer(serializers.Serializer[Any]):
@@ -231,19 +249,24 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(slug_field="public_id", read_only=True)
     attempts = AttemptSerializer(many=True, read_only=True)
     events_count = serializers.SerializerMethodField()
+    usage = UsageSerializer(allow_null=True, read_only=True)
 
     class Meta:
         model = Job
         fields = [
             "id", "status", "phase", "waiting", "task", "context", "capabilities", "priority", "timeout_s", "max_turns",
-            "callback_url", "result", "error", "cancel_requested_at", "retry_of", "attempts", "events_count",
+            "callback_url", "result", "error", "usage", "cancel_requested_at", "retry_of", "attempts", "events_count",
             "created_at", "started_at", "finished_at",
         ]  # fmt: skip
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
-    def get_waiting(self, job: Job) -> dict[str, str] | None:
-        waits = job.status == JobStatus.QUEUED
-        return {"code": job.waiting_code, "reason": job.waiting_reason} if waits else None
+    def get_waiting(self, job: Job) -> dict[str, Any] | None:
+        if job.status != JobStatus.QUEUED:
+            return None
+        # Of a list, all are estimated together.
+        estimates: Estimates = cast(dict[str, Any], self.context).setdefault("estimates", Estimates())
+        wait_s = estimates.wait_s(job)
+        return {"code": job.waiting_code, "reason": job.waiting_reason, "estimated_wait_s": wait_s}
 
     @extend_schema_field(JobErrorSerializer(allow_null=True))
     def get_error(self, job: Job) -> dict[str, Any] | None:

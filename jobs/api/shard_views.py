@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from jobs import attempts
+from jobs import attempts, ingest
 from jobs.contract import (
     CLAIM_HEADER,
     MAX_BATCH_BYTES,
@@ -103,7 +103,7 @@ class Events(RunnerView):
     def post(self, request: Request, job_id: str) -> Response:
         body = cast(EventsRequest, self.body(request, EventsSerializer))
         token = self.claim_token(request)
-        return Response(attempts.append_events(self.shard_of(request), job_id, token, body))
+        return Response(ingest.append_events(self.shard_of(request), job_id, token, body))
 
 
 class Finish(RunnerView):

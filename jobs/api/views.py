@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from django.db import connection
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -22,11 +23,14 @@ from jobs.api.serializers import (
     JobRequestSerializer,
     JobSerializer,
     RetrySerializer,
+    TicketSerializer,
 )
 from jobs.contract import JobStatus
 from jobs.event_log import read_events
 from jobs.models import Job
-from jobs.streaming.sse import follow
+from jobs.streaming.access import TICKET_LIFE_S, Access, make_ticket
+from jobs.streaming.download import download
+from jobs.streaming.sse import HEADERS, follow
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.authentication import Caller
 
@@ -58,6 +62,11 @@ class JobPages(CursorPagination):
 def caller_of(request: Request) -> Caller:
     """The caller that ``HasTenant`` found."""
     return cast(Caller, request.caller)  # type: ignore[attr-defined]  # set by the permission class
+
+
+def access_of(request: Request) -> Access:
+    """What the caller's leave to watch rests on."""
+    return Access.of(caller_of(request), request.session.session_key)
 
 
 def jobs_of(caller: Caller) -> QuerySet[Job]:
@@ -188,6 +197,42 @@ class JobEvents(APIView):
         return Response({"events": events, "next_after": last, "more": last < job.next_seq - 1, "status": job.status})
 
 
+class JobDownload(APIView):
+    """All of a job's stored events as a file."""
+
+    content_negotiation_class = AnyAccept
+
+    @extend_schema(
+        operation_id="jobs_download",
+        description="All stored events, one JSON object a line (https://jsonlines.org).",
+        responses={(200, "application/jsonl"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
+        job = requests.find_job(caller_of(request).tenant, job_id)
+        return StreamingHttpResponse(
+            download(job.pk),
+            content_type="application/jsonl",
+            headers={"Content-Disposition": f'attachment; filename="{job.public_id}.jsonl"'},
+        )
+
+
+class JobTicket(APIView):
+    """A ticket to watch a job."""
+
+    only_reads = True
+
+    @extend_schema(
+        operation_id="jobs_ticket",
+        description="A ticket to open the job's WebSocket with, where a browser can send no header.",
+        request=None,
+        responses={201: TicketSerializer},
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        job = requests.find_job(caller_of(request).tenant, job_id)
+        ticket = {"ticket": make_ticket(access_of(request), job.public_id), "expires_in_s": TICKET_LIFE_S}
+        return Response(ticket, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
+
+
 class JobStream(APIView):
     """A job's events as they come, by Server-Sent Events."""
 
@@ -207,9 +252,7 @@ class JobStream(APIView):
         # What a browser sends after a broken connection is newer than the URL that it was opened with.
         if resumed := request.headers.get("Last-Event-ID"):
             after = parse_whole_number("Last-Event-ID", resumed, _MAX_SEQ)
-        return StreamingHttpResponse(
-            follow(job.pk, job.public_id, after),
-            content_type="text/event-stream",
-            # Buffering in nginx, or any rewriting on the way, would hold events back.
-            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
-        )
+        stream = follow(job, after, access_of(request))
+        # A viewer may stay for hours, and holds no connection meanwhile.
+        connection.close()
+        return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)

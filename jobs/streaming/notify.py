@@ -1,38 +1,36 @@
-"""Tells viewers of a job that there is something new to read; the data itself they read from PostgreSQL."""
+"""Tells the processes that watch a job what is new. A hint may be lost: the truth is in PostgreSQL."""
 
 from __future__ import annotations
 
-import structlog
-from asgiref.sync import async_to_sync
-from channels.layers import BaseChannelLayer, get_channel_layer
-from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
-from redis.exceptions import RedisError
+from typing import Any
 
-log = structlog.get_logger(__name__)
+from django.db import transaction
+
+from jobs.event_log import Lines
+from jobs.streaming.publisher import publisher
+
+# A larger batch goes as its numbers alone: Redis cuts off subscribers whose buffers grow too large.
+MOST_INLINE_BYTES = 128 * 1024
 
 
 def group_name(job_id: str) -> str:
-    """The Channels group of a job's viewers."""
+    """The Channels group of those that watch a job."""
     return f"job.{job_id}"
 
 
-def channel_layer() -> BaseChannelLayer:
-    """The layer of the settings, which always name one."""
-    layer = get_channel_layer()
-    if layer is None:
-        raise ImproperlyConfigured("CHANNEL_LAYERS has no default layer")
-    return layer
+def announce_events(job_id: str, lines: Lines) -> None:
+    """After commit, hand a stored batch to whoever watches the job."""
+    message: dict[str, Any] = {"type": "job.events", "first_seq": lines.first_seq, "last_seq": lines.last_seq}
+    size = sum(map(len, lines.lines))
+    if size <= MOST_INLINE_BYTES:
+        message["lines"] = "\n".join(lines.lines)
+    transaction.on_commit(lambda: _publish(job_id, message, size if "lines" in message else 0), robust=True)
 
 
-def announce(job_id: str) -> None:
-    """After commit, wake the job's viewers. A hint that is lost costs them a second: they look by themselves."""
-    transaction.on_commit(lambda: _send(job_id), robust=True)
+def announce_change(job_id: str) -> None:
+    """After commit, say that the job's status or phase has changed."""
+    transaction.on_commit(lambda: _publish(job_id, {"type": "job.changed"}, 0), robust=True)
 
 
-def _send(job_id: str) -> None:
-    layer = channel_layer()
-    try:
-        async_to_sync(layer.group_send)(group_name(job_id), {"type": "job.changed"})
-    except (RedisError, OSError) as error:
-        log.warning("stream.hint_failed", job=job_id, error=str(error))
+def _publish(job_id: str, message: dict[str, Any], size: int) -> None:
+    publisher().publish(group_name(job_id), message, size + 200)

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 # A key in steady use is written at most this often, so that reading stays reading.
 LAST_USED_PRECISION = timedelta(minutes=1)
 TENANT_HEADER = "MyCTOBot-Tenant"
+TENANT_IN_SESSION = "tenant"
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,7 @@ class Caller:
 
 def find_api_key(key: str) -> ApiKey | None:
     """Return the live key with this text, or None: unknown, expired, revoked, or its tenant is inactive."""
-    found = (
-        ApiKey.objects.select_related("tenant")
-        .filter(key_hash=digest(key), revoked_at=None, tenant__is_active=True)
-        .filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
-        .first()
-    )
+    found = ApiKey.live().select_related("tenant").filter(key_hash=digest(key)).first()
     if found and (found.last_used_at is None or timezone.now() - found.last_used_at > LAST_USED_PRECISION):
         ApiKey.objects.filter(pk=found.pk).update(last_used_at=Now())
     return found
@@ -82,7 +77,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 def find_caller(request: Any, api_key: ApiKey | None) -> Caller | None:
     """Find the tenant of a request: the key's, or that of the user's membership.
 
-    A user of several tenants names one by its slug in the header ``MyCTOBot-Tenant``.
+    A user of several tenants names one by its slug in the header ``MyCTOBot-Tenant``, or has chosen one in the session.
     """
     if api_key is not None:
         return Caller(api_key.tenant, api_key.role, api_key=api_key)
@@ -92,16 +87,22 @@ def find_caller(request: Any, api_key: ApiKey | None) -> Caller | None:
     members = Member.objects.select_related("tenant").filter(user=user, tenant__is_active=True).order_by("pk")
     if slug := request.headers.get(TENANT_HEADER):
         members = members.filter(tenant__slug=slug)
-    member = members.first()
+    # A choice that has become void, because the user left that tenant, is no reason to keep them out of the others.
+    chosen = members.filter(tenant__slug=request.session.get(TENANT_IN_SESSION, "")).first()
+    member = chosen or members.first()
     return Caller(member.tenant, member.role, user=user) if member else None
 
 
 class HasTenant(BasePermission):
-    """Lets members in: viewers read, others write. Sets ``request.caller``."""
+    """Lets members in: viewers read, others write. Sets ``request.caller``.
+
+    A view with ``only_reads`` changes nothing by whatever method, so viewers may call it too.
+    """
 
     message = "Your account belongs to no tenant here, or your role may only read."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         caller = find_caller(request, request.auth if isinstance(request.auth, ApiKey) else None)
         request.caller = caller  # type: ignore[attr-defined]  # a request carries its caller to the view
-        return caller is not None and (request.method in SAFE_METHODS or caller.role != Role.VIEWER)
+        reads = request.method in SAFE_METHODS or getattr(view, "only_reads", False)
+        return caller is not None and (reads or caller.role != Role.VIEWER)

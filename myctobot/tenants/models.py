@@ -64,6 +64,12 @@ class ApiKey(models.Model):
         return f"{self.name} ({self.prefix}…)"
 
     @classmethod
+    def live(cls) -> models.QuerySet[ApiKey]:
+        """Keys that open anything: neither expired nor revoked, of an active tenant."""
+        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
+        return cls.objects.filter(unexpired, revoked_at=None, tenant__is_active=True)
+
+    @classmethod
     def create(cls, tenant: Tenant, name: str, **fields: Any) -> tuple[ApiKey, str]:
         """Make a key for ``tenant``; the second value is the key itself, which is shown this once."""
         key = new_token("mctb")

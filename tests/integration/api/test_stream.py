@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from jobs.models import Job
-from jobs.streaming.notify import channel_layer
+from jobs.streaming.publisher import channel_layer
 from myctobot.asgi import application
 from myctobot.tenants.models import ApiKey, Tenant
 from tests.integration.gateway.conftest import served
@@ -141,7 +141,7 @@ async def test_live_events_come_once_each_and_in_order_to_every_viewer(
 async def test_events_are_seen_though_every_hint_is_lost(
     client: httpx.AsyncClient, running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.streaming.notify._send", lambda job_id: None)
+    monkeypatch.setattr("jobs.streaming.notify._publish", lambda *_: None)
     job, runner = running
     viewer = asyncio.create_task(whole(client, job))
     for number in range(3):

@@ -1,0 +1,77 @@
+"""The newest events of a watched job, held once for all of its viewers. No I/O."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from jobs.event_log import Lines
+from jobs.streaming.batch import Batch
+
+MOST_BYTES = 512 * 1024
+
+
+class Window:
+    """Consecutive batches up to the last number known, bounded in bytes: the one buffer that all viewers share.
+
+    A viewer has nothing but its place. Who reads slowly holds nothing back and nothing up: when its place has left the
+    window it reads from PostgreSQL until it is back inside.
+
+    Args:
+        most_bytes: of event text; the oldest batches go first, the newest one always stays.
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._batches: list[Batch] = []
+        self._starts: list[int] = []
+        self._sizes: list[int] = []
+        self._bytes = 0
+        self.last_seq = 0
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    def add(self, lines: Lines) -> bool:
+        """Take a batch in. After a gap only what follows it is held, and whoever is before it must read the rest.
+
+        Returns:
+            Whether there is anything new in it.
+        """
+        if lines.last_seq <= self.last_seq:
+            return False
+        if lines.first_seq > self.last_seq + 1:
+            self._clear()
+        fresh = lines.after(self.last_seq) if lines.first_seq <= self.last_seq else lines
+        self._batches.append(Batch(fresh))
+        self._starts.append(fresh.first_seq)
+        self._sizes.append(sum(map(len, fresh.lines)))
+        self._bytes += self._sizes[-1]
+        self.last_seq = fresh.last_seq
+        self._shrink()
+        return True
+
+    def advance(self, last_seq: int) -> bool:
+        """Learn that there are events up to a number, without having them; return whether that is new."""
+        if last_seq <= self.last_seq:
+            return False
+        self._clear()
+        self.last_seq = last_seq
+        return True
+
+    def after(self, seq: int) -> Batch | None:
+        """Return what follows number ``seq``; None when nothing does, or when the window does not reach back so far."""
+        if not self._batches or seq >= self.last_seq or seq + 1 < self._starts[0]:
+            return None
+        return self._batches[bisect_right(self._starts, seq + 1) - 1].after(seq)
+
+    def _clear(self) -> None:
+        self._batches, self._starts, self._sizes, self._bytes = [], [], [], 0
+
+    def _shrink(self) -> None:
+        surplus = 0
+        while self._bytes > self._most_bytes and surplus < len(self._sizes) - 1:
+            self._bytes -= self._sizes[surplus]
+            surplus += 1
+        if surplus:
+            del self._batches[:surplus], self._starts[:surplus], self._sizes[:surplus]

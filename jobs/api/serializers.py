@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -25,7 +25,7 @@ from jobs.contract import (
 from jobs.models import Attempt, Job, Priority
 from jobs.requests import JobRequest
 from jobs.secrets import SecretSource
-from jobs.waiting import Estimates
+from jobs.waiting import estimate_wait_s
 from shards.models import Shard
 
 MAX_TIMEOUT_S = 24 * 3600
@@ -208,7 +208,7 @@ class WaitingSerializer(serializers.Serializer[Any]):
 
     code = serializers.CharField()
     reason = serializers.CharField()
-    estimated_wait_s = serializers.IntegerField(allow_null=True, help_text="Until it may start; null when unknown.")
+    estimated_wait_s = serializers.IntegerField(allow_null=True, help_text="Until it may start; null when unknown, and in lists.")
 
 
 class UsageSerializer(serializers.Serializer[Any]):
@@ -263,9 +263,8 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     def get_waiting(self, job: Job) -> dict[str, Any] | None:
         if job.status != JobStatus.QUEUED:
             return None
-        # Of a list, all are estimated together.
-        estimates: Estimates = cast(dict[str, Any], self.context).setdefault("estimates", Estimates())
-        wait_s = estimates.wait_s(job)
+        # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
+        wait_s = None if self.parent else estimate_wait_s(job)
         return {"code": job.waiting_code, "reason": job.waiting_reason, "estimated_wait_s": wait_s}
 
     @extend_schema_field(JobErrorSerializer(allow_null=True))

@@ -108,14 +108,14 @@ class Event(TypedDict):
     data: dict[str, Any]
 
 
-def bounded(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, Any], int]:
-    """Cut an event of more than ``MAX_EVENT_BYTES`` to its beginning; the third value is its size as JSON, bytes."""
-    text = json.dumps(data)
+def bounded(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+    """Cut an event of more than ``MAX_EVENT_BYTES`` to its beginning; the third value is its data as JSON."""
+    text = json.dumps(data, separators=(",", ":"))
     if len(text) <= MAX_EVENT_BYTES:
-        return kind, data, len(text)
+        return kind, data, text
     kept = text[: MAX_EVENT_BYTES // 2]
     cut = {"kind": kind, "bytes": len(text) - len(kept), "start": kept}
-    return EventKind.TRUNCATED.value, cut, len(json.dumps(cut))
+    return EventKind.TRUNCATED.value, cut, json.dumps(cut, separators=(",", ":"))
 
 
 class ClaimRequest(TypedDict):

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from jobs.contract import Cleaner, Event, EventKind, EventsRequest, JobStatus, LeaseAnswer, bounded
 from jobs.errors import Fenced, OutOfOrder
-from jobs.event_log import Lines, encode
+from jobs.event_lines import Lines, encode
 from jobs.fencing import cleaner_of, fenced, lease_answer, lease_end
 from jobs.log_bound import after_append
 from jobs.models import USAGE_FIELDS, Attempt, EventBatch, Job
@@ -41,9 +41,9 @@ def append_events(shard: Shard, job_id: str, claim_token: str, request: EventsRe
     changes: dict[str, Any] = {}
     if fresh:
         cleaner = cleaner_of(job, attempt, claim_token)
-        cleaned = [_clean(event, cleaner) for event in fresh]
-        changes = {"next_seq": next_seq, **_store(job, attempt, cleaned)}
-        if usage := _latest_usage(cleaned):
+        lines = Lines(job.next_seq, next_seq - 1, tuple(_line(event, cleaner) for event in fresh))
+        changes = {"next_seq": next_seq, **_store(job, attempt, lines)}
+        if usage := _latest_usage(fresh):
             renewed["usage"] = usage
     if (phase := request.get("phase") or job.phase) != job.phase:
         changes["phase"] = phase
@@ -54,15 +54,14 @@ def append_events(shard: Shard, job_id: str, claim_token: str, request: EventsRe
     return lease_answer(job, next_seq)
 
 
-def _clean(event: Event, cleaner: Cleaner) -> Event:
+def _line(event: Event, cleaner: Cleaner) -> str:
     # Cut after the masking: half a secret would be none that can be found.
-    kind, data, _ = bounded(event["kind"], cleaner.clean(event["data"]))
-    return Event(seq=event["seq"], at=cleaner.text(event["at"]), kind=kind, data=data)
+    kind, data, text = bounded(event["kind"], cleaner.clean(event["data"]))
+    return encode(Event(seq=event["seq"], at=cleaner.text(event["at"]), kind=kind, data=data), text)
 
 
-def _store(job: Job, attempt: Attempt, events: list[Event]) -> dict[str, Any]:
+def _store(job: Job, attempt: Attempt, lines: Lines) -> dict[str, Any]:
     """Store a batch, tell the viewers after commit, and return what changes in the job's row."""
-    lines = Lines(events[0]["seq"], events[-1]["seq"], tuple(map(encode, events)))
     text = "\n".join(lines.lines)
     EventBatch.objects.create(
         job=job,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from django.conf import settings
 
-from jobs.event_log import dropped_mark, encode
+from jobs.event_lines import dropped_mark
 from jobs.models import EventBatch, Job
 
 # More than one batch has to go only where the bound was lowered; the rest goes with the next batches.
@@ -63,7 +63,7 @@ def _drop_middle(job: Job, head_seq: int, newest_seq: int, excess: int) -> int:
 
 
 def _put_mark(job: Job, first_seq: int, last_seq: int, *, size: int, attempt: int, reason: str) -> None:
-    line = encode(dropped_mark(first_seq, last_seq, datetime.now(UTC).isoformat(), size=size, reason=reason))
+    line = dropped_mark(first_seq, last_seq, datetime.now(UTC).isoformat(), size=size, reason=reason)
     EventBatch.objects.update_or_create(
         job=job,
         first_seq=first_seq,

@@ -176,7 +176,7 @@ class Attempt(models.Model):
 class EventBatch(models.Model):
     """Consecutive events of a job, one row a batch: ten thousand lines are tens of rows.
 
-    ``lines`` has one event a line, as ``event_log.encode`` writes it: viewers get the very text that is stored here,
+    ``lines`` has one event a line, as ``event_lines.encode`` writes it: viewers get the very text that is stored here,
     and nobody has to read it as JSON on the way.
     """
 

@@ -90,12 +90,12 @@ class EventStream:
         while self._waiting_bytes > _MAX_WAITING_BYTES and self._failure is None:
             async with self._changed:
                 await self._changed.wait()
-        name, data, size = bounded(kind.value, self._cleaner.clean(data))
+        name, data, text = bounded(kind.value, self._cleaner.clean(data))
         # No await from here on: numbers must follow the order of the queue.
         event = Event(seq=self._next_seq, at=datetime.now(UTC).isoformat(), kind=name, data=data)
         self._next_seq += 1
-        self._waiting.append((event, size))
-        self._waiting_bytes += size
+        self._waiting.append((event, len(text)))
+        self._waiting_bytes += len(text)
         self._wake.set()
 
     async def enter(self, phase: Phase, detail: str = "") -> None:

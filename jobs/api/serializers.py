@@ -208,7 +208,9 @@ class WaitingSerializer(serializers.Serializer[Any]):
 
     code = serializers.CharField()
     reason = serializers.CharField()
-    estimated_wait_s = serializers.IntegerField(allow_null=True, help_text="Until it may start; null when unknown, and in lists.")
+    estimated_wait_s = serializers.IntegerField(
+        allow_null=True, help_text="Until it may start; null when unknown, and in lists."
+    )
 
 
 class UsageSerializer(serializers.Serializer[Any]):

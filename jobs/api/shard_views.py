@@ -10,13 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from jobs import attempts, ingest
+from jobs.api.event_field import EventsField
 from jobs.contract import (
     CLAIM_HEADER,
     MAX_BATCH_BYTES,
-    MAX_BATCH_EVENTS,
     MAX_EVENT_BYTES,
     ClaimRequest,
-    EventKind,
     EventsRequest,
     FinishRequest,
     Outcome,
@@ -25,25 +24,16 @@ from jobs.contract import (
 from jobs.errors import Fenced
 from shards.api.authentication import ShardView
 
-_KINDS = [kind.value for kind in EventKind if kind is not EventKind.END]
-
 
 class ClaimSerializer(serializers.Serializer[Any]):
     attempt = serializers.IntegerField(min_value=1)
     claim_token = serializers.CharField(min_length=32, max_length=200)
 
 
-class EventSerializer(serializers.Serializer[Any]):
-    seq = serializers.IntegerField(min_value=1)
-    at = serializers.CharField(max_length=40)
-    kind = serializers.ChoiceField(choices=_KINDS)
-    data = serializers.DictField()  # type: ignore[assignment]  # DRF's own attribute of that name is not used here
-
-
 class EventsSerializer(serializers.Serializer[Any]):
     attempt = serializers.IntegerField(min_value=1)
     first_seq = serializers.IntegerField(min_value=1)
-    events = serializers.ListField(child=EventSerializer(), max_length=MAX_BATCH_EVENTS)
+    events = EventsField()
     phase = serializers.ChoiceField(choices=[phase.value for phase in Phase], required=False)
 
 

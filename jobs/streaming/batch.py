@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from jobs.contract import EventKind
-from jobs.event_log import Lines, head
+from jobs.event_lines import Lines, head
 
 
 @dataclass(frozen=True, eq=False)

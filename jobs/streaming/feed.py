@@ -11,7 +11,7 @@ from channels.layers import BaseChannelLayer
 from django.db import Error as DatabaseError
 from redis.exceptions import RedisError
 
-from jobs.event_log import Lines
+from jobs.event_lines import Lines
 from jobs.streaming.batch import Batch, End
 from jobs.streaming.notify import group_name
 from jobs.streaming.publisher import channel_layer

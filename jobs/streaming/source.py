@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from django.db import connection
 
-from jobs.event_log import Lines, read_page
+from jobs.event_lines import Lines
+from jobs.event_log import read_page
 from jobs.models import Job
 
 T = TypeVar("T")

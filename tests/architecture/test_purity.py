@@ -10,6 +10,10 @@ from .source import Module, module
 
 PURE = [
     "jobs.contract",
+    "jobs.eta",
+    "jobs.event_lines",
+    "jobs.streaming.batch",
+    "jobs.streaming.window",
     "jobs.routing",
     "jobs.states",
     "shards.health",

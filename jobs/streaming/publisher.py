@@ -65,6 +65,7 @@ class Publisher:
             # Whatever it was that ended the thread: the next hint starts another.
             with self._lock:
                 self._loop, self._wake = None, asyncio.Event()
+            loop.close()
 
     async def _run(self) -> None:
         layer = channel_layer()

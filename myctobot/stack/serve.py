@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import socket
+from typing import Any
 
 import uvicorn
 
 # Event streams never end by themselves; their viewers come back with a cursor.
 GRACEFUL_SHUTDOWN_S = 3
+# Viewers of a job send nothing. Each would be compressed for by itself, which costs more than all the rest.
+WEBSOCKETS: dict[str, Any] = {"ws_max_size": 64 * 1024, "ws_per_message_deflate": False}
 
 
 def main() -> None:
@@ -27,6 +30,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        **WEBSOCKETS,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
 

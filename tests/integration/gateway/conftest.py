@@ -50,10 +50,15 @@ def scripted() -> ScriptedUpstream:
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application with the real uvicorn on a free port of the loopback; give its URL."""
+async def served(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application with the real uvicorn on a free port of the loopback; give its URL.
+
+    Args:
+        options: of uvicorn's configuration, beside what tests need.
+    """
+    options = {"ws": "none", **options}
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1, **options)
         config.load()
         server = uvicorn.Server(config)
         # As Server.serve() does, without its signal handlers and the tenth of a second for which it looks at them.

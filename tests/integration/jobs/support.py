@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any, Protocol, cast
 
 from django.contrib.auth.models import User
@@ -92,6 +93,11 @@ def age(attempt: Attempt, field: str, seconds: float) -> None:
             f"UPDATE jobs_attempt SET {name} = now() - make_interval(secs => %s) WHERE id = %s",  # noqa: S608  # quoted
             [seconds, attempt.pk],
         )
+
+
+def age_job(job: Job, days: float) -> None:
+    """Move a job's end into the past."""
+    Job.objects.filter(pk=job.pk).update(finished_at=Now() - timedelta(days=days))
 
 
 def whole_database() -> str:

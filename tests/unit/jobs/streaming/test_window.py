@@ -1,0 +1,131 @@
+"""The shared window, and what a viewer sees through it: 1..N, once each, whatever was lost on the way."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.event_lines import Lines, head
+from jobs.streaming.batch import Batch, End, Heartbeat
+from jobs.streaming.window import Window
+from tests.unit.jobs.test_event_lines import batch
+
+
+def numbers(found: Batch | None) -> list[int]:
+    return [head(line)[0] for line in found.events.lines] if found else []
+
+
+def test_consecutive_batches_are_held() -> None:
+    window = Window()
+    assert window.add(batch(1, 3))
+    assert window.add(batch(4, 4))
+    assert numbers(window.after(0)) == [1, 2, 3]
+    assert numbers(window.after(2)) == [3]
+    assert numbers(window.after(3)) == [4]
+    assert window.after(4) is None
+
+
+def test_viewers_at_one_place_get_the_same_batch_encoded_once() -> None:
+    window = Window()
+    window.add(batch(1, 3))
+    one, other = window.after(0), window.after(0)
+    assert one is other
+    assert one is not None
+    assert one.sse is other.sse  # type: ignore[union-attr]  # the same batch
+
+
+def test_what_came_already_is_passed_over_and_an_overlap_cut() -> None:
+    window = Window()
+    window.add(batch(1, 3))
+    assert not window.add(batch(2, 3))
+    assert window.add(batch(2, 5))
+    assert numbers(window.after(3)) == [4, 5]
+
+
+def test_behind_a_gap_nothing_is_shown_to_those_before_it() -> None:
+    window = Window()
+    window.add(batch(1, 3))
+    window.add(batch(6, 7))
+    assert [window.after(seq) for seq in (0, 2, 3, 4)] == [None] * 4
+    assert numbers(window.after(5)) == [6, 7]
+    assert window.last_seq == 7
+
+
+def test_numbers_alone_say_how_far_the_log_is() -> None:
+    window = Window()
+    window.add(batch(1, 3))
+    assert window.advance(9)
+    assert not window.advance(9)
+    assert window.last_seq == 9
+    assert window.after(2) is None
+    window.add(batch(10, 10))
+    assert numbers(window.after(9)) == [10]
+
+
+def test_the_oldest_go_when_it_is_full_and_the_newest_stays() -> None:
+    size = sum(map(len, batch(1, 1).lines))
+    window = Window(most_bytes=2 * size)
+    for seq in range(1, 6):
+        window.add(batch(seq, seq))
+    assert window.after(2) is None
+    assert numbers(window.after(3)) == [4]
+    assert window.bytes <= 2 * size
+    large = Lines(6, 6, ("x" * 10 * size,))
+    window.add(large)
+    assert window.after(5) is not None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["hint", "numbers", "lost", "twice"])), max_size=30),
+    st.data(),
+)
+def test_a_viewer_sees_every_event_once_in_order(plan: list[tuple[int, str]], data: st.DataObject) -> None:
+    window, stored = Window(most_bytes=600), list[Lines]()
+    cursor, seen = data.draw(st.integers(0, 3)), []
+    start = cursor
+    for size, fate in plan:
+        first = (stored[-1].last_seq if stored else 0) + 1
+        stored.append(batch(first, first + size - 1))
+        if fate == "numbers":
+            window.advance(stored[-1].last_seq)
+        elif fate != "lost":
+            window.add(stored[-1])
+        if fate == "twice":
+            window.add(stored[-1])
+        # The viewer reads now and then, as its line allows.
+        while data.draw(st.booleans()) and (found := _next(window, stored, cursor)):
+            seen += numbers(found)
+            cursor = found.last_seq
+    window.advance(stored[-1].last_seq if stored else 0)
+    while found := _next(window, stored, cursor):
+        seen += numbers(found)
+        cursor = found.last_seq
+    assert seen == list(range(start + 1, max(start, window.last_seq) + 1))
+
+
+def _next(window: Window, stored: list[Lines], cursor: int) -> Batch | None:
+    """The rule of the hub: the window, else PostgreSQL, which is the list here."""
+    if found := window.after(cursor):
+        return found
+    if cursor < window.last_seq:
+        return next(Batch(lines.after(cursor)) for lines in stored if lines.last_seq > cursor)
+    return None
+
+
+def test_one_batch_on_both_wires() -> None:
+    both = Batch(batch(1, 2))
+    events = json.loads(both.websocket)["events"]
+    frames = both.sse.decode().split("\n\n")[:-1]
+    assert [event["seq"] for event in events] == [1, 2]
+    assert [json.loads(frame.partition("data: ")[2]) for frame in frames] == events
+    assert frames[0].splitlines()[:2] == ["id: 1", "event: log.line"]
+
+
+@pytest.mark.parametrize("item", [End(5, "failed"), Heartbeat()])
+def test_end_and_heartbeat_have_no_number(item: End | Heartbeat) -> None:
+    assert "id:" not in item.sse.decode()
+    events = json.loads(item.websocket)["events"]
+    assert events == ([{"kind": "end", "data": {"count": 5, "status": "failed"}}] if isinstance(item, End) else [])

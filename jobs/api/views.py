@@ -225,12 +225,12 @@ class JobTicket(APIView):
         operation_id="jobs_ticket",
         description="A ticket to open the job's WebSocket with, where a browser can send no header.",
         request=None,
-        responses={201: TicketSerializer},
+        responses=TicketSerializer,
     )
     def post(self, request: Request, job_id: str) -> Response:
         job = requests.find_job(caller_of(request).tenant, job_id)
         ticket = {"ticket": make_ticket(access_of(request), job.public_id), "expires_in_s": TICKET_LIFE_S}
-        return Response(ticket, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
+        return Response(ticket, headers={"Cache-Control": "no-store"})
 
 
 class JobStream(APIView):

@@ -21,6 +21,8 @@ OPERATIONS = [
     ("POST", "/api/v1/jobs/{job_id}/cancel"),
     ("POST", "/api/v1/jobs/{job_id}/retry"),
     ("GET", "/api/v1/jobs/{job_id}/events"),
+    ("GET", "/api/v1/jobs/{job_id}/download"),
+    ("POST", "/api/v1/jobs/{job_id}/ticket"),
     ("GET", "/api/v1/jobs/{job_id}/stream"),
 ]
 

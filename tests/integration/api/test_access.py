@@ -24,6 +24,9 @@ READS: dict[str, Call] = {
     "list": lambda api, job: api.get("/jobs"),
     "read": lambda api, job: api.get(f"/jobs/{job.public_id}"),
     "events": lambda api, job: api.get(f"/jobs/{job.public_id}/events"),
+    "download": lambda api, job: api.get(f"/jobs/{job.public_id}/download"),
+    # Changes nothing, whatever its method says.
+    "ticket": lambda api, job: api.post(f"/jobs/{job.public_id}/ticket"),
     "stream": lambda api, job: api.get(f"/jobs/{job.public_id}/stream", Accept="text/event-stream"),
 }
 WRITES: dict[str, Call] = {

@@ -109,7 +109,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL: str = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 _channel_host = {"address": REDIS_URL, "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True}
 CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [_channel_host]}}
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # Sealed: shards reach this Redis too, and a taken one must neither read what jobs say nor speak for them.
+        "CONFIG": {"hosts": [_channel_host], "symmetric_encryption_keys": [SECRET_KEY]},
+    }
 }
 
 LANGUAGE_CODE = "en-us"

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from channels.layers import BaseChannelLayer
+from cryptography.fernet import InvalidToken
 from django.db import Error as DatabaseError
 from redis.exceptions import RedisError
 
@@ -84,7 +85,10 @@ class Feed:
     # --- What is new ---------------------------------------------------------------------------------
 
     def take(self, message: dict[str, Any]) -> None:
-        """Handle one message of the job's group."""
+        """Handle one message of the job's group; one of another job was put there by somebody else."""
+        if message["job"] != self.job_id:
+            log.warning("stream.foreign_hint", job=self.job_id)
+            return
         self.heard_at, self.missed = time.monotonic(), 0
         if message["type"] == "job.changed":
             self._look_wanted.set()
@@ -136,10 +140,19 @@ class Feed:
                 continue
             try:
                 while True:
-                    self.take(await layer.receive(channel))
+                    await self._hear(layer, channel)
             finally:
                 self.subscribed = False
                 await self._unsubscribe(layer, channel)
+
+    async def _hear(self, layer: BaseChannelLayer, channel: str) -> None:
+        try:
+            message = await layer.receive(channel)
+        except InvalidToken:
+            # Whoever reaches Redis can publish there, but nobody else can seal.
+            log.warning("stream.forged_hint", job=self.job_id)
+        else:
+            self.take(message)
 
     async def _subscribe(self, layer: BaseChannelLayer) -> str | None:
         channel = None

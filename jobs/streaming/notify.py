@@ -33,4 +33,5 @@ def announce_change(job_id: str) -> None:
 
 
 def _publish(job_id: str, message: dict[str, Any], size: int) -> None:
-    publisher().publish(group_name(job_id), message, size + 200)
+    # The id stands inside, where it is sealed: what was overheard in one group must not be played into another.
+    publisher().publish(group_name(job_id), {"job": job_id, **message}, size + 200)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 import pytest
+from channels_redis.serializers import registry
+from django.conf import settings
 from django.db import OperationalError
+from redis.asyncio import Redis
 
 from jobs.event_lines import head
 from jobs.models import Job
@@ -147,6 +151,39 @@ async def test_a_subscription_that_the_server_has_forgotten_is_made_anew(
     seen, end = await viewers[0]
     assert end is not None
     assert seen == list(range(1, end.count + 1))
+
+
+async def test_who_reaches_redis_can_neither_read_nor_speak(running: tuple[Job, Runner], tenant: Any, key: str) -> None:
+    job, runner = running
+    other, other_runner = await in_thread(running_job, tenant, key)
+    redis = Redis.from_url(settings.REDIS_URL)
+    tap = redis.pubsub()
+    await tap.psubscribe("*")
+    _, viewers = start(job)
+    layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
+    await until(lambda: layer.groups)
+    group, alien = (layer._get_group_channel_name(notify.group_name(one.public_id)) for one in (job, other))
+    await in_thread(other_runner.events, *(f"canary {number}" for number in range(9)))
+    overheard = await next_message(tap, alien)
+    assert b"canary" not in overheard
+    # Plain lies, noise, and what another job said.
+    plain = registry.get_serializer("msgpack")
+    lie = {"type": "job.events", "job": job.public_id, "first_seq": 1, "last_seq": 1, "lines": "lie"}
+    for forged in (plain.serialize(lie), json.dumps(lie), b"", b"\xff" * 50, overheard):
+        await redis.publish(group, forged)
+    await in_thread(runner.events, "true")
+    await in_thread(runner.finish)
+    assert await viewers[0] == ([1], End(1, "completed"))
+    await tap.aclose()  # type: ignore[no-untyped-call]  # the library has no annotation here
+    await redis.aclose()
+
+
+async def next_message(tap: Any, channel: str) -> bytes:
+    async with asyncio.timeout(10):
+        async for message in tap.listen():
+            if message["type"] == "pmessage" and message["channel"].decode() == channel:
+                return bytes(message["data"])
+    raise AssertionError("nothing was published")
 
 
 async def test_one_subscription_serves_all_viewers_and_ends_with_the_last(running: tuple[Job, Runner]) -> None:

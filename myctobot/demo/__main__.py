@@ -11,12 +11,12 @@ import signal
 import sys
 from types import FrameType
 
+from myctobot.cli.terminal import Line, Style, Terminal
 from myctobot.demo.errors import DemoFailed
 from myctobot.demo.folder import demo_folder
 from myctobot.demo.options import Options, read_options
 from myctobot.demo.stack import DemoStack, running
 from myctobot.demo.story import Story, shown
-from myctobot.demo.terminal import Line, Style, Terminal
 
 INTERRUPTED = 130
 

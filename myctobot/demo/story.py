@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract import EventKind, JobStatus
+from myctobot.cli.rendering import bounded, patch_lines, render, usage_text
+from myctobot.cli.terminal import Line, Style, Terminal
 from myctobot.demo.errors import DemoFailed
 from myctobot.demo.job import JobApi, job_request
 from myctobot.demo.options import Options
-from myctobot.demo.rendering import bounded, patch_lines, render, usage_text
 from myctobot.demo.repository import TEST_COMMAND, Sample, TestRun, git, make_sample, run_tests
 from myctobot.demo.stack import DemoStack
-from myctobot.demo.terminal import Line, Style, Terminal
 from myctobot.stack.plan import CHECKOUT
 
 

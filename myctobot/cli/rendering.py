@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from jobs.contract import EventKind
-from myctobot.demo.terminal import Line, Style
+from myctobot.cli.terminal import Line, Style
 
 DETAIL: Final = 9
 RESULT_HEAD: Final = 5

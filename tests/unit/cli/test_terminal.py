@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from myctobot.demo.terminal import Line, Style, Terminal, harmless, rows
+from myctobot.cli.terminal import Line, Style, Terminal, harmless, rows
 
 
 class FakeTty(io.StringIO):

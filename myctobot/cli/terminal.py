@@ -1,4 +1,4 @@
-"""Where the demo prints: coloured on a terminal, plain everywhere else."""
+"""Where the client and the demo print: coloured on a terminal, plain everywhere else."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from jobs.contract import EventKind
-from myctobot.demo.rendering import bounded, main_input, patch_lines, render
-from myctobot.demo.terminal import Line, Style
+from myctobot.cli.rendering import bounded, main_input, patch_lines, render
+from myctobot.cli.terminal import Line, Style
 
 STARTED = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -71,7 +71,7 @@ def test_a_failed_tool_is_red() -> None:
 
 
 def test_every_kind_of_event_that_a_runner_sends_is_shown() -> None:
-    from myctobot.demo import rendering
+    from myctobot.cli import rendering
 
     assert {*rendering._WRITERS, EventKind.PHASE, EventKind.END} == set(EventKind)
 

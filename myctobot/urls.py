@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
-from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 
@@ -23,7 +22,7 @@ handler404 = "myctobot.error_pages.not_found"
 handler500 = "myctobot.error_pages.server_error"
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="api-docs")),
+    path("", include("myctobot.dashboards.urls")),
     path("healthz", healthz),
     path("admin/", admin.site.urls),
     path("api/v1/", include("jobs.api.urls")),

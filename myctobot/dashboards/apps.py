@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class DashboardsConfig(AppConfig):
+    name = "myctobot.dashboards"
+    verbose_name = "Web console"

@@ -1,0 +1,102 @@
+"""The list of jobs: filters, and pages by place instead of by number, so that new jobs shift nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django.db.models import Q, QuerySet
+from django.http import QueryDict
+
+from jobs.contract import TERMINAL, JobStatus
+from jobs.models import Job
+from myctobot.tenants.authentication import Caller
+
+PAGE = 25
+LIVE = "live"
+STATUSES = (LIVE, *(status.value for status in JobStatus))
+_MAX_TEXT = 200
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is looked for.
+
+    Attributes:
+        status: one of ``STATUSES``, or empty for all.
+        text: part of an id, a prompt, a ticket or a repository.
+        mine: only jobs that the caller started in a session.
+    """
+
+    status: str = ""
+    text: str = ""
+    mine: bool = False
+
+    @classmethod
+    def read(cls, query: QueryDict) -> Filters:
+        """Read a page's query; what means nothing is left out."""
+        status = query.get("status", "")
+        text = query.get("q", "").replace("\x00", "").strip()[:_MAX_TEXT]
+        return cls(status if status in STATUSES else "", text, query.get("mine") == "1")
+
+    def query(self, **place: str) -> str:
+        """Write the query of a page of the same list."""
+        parts = {"status": self.status, "q": self.text, "mine": "1" if self.mine else "", **place}
+        return "?" + urlencode({name: value for name, value in parts.items() if value})
+
+    def apply(self, caller: Caller) -> QuerySet[Job]:
+        jobs = Job.objects.filter(tenant=caller.tenant)
+        if self.status == LIVE:
+            jobs = jobs.exclude(status__in=TERMINAL)
+        elif self.status:
+            jobs = jobs.filter(status=self.status)
+        if self.mine:
+            jobs = jobs.filter(created_by=caller.user)
+        if self.text:
+            fields = ("public_id", "task__prompt", "task__issue_key", "task__repo_url")
+            matches = Q()
+            for name in fields:
+                matches |= Q(**{f"{name}__icontains": self.text})
+            jobs = jobs.filter(matches)
+        return jobs.select_related("created_by", "api_key").prefetch_related("attempts__shard")
+
+
+@dataclass(frozen=True)
+class Page:
+    """Jobs of one page, newest first, and the queries of its neighbours; empty where there is none."""
+
+    jobs: list[Job]
+    newer: str = ""
+    older: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether anything on it may still change."""
+        return any(not job.is_over for job in self.jobs)
+
+
+def read_page(filters: Filters, caller: Caller, query: QueryDict) -> Page:
+    """Read the page that begins before or after a job, or the newest one.
+
+    Args:
+        query: ``before`` or ``after`` may have the id of a job of the tenant; another one counts as none.
+    """
+    jobs = filters.apply(caller)
+    before, after = (_place(caller, query.get(name, "")) for name in ("before", "after"))
+    if after is not None:
+        found = list(jobs.filter(pk__gt=after).order_by("pk")[: PAGE + 1])
+        rows, more_newer, more_older = found[:PAGE][::-1], len(found) > PAGE, True
+    else:
+        older = jobs.filter(pk__lt=before) if before is not None else jobs
+        found = list(older.order_by("-pk")[: PAGE + 1])
+        rows, more_newer, more_older = found[:PAGE], before is not None, len(found) > PAGE
+    return Page(
+        rows,
+        filters.query(after=rows[0].public_id) if rows and more_newer else "",
+        filters.query(before=rows[-1].public_id) if rows and more_older else "",
+    )
+
+
+def _place(caller: Caller, public_id: str) -> int | None:
+    rows = Job.objects.filter(tenant=caller.tenant, public_id=public_id.replace("\x00", ""))
+    return rows.values_list("pk", flat=True).first() if public_id else None

@@ -1,0 +1,82 @@
+// What every page of the console needs beside HTML: asking before a cancel, clocks that tick, forms that are sent once.
+
+const dialog = document.createElement("dialog");
+dialog.className = "confirm";
+dialog.innerHTML = "<form method=dialog><p></p><div class=actions><button value=yes class=danger></button><button value=no>Keep it</button></div></form>";
+document.body.append(dialog);
+
+// Listened for on the document: parts of a page are replaced while it is open.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.confirm && !form.dataset.confirmed) {
+    event.preventDefault();
+    ask(form);
+  } else if (form.hasAttribute("data-once")) {
+    // After the browser has read the form; a button that is disabled before would not be sent.
+    setTimeout(() => form.querySelectorAll("button").forEach((button) => (button.disabled = true)));
+  }
+});
+
+function ask(form) {
+  dialog.querySelector("p").textContent = form.dataset.confirm;
+  dialog.querySelector("[value=yes]").textContent = form.dataset.confirmYes;
+  dialog.returnValue = "no";
+  dialog.onclose = () => {
+    if (dialog.returnValue !== "yes") return;
+    form.dataset.confirmed = "yes";
+    form.requestSubmit();
+  };
+  dialog.showModal();
+  dialog.querySelector("[value=no]").focus();
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.hasAttribute("data-submit-on-change")) event.target.form.requestSubmit();
+});
+
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  const [minutes, hours, days] = [Math.floor(whole / 60), Math.floor(whole / 3600), Math.floor(whole / 86400)];
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
+  if (hours < 24) return `${hours} h ${minutes % 60} min`;
+  return `${days} d ${hours % 24} h`;
+}
+
+// The server says how long it has been: a clock of this machine that is wrong changes nothing.
+const began = new WeakMap();
+
+function tick() {
+  for (const clock of document.querySelectorAll("[data-elapsed]")) {
+    if (!began.has(clock)) began.set(clock, performance.now() - Number(clock.dataset.elapsed) * 1000);
+    clock.textContent = duration((performance.now() - began.get(clock)) / 1000);
+  }
+}
+setInterval(tick, 1000);
+tick();
+
+for (const time of document.querySelectorAll("time[datetime]")) localize(time);
+document.addEventListener("htmx:afterSwap", () => document.querySelectorAll("time[datetime]").forEach(localize));
+
+function localize(time) {
+  const at = new Date(time.getAttribute("datetime"));
+  const options = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
+  time.textContent = at.toLocaleString(undefined, options);
+  time.title = at.toString();
+}
+
+document.querySelector("[data-focus]")?.focus();
+
+// A part that is folded out stays so when it is replaced by its next version.
+const open = new Set();
+document.addEventListener("toggle", (event) => {
+  const id = event.target.id;
+  if (id && event.target.matches("details")) event.target.open ? open.add(id) : open.delete(id);
+}, true);
+document.addEventListener("htmx:afterSwap", () => {
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+});
+// While somebody is asked, the button that was pressed must stay where it is.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (dialog.open) event.detail.shouldSwap = false;
+});

@@ -1,0 +1,103 @@
+"""How figures and times read on the console's pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from jobs.contract import JobStatus
+from jobs.models import Attempt, Job
+
+register = template.Library()
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: 8 s, 2 min 5 s, 3 h 20 min, 2 d 4 h."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if minutes < 60:
+        return f"{minutes} min {whole % 60} s"
+    if hours < 24:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
+
+
+@register.filter
+def elapsed(job: Job) -> float | None:
+    """Seconds that a job has run, or had run when it ended; None before its start."""
+    if job.started_at is None:
+        return None
+    return ((job.finished_at or timezone.now()) - job.started_at).total_seconds()
+
+
+@register.filter
+def waited(job: Job) -> float:
+    """Seconds since a job was asked for."""
+    return (timezone.now() - job.created_at).total_seconds()
+
+
+@register.filter
+def latest_attempt(job: Job) -> Attempt | None:
+    """The attempt that counts, if there is any."""
+    return max(job.attempts.all(), key=lambda attempt: attempt.number, default=None)
+
+
+@register.filter
+def repository(job: Job) -> str:
+    """The end of the repository's address: what people call it."""
+    url = str(job.task.get("repo_url", ""))
+    return "/".join(url.removesuffix(".git").rstrip("/").split("/")[-2:])
+
+
+@register.filter
+def title(job: Job) -> str:
+    """A job in a few words: its ticket, and how its prompt begins."""
+    first = str(job.task.get("prompt", "")).strip().split("\n", 1)[0]
+    short = first if len(first) <= 100 else first[:99] + "…"
+    key = job.task.get("issue_key")
+    return f"{key}: {short}" if key else short
+
+
+@register.filter
+def author(job: Job) -> str:
+    """Who asked for it."""
+    if job.created_by:
+        return job.created_by.get_username()
+    return f"key {job.api_key.name}" if job.api_key else "somebody since removed"
+
+
+@register.filter
+def thousands(value: int | None) -> str:
+    return "" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+@register.simple_tag
+def moment(at: datetime | None, since: str = "") -> SafeString | str:
+    """A time for people and programs; with ``since``, a script counts on from it."""
+    if at is None:
+        return ""
+    utc = at.astimezone(UTC)
+    counted = format_html(' data-since="{}"', since) if since else ""
+    return format_html(
+        '<time datetime="{}" title="{} UTC"{}>{}</time>',
+        utc.isoformat(),
+        utc.strftime("%Y-%m-%d %H:%M:%S"),
+        counted,
+        utc.strftime("%b %-d, %H:%M"),
+    )
+
+
+@register.filter
+def tone(status: Any) -> str:
+    """The CSS class of a status."""
+    return f"status-{status}" if status in set(JobStatus) else "status-queued"

@@ -1,0 +1,17 @@
+from django.urls import path
+from django.views.generic import RedirectView
+
+from myctobot.dashboards.views import account, jobs
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="console-jobs")),
+    path("login/", account.login, name="login"),
+    path("logout/", account.logout, name="logout"),
+    path("tenant/", account.choose_tenant, name="console-tenant"),
+    path("jobs/", jobs.job_list, name="console-jobs"),
+    path("jobs/new/", jobs.job_new, name="console-job-new"),
+    path("jobs/<str:job_id>/", jobs.job_detail, name="console-job"),
+    path("jobs/<str:job_id>/header/", jobs.job_header, name="console-job-header"),
+    path("jobs/<str:job_id>/cancel/", jobs.job_cancel, name="console-job-cancel"),
+    path("jobs/<str:job_id>/retry/", jobs.job_retry, name="console-job-retry"),
+]

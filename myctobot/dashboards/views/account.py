@@ -1,0 +1,26 @@
+"""Who is logged in, and for which tenant."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.views.decorators.http import require_POST
+
+from myctobot.dashboards.pages import member_page, public_page
+from myctobot.tenants.authentication import TENANT_IN_SESSION, Caller
+from myctobot.tenants.models import Member
+
+login = public_page(LoginView.as_view(template_name="dashboards/login.html", redirect_authenticated_user=True))
+logout = public_page(LogoutView.as_view())
+
+
+@require_POST
+@member_page
+def choose_tenant(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """Go on in another tenant of the user's; one that is not theirs changes nothing."""
+    slug = request.POST.get("tenant", "")
+    if Member.objects.filter(user=caller.user, tenant__slug=slug, tenant__is_active=True).exists():
+        request.session[TENANT_IN_SESSION] = slug
+    return redirect("console-jobs")

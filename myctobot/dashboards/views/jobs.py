@@ -1,0 +1,170 @@
+"""The pages about jobs: the list, the form, one job live, cancel and retry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from rest_framework.exceptions import ValidationError
+
+from jobs import requests
+from jobs.api.serializers import JobRequestSerializer, RetrySerializer
+from jobs.contract import JobStatus
+from jobs.errors import JobIsNotOver, JobIsOver, SecretsNeededAgain
+from jobs.models import Job
+from jobs.offers import offered_capabilities
+from jobs.waiting import Estimates, estimate_wait_s
+from myctobot.api_errors import flatten
+from myctobot.dashboards.forms import JobForm, RetryForm
+from myctobot.dashboards.listing import STATUSES, Filters, read_page
+from myctobot.dashboards.pages import is_htmx, may_write, member_page, writers_only
+from myctobot.errors import InvalidRequest, MyctobotError
+from myctobot.tenants.authentication import Caller
+from myctobot.tenants.models import Secret
+
+
+@require_GET
+@member_page
+def job_list(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """The tenant's jobs; htmx asks for the table alone while anything on it is live."""
+    filters = Filters.read(request.GET)
+    page = read_page(filters, caller, request.GET)
+    context = {
+        "filters": filters,
+        "page": page,
+        "statuses": STATUSES,
+        "here": request.get_full_path(),
+        "waits": _waits(page.jobs),
+    }
+    return render(request, "dashboards/_jobs_table.html" if is_htmx(request) else "dashboards/jobs.html", context)
+
+
+def _waits(jobs: list[Job]) -> dict[int, int | None]:
+    """Estimates for the waiting jobs of a page, made together."""
+    estimates = Estimates()
+    return {job.pk: estimates.wait_s(job) for job in jobs if job.status == JobStatus.QUEUED}
+
+
+@require_http_methods(["GET", "POST"])
+@member_page
+@writers_only
+def job_new(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """The form that starts a job."""
+    form = JobForm(
+        request.POST if request.method == "POST" else None,
+        offers=offered_capabilities(caller.tenant),
+        secret_names=_secret_names(caller),
+    )
+    if request.method == "POST" and form.is_valid() and (job := _submit(caller, form)):
+        return redirect("console-job", job.public_id)
+    status = 400 if form.is_bound else 200
+    return render(request, "dashboards/job_new.html", {"form": form}, status=status)
+
+
+def _submit(caller: Caller, form: JobForm) -> Job | None:
+    """Start the job as the API would, or show in the form what is against it."""
+    serializer = JobRequestSerializer(data=form.request_body())
+    try:
+        serializer.is_valid(raise_exception=True)
+        return requests.submit(caller, serializer.to_request(), form.cleaned_data["idempotency_key"])[0]
+    except ValidationError as error:
+        form.refuse(flatten(error.detail))
+    except InvalidRequest as error:
+        form.refuse(error.fields or {"": [error.message]})
+    except MyctobotError as error:
+        form.add_error(None, error.message)
+    return None
+
+
+def _secret_names(caller: Caller) -> list[str]:
+    return list(Secret.objects.filter(tenant=caller.tenant).order_by("name").values_list("name", flat=True))
+
+
+def _job(caller: Caller, public_id: str) -> Job:
+    job = requests.find_job(caller.tenant, public_id)
+    found = Job.objects.select_related("created_by", "api_key", "retry_of").prefetch_related("attempts__shard")
+    return found.get(pk=job.pk)
+
+
+def _facts(caller: Caller, job: Job) -> dict[str, Any]:
+    writes = may_write(caller)
+    return {
+        "job": job,
+        "attempts": sorted(job.attempts.all(), key=lambda attempt: -attempt.number),
+        "retries": job.retries.filter(tenant=caller.tenant).order_by("pk").only("public_id", "status"),
+        "estimated_wait_s": estimate_wait_s(job) if job.status == JobStatus.QUEUED else None,
+        "can_cancel": writes and not job.is_over and job.cancel_requested_at is None,
+        "can_retry": writes and job.is_over,
+        "last_seq": job.next_seq - 1,
+    }
+
+
+@require_GET
+@member_page
+def job_detail(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
+    """One job, live while it goes on."""
+    return render(request, "dashboards/job.html", _facts(caller, _job(caller, job_id)))
+
+
+@require_GET
+@member_page
+def job_header(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
+    """The part of the job's page that says how it stands."""
+    return render(request, "dashboards/_job_header.html", _facts(caller, _job(caller, job_id)))
+
+
+@require_POST
+@member_page
+@writers_only
+def job_cancel(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
+    """Ask for a cancel; one that comes too late changes nothing, and the page says how the job ended."""
+    try:
+        requests.cancel(caller.tenant, job_id)
+    except JobIsOver as error:
+        return _job_page(request, caller, job_id, error)
+    return redirect("console-job", job_id)
+
+
+@require_http_methods(["GET", "POST"])
+@member_page
+@writers_only
+def job_retry(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
+    """Start the job again; one that came with secrets of its own needs them again."""
+    old = _job(caller, job_id)
+    form = RetryForm(
+        request.POST if request.method == "POST" and "secrets" in request.POST else None,
+        wanted=old.inline_secrets,
+        secret_names=_secret_names(caller),
+    )
+    if request.method == "POST" and (not old.inline_secrets or form.is_valid()):
+        try:
+            body = RetrySerializer(data=form.secret_sources() if old.inline_secrets else {})
+            body.is_valid(raise_exception=True)
+            return redirect("console-job", requests.retry(caller, job_id, dict(body.validated_data)).public_id)
+        except ValidationError as error:
+            _refuse_retry(form, flatten(error.detail))
+        except SecretsNeededAgain as error:
+            form.add_error(None, error.message)
+        except InvalidRequest as error:
+            if not old.inline_secrets:
+                return _job_page(request, caller, job_id, error)
+            _refuse_retry(form, error.fields or {"": [error.message]})
+        except JobIsNotOver as error:
+            return _job_page(request, caller, job_id, error)
+    status = 400 if form.is_bound else 200
+    return render(request, "dashboards/job_retry.html", {"job": old, "form": form}, status=status)
+
+
+def _refuse_retry(form: RetryForm, problems: dict[str, list[str]]) -> None:
+    for name, sentences in problems.items():
+        field = name if name in form.fields else None
+        for sentence in sentences:
+            form.add_error(field, sentence if field or not name else f"{name}: {sentence}")
+
+
+def _job_page(request: HttpRequest, caller: Caller, job_id: str, error: MyctobotError) -> HttpResponse:
+    sentences = [text for texts in error.fields.values() for text in texts] if isinstance(error, InvalidRequest) else []
+    facts = {**_facts(caller, _job(caller, job_id)), "refused": sentences or [error.message]}
+    return render(request, "dashboards/job.html", facts, status=error.http_status)

@@ -15,15 +15,15 @@ from tests.benchmarks.peers import broker_url
 from tests.benchmarks.result import Check, Result
 from tests.benchmarks.stock_channels import LAYERS
 from tests.benchmarks.stock_peer import Producer, stock
-from tests.benchmarks.streams import END_S, PEER, of_jobs, shown, streaming_stack
+from tests.benchmarks.streams import END_S, PEER, of_jobs, shown, start_jobs, streaming_stack
 from tests.benchmarks.tally import lag_percentile, lag_spread
 from tests.fixtures.simulated_shard import SimulatedRun, simulated_shards
 from tests.stacks import RunningStack
 
 TARGET_MS = 1000
 JOBS, VIEWERS, SHARDS = 100, 1000, 2
-# Each job says so much at once, so often: an agent's turn.
-EVENTS, EVERY_S, TIMES = 5, 2.0, 5
+# Each job says so much at once, so often: 25 batches a second together.
+EVENTS, EVERY_S, TIMES = 10, 4.0, 3
 VIEWER_PROCESSES = 2
 # Beside the watched jobs' own: what Celery and a process's own channel take.
 OTHER_SUBSCRIPTIONS = 10
@@ -73,25 +73,25 @@ def _subscriptions(stack: RunningStack) -> Subscriptions:
 
 async def _ours(client: Client) -> tuple[Sight, Load, Subscriptions, Subscriptions]:
     async with simulated_shards(client.stack, SHARDS) as shards:
-        runs = [await shards[number % SHARDS].start_job(client) for number in range(JOBS)]
+        runs = await start_jobs(client, shards, JOBS)
         before = await asyncio.to_thread(_subscriptions, client.stack)
         viewers = of_jobs(client.stack, [run.job_id for run in runs], VIEWERS)
         async with audience(viewers, VIEWER_PROCESSES) as watching:
             during = await asyncio.to_thread(_subscriptions, client.stack)
             async with measured(client.stack) as load:
-                await asyncio.gather(*(_talk(run) for run in runs))
-            counts = await asyncio.gather(*(run.finish() for run in runs))
+                counts = await asyncio.gather(*(_talk(run) for run in runs))
             sight = await watching.until_end(END_S)
     sight.check_exact([counts[number % JOBS] for number in range(VIEWERS)])
     return sight, load, before, during
 
 
-async def _talk(run: SimulatedRun) -> None:
-    # Agents do not speak in step.
+async def _talk(run: SimulatedRun) -> int:
+    # Agents neither speak nor end in step.
     await asyncio.sleep(random.uniform(0, EVERY_S))
     for _ in range(TIMES):
         await run.emit(EVENTS)
         await asyncio.sleep(EVERY_S)
+    return await run.finish()
 
 
 async def _produce(producer: Producer) -> None:

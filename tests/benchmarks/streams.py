@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,15 @@ from tests.acceptance.client import Client
 from tests.benchmarks.audience import of_job
 from tests.benchmarks.stock_peer import StockSight
 from tests.benchmarks.viewers import Viewer
+from tests.fixtures.simulated_shard import SimulatedRun, SimulatedShard
 from tests.stacks import RunningStack, running_stack
 
 TRANSPORTS = ("ws", "sse")
 PEER = "stock Channels on the same Redis: a consumer a viewer, group_send an event; the better of its two layers"
 # What every viewer has to have by then, once the last event is stored.
 END_S = 60
+# Each asks again and again whether its job was sent.
+_START_AT_ONCE = 8
 
 
 @contextmanager
@@ -28,6 +32,17 @@ def streaming_stack() -> Iterator[Client]:
         Client(stack) as client,
     ):
         yield client
+
+
+async def start_jobs(client: Client, shards: Sequence[SimulatedShard], count: int) -> list[SimulatedRun]:
+    """Start so many jobs, spread evenly over the shards."""
+    places = asyncio.Semaphore(_START_AT_ONCE)
+
+    async def start(number: int) -> SimulatedRun:
+        async with places:
+            return await shards[number % len(shards)].start_job(client)
+
+    return await asyncio.gather(*map(start, range(count)))
 
 
 def of_jobs(stack: RunningStack, jobs: Sequence[str], viewers: int) -> list[Viewer]:

@@ -28,8 +28,8 @@ READY = "all is ready."
 _CONNECT_S = 30
 # As many as a listener's backlog holds without dropping any.
 _CONNECT_AT_ONCE = 40
-# What a slow viewer's kernel holds for it; the kernel doubles it.
-_SMALL_BUFFER = 4096
+# What the kernel of a slow viewer holds for it, twice this; with much less it could not catch up in the end.
+_SMALL_BUFFER = 64 * 1024
 # Once told to stop: nothing comes any more after so long a silence.
 _QUIET_S = 2.0
 

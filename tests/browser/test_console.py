@@ -1,0 +1,310 @@
+"""The web console in a real browser: start a job, watch it, cancel it; readable by everybody, silent in its console."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.acceptance.client import Client, file_url
+from tests.fixtures.chromium import Tab, new_tab
+from tests.fixtures.repos import make_remote
+from tests.stacks import RunningStack
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
+
+Screenshot = Callable[[Tab, str], Path]
+# What a job with a diff is asked for.
+WRITE = "WRITE notes.txt: hello from the console"
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def console(browser: Browser, stack: RunningStack) -> Iterator[BrowserContext]:
+    """Somebody who logged in on the console's own page."""
+    context = browser.new_context(base_url=stack.web_url, viewport={"width": 1280, "height": 900})
+    with new_tab(context) as tab:
+        log_in(tab.page, stack)
+    yield context
+    context.close()
+
+
+def log_in(page: Page, stack: RunningStack) -> None:
+    page.goto("/jobs/")
+    page.get_by_label("User name").fill(stack.login)
+    page.get_by_label("Password").fill(stack.password)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/jobs/")
+
+
+@pytest.fixture
+def page(console: BrowserContext) -> Iterator[Tab]:
+    with new_tab(console) as opened:
+        yield opened
+        # Whatever a test looks at, its page must not complain.
+        assert opened.complaints == []
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> str:
+    return file_url(make_remote(tmp_path / "remote.git"))
+
+
+def serious_problems(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['help']} {[node['html'][:120] for node in one['nodes']]}"
+        for one in found
+        if one["impact"] in SERIOUS
+    ]
+
+
+def job_of(page: Page) -> str:
+    found = re.search(r"/jobs/(job_\w+)/", page.url)
+    assert found, page.url
+    return found[1]
+
+
+def start(page: Page, prompt: str, repo_url: str = "") -> str:
+    """Start a job by the form; returns its id, with its page open."""
+    page.goto("/jobs/new/")
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    if repo_url:
+        page.get_by_label("Repository", exact=False).first.fill(repo_url)
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url(re.compile(r"/jobs/job_\w+/$"))
+    return job_of(page)
+
+
+def shown_numbers(page: Page) -> list[int]:
+    """The numbers of the events that the log shows, in order; a group names several."""
+    return [
+        int(number)
+        for text in page.locator("#log [data-seq]").evaluate_all("all => all.map(e => e.dataset.seq)")
+        for number in text.split()
+    ]
+
+
+def wait_ended(page: Page, status: str) -> None:
+    expect(page.locator("#job-status")).to_have_text(status, timeout=60_000)
+    expect(page.locator("#stream-status")).to_contain_text("Ended", timeout=15_000)
+
+
+def test_start_a_job_and_watch_it_to_its_end(page: Tab, member: Client, remote: str, screenshot: Screenshot) -> None:
+    job_id = start(page.page, WRITE, remote)
+    wait_ended(page.page, "completed")
+    log = page.page.locator("#log")
+    expect(log).to_contain_text("I write notes.txt.")
+    expect(log).to_contain_text("Edit")
+    diff = log.locator(".diff").first
+    expect(diff).to_contain_text("notes.txt")
+    expect(diff.locator(".line.added", has_text="hello from the console")).to_be_visible()
+    expect(page.page.locator("#job-result")).to_contain_text(f"myctobot/{job_id}")
+    expect(page.page.locator("#job-tokens")).to_contain_text("read")
+    screenshot(page, "console-completed")
+    count = member.job(job_id)["events_count"]
+    assert len(member.events(job_id)) == count
+
+
+def test_reload_in_the_middle_and_nothing_is_missing_or_twice(page: Tab, member: Client) -> None:
+    job_id = start(page.page, "SCRIPT:\nfor i in 1 2 3 4 5 6; do echo step $i; sleep 0.5; done")
+    expect(page.page.locator("#log")).to_contain_text("sleep 0.5", timeout=30_000)
+    page.page.reload()
+    wait_ended(page.page, "completed")
+    texts = page.page.locator("#log").inner_text()
+    assert texts.count("The script is done.") == 1
+    page.page.locator("#log details").first.evaluate(
+        "() => document.querySelectorAll('#log details').forEach(d => d.open = true)"
+    )
+    assert page.page.locator("#log pre", has_text="step 6").count() >= 1
+    assert page.page.locator("#log").inner_text().count("step 3") >= 1
+    # A job that is over replays and ends: the same once more.
+    page.page.reload()
+    wait_ended(page.page, "completed")
+    assert (
+        page.page.locator("#log").inner_text() == texts
+        or page.page.locator("#log").inner_text().count("The script is done.") == 1
+    )
+    assert member.job(job_id)["status"] == "completed"
+
+
+def test_cancel_one_after_being_asked(page: Tab, member: Client, screenshot: Screenshot) -> None:
+    job_id = start(page.page, "SLOW JOB")
+    expect(page.page.locator("#log")).to_contain_text("One more second.", timeout=30_000)
+    screenshot(page, "console-running")
+    page.page.get_by_role("button", name="Cancel", exact=True).click()
+    page.page.get_by_role("button", name="Keep it").click()
+    assert member.job(job_id)["cancel_requested_at"] is None
+    page.page.get_by_role("button", name="Cancel", exact=True).click()
+    page.page.get_by_role("button", name="Cancel the job").click()
+    wait_ended(page.page, "cancelled")
+    expect(page.page.locator("#job-error")).to_contain_text("nothing of the job runs any more")
+    screenshot(page, "console-cancelled")
+
+
+def test_retry_leads_to_the_new_job(page: Tab, member: Client) -> None:
+    old = start(page.page, "THINK AND TALK")
+    wait_ended(page.page, "completed")
+    page.page.get_by_role("button", name="Retry").click()
+    page.page.wait_for_url(lambda url: "/jobs/job_" in url and old not in url)
+    wait_ended(page.page, "completed")
+    assert member.job(job_of(page.page))["retry_of"] == old
+
+
+def test_a_waiting_job_says_why_and_starts_before_your_eyes(page: Tab, member: Client, screenshot: Screenshot) -> None:
+    blockers = [member.submit({"prompt": "SLOW JOB"}) for _ in range(2)]
+    for blocker in blockers:
+        member.wait_event(blocker, "agent.started")
+    start(page.page, "THINK AND TALK")
+    expect(page.page.locator("#job-waiting")).to_contain_text("busy", timeout=10_000)
+    screenshot(page, "console-waiting")
+    for blocker in blockers:
+        member.cancel(blocker)
+    wait_ended(page.page, "completed")
+    expect(page.page.locator("#job-waiting")).to_have_count(0)
+    expect(page.page.locator("#log")).to_contain_text("Hello. I have nothing to do.")
+
+
+def test_the_list_lives_and_filters(page: Tab, member: Client, screenshot: Screenshot) -> None:
+    job_id = member.submit({"prompt": "SLOW JOB in the list"})
+    page.page.goto("/jobs/")
+    row = page.page.locator("tr", has_text=job_id)
+    expect(row).to_contain_text("running", timeout=20_000)
+    screenshot(page, "console-jobs")
+    member.cancel(job_id)
+    # Nobody reloads.
+    expect(row).to_contain_text("cancelled", timeout=20_000)
+    page.page.get_by_label("Status").select_option("completed")
+    page.page.wait_for_url("**status=completed**")
+    expect(row).to_have_count(0)
+
+
+def test_search_filter_and_follow(page: Tab, member: Client) -> None:
+    done = member.run({"prompt": "SCRIPT:\nfor i in $(seq 1 300); do echo needle-$i in the hay; done"})
+    assert done["status"] == "completed", done
+    page.page.goto(f"/jobs/{done['id']}/")
+    wait_ended(page.page, "completed")
+    page.page.keyboard.press("/")
+    page.page.keyboard.type("needle-299")
+    expect(page.page.locator("#search-count")).to_contain_text("1 of")
+    page.page.keyboard.press("Escape")
+    tools = page.page.get_by_role("button", name=re.compile("^Tools"))
+    tools.click()
+    expect(tools).to_have_attribute("aria-pressed", "false")
+    expect(page.page.locator("#log .row-tool").first).to_be_hidden()
+    tools.click()
+    expect(page.page.locator("#log .row-tool").first).to_be_visible()
+
+
+def test_the_log_can_be_downloaded(page: Tab, member: Client) -> None:
+    done = member.run({"prompt": "THINK AND TALK"})
+    page.page.goto(f"/jobs/{done['id']}/")
+    with page.page.expect_download() as caught:
+        page.page.get_by_role("link", name=re.compile("download", re.IGNORECASE)).click()
+    lines = Path(caught.value.path()).read_text().splitlines()
+    assert len(lines) == done["events_count"]
+
+
+def test_a_mistake_in_the_form_is_shown_where_it_is(page: Tab, screenshot: Screenshot) -> None:
+    page.page.goto("/jobs/new/")
+    page.page.get_by_label("Prompt", exact=True).fill("Fix it.")
+    page.page.get_by_label("Repository", exact=False).first.fill("ext::sh -c id")
+    page.page.get_by_role("button", name="Start the job").click()
+    expect(page.page.locator("#id_repo_url_error")).to_contain_text("URL")
+    expect(page.page.locator("#id_repo_url")).to_have_attribute("aria-invalid", "true")
+    expect(page.page.get_by_label("Prompt", exact=True)).to_have_value("Fix it.")
+    screenshot(page, "console-form-error")
+    # The browser itself reports a page that was answered with 400.
+    page.complaints[:] = [text for text in page.complaints if "400" not in text]
+
+
+def test_what_an_agent_writes_stays_text(page: Tab) -> None:
+    hostile = "RUN: printf '<img src=x onerror=\"document.title=1\">\\033[31mred\\033[0m\\a\\n'"
+    start(page.page, hostile)
+    wait_ended(page.page, "completed")
+    page.page.evaluate("document.querySelectorAll('#log details').forEach(d => d.open = true)")
+    shown = page.page.locator("#log")
+    expect(shown).to_contain_text('<img src=x onerror="document.title=1">')
+    assert page.page.locator("#log img").count() == 0
+    assert page.page.title() != "1"
+    assert "\x1b" not in shown.inner_text()
+
+
+def test_another_tenants_job_is_not_found(page: Tab, screenshot: Screenshot) -> None:
+    answer = page.page.goto("/jobs/job_00000000000000000000/")
+    assert answer is not None
+    assert answer.status == 404
+    expect(page.page.get_by_role("heading")).to_contain_text("no such job")
+    page.complaints[:] = [text for text in page.complaints if "404" not in text]
+
+
+def test_by_keyboard_alone(page: Tab) -> None:
+    keyboard = page.page.keyboard
+    page.page.goto("/jobs/")
+    keyboard.press("Tab")
+    expect(page.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.page.get_by_role("link", name="New job").first.focus()
+    keyboard.press("Enter")
+    page.page.wait_for_url("**/jobs/new/")
+    page.page.get_by_label("Prompt", exact=True).focus()
+    keyboard.type("SLOW JOB")
+    for _ in range(30):
+        keyboard.press("Tab")
+        if page.page.evaluate("document.activeElement.textContent").strip() == "Start the job":
+            break
+    keyboard.press("Enter")
+    page.page.wait_for_url(re.compile(r"/jobs/job_\w+/$"))
+    expect(page.page.locator("#log")).to_contain_text("One more second.", timeout=30_000)
+    page.page.locator("#cancel-button").focus()
+    keyboard.press("Enter")
+    expect(page.page.get_by_role("button", name="Keep it")).to_be_focused()
+    keyboard.press("Shift+Tab")
+    keyboard.press("Enter")
+    wait_ended(page.page, "cancelled")
+
+
+LOOKS: list[dict[str, Any]] = [
+    {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+def test_everybody_can_read_it(
+    browser: Browser,
+    stack: RunningStack,
+    member: Client,
+    remote: str,
+    look: dict[str, Any],
+    screenshot: Screenshot,
+    request: pytest.FixtureRequest,
+) -> None:
+    name = request.node.callspec.id
+    done = member.run({"prompt": WRITE, "repo_url": remote})
+    live = member.submit({"prompt": "SLOW JOB"})
+    member.wait_event(live, "tool.result")
+    context = browser.new_context(base_url=stack.web_url, **look)
+    with new_tab(context) as tab:
+        tab.page.goto("/jobs/")
+        problems = {"login": serious_problems(tab.page)}
+        log_in(tab.page, stack)
+        for what, path in {
+            "list": "/jobs/", "form": "/jobs/new/", "running": f"/jobs/{live}/", "ended": f"/jobs/{done['id']}/",
+        }.items():  # fmt: skip
+            tab.page.goto(path)
+            if "job_" in path:
+                expect(tab.page.locator("#log .row").first).to_be_visible()
+            problems[what] = serious_problems(tab.page)
+            wide = tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{what} is wider than the screen by {wide} pixels"
+            screenshot(tab, f"console-{what}-{name}")
+        assert tab.complaints == []
+    context.close()
+    member.cancel(live)
+    assert {what: found for what, found in problems.items() if found} == {}

@@ -182,7 +182,7 @@ class Stack:
         urls = {"web": addresses.control_url, "gateway": addresses.gateway_url}
         write_private(self._home.status, json.dumps({"pid": os.getpid(), "urls": urls}))
         rows = {
-            "Web": f"{addresses.control_url}/admin/",
+            "Web": f"{addresses.control_url}/jobs/  (admin: {addresses.control_url}/admin/)",
             "API": f"{addresses.control_url}/api/v1/  (docs: {addresses.control_url}/api/docs/)",
             "Gateway": f"{addresses.gateway_url}  (upstream: {own['GATEWAY_UPSTREAM']})",
             "Login": f"{credentials.login} / {credentials.password}",

@@ -160,6 +160,9 @@ class TestAccess:
         stranger = (await in_thread(ApiKey.create, await in_thread(make_tenant, "other"), "x"))[1]
         events, code, reason = await watch(url, running[0], Authorization=f"Bearer {stranger}")
         assert (events, code) == ([], 4404)
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
+            path = f"/api/v1/jobs/{running[0].public_id}/stream"
+            assert (await client.get(path, headers={"Authorization": f"Bearer {stranger}"})).status_code == 404
         assert (await watch(url, "job_no_such", Authorization=f"Bearer {stranger}"))[2] == reason
 
     async def test_an_address_that_is_none(self, url: str) -> None:

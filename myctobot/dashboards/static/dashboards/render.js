@@ -1,0 +1,277 @@
+// Makes the log's rows out of events. All that events say goes through clean() and into text nodes.
+
+import { counts, renderPatch } from "./diff.js";
+import { folded, scrolling, ToolCall } from "./tools.js";
+import { bytes, clean, clock, make, plural, pretty } from "./text.js";
+
+export const LINES_PER_BLOCK = 200;
+const OPEN_PATCH_LINES = 800;
+
+// What the filter's buttons switch; rows of no group, such as warnings, are always there.
+const GROUPS = new Map([
+  ["agent.message", "messages"], ["agent.thinking", "thinking"], ["tool.call", "tools"], ["tool.result", "tools"],
+  ["log.line", "log"], ["git.diff", "diffs"], ["git.pushed", "diffs"], ["job.phase", "phases"], ["agent.started", "phases"],
+]);
+const PHASES = new Map([
+  ["preparing", "Preparing"], ["cloning", "Cloning"], ["agent", "The agent works"], ["pushing", "Pushing"], ["reporting", "Reporting"],
+]);
+const REASONS = new Map([
+  ["bound", "the job’s log is longer than what is kept, so its middle was dropped"],
+  ["retention", "logs are deleted some time after their job’s end"],
+]);
+
+// One row: its element, and the parts of it that a search looks at, each {element, text()}.
+class Row {
+  constructor(event, group, ...children) {
+    this.seq = event.seq;
+    this.at = event.at;
+    this.group = group ?? "";
+    this.time = make("time", "at");
+    this.what = make("div", "what", ...children);
+    const copy = make("button", "copy quiet", "Copy");
+    copy.type = "button";
+    copy.setAttribute("aria-label", "Copy this entry");
+    this.element = make("li", "row", this.time, this.what, copy);
+    Object.assign(this.element.dataset, { kind: event.kind, seq: event.seq, group: this.group });
+    this.element.row = this;
+    this.parts = [];
+  }
+
+  // What a search finds here, made only when it is asked for.
+  says(text, element = this.what) {
+    this.parts.push({ row: this, element, text });
+    return this;
+  }
+
+  text() {
+    return this.parts.map((part) => part.text()).join("\n");
+  }
+
+  // Times count from the job's first event.
+  stamp(origin) {
+    const at = new Date(this.at);
+    if (Number.isNaN(at.getTime())) return;
+    this.time.dateTime = at.toISOString();
+    this.time.textContent = clock((at.getTime() - (origin ?? at.getTime())) / 1000);
+    this.time.title = at.toLocaleString();
+  }
+
+  // Fold out all that may hide what was found.
+  unfold() {
+    for (const details of this.element.querySelectorAll("details")) {
+      details.fill?.();
+      details.open = true;
+    }
+    // A diff's files are made when the diff is.
+    const inner = [...this.element.querySelectorAll("details:not([open])")];
+    if (inner.length) this.unfold();
+  }
+}
+
+// Turns events into rows. Lines of one source share a row; a tool's result goes into its call's.
+export class RowMaker {
+  #block = null;
+  #calls = new Map(); // by id: rows of calls without a result
+  #orphans; // by id: rows of results whose call is not loaded
+  #dropRow;
+
+  // dropRow(row): a row has become a part of another one.
+  constructor(dropRow = () => {}, orphans = new Map()) {
+    this.#dropRow = dropRow;
+    this.#orphans = orphans;
+  }
+
+  // A maker for events before those that this one had.
+  before() {
+    return new RowMaker(this.#dropRow, this.#orphans);
+  }
+
+  // Calls of earlier events may be answered by later ones.
+  adopt(earlier) {
+    for (const [id, row] of earlier.#calls) if (!this.#calls.has(id)) this.#calls.set(id, row);
+  }
+
+  // Returns a new row, or null when the event is in a row that is there already or is not shown here.
+  add(event) {
+    if (event.kind === "log.line") return this.#line(event);
+    const make = MAKERS.get(event.kind);
+    if (make || event.kind.startsWith("tool.") || event.kind === "event.truncated") this.#block = null;
+    if (event.kind === "tool.call") return this.#call(event);
+    if (event.kind === "tool.result") return this.#result(event);
+    if (event.kind === "event.truncated") return this.#truncated(event);
+    if (event.kind === "agent.started" || event.kind === "job.result") this.giveUp();
+    return make ? make(event, event.data ?? {}) : null;
+  }
+
+  // Nobody answers these calls any more.
+  giveUp() {
+    for (const row of this.#calls.values()) row.tool.giveUp();
+    this.#calls.clear();
+  }
+
+  // A row goes that is not shown any more; its place must not be filled.
+  forget(row) {
+    if (row === this.#block) this.#block = null;
+    for (const rows of [this.#calls, this.#orphans]) if (rows.get(row.id) === row) rows.delete(row.id);
+  }
+
+  #line(event) {
+    const source = String(event.data.source ?? "");
+    const old = this.#block;
+    const row = old && old.source === source && old.parts.length < LINES_PER_BLOCK ? old : newBlock(event, source);
+    this.#block = row;
+    const text = clean(event.data.text);
+    const line = make("span", "line", `${text}\n`);
+    line.dataset.seq = event.seq;
+    row.lines.append(line);
+    row.says(() => text, line);
+    return row === old ? null : row;
+  }
+
+  #call(event) {
+    const row = toolRow(event, new ToolCall(event));
+    const orphan = this.#orphans.get(row.id);
+    if (orphan) {
+      row.tool.answer(orphan.tool.result);
+      this.#orphans.delete(row.id);
+      this.#dropRow(orphan);
+    } else {
+      this.#calls.set(row.id, row);
+    }
+    return row;
+  }
+
+  #result(event) {
+    const call = this.#calls.get(String(event.data.id));
+    if (call) {
+      call.tool.answer(event);
+      this.#calls.delete(call.id);
+      return null;
+    }
+    const row = toolRow(event, new ToolCall(null));
+    row.tool.answer(event);
+    this.#orphans.set(row.id, row);
+    return row;
+  }
+
+  #truncated(event) {
+    const { kind, bytes: missing, start } = event.data;
+    const cut = `This was too large to keep whole: ${bytes(missing)} of it are missing.`;
+    const id = kind === "tool.result" && /^\{"id":"([^"\\]*)"/.exec(start)?.[1];
+    const call = id && this.#calls.get(id);
+    if (!call) return truncatedRow(event, cut);
+    call.tool.answer({ at: event.at, data: { id, output: start, is_error: false, cut } });
+    this.#calls.delete(id);
+    return null;
+  }
+}
+
+function newBlock(event, source) {
+  const lines = scrolling("lines", "", `Output of ${source}`);
+  const row = new Row(event, "log", make("span", "source", clean(source)), lines);
+  return Object.assign(row, { source, lines });
+}
+
+function toolRow(event, tool) {
+  const row = new Row(event, "tools", tool.element).says(() => tool.text());
+  return Object.assign(row, { tool, id: String(event.data.id) });
+}
+
+function truncatedRow(event, cut) {
+  const { kind, start } = event.data;
+  const summary = make("summary", "", make("span", "missing", `${cut} `), make("span", "note", `Its kind is ${clean(kind)}; look at its beginning`));
+  const details = folded(summary, () => [scrolling("output", clean(start), "Its beginning")]);
+  return new Row(event, GROUPS.get(kind), details).says(() => `${cut}\n${clean(start)}`);
+}
+
+function plain(className) {
+  return (event, data) => {
+    const text = make("div", className, clean(data.text));
+    text.dir = "auto";
+    return new Row(event, GROUPS.get(event.kind), text).says(() => clean(data.text));
+  };
+}
+
+function thinking(event, data) {
+  const text = clean(data.text);
+  const summary = make("summary", "", make("span", "note", "Thinking "), make("span", "beginning", text.slice(0, 120).replace(/\s+/g, " ")));
+  return new Row(event, "thinking", folded(summary, () => [make("div", "thought", text)])).says(() => text);
+}
+
+function phase(event, data) {
+  const name = PHASES.get(data.phase) ?? clean(data.phase);
+  const detail = data.detail ? ` ${clean(data.detail)}` : "";
+  const at = new Date(event.at);
+  const when = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString();
+  const line = make("h3", "phase-name", name, make("span", "note", `${detail} ${when}`));
+  return new Row(event, "phases", line).says(() => name + detail);
+}
+
+function started(event, data) {
+  const tools = [data.tools].flat().filter(Boolean).map(clean);
+  const servers = [data.mcp_servers].flat().filter(Boolean);
+  const named = servers.map((server) => `${clean(server.name)} (${clean(server.status)})`);
+  const about = [clean(data.model), data.cli_version && `version ${clean(data.cli_version)}`].filter(Boolean).join(", ");
+  const summary = make("summary", "", "The agent started ", make("span", "note", `${about}; ${plural(tools.length, "tool")}, ${plural(servers.length, "MCP server")}`));
+  const list = (title, items) => (items.length ? [make("p", "note", title), make("ul", "names", ...items.map((item) => make("li", "", item)))] : []);
+  const row = new Row(event, "phases", folded(summary, () => [...list("Tools", tools), ...list("MCP servers", named)]));
+  return row.says(() => ["The agent started", about, ...tools, ...named].join("\n"));
+}
+
+function diff(event, data) {
+  const patch = String(data.patch ?? "");
+  const title = `${plural(data.files ?? 0, "file")} changed in ${plural(data.commits ?? 0, "commit")} `;
+  const summary = make("summary", "", title, counts(Number(data.insertions) || 0, Number(data.deletions) || 0));
+  if (data.truncated) summary.append(make("span", "missing", " cut"));
+  const details = folded(summary, () => [renderPatch(patch, data.truncated)]);
+  if (patch.length && patch.split("\n").length <= OPEN_PATCH_LINES) {
+    details.fill();
+    details.open = true;
+  }
+  return new Row(event, "diffs", details).says(() => `${title}\n${clean(patch)}`);
+}
+
+function pushed(event, data) {
+  const [branch, sha] = [clean(data.branch), clean(data.sha)];
+  const line = make("p", "pushed", "Pushed ", make("code", "", branch), " at ", make("code", "", sha.slice(0, 10)));
+  line.lastChild.title = sha;
+  return new Row(event, "diffs", line).says(() => `Pushed ${branch} at ${sha}`);
+}
+
+function warning(event, data) {
+  const [code, message] = [clean(data.code), clean(data.message)];
+  const note = make("div", "warning", make("strong", "", "Warning: "), message, " ", make("code", "note", code));
+  note.setAttribute("role", "note");
+  return new Row(event, "", note).says(() => `${message} ${code}`);
+}
+
+function result(event, data) {
+  const outcome = clean(data.outcome);
+  const summary = clean(data.summary ?? data.result?.summary);
+  const error = data.error ? clean(typeof data.error === "string" ? data.error : `${data.error.message} (${data.error.code})`) : "";
+  const line = make("p", "outcome", "The job ", make("strong", "", outcome === "completed" ? "completed" : outcome === "cancelled" ? "was cancelled" : outcome));
+  const row = new Row(event, "", line, error ? make("p", "error-text", error) : null, summary ? make("div", "message", summary) : null);
+  row.element.dataset.outcome = outcome;
+  return row.says(() => [`The job ${outcome}`, error, summary].filter(Boolean).join("\n"));
+}
+
+function dropped(event, data) {
+  const why = REASONS.get(data.reason) ?? clean(data.reason);
+  const many = Number(data.events) || 0;
+  const text = `${plural(many, "event")} (${bytes(data.bytes)}) ${many === 1 ? "is" : "are"} not here any more: ${why}.`;
+  const note = make("p", "missing", text);
+  note.setAttribute("role", "note");
+  return new Row(event, "", note).says(() => text);
+}
+
+const MAKERS = new Map([
+  ["agent.message", plain("message")],
+  ["agent.thinking", thinking],
+  ["agent.started", started],
+  ["git.diff", diff],
+  ["git.pushed", pushed],
+  ["job.phase", phase],
+  ["job.warning", warning],
+  ["job.result", result],
+  ["log.dropped", dropped],
+]);

@@ -1,0 +1,119 @@
+// A tool's call and its result, in one row that folds out.
+
+import { replacement } from "./diff.js";
+import { clean, firstLine, make, pretty } from "./text.js";
+
+// What each of the agent's own tools is mainly about.
+const MAIN_INPUT = {
+  Bash: "command", Read: "file_path", Edit: "file_path", MultiEdit: "file_path", Write: "file_path", NotebookEdit: "notebook_path",
+  Glob: "pattern", Grep: "pattern", WebFetch: "url", WebSearch: "query", Task: "description",
+};
+// An agent chooses what it calls a tool with; only an object has parts to look at.
+const partsOf = (input) => (input && typeof input === "object" ? input : { input: input ?? "" });
+const STATES = { running: "running", ok: "done", error: "error", silent: "no answer" };
+
+export function mainInput(name, input) {
+  const parts = partsOf(input);
+  const main = parts[MAIN_INPUT[name]] ?? Object.values(parts).find((value) => typeof value === "string");
+  return firstLine(typeof main === "string" ? main : JSON.stringify(parts));
+}
+
+// A part that is folded; what is inside is made when somebody looks.
+export function folded(summary, fill) {
+  const details = make("details", "", summary);
+  details.fill = () => {
+    if (details.childElementCount === 1) details.append(...fill());
+  };
+  details.addEventListener("toggle", () => details.open && details.fill());
+  return details;
+}
+
+export class ToolCall {
+  #call;
+  #result = null;
+  #state = make("span", "state");
+  #details;
+
+  // call: an event tool.call, or null where only the result is there.
+  constructor(call) {
+    this.#call = call;
+    const data = call?.data;
+    const name = data ? clean(data.name) : "A tool’s result";
+    const main = data ? clean(mainInput(data.name, data.input)) : "of a call that is not loaded";
+    const summary = make("summary", "", make("span", "tool-name", name), " ", make("code", "main-input", main), " ", this.#state);
+    this.#details = folded(summary, () => this.#inside());
+    this.#show(call ? "running" : "ok");
+  }
+
+  get element() {
+    return this.#details;
+  }
+
+  get result() {
+    return this.#result;
+  }
+
+  answer(result) {
+    this.#result = result;
+    const took = this.#call ? (Date.parse(result.at) - Date.parse(this.#call.at)) / 1000 : NaN;
+    this.#show(result.data.is_error ? "error" : "ok", took >= 0.1 ? `${took.toFixed(took < 10 ? 1 : 0)} s` : "");
+    // Somebody may be looking at it already.
+    if (this.#details.childElementCount > 1) this.#details.append(...this.#output());
+  }
+
+  // Its job, or its attempt, went on without an answer.
+  giveUp() {
+    if (!this.#result) this.#show("silent");
+  }
+
+  text() {
+    const values = this.#call ? Object.values(partsOf(this.#call.data.input)) : [];
+    const parts = [this.#call?.data.name, ...values, this.#result?.data.output];
+    return clean(parts.filter(Boolean).map(pretty).join("\n"));
+  }
+
+  #show(state, took = "") {
+    this.#state.dataset.state = state;
+    this.#state.textContent = STATES[state] + (took && ` in ${took}`);
+  }
+
+  #inside() {
+    const input = this.#call ? inputParts(this.#call.data.name, partsOf(this.#call.data.input)) : [];
+    return [...input, ...(this.#result ? this.#output() : [])];
+  }
+
+  #output() {
+    const { output, is_error: failed, cut } = this.#result.data;
+    const text = clean(output);
+    const block = text ? scrolling("output", text, "Output") : make("p", "note", "It answered with nothing.");
+    if (failed) block.classList.add("failed");
+    return cut ? [block, make("p", "missing", cut)] : [block];
+  }
+}
+
+// A block of text that scrolls by itself, which the keyboard must be able to do.
+export function scrolling(className, text, label) {
+  const block = make("pre", className, text);
+  block.tabIndex = 0;
+  block.setAttribute("role", "region");
+  block.setAttribute("aria-label", label);
+  return block;
+}
+
+function inputParts(name, input) {
+  const { description, command, file_path: path, old_string: before, new_string: after, edits, content } = input;
+  const parts = [];
+  if (name === "Bash" && typeof command === "string") {
+    if (description) parts.push(make("p", "note", clean(description)));
+    return [...parts, scrolling("command", clean(command), "Command")];
+  }
+  const replaced = name === "MultiEdit" && Array.isArray(edits) ? edits : typeof after === "string" ? [{ old_string: before, new_string: after }] : [];
+  if (typeof path === "string" && replaced.length) {
+    const sides = replaced.map((edit) => replacement(String(edit?.old_string ?? ""), String(edit?.new_string ?? "")));
+    return [make("p", "note", clean(path)), ...sides];
+  }
+  if (name === "Write" && typeof path === "string" && typeof content === "string") {
+    return [make("p", "note", clean(path)), scrolling("output", clean(content), "Content")];
+  }
+  return [scrolling("input", clean(pretty(input)), "Input")];
+}

@@ -2,7 +2,7 @@
 
 import { counts, renderPatch } from "./diff.js";
 import { folded, scrolling, ToolCall } from "./tools.js";
-import { bytes, clean, clock, make, plural, pretty } from "./text.js";
+import { bytes, clean, clock, make, plural } from "./text.js";
 
 export const LINES_PER_BLOCK = 200;
 const OPEN_PATCH_LINES = 800;
@@ -73,17 +73,19 @@ export class RowMaker {
   #block = null;
   #calls = new Map(); // by id: rows of calls without a result
   #orphans; // by id: rows of results whose call is not loaded
+  #answers; // by id: results whose row is not shown any more though they are newer than what would be loaded with it
   #dropRow;
 
   // dropRow(row): a row has become a part of another one.
-  constructor(dropRow = () => {}, orphans = new Map()) {
+  constructor(dropRow = () => {}, orphans = new Map(), answers = new Map()) {
     this.#dropRow = dropRow;
     this.#orphans = orphans;
+    this.#answers = answers;
   }
 
   // A maker for events before those that this one had.
   before() {
-    return new RowMaker(this.#dropRow, this.#orphans);
+    return new RowMaker(this.#dropRow, this.#orphans, this.#answers);
   }
 
   // Calls of earlier events may be answered by later ones.
@@ -109,10 +111,11 @@ export class RowMaker {
     this.#calls.clear();
   }
 
-  // A row goes that is not shown any more; its place must not be filled.
-  forget(row) {
+  // A row is not shown any more. Numbers up to ``before`` will be loaded again should somebody want to see it.
+  forget(row, before) {
     if (row === this.#block) this.#block = null;
     for (const rows of [this.#calls, this.#orphans]) if (rows.get(row.id) === row) rows.delete(row.id);
+    if (row.tool?.result?.seq > before) this.#answers.set(row.id, row.tool.result);
   }
 
   #line(event) {
@@ -131,7 +134,11 @@ export class RowMaker {
   #call(event) {
     const row = toolRow(event, new ToolCall(event));
     const orphan = this.#orphans.get(row.id);
-    if (orphan) {
+    const answer = this.#answers.get(row.id);
+    if (answer?.seq > event.seq) {
+      row.tool.answer(answer);
+      this.#answers.delete(row.id);
+    } else if (orphan?.seq > event.seq) {
       row.tool.answer(orphan.tool.result);
       this.#orphans.delete(row.id);
       this.#dropRow(orphan);
@@ -160,7 +167,7 @@ export class RowMaker {
     const id = kind === "tool.result" && /^\{"id":"([^"\\]*)"/.exec(start)?.[1];
     const call = id && this.#calls.get(id);
     if (!call) return truncatedRow(event, cut);
-    call.tool.answer({ at: event.at, data: { id, output: start, is_error: false, cut } });
+    call.tool.answer({ seq: event.seq, at: event.at, data: { id, output: start, is_error: false, cut } });
     this.#calls.delete(id);
     return null;
   }
@@ -261,7 +268,14 @@ function dropped(event, data) {
   const text = `${plural(many, "event")} (${bytes(data.bytes)}) ${many === 1 ? "is" : "are"} not here any more: ${why}.`;
   const note = make("p", "missing", text);
   note.setAttribute("role", "note");
-  return new Row(event, "", note).says(() => text);
+  return Object.assign(new Row(event, "", note).says(() => text), { first: data.first_seq });
+}
+
+// One event that is not as agreed must not take the rest of the log with it.
+export function unreadable(event) {
+  const text = clean(event);
+  const note = make("p", "missing", "This entry is not as it should be; it is shown as it came.");
+  return new Row(event, "", note, scrolling("output", text, "The entry")).says(() => text);
 }
 
 const MAKERS = new Map([

@@ -24,6 +24,11 @@ def test_a_row_names_the_machine() -> None:
     )
 
 
+def test_a_target_that_must_be_reached_is_shown_as_such() -> None:
+    result = Result("a", 900.0, "events/s", 10.0, 100, more_is_better=True)
+    assert row(result, MACHINE).startswith("| `a` | 900 events/s | ≥ 100 events/s | 10 events/s | 90 |")
+
+
 def test_new_rows_stand_between_the_marks_in_order_of_name() -> None:
     page = with_rows(PAGE, [made("b", 1.0), made("a", 2.0)])
     assert page.startswith("# Benchmarks\n\n")

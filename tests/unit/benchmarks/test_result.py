@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.benchmarks.result import Result, percentile, spread
+from tests.benchmarks.result import Check, Result, percentile, spread
 
 RESULT = Result("some_time", 120.0, "ms", 40.0, 400, {"n": 20})
 
@@ -27,6 +27,35 @@ def test_the_line_is_one_json_object_of_the_agreed_keys() -> None:
 @pytest.mark.parametrize(("value", "met"), [(399.9, True), (400, True), (400.1, False)])
 def test_a_target_is_met_up_to_its_own_value(value: float, met: bool) -> None:
     assert Result("b", value, "ms", 1.0, 400).met is met
+
+
+@pytest.mark.parametrize(("value", "met"), [(399.9, False), (400, True), (400.1, True)])
+def test_where_more_is_better_a_target_is_met_from_its_own_value_on(value: float, met: bool) -> None:
+    assert Result("b", value, "events/s", 1.0, 400, more_is_better=True).met is met
+
+
+@pytest.mark.parametrize(
+    ("check", "met", "bound"),
+    [
+        (Check("growth", 20.0, 20, "MB"), True, "at_most"),
+        (Check("growth", 20.1, 20, "MB"), False, "at_most"),
+        (Check("share", 19.9, 20, "%", more_is_better=True), False, "at_least"),
+        (Check("share", 20.0, 20, "%", more_is_better=True), True, "at_least"),
+    ],
+)
+def test_a_check_counts_as_much_as_the_target(check: Check, met: bool, bound: str) -> None:
+    result = Result("b", 1.0, "ms", 1.0, 2, checks=[check])
+    assert result.met is met
+    (shown,) = json.loads(result.line())["detail"]["checks"]
+    assert shown == {"what": check.what, "value": check.value, bound: check.bound, "unit": check.unit, "met": met}
+
+
+def test_a_verdict_names_what_was_missed_and_nothing_else() -> None:
+    kept, missed = Check("kept", 1.0, 2, "MB"), Check("missed", 3.0, 2, "MB")
+    assert Result("b", 1.0, "ms", 1.0, 2, checks=[kept]).verdict() == "1 ms within the target of 2"
+    verdict = Result("b", 3.0, "ms", 1.0, 2, checks=[kept, missed]).verdict()
+    assert verdict.startswith("3 ms MISSES the target of 2; missed MISSES")
+    assert "kept" not in verdict
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ OTHERS = 10
 RATE, SIZE = 200, 16_000
 PAUSE_S, ALONE_S = 10, 5
 # Processor and caches warm up in the first; the others take turns, so that a busy minute of the machine hits all.
-TURNS = (None, *TRANSPORTS) * 2
+TURNS = (None, *TRANSPORTS, None, *TRANSPORTS, None)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import httpx
+
 from myctobot.cli.errors import UsageError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -65,7 +67,7 @@ def config_path(environ: Mapping[str, str]) -> Path:
         return Path(_expanded(named))
     base = environ.get("XDG_CONFIG_HOME", "")
     # The specification of XDG_CONFIG_HOME has relative paths ignored.
-    folder = Path(base) if base.startswith("/") else Path(_expanded("~/.config"))
+    folder = Path(base) if base.startswith("/") else Path(environ.get("HOME") or _expanded("~")) / ".config"
     return folder / "myctobot" / "config.toml"
 
 
@@ -145,14 +147,16 @@ def _checked_url(url: str, source: str) -> str:
 def _url_problem(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         return "this is no well-formed URL; write one"
     if not url.isprintable() or " " in url or parts.scheme not in ("http", "https") or not parts.hostname:
         return "it must be a URL that starts with https:// or http://"
     if parts.username is not None or parts.password is not None:
         return "it must hold no user name and no password; the key has a variable of its own. Write a URL"
-    return "it must have no query and no fragment; write the server's address" if parts.query or parts.fragment else None
+    return (
+        "it must have no query and no fragment; write the server's address" if parts.query or parts.fragment else None
+    )
 
 
 def _find_key(environ: Mapping[str, str], file: _File) -> tuple[str, str]:

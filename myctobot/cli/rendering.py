@@ -14,6 +14,8 @@ DETAIL: Final = 9
 RESULT_HEAD: Final = 5
 RESULT_TAIL: Final = 6
 MESSAGE_LINES: Final = 40
+PATCH_LINES: Final = 60
+TRUNCATED_CHARS: Final = 300
 
 # What each of the agent's own tools is mainly about.
 _MAIN_INPUT: Final[Mapping[str, str]] = {
@@ -34,9 +36,14 @@ def render(event: Mapping[str, Any], started: datetime) -> list[Line]:
         started: what elapsed times count from.
     """
     writer = _WRITERS.get(event["kind"])
-    if event["kind"] == EventKind.PHASE:
-        return [_phase(event, started)]
-    return writer(event["data"]) if writer else []
+    try:
+        if event["kind"] == EventKind.PHASE:
+            return [_phase(event, started)]
+        return writer(event["data"]) if writer else []
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # A shard chose the shape of the data. What is not as expected is shown as it came.
+        text = json.dumps(event["data"], ensure_ascii=False)
+        return [Line(f"{event['kind']} {text}", Style.DIM, DETAIL, wrap=False)]
 
 
 def _phase(event: Mapping[str, Any], started: datetime) -> Line:
@@ -46,7 +53,8 @@ def _phase(event: Mapping[str, Any], started: datetime) -> Line:
 
 def _log(data: Mapping[str, Any]) -> list[Line]:
     text = str(data["text"])
-    return [] if text.startswith(_CHATTER) else [Line(text, Style.DIM, DETAIL, wrap=False)]
+    chatter = data.get("source") == "git" and text.startswith(_CHATTER)
+    return [] if chatter else [Line(text, Style.DIM, DETAIL, wrap=False)]
 
 
 def _started(data: Mapping[str, Any]) -> list[Line]:
@@ -115,7 +123,14 @@ def _usage(data: Mapping[str, Any]) -> list[Line]:
 
 def _diff(data: Mapping[str, Any]) -> list[Line]:
     size = f"{plural(data['files'], 'file')} changed, +{data['insertions']} -{data['deletions']}"
-    return [Line(f"{size}, in {plural(data['commits'], 'commit')}", Style.PLAIN, DETAIL)]
+    lines = [Line(f"{size}, in {plural(data['commits'], 'commit')}", Style.PLAIN, DETAIL)]
+    patch = patch_lines(str(data.get("patch") or ""), DETAIL + 4)
+    left_out = len(patch) - PATCH_LINES
+    if left_out > 1:
+        patch = [*patch[:PATCH_LINES], Line(f"… {plural(left_out, 'more line')} …", Style.DIM, DETAIL + 4)]
+    if data.get("truncated"):
+        patch.append(Line("… the rest of the patch was too large to be sent …", Style.DIM, DETAIL + 4))
+    return lines + patch
 
 
 def _pushed(data: Mapping[str, Any]) -> list[Line]:
@@ -128,11 +143,24 @@ def _warning(data: Mapping[str, Any]) -> list[Line]:
 
 def _outcome(data: Mapping[str, Any]) -> list[Line]:
     style = Style.GREEN if data["outcome"] == "completed" else Style.RED
-    return [Line(str(data["outcome"]), style, DETAIL)]
+    error = data.get("error")
+    reason = f": {error['message']} ({error['code']})" if error else ""
+    return [Line(f"{data['outcome']}{reason}", style, DETAIL)]
 
 
 def _truncated(data: Mapping[str, Any]) -> list[Line]:
-    return [Line(f"[{data['kind']} of {data['bytes']:,} bytes left out]", Style.DIM, DETAIL)]
+    size = f"[{data['kind']} was too large: {data['bytes']:,} bytes of it were cut; it began with]"
+    beginning = str(data.get("start", ""))[:TRUNCATED_CHARS]
+    return [Line(size, Style.YELLOW, DETAIL), Line(beginning, Style.DIM, DETAIL + 4)]
+
+
+_DROPPED_BECAUSE: Final[Mapping[str, str]] = {"bound": "the log grew too long", "retention": "the log is old"}
+
+
+def _dropped(data: Mapping[str, Any]) -> list[Line]:
+    size = f"{plural(data['events'], 'event')} from number {data['first_seq']} on, {plural(data['bytes'], 'byte')},"
+    why = _DROPPED_BECAUSE.get(data["reason"], data["reason"])
+    return [Line(f"[{size} are not kept any more: {why}]", Style.YELLOW, DETAIL)]
 
 
 _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Line]]]] = {
@@ -148,6 +176,7 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Line]]]] = {
     EventKind.WARNING: _warning,
     EventKind.RESULT: _outcome,
     EventKind.TRUNCATED: _truncated,
+    EventKind.DROPPED: _dropped,
 }
 
 

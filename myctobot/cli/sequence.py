@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.contract import EventKind
+from jobs.contract import TERMINAL, EventKind
 
 
 class Gap(Exception):
@@ -46,12 +46,14 @@ def check_end(event: Mapping[str, Any], last: int) -> str:
     """Check that an ``end`` event counts what came, and return the job's status.
 
     Raises:
-        Gap: the count is another one.
+        Gap: the count is another one, or it is no end.
     """
     try:
         count, status = event["data"]["count"], str(event["data"]["status"])
     except (KeyError, TypeError) as error:
         raise Gap("an end without its count or status came") from error
+    if status not in TERMINAL:
+        raise Gap(f"an end with the status {status} came")
     if count != last:
         raise Gap(f"the end counts {count} events, and {last} came")
     return status

@@ -48,11 +48,11 @@ def harmless(text: str) -> str:
     return "".join(char for char in text.expandtabs(_TAB) if char.isprintable())
 
 
-def rows(line: Line, width: int) -> list[str]:
-    """Fit a line into ``width`` columns."""
-    room = max(20, width - line.indent - len(line.mark))
+def rows(line: Line, width: int | None) -> list[str]:
+    """Fit a line into ``width`` columns; None leaves it as long as it is."""
     text = harmless(line.text)
-    if line.wrap:
+    room = max(20, width - line.indent - len(line.mark)) if width else max(1, len(text))
+    if line.wrap and width:
         parts = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
     else:
         parts = [text if len(text) <= room else text[: room - 1] + "…"]
@@ -66,17 +66,18 @@ class Terminal:
     Args:
         output: a stream of text.
         environ: NO_COLOR and TERM are looked at (https://no-color.org).
+        plain_width: columns of what is no terminal; None leaves lines as long as they are.
     """
 
-    def __init__(self, output: TextIO, environ: Mapping[str, str]) -> None:
+    def __init__(self, output: TextIO, environ: Mapping[str, str], plain_width: int | None = MAX_WIDTH) -> None:
         self._output = output
         is_tty = output.isatty()
         self._colour = is_tty and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-        self._width = min(MAX_WIDTH, shutil.get_terminal_size().columns) if is_tty else MAX_WIDTH
+        self._width = min(MAX_WIDTH, shutil.get_terminal_size().columns) if is_tty else plain_width
 
     def show(self, line: Line) -> None:
-        for row in rows(line, self._width):
-            self._output.write(self._painted(row, line.style) + "\n")
+        # In one piece, so that another thread's lines do not come between.
+        self._output.write("".join(f"{self._painted(row, line.style)}\n" for row in rows(line, self._width)))
         self._output.flush()
 
     def show_all(self, lines: Iterable[Line]) -> None:
@@ -87,7 +88,9 @@ class Terminal:
         self.show(Line(text, style, indent=2))
 
     def heading(self, text: str) -> None:
-        self._output.write("\n" + self._painted(f"── {text} ".ljust(self._width - 10, "─"), Style.BOLD) + "\n")
+        self._output.write(
+            "\n" + self._painted(f"── {text} ".ljust((self._width or MAX_WIDTH) - 10, "─"), Style.BOLD) + "\n"
+        )
         self._output.flush()
 
     def _painted(self, text: str, style: Style) -> str:

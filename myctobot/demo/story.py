@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from jobs.contract import EventKind, JobStatus
-from myctobot.cli.rendering import bounded, patch_lines, render, usage_text
+from jobs.contract import JobStatus
+from myctobot.cli.api import Api
+from myctobot.cli.following import Follower
+from myctobot.cli.rendering import DETAIL, bounded, patch_lines, render, usage_text
 from myctobot.cli.terminal import Line, Style, Terminal
 from myctobot.demo.errors import DemoFailed
-from myctobot.demo.job import JobApi, job_request
+from myctobot.demo.job import calling, job_request, wait_started
 from myctobot.demo.options import Options
 from myctobot.demo.repository import TEST_COMMAND, Sample, TestRun, git, make_sample, run_tests
 from myctobot.demo.stack import DemoStack
 from myctobot.stack.plan import CHECKOUT
+
+# The stack is on this machine: what does not come back soon does not come back.
+RECONNECT_FOR_S: Final = 30.0
 
 
 def shown(path: Path) -> str:
@@ -66,7 +72,7 @@ class Story:
             f"{time.monotonic() - self._since:.1f} s, at {access.url}"
         )
         self._say_who_plays()
-        with JobApi(access) as api:
+        with calling(access, self._say_aside) as api:
             job = self._submit(api, sample)
             self._watch(api, job)
             self._check(api.read(job["id"]), sample)
@@ -85,35 +91,30 @@ class Story:
                 Style.YELLOW,
             )
 
-    def _submit(self, api: JobApi, sample: Sample) -> dict[str, Any]:
+    def _submit(self, api: Api, sample: Sample) -> dict[str, Any]:
         self._terminal.heading("3. Ask for the work")
         self._terminal.say("POST /api/v1/jobs")
         request = job_request(sample.url, self._options.anthropic_api_key)
         printed = {name: "(your key)" if name == "anthropic_api_key" else value for name, value in request.items()}
         text = json.dumps(printed, indent=2, ensure_ascii=False)
         self._terminal.show_all(Line(line, Style.DIM, 4) for line in text.splitlines())
-        job = api.submit(request)
+        job = api.submit(request, secrets.token_urlsafe(18))
         self._terminal.say(f"{job['id']} is {job['status']}", Style.GREEN)
         return job
 
-    def _watch(self, api: JobApi, job: dict[str, Any]) -> None:
+    def _watch(self, api: Api, job: dict[str, Any]) -> None:
         self._terminal.heading("4. Watch it live")
         self._terminal.say(f"GET /api/v1/jobs/{job['id']}/stream")
-        api.wait_started(job["id"], lambda reason: self._terminal.show(Line(reason, Style.DIM, 9)))
-        began, seen = datetime.fromisoformat(job["created_at"]), 0
-        for event in api.follow(job["id"]):
-            if event["kind"] == EventKind.END:
-                self._check_count(seen, event["data"]["count"])
-            else:
-                self._check_count(seen + 1, event["seq"])
-                seen += 1
-                self._terminal.show_all(render(event, began))
-        self._terminal.say(f"the end of the stream: {seen} events, none missing", Style.DIM)
+        wait_started(api, job["id"], self._say_aside)
+        began = datetime.fromisoformat(job["created_at"])
+        follower = Follower(api, job["id"], self._say_aside, give_up_after_s=RECONNECT_FOR_S)
+        for event in follower.events():
+            self._terminal.show_all(render(event, began))
+        # The follower has compared it with what the stream's end counts.
+        self._terminal.say(f"the end of the stream: {follower.last} events, none missing", Style.DIM)
 
-    @staticmethod
-    def _check_count(expected: int, found: int) -> None:
-        if expected != found:
-            raise DemoFailed(f"The stream has a gap: {expected} was to come, and {found} came.")
+    def _say_aside(self, sentence: str) -> None:
+        self._terminal.show(Line(sentence, Style.DIM, DETAIL))
 
     def _check(self, job: dict[str, Any], sample: Sample) -> None:
         if job["status"] != JobStatus.COMPLETED:

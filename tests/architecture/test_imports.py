@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
+
 import pytest
 
-from .source import modules, within
+from .source import ROOT, modules, within
 
 CONTROL_PLANE = modules("jobs", "myctobot", "shards")
 
@@ -33,6 +37,10 @@ ASSEMBLY = (
     "myctobot.demo",
 )
 
+# It knows the API alone, as anybody's client does. Only the demo uses it.
+CLIENT = "myctobot.cli"
+CLIENT_DEPENDENCIES = {"httpx", "httpx_sse"}
+
 
 def rank(name: str) -> int | None:
     return next((at for at, layer in enumerate(LAYERS) if any(within(name, package) for package in layer)), None)
@@ -45,6 +53,8 @@ def forbidden(importer: str, imported: str) -> str | None:
     here, there = rank(importer), rank(imported)
     if here is None:
         return None
+    if within(imported, CLIENT):
+        return "it is a client of the API; what the server needs of it belongs in the server, or in the contract"
     if any(within(imported, name) for name in ASSEMBLY):
         return "it puts the parts together, so no part may depend on it; pass in what is needed instead"
     if there is None or there < here:
@@ -75,6 +85,52 @@ def test_the_control_plane_does_not_import_what_runs_on_a_shard() -> None:
     assert not wrong, f"{wrong}: both sides share {LEAF}, and nothing else"
 
 
+def test_the_client_imports_the_contract_and_itself_alone() -> None:
+    allowed = CLIENT_DEPENDENCIES | set(sys.stdlib_module_names)
+    wrong = [
+        f"{module.where}: {name}"
+        for module in modules("myctobot/cli")
+        for name in module.imports()
+        if not within(name, CLIENT) and name != LEAF and name.partition(".")[0] not in allowed
+    ]
+    assert not wrong, f"{wrong}: a laptop has no control plane; ask the API, or share it in {LEAF}"
+
+
+_IMPORT_CLIENT = """
+import importlib, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"django", "rest_framework", "channels", "structlog", "yaml"}:
+            raise ModuleNotFoundError(f"{name} is not there on a laptop", name=name)
+
+sys.meta_path.insert(0, Absent())
+import myctobot.cli
+for found in pkgutil.walk_packages(myctobot.cli.__path__, "myctobot.cli."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+from myctobot.cli.__main__ import main
+loaded = {name for name in sys.modules if name.partition(".")[0] in ("jobs", "shards", "workers", "myctobot")}
+print(sorted(name for name in loaded if not name.startswith("myctobot.cli")))
+"""
+
+
+def test_the_client_loads_where_django_is_not() -> None:
+    command = [sys.executable, "-c", _IMPORT_CLIENT]
+    done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['jobs', 'jobs.contract', 'myctobot']"
+
+
+def test_an_installed_client_has_what_it_imports_and_the_same_versions_as_the_server() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    dependencies = project["project"]["dependencies"]
+    assert {name.partition("==")[0].replace("-", "_") for name in dependencies} == CLIENT_DEPENDENCIES
+    assert set(dependencies) <= set((ROOT / "requirements.txt").read_text().splitlines())
+    setuptools = project["tool"]["setuptools"]
+    assert (setuptools["packages"], setuptools["py-modules"]) == ([CLIENT], [LEAF])
+
+
 @pytest.mark.parametrize(
     ("importer", "imported", "allowed"),
     [
@@ -88,6 +144,8 @@ def test_the_control_plane_does_not_import_what_runs_on_a_shard() -> None:
         ("myctobot.gateway.app", "myctobot.dashboards.views", False),
         ("jobs.views", "myctobot.settings", False),
         ("myctobot.urls", "jobs.api.urls", True),
+        ("jobs.requests", "myctobot.cli.api", False),
+        ("myctobot.demo.story", "myctobot.cli.api", True),
     ],
 )
 def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:

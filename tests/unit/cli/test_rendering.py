@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.contract import EventKind
-from myctobot.cli.rendering import bounded, main_input, patch_lines, render
+from myctobot.cli.rendering import PATCH_LINES, bounded, main_input, patch_lines, render
 from myctobot.cli.terminal import Line, Style
 
 STARTED = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -29,6 +29,7 @@ def test_a_phase_is_told_with_the_time_since_the_start() -> None:
     [
         (EventKind.LOG, {"source": "git", "text": "Fetching main"}, ["Fetching main"]),
         (EventKind.LOG, {"source": "git", "text": "remote: Counting objects: 5"}, []),
+        (EventKind.LOG, {"source": "runner", "text": "From here on"}, ["From here on"]),
         (EventKind.AGENT_MESSAGE, {"text": "First.\n\nSecond."}, ["● First.", "  Second."]),
         (EventKind.AGENT_THINKING, {"text": "Let me\nsee."}, ["∴ Let me see."]),
         (EventKind.TOOL_CALL, {"id": "1", "name": "Bash", "input": {"command": "ls -l"}}, ["→ Bash  ls -l"]),
@@ -46,7 +47,27 @@ def test_a_phase_is_told_with_the_time_since_the_start() -> None:
         ),
         (EventKind.PUSHED, {"branch": "fix", "sha": "0123456789abcdef"}, ["pushed fix at 0123456789"]),
         (EventKind.WARNING, {"code": "not_isolated", "message": "Careful."}, ["! Careful. (not_isolated)"]),
-        (EventKind.TRUNCATED, {"kind": "log.line", "bytes": 300000}, ["[log.line of 300,000 bytes left out]"]),
+        (
+            EventKind.TRUNCATED,
+            {"kind": "log.line", "bytes": 300000, "start": '{"text":"a' + "b" * 500},
+            ["[log.line was too large: 300,000 bytes of it were cut; it began with]", '{"text":"a' + "b" * 290],
+        ),
+        (
+            EventKind.DROPPED,
+            {"first_seq": 8, "events": 5000, "bytes": 3145728, "reason": "bound"},
+            ["[5,000 events from number 8 on, 3,145,728 bytes, are not kept any more: the log grew too long]"],
+        ),
+        (
+            EventKind.DROPPED,
+            {"first_seq": 1, "events": 1, "bytes": 90, "reason": "retention"},
+            ["[1 event from number 1 on, 90 bytes, are not kept any more: the log is old]"],
+        ),
+        (EventKind.RESULT, {"outcome": "completed", "result": {}, "error": None}, ["completed"]),
+        (
+            EventKind.RESULT,
+            {"outcome": "failed", "error": {"code": "push_denied", "message": "The token may not push."}},
+            ["failed: The token may not push. (push_denied)"],
+        ),
         ("a.kind.of.a.later.version", {}, []),
     ],
 )
@@ -63,6 +84,36 @@ def test_the_agents_start_names_what_it_can_use() -> None:
     assert texts(EventKind.AGENT_STARTED, data) == [
         "Claude Code 2.1 started, with the tools Bash, Read and the MCP server git (connected)"
     ]
+
+
+def diff(patch: str, **more: Any) -> list[Line]:
+    return rendered(EventKind.DIFF, {"files": 1, "insertions": 1, "deletions": 0, "commits": 1, "patch": patch, **more})
+
+
+def test_a_diff_is_shown_in_colours() -> None:
+    _, *patch = diff("@@ -1 +1 @@\n+new")
+    assert [(line.text, line.style) for line in patch] == [("@@ -1 +1 @@", Style.CYAN), ("+new", Style.GREEN)]
+
+
+def test_a_long_diff_is_bounded_and_says_so() -> None:
+    lines = diff("\n".join(f"+{number}" for number in range(100)), truncated=True)
+    assert len(lines) == 1 + PATCH_LINES + 2
+    assert lines[-2].text == "… 40 more lines …"
+    assert "too large to be sent" in lines[-1].text
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (EventKind.TOOL_CALL, {"name": 5}),
+        (EventKind.PHASE, {}),
+        (EventKind.USAGE, {"turns": None, "input_tokens": "many"}),
+        (EventKind.DIFF, []),
+    ],
+)
+def test_what_is_not_as_expected_is_shown_as_it_came(kind: str, data: Any) -> None:
+    [line] = rendered(kind, data)
+    assert line.text.startswith(f"{kind} ")
 
 
 def test_a_failed_tool_is_red() -> None:

@@ -59,3 +59,9 @@ def test_code_is_cut_at_the_edge() -> None:
 
 def test_an_empty_line_has_no_trailing_blanks() -> None:
     assert rows(Line("", indent=4), 80) == [""]
+
+
+def test_what_is_no_terminal_gets_lines_as_long_as_they_are_if_it_wants() -> None:
+    output, text = io.StringIO(), "word " * 100
+    Terminal(output, {}, plain_width=None).show_all([Line(text, indent=2), Line("x" * 300, wrap=False)])
+    assert output.getvalue() == f"  {text.rstrip()}\n{'x' * 300}\n"

@@ -1,0 +1,75 @@
+"""What a refusal of the API reads like: its own sentence, with its fields and the options that set them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from myctobot.cli.config import Config
+from myctobot.cli.errors import Refused
+
+# A field of the API by the option that sets it.
+OPTIONS: Final[Mapping[str, str]] = {
+    "task.prompt": "--prompt",
+    "task.repo_url": "--repo",
+    "task.repo_token": "--repo-token-secret",
+    "task.branch": "--branch",
+    "task.base_branch": "--base-branch",
+    "task.issue_key": "--issue-key",
+    "context.additional_instructions": "--instructions",
+    "capabilities": "--capability",
+    "anthropic_api_key": "--anthropic-key-secret",
+    "repo_token": "--repo-token-secret",
+    "priority": "--priority",
+    "timeout_s": "--timeout-s",
+    "max_turns": "--max-turns",
+    "Idempotency-Key": "--idempotency-key",
+    "status": "--status",
+    "limit": "--limit",
+    "Last-Event-ID": "--after",
+}
+
+
+def refusal(answer: httpx.Response, config: Config) -> Refused:
+    """Make the error of an answer with a status of 4xx."""
+    error = _error_of(answer)
+    if error is None:
+        return Refused(
+            f"{config.url} answered with status {answer.status_code}, and not as MyCTOBot's API does. "
+            f"The URL came from: {config.url_source}.",
+            answer.status_code,
+        )
+    lines = [f"{error['message']} ({error.get('code', answer.status_code)})", *_fields(error)]
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        lines.append(f"The key came from: {config.key_source}.")
+    return Refused("\n".join(lines), answer.status_code)
+
+
+def _error_of(answer: httpx.Response) -> dict[str, Any] | None:
+    try:
+        error = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return error if isinstance(error, dict) and isinstance(error.get("message"), str) else None
+
+
+def _fields(error: Mapping[str, Any]) -> list[str]:
+    fields = error.get("fields")
+    if not isinstance(fields, dict):
+        return []
+    problems = [
+        (str(name), str(text))
+        for name, texts in fields.items()
+        for text in (texts if isinstance(texts, list) else [texts])
+    ]
+    if len(problems) == 1 and problems[0][0] not in OPTIONS:
+        # The sentence has it already.
+        return []
+    return [f"  {OPTIONS.get(_root(name), name)}: {text}" for name, text in problems]
+
+
+def _root(name: str) -> str:
+    """The field of a list that an item such as ``capabilities[0]`` is in."""
+    return name.partition("[")[0]

@@ -74,7 +74,7 @@ export function renderPatch(patch, truncated) {
 
 function renderFile(file, open) {
   const summary = make(
-    "summary", "", make("code", "file-name", clean(file.name)), " ", counts(file.insertions, file.deletions),
+    "summary", "", make("code", "file-name", clean(file.name)), " ", file.lines.length ? counts(file.insertions, file.deletions) : null,
     file.notes.length ? make("span", "note", ` ${clean(file.notes[0])}`) : null,
   );
   const details = make("details", "file", summary);

@@ -4,6 +4,7 @@ import { RowMaker, unreadable } from "./render.js";
 
 export const MOST_ROWS = 4_000;
 const MOST_LINES = 20_000;
+const FEW_ROWS = 200; // so many can all be laid out, and then nothing about their heights is guessed
 const WHILE_READING = 3; // times as many stay while somebody reads further up: what is read must not vanish
 const PER_FRAME_MS = 8;
 export const PAGE = 500;
@@ -77,6 +78,7 @@ export class Log {
     this.#queue.splice(0, taken);
     this.#list.append(fragment);
     this.trim();
+    this.#list.classList.toggle("many", this.rows.length > FEW_ROWS);
     this.#onChange(taken);
     this.#schedule();
   }

@@ -26,7 +26,7 @@ class Row {
     this.seq = event.seq;
     this.at = event.at;
     this.group = group ?? "";
-    this.time = make("time", "at");
+    this.time = make("span", "at");
     this.what = make("div", "what", ...children);
     const copy = make("button", "copy quiet", "Copy");
     copy.type = "button";
@@ -51,7 +51,6 @@ class Row {
   stamp(origin) {
     const at = new Date(this.at);
     if (Number.isNaN(at.getTime())) return;
-    this.time.dateTime = at.toISOString();
     this.time.textContent = clock((at.getTime() - (origin ?? at.getTime())) / 1000);
     this.time.title = at.toLocaleString();
   }

@@ -115,5 +115,7 @@ function inputParts(name, input) {
   if (name === "Write" && typeof path === "string" && typeof content === "string") {
     return [make("p", "note", clean(path)), scrolling("output", clean(content), "Content")];
   }
+  const values = Object.values(input);
+  if (values.length === 1 && typeof values[0] === "string" && !values[0].includes("\n")) return [make("p", "note", clean(values[0]))];
   return [scrolling("input", clean(pretty(input)), "Input")];
 }

@@ -1,0 +1,187 @@
+"""Commands against a server without a network: what they print, where, and how they end."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from myctobot.cli.commands import COMMANDS, Console, read_prompt
+from myctobot.cli.errors import CliError, ExitCode, UsageError
+from myctobot.cli.options import read_options
+from myctobot.cli.terminal import Terminal
+from tests.unit.cli.server import JOB_ID, Handler, api_of, end, events, job, stream
+
+
+class Done:
+    """What a command printed, and its exit code or error."""
+
+    def __init__(self, handler: Handler, *argv: str) -> None:
+        output, talk = io.StringIO(), io.StringIO()
+        console = Console(output, Terminal(output, {}, None), Terminal(talk, {}, None))
+        options = read_options(list(argv))
+        self.code: ExitCode | None = None
+        self.error: CliError | None = None
+        with api_of(handler) as api:
+            try:
+                self.code = COMMANDS[options.command](api, console, options)
+            except CliError as error:
+                self.error = error
+        self.output, self.talk = output.getvalue(), talk.getvalue()
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.output.splitlines()]
+
+
+class Server:
+    """Takes a job, streams it, and says how it ended; ``asked`` has the calls."""
+
+    def __init__(self, status: str = "completed", **more: Any) -> None:
+        self.status = status
+        self.more = more
+        self.asked: list[str] = []
+        self.streams: Callable[[], httpx.Response] = lambda: stream(events(1, 2, 3), end(3, self.status))
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/api/v1")
+        self.asked.append(f"{request.method} {path}")
+        if path.endswith("/stream"):
+            return self.streams()
+        if request.method == "POST":
+            return httpx.Response(201, json=job(status="queued"))
+        if path == "/jobs":
+            return httpx.Response(200, json={"next": None, "previous": None, "results": [job(), job()]})
+        return httpx.Response(200, json=job(status=self.status, **self.more))
+
+
+ENDS = [("completed", ExitCode.COMPLETED), ("failed", ExitCode.FAILED), ("cancelled", ExitCode.CANCELLED)]
+
+
+@pytest.mark.parametrize(("status", "code"), ENDS)
+@pytest.mark.parametrize(
+    "argv", [("run", "--prompt", "Fix it.", "--follow"), ("follow", JOB_ID), ("retry", JOB_ID, "--follow")]
+)
+def test_a_followed_jobs_end_is_the_exit_code(status: str, code: ExitCode, argv: tuple[str, ...]) -> None:
+    done = Done(Server(status), *argv)
+    assert done.code == code
+    assert f"{JOB_ID} {status}: 3 events, none missing" in done.talk
+
+
+def test_events_go_to_the_output_and_everything_else_beside_it() -> None:
+    done = Done(Server(), "run", "--prompt", "Fix it.", "--follow")
+    assert [line.strip() for line in done.output.splitlines()] == ["1", "2", "3"]
+    assert f"{JOB_ID} is queued" in done.talk
+
+
+def test_a_machine_gets_exactly_the_events_and_the_end() -> None:
+    done = Done(Server(), "--json", "follow", JOB_ID)
+    assert [line.get("seq") for line in done.lines] == [1, 2, 3, None]
+    assert done.lines[0] == {
+        "seq": 1, "at": "2030-01-01T12:00:01+00:00", "kind": "log.line", "data": {"source": "git", "text": "1"},
+    }  # fmt: skip
+    assert done.lines[-1] == {"kind": "end", "data": {"count": 3, "status": "completed"}}
+
+
+def test_a_run_that_is_not_followed_prints_the_job() -> None:
+    server = Server()
+    assert Done(server, "run", "--prompt", "Fix it.").output == f"{JOB_ID} is queued\n"
+    assert json.loads(Done(server, "run", "--prompt", "Fix it.", "--json").output) == job(status="queued")
+    assert server.asked == ["POST /jobs"] * 2
+
+
+def test_a_run_whose_answer_never_came_says_how_to_find_out() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("reset")
+
+    done = Done(answer, "run", "--prompt", "Fix it.", "--idempotency-key", "one-key")
+    assert done.error is not None
+    assert done.error.exit_code == ExitCode.UNREACHABLE
+    assert "--idempotency-key one-key starts no second job" in str(done.error)
+
+
+def test_a_failed_job_says_why() -> None:
+    error = {"code": "timeout", "message": "The time is over.", "retryable": False}
+    assert "The time is over. (timeout)" in Done(Server("failed", error=error), "follow", JOB_ID).talk
+
+
+def test_whoever_stops_following_is_told_how_to_go_on() -> None:
+    def interrupted() -> httpx.Response:
+        # A terminal's Ctrl-C reaches the program while it waits for the next bytes.
+        return stream(events(1, 2), breaks=KeyboardInterrupt())  # type: ignore[arg-type]  # no Exception on purpose
+
+    server = Server("running")
+    server.streams = interrupted
+    done = Done(server, "follow", JOB_ID)
+    assert done.code == ExitCode.INTERRUPTED
+    assert f"{JOB_ID} goes on" in done.talk
+    assert f"myctobot follow {JOB_ID} --after 2" in done.talk
+    assert f"myctobot cancel {JOB_ID}" in done.talk
+    assert not [call for call in server.asked if call.endswith("/cancel")]
+
+
+def test_a_number_that_no_event_has_yet_is_refused() -> None:
+    done = Done(Server(), "follow", JOB_ID, "--after", "4")
+    assert isinstance(done.error, UsageError)
+    assert "--after: the job has 3 events so far" in str(done.error)
+
+
+def test_jobs_are_listed_for_people_and_for_machines() -> None:
+    assert Done(Server(), "jobs").output.count(JOB_ID) == 2
+    assert json.loads(Done(Server(), "jobs", "--json").output)["results"] == [job(), job()]
+
+
+def test_a_job_is_shown_for_people_and_for_machines() -> None:
+    assert "Fix it." in Done(Server(), "show", JOB_ID).output
+    assert json.loads(Done(Server(), "show", JOB_ID, "--json").output) == job()
+
+
+def test_a_cancel_says_that_it_was_asked_for_or_that_all_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myctobot.cli.commands._LOOK_EVERY_S", 0.0)
+    server = Server("cancelled")
+    asked = Done(server, "cancel", JOB_ID)
+    assert (asked.code, asked.output) == (ExitCode.COMPLETED, f"{JOB_ID} is queued, and was asked to stop\n")
+    waited = Done(server, "cancel", JOB_ID, "--wait")
+    assert (waited.code, waited.output) == (ExitCode.COMPLETED, f"{JOB_ID} is over: cancelled\n")
+
+
+def test_a_retry_names_stored_secrets_where_they_are_needed_again() -> None:
+    bodies: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(201, json=job(status="queued"))
+
+    Done(answer, "retry", JOB_ID, "--repo-token-secret", "github")
+    assert bodies == [{"repo_token": {"secret": "github"}}]
+
+
+class Stdin(io.StringIO):
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.buffer = io.BytesIO(content)  # type: ignore[misc]  # what a real one has
+
+
+def test_a_prompt_comes_from_a_file_or_from_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("Grün.\nZwei.")
+    assert read_prompt(str(tmp_path / "prompt.txt"), Stdin(b"")) == "Grün.\nZwei."
+    assert read_prompt("-", Stdin(b"From here.")) == "From here."
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [(b" \n", "is empty"), (b"\xff", "no text in UTF-8"), (b"a" * 262145, "more than 262144 bytes")],
+)
+def test_a_prompt_that_cannot_be_used_is_refused(content: bytes, named: str) -> None:
+    with pytest.raises(UsageError, match=f"--prompt-file: - .*{named}"):
+        read_prompt("-", Stdin(content))
+
+
+def test_a_prompt_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match="--prompt-file: /nonexistent/prompt cannot be read"):
+        read_prompt("/nonexistent/prompt", Stdin(b""))

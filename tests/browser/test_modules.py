@@ -1,0 +1,230 @@
+"""The page's modules by themselves, in the browser that runs them: the stream, cleaning text, reading patches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.console import ORIGIN, STATIC, FakeConsole
+from tests.fixtures.chromium import find_chromium, launch
+
+pytestmark = pytest.mark.needs("chromium")
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def blank() -> Iterator[Page]:
+    """A page of the console's origin on which modules can be imported."""
+    program = find_chromium()
+    assert program is not None
+    with sync_playwright() as playwright:
+        running = launch(playwright, program)
+        context = running.new_context()
+        FakeConsole(context)
+        page = context.new_page()
+        page.goto(f"{ORIGIN}/static/dashboards/icon.svg")
+        yield page
+        running.close()
+
+
+@pytest.fixture
+def world(blank: Page) -> Run:
+    """Runs a scenario, ``(w, event, end, mark) => …``, in a world of its own; see js/harness.js."""
+
+    def run(scenario: str, **options: Any) -> Any:
+        script = f"""async (options) => {{
+            const {{ World, event, end, mark }} = await import("/scripts/harness.js");
+            const w = new World(options);
+            return await (async () => {{ {scenario} }})();
+        }}"""
+        return blank.evaluate(script, options)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("batches", "seqs", "sockets"),
+    [
+        ("[[event(1), event(2)], [event(3)]]", [1, 2, 3], 1),
+        ("[[event(1), event(2)], [event(1), event(2), event(3)]]", [1, 2, 3], 1),
+        ("[[]]", [], 1),
+        # What came in order before a gap counts; the rest is asked for again.
+        ("[[event(1), event(3)]]", [1], 2),
+        ("[[event(2)]]", [], 2),
+        ("[[event(1), mark(2, 9), event(10)]]", [1, 9, 10], 1),
+        ("[[event(1), event(2), mark(2, 9), event(10)]]", [1, 2, 9, 10], 1),
+        ("[[event(1), mark(3, 9)]]", [1], 2),
+        ("[[{kind: 'agent.message'}]]", [], 2),
+        ("[[null]]", [], 2),
+    ],
+)
+def test_every_event_is_taken_once_and_in_order(world: Run, batches: str, seqs: list[int], sockets: int) -> None:
+    found = world(f"""
+        for (const batch of {batches}) w.socket.says(...batch);
+        if (w.state === "reconnecting") w.pass(w.due);
+        return [w.seqs, w.sockets.length, w.socket.url];
+    """)
+    last = f"?after={seqs[-1] if seqs and sockets == 2 else 0}"
+    assert found == [seqs, sockets, f"ws://x/ws{last}"]
+
+
+def test_what_is_no_message_is_asked_for_again(world: Run) -> None:
+    assert world("w.socket.onmessage({ data: 'x' }); return [w.state, w.sockets[0].closed]") == ["reconnecting", True]
+
+
+def test_a_broken_line_is_taken_up_after_the_last_number(world: Run) -> None:
+    found = world(
+        """
+        w.socket.says(event(6)); w.breakLine(1012); w.socket.says(event(6), event(7));
+        return [w.seqs, w.socket.url, w.states.map(([state]) => state)];
+    """,
+        after=5,
+    )
+    assert found[:2] == [[6, 7], "ws://x/ws?after=6"]
+    assert found[2] == ["connecting", "live", "reconnecting", "reconnecting", "live"]
+
+
+def test_a_line_that_was_given_up_is_not_listened_to(world: Run) -> None:
+    assert world("""
+        const old = w.socket; w.breakLine(); old.says(event(1)); old.onclose({ code: 4404 });
+        return [w.seqs, w.state];
+    """) == [[], "reconnecting"]
+
+
+def test_server_sent_events_stand_in_and_the_websocket_comes_back(world: Run) -> None:
+    found = world("""
+        w.breakLine(); w.breakLine();
+        w.source.onopen(); w.source.says(event(1)); w.source.says(event(2));
+        const before = [w.sockets.length, w.source.url, w.state, w.detail.way];
+        w.breakLine();
+        return [...before, w.source.closed, w.sockets.length, w.socket.url, w.seqs];
+    """)
+    assert found == [2, "/sse?after=0", "live", "sse", True, 3, "ws://x/ws?after=2", [1, 2]]
+
+
+def test_both_ways_are_tried_in_turn_while_nothing_answers(world: Run) -> None:
+    found = world("for (let n = 0; n < 8; n += 1) w.breakLine(); return [w.sockets.length, w.sources.length]")
+    assert found == [5, 4]
+
+
+@pytest.mark.parametrize(("passed_ms", "state"), [(44_000, "live"), (45_000, "reconnecting")])
+def test_silence_counts_as_a_broken_line(world: Run, passed_ms: int, state: str) -> None:
+    assert world(f"w.socket.says(); w.pass(44_000); w.socket.says(); w.pass({passed_ms}); return w.state") == state
+
+
+def test_an_open_line_is_live_before_anything_comes(world: Run) -> None:
+    assert world("w.socket.onopen(); const at = w.state; w.pass(500); return [at, w.state]") == ["connecting", "live"]
+
+
+@pytest.mark.parametrize("code", [4400, 4401, 4403, 4404])
+def test_a_refusal_is_final_and_says_why(world: Run, code: int) -> None:
+    state, login, message, due = world(
+        f"w.socket.onopen(); w.lose({code}); return [w.state, w.detail.login, w.detail.message, w.due]"
+    )
+    assert (state, login, due) == ("refused", code == 4401, None)
+    assert message.endswith(".")
+
+
+@pytest.mark.parametrize(("status", "state"), [(401, "refused"), (404, "refused"), (503, "reconnecting")])
+def test_an_event_source_does_not_say_why_so_the_server_is_asked(world: Run, status: int, state: str) -> None:
+    script = "w.breakLine(); w.breakLine(); w.lose(); await new Promise((done) => setTimeout(done)); return w.state"
+    assert world(script, status=status) == state
+
+
+def test_an_end_is_the_end(world: Run) -> None:
+    found = world("""
+        w.socket.says(event(1), end(1, "failed")); const socket = w.socket; socket.onclose({ code: 1000 });
+        return [w.state, w.detail, socket.closed, w.due, w.sockets.length];
+    """)
+    assert found == ["ended", {"status": "failed", "count": 1}, True, None, 1]
+
+
+def test_an_end_that_counts_more_than_came_is_a_gap(world: Run) -> None:
+    assert world("w.socket.says(event(1), end(2)); return [w.state, w.seqs]") == ["reconnecting", [1]]
+
+
+@pytest.mark.parametrize("chance", [0, 0.999])
+def test_waits_grow_and_stay_within_bounds(world: Run, chance: float) -> None:
+    waits = world(
+        "const waits = []; for (let n = 0; n < 9; n += 1) { w.lose(); waits.push(w.due); w.pass(w.due); } return waits",
+        random=chance,
+    )
+    assert waits == sorted(waits)
+    assert waits[0] >= 500
+    assert waits[-1] <= 10_000
+    assert waits[-1] > 9_000 or chance == 0
+
+
+def test_waking_does_not_wait(world: Run) -> None:
+    assert world("w.lose(); w.stream.wake(); w.stream.wake(); return [w.sockets.length, w.state]") == [
+        2,
+        "reconnecting",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]8;;https://example.com\x07link\x1b]8;;\x07", "link"),
+        ("\x1b[2Kgone", "gone"),
+        ("a\x00b\x07c\x7f", "a\u2400b\u2407c\u2421"),
+        ("lone \x1b escape", "lone \u241b escape"),
+        ("c1 \x9b31m", "c1 \ufffd31m"),
+        ("if (admin\u202e) {\u2066", "if (admin\ufffd) {\ufffd"),
+        ("one\r\ntwo\rthree", "one\ntwo\nthree"),
+        (None, ""),
+        ({"a": ["\x1b[31m"]}, '{\n  "a": [\n    "\\u001b[31m"\n  ]\n}'),
+    ],
+)
+def test_text_is_made_harmless(blank: Page, text: Any, shown: str) -> None:
+    assert blank.evaluate("async (text) => (await import('/static/dashboards/text.js')).clean(text)", text) == shown
+
+
+PATCH = """diff --git a/old name.py b/new name.py
+similarity index 90%
+rename from old name.py
+rename to new name.py
+--- a/old name.py\t
++++ b/new name.py\t
+@@ -1,2 +1,2 @@ def f():
+--- a removed line that looks like a header
++++ an added one
+ same
+\\ No newline at end of file
+diff --git a/logo.png b/logo.png
+new file mode 100644
+Binary files /dev/null and b/logo.png differ
+diff --git a/gone b/gone
+deleted file mode 100644
+--- a/gone
++++ /dev/null
+@@ -1 +0,0 @@
+-x
+"""
+
+
+def test_a_patch_is_read_file_by_file(blank: Page) -> None:
+    files = blank.evaluate("async (text) => (await import('/static/dashboards/diff.js')).parsePatch(text)", PATCH)
+    assert [(one["name"], one["insertions"], one["deletions"]) for one in files] == [
+        ("new name.py", 1, 1),
+        ("logo.png", 0, 0),
+        ("gone", 0, 1),
+    ]
+    assert [(line["sign"], line["number"]) for line in files[0]["lines"]] == [
+        ("@", None), ("-", 1), ("+", 1), (" ", 2), ("\\", None),
+    ]  # fmt: skip
+    assert files[1]["notes"][-1].startswith("Binary files")
+
+
+def test_the_log_never_makes_markup_out_of_text() -> None:
+    shortcuts = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser")
+    modules = [path for path in STATIC.glob("*.js") if path.name != "page.js"]
+    assert len(modules) > 5
+    assert [path.name for path in modules if shortcuts.search(path.read_text())] == []

@@ -26,11 +26,12 @@ _PAGE: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8"><ti
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/static/dashboards/app.css">
 <link rel="stylesheet" href="/static/dashboards/log.css"></head><body>
 <main id="job" class="wide" data-job-id="{job_id}" data-live="{live}" data-last-seq="{last}"
- data-ws="/ws/jobs/{job_id}/" data-sse="/sse" data-events="/events" data-login="/login/?next=here"><h1>A job</h1>{log}</main>
+ data-ws="/ws/jobs/{job_id}/" data-sse="/sse" data-events="/events" data-login="/login/?next=here">
+<h1>A job</h1>{log}</main>
 <script type="module" src="/static/dashboards/job.js"></script></body></html>"""
 
 
-def event(seq: int, kind: str, **data: Any) -> dict[str, Any]:
+def event(seq: int, kind: str, /, **data: Any) -> dict[str, Any]:
     return {"seq": seq, "at": AT.format(seq % 60), "kind": kind, "data": data}
 
 

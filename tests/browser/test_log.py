@@ -1,0 +1,307 @@
+"""The live log as its reader meets it: rows, following, search, filter, keys; a test is the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.browser.console import FakeConsole, event, messages
+from tests.fixtures.chromium import find_chromium, launch, new_tab
+
+pytestmark = pytest.mark.needs("chromium")
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e\x1b[31m\x07"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = find_chromium()
+    assert program is not None
+    with sync_playwright() as playwright:
+        running = launch(playwright, program)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    opened = chromium.new_context(viewport={"width": 1280, "height": 800})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def console(context: BrowserContext) -> FakeConsole:
+    return FakeConsole(context)
+
+
+@pytest.fixture
+def page(context: BrowserContext, console: FakeConsole) -> Iterator[Page]:
+    with new_tab(context) as tab:
+        yield tab.page
+        assert tab.complaints == []
+
+
+def scroll_left(page: Page) -> float:
+    """How far the page's end is away."""
+    end: float = page.evaluate("document.documentElement.scrollHeight - innerHeight - scrollY")
+    return end
+
+
+def call(seq: int, name: str = "Bash", **arguments: Any) -> dict[str, Any]:
+    return event(seq, "tool.call", id=f"call-{seq}", name=name, input=arguments)
+
+
+def result(seq: int, of: int, output: str = "fine", is_error: bool = False) -> dict[str, Any]:
+    return event(seq, "tool.result", id=f"call-{of}", output=output, is_error=is_error)
+
+
+def test_before_the_job_starts_the_page_says_so(console: FakeConsole, page: Page) -> None:
+    console.status = "queued"
+    console.open(page)
+    expect(page.get_by_text("Nothing yet: the job has not started.")).to_be_visible()
+    expect(page.locator("#log-state")).to_have_text("Live")
+
+
+def test_what_happens_appears_and_the_header_is_asked_for_anew(console: FakeConsole, page: Page) -> None:
+    console.open(page)
+    page.evaluate("window.changes = 0; document.body.addEventListener('job-changed', () => window.changes += 1)")
+    console.say(page, event(1, "job.phase", phase="cloning"), *messages(2, 3))
+    expect(page.locator("#log-rows > li")).to_have_count(3)
+    expect(page.locator("#log-empty")).to_be_hidden()
+    page.wait_for_timeout(800)
+    console.end("failed")
+    expect(page.locator("#log-state")).to_have_text("Ended: failed")
+    page.wait_for_timeout(800)
+    assert page.evaluate("window.changes") == 2
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        event(1, "agent.message", text=HOSTILE),
+        event(1, "agent.thinking", text=HOSTILE),
+        event(1, "tool.call", id=HOSTILE, name=HOSTILE, input={HOSTILE: HOSTILE}),
+        event(1, "tool.call", id="1", name="Edit", input={"file_path": HOSTILE, "new_string": HOSTILE}),
+        event(1, "tool.call", id="1", name="Bash", input={"command": HOSTILE, "description": HOSTILE}),
+        event(1, "tool.call", id="1", name="constructor", input=HOSTILE),
+        event(1, "tool.result", id="1", output=HOSTILE, is_error=True),
+        event(1, "log.line", source=HOSTILE, text=HOSTILE),
+        event(1, "git.diff", patch=f"diff --git a/{HOSTILE} b/{HOSTILE}\n@@ -1 +1 @@\n-{HOSTILE}\n+x\n", files=HOSTILE),
+        event(1, "git.diff", patch=HOSTILE, truncated=True),
+        event(1, "git.pushed", branch=HOSTILE, sha=HOSTILE),
+        event(1, "job.warning", code=HOSTILE, message=HOSTILE),
+        event(1, "job.phase", phase=HOSTILE, detail=HOSTILE),
+        event(
+            1, "job.result", outcome=HOSTILE, result={"summary": HOSTILE}, error={"code": HOSTILE, "message": HOSTILE}
+        ),
+        event(
+            1, "agent.started", model=HOSTILE, tools=[HOSTILE], mcp_servers=[{"name": HOSTILE, "status": HOSTILE}, 5]
+        ),
+        event(1, "event.truncated", kind=HOSTILE, bytes=HOSTILE, start=HOSTILE),
+        event(1, "log.dropped", first_seq=1, events=HOSTILE, bytes=HOSTILE, reason=HOSTILE),
+        {**event(1, "agent.message"), "data": None},
+    ],
+    ids=lambda one: one["kind"],
+)
+def test_whatever_comes_is_shown_as_text_and_the_log_goes_on(
+    console: FakeConsole, page: Page, hostile: dict[str, Any]
+) -> None:
+    page.on("dialog", lambda dialog: pytest.fail("a script ran"))
+    console.events = [hostile, *messages(2, 2)]
+    console.open(page)
+    expect(page.get_by_text("message 2")).to_be_visible()
+    page.evaluate("for (const row of document.querySelectorAll('#log-rows > li')) row.row.unfold()")
+    rows = page.locator("#log-rows")
+    expect(rows.locator("img, script")).to_have_count(0)
+    shown = rows.evaluate("(rows) => rows.textContent")
+    assert not set(shown) & {"\u202e", "\x1b", "\x07"}
+
+
+def test_a_call_and_its_result_share_a_row(console: FakeConsole, page: Page) -> None:
+    console.open(page)
+    console.say(page, call(1, command="make test", description="Run the tests"))
+    row = page.locator("#log-rows > li")
+    expect(row.locator(".state")).to_have_text("running")
+    row.locator("summary").click()
+    console.say(page, result(2, 1, "3 failed", is_error=True))
+    expect(row).to_have_count(1)
+    expect(row.locator(".state")).to_contain_text("error")
+    expect(row.get_by_role("region", name="Output")).to_have_text("3 failed")
+
+
+def test_what_is_missing_is_said(console: FakeConsole, page: Page) -> None:
+    console.events = [
+        event(1, "agent.message", text="a"),
+        event(9, "log.dropped", first_seq=2, events=8, bytes=3 * 1024 * 1024, reason="bound"),
+        call(10, command="cat big"),
+        event(11, "event.truncated", kind="tool.result", bytes=2048, start='{"id":"call-10","output":"beginning'),
+        event(12, "event.truncated", kind="agent.message", bytes=500, start='{"text":"b'),
+    ]
+    console.open(page)
+    expect(page.get_by_text("8 events (3 MiB) are not here any more")).to_be_visible()
+    expect(page.get_by_text("500 bytes of it are missing")).to_be_visible()
+    page.get_by_text("cat big").click()
+    expect(page.get_by_text("2 KiB of it are missing")).to_be_visible()
+
+
+def test_lines_of_one_source_stand_together(console: FakeConsole, page: Page) -> None:
+    lines = [event(seq, "log.line", source="git" if seq < 4 else "runner", text=f"line {seq}") for seq in range(1, 7)]
+    console.events = [*lines, *messages(7, 7), event(8, "log.line", source="runner", text="line 8")]
+    console.open(page)
+    assert [row.count("line ") for row in page.locator("#log-rows > li pre").all_inner_texts()] == [3, 3, 1]
+
+
+def test_following_stops_when_the_reader_looks_up_and_comes_back(console: FakeConsole, page: Page) -> None:
+    console.events = messages(1, 300)
+    console.open(page)
+    assert scroll_left(page) < 5
+    console.say(page, *messages(301, 320))
+    assert scroll_left(page) < 5
+    page.mouse.wheel(0, -600)
+    jump = page.locator("#log-jump")
+    expect(jump).to_be_visible()
+    place = page.evaluate("scrollY")
+    console.say(page, *messages(321, 350))
+    expect(jump).to_have_text("Jump to end (30 new)")
+    assert page.evaluate("scrollY") == place
+    page.keyboard.press("G")
+    expect(jump).to_be_hidden()
+    expect(page.locator("#log-follow")).to_have_attribute("aria-pressed", "true")
+    assert scroll_left(page) < 5
+
+
+def test_search_finds_in_folded_parts_and_goes_round(console: FakeConsole, page: Page) -> None:
+    filler = messages(3, 120)
+    console.events = [call(1, command="ls"), result(2, 1, "A Needle here"), *filler, *messages(121, 121)]
+    console.events.append(event(122, "agent.message", text="another needle"))
+    console.open(page)
+    page.keyboard.press("/")
+    page.keyboard.type("needle")
+    found = page.locator("#log-found")
+    expect(found).to_have_text("2 found")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.locator("#log-search").blur()
+    page.keyboard.press("n")
+    seen = {found.inner_text()}
+    page.keyboard.press("N")
+    seen.add(found.inner_text())
+    assert seen == {"1 of 2", "2 of 2"}
+    while found.inner_text() != "1 of 2":
+        page.keyboard.press("n")
+    expect(page.get_by_text("A Needle here")).to_be_in_viewport()
+    assert page.evaluate("CSS.highlights.get('found').size") == 2
+
+
+def test_keys_are_letters_while_somebody_types(console: FakeConsole, page: Page) -> None:
+    console.events = messages(1, 3)
+    console.open(page)
+    page.locator("#log-search").fill("")
+    page.locator("#log-search").press_sequentially("f?nG")
+    expect(page.locator("#log-search")).to_have_value("f?nG")
+    expect(page.locator("#log-help")).to_be_hidden()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+f")
+    expect(page.locator("#log-follow")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+
+
+def test_groups_can_be_hidden(console: FakeConsole, page: Page) -> None:
+    console.events = [*messages(1, 2), call(3, command="ls"), event(4, "job.warning", code="w", message="Beware")]
+    console.open(page)
+    button = page.get_by_role("button", name="Messages 2")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "false")
+    expect(page.get_by_text("message 1")).to_be_hidden()
+    expect(page.get_by_text("Beware")).to_be_visible()
+    button.click()
+    expect(page.get_by_text("message 1")).to_be_visible()
+
+
+def test_a_flood_is_shown_bounded_and_what_was_dropped_comes_back(console: FakeConsole, page: Page) -> None:
+    console.open(page)
+    console.say(page, *messages(1, 20_000))
+    rows = page.locator("#log-rows > li")
+    expect(rows.last).to_have_attribute("data-seq", "20000")
+    assert rows.count() == 4_000
+    assert scroll_left(page) < 5
+    first = page.locator('[data-seq="16001"]')
+    page.evaluate("scrollTo(0, 0)")
+    expect(first).to_be_in_viewport()
+    before = first.bounding_box()
+    page.get_by_role("button", name="Load earlier").click()
+    expect(page.locator('[data-seq="15501"]')).to_be_attached()
+    after = first.bounding_box()
+    assert before
+    assert after
+    assert abs(after["y"] - before["y"]) < 2
+    seqs = rows.evaluate_all("(rows) => rows.map((row) => Number(row.dataset.seq))")
+    assert seqs == list(range(15_501, 20_001))
+
+
+def test_a_long_job_begins_with_its_newest_events(console: FakeConsole, page: Page) -> None:
+    console.status = "completed"
+    console.events = [*messages(1, 1400), call(1401, command="ls"), *messages(1402, 2402), result(2403, 1401)]
+    console.open(page)
+    assert page.locator("#log-rows > li").first.get_attribute("data-seq") == "1404"
+    expect(page.get_by_text("of a call that is not loaded")).to_have_count(1)
+    # Times count from the first event, which is not loaded.
+    expect(page.locator('[data-seq="1404"] .at')).to_have_text("0:23")
+    page.get_by_role("button", name="Load earlier").click()
+    # Its call is loaded now, and has it.
+    expect(page.locator('[data-seq="1401"] .state')).to_contain_text("done")
+    expect(page.get_by_text("of a call that is not loaded")).to_have_count(0)
+    for _ in range(2):
+        page.get_by_role("button", name="Load earlier").click()
+        page.wait_for_timeout(200)
+    expect(page.get_by_role("button", name="Load earlier")).to_be_hidden()
+    assert page.locator("#log-rows > li").count() == 2402
+
+
+def test_a_row_is_copied_as_text(console: FakeConsole, context: BrowserContext, page: Page) -> None:
+    # A page over plain HTTP has no clipboard of its own; the browser's command does it.
+    console.events = [call(1, command="ls -l"), result(2, 1, "total 0")]
+    console.open(page)
+    page.locator("#log-rows > li").hover()
+    page.get_by_role("button", name="Copy this entry").click()
+    expect(page.locator("#log-said")).to_have_text("Copied the entry")
+    page.locator("#log-search").focus()
+    page.keyboard.press("Control+v")
+    assert "ls -l" in page.locator("#log-search").input_value()
+
+
+def test_a_lost_line_is_said_and_taken_up(console: FakeConsole, page: Page) -> None:
+    console.events = messages(1, 2)
+    console.open(page)
+    console.sockets[-1].close(code=1012)
+    state = page.locator("#log-state")
+    expect(state).to_contain_text("reconnecting")
+    expect(state).to_have_text("Live")
+    assert console.sockets[-1].url.endswith("?after=2")
+
+
+def test_who_is_logged_out_is_led_to_the_login(console: FakeConsole, page: Page) -> None:
+    console.open(page)
+    console.sockets[-1].close(code=4401)
+    expect(page.get_by_role("link", name="Log in again")).to_have_attribute("href", "/login/?next=here")
+
+
+def test_it_fits_on_a_phone(console: FakeConsole, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    wide = "x" * 500
+    console.events = [
+        event(1, "agent.message", text=wide),
+        call(2, name="m" * 80, command=wide),
+        event(
+            3, "git.diff", patch=f"diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-{wide}\n+y\n", files=1, commits=1
+        ),
+        event(4, "log.line", source="git", text=wide),
+        event(5, "git.pushed", branch=wide, sha="a" * 40),
+    ]
+    console.open(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,8 @@ def main() -> int:
     parser.add_argument("--only", choices=BENCHMARKS, help="the same")
     parser.add_argument("--write-docs", action="store_true", help=f"put the figures into {PAGE.name}")
     options = parser.parse_args()
+    # As for Ctrl-C: what was started is stopped and removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     only = options.name or options.only
     results = [_measure(name) for name in ([only] if only else BENCHMARKS)]
     if options.write_docs:

@@ -7,6 +7,9 @@ const MOST_LINES = 20_000;
 const FEW_ROWS = 200; // so many can all be laid out, and then nothing about their heights is guessed
 const WHILE_READING = 3; // times as many stay while somebody reads further up: what is read must not vanish
 const PER_FRAME_MS = 8;
+const BETWEEN_MS = 80; // a page that changes ten times a second is as alive, and leaves the processor to others
+const BACKLOG = 500;
+const PER_FRAME_OF_BACKLOG_MS = 50; // a frame costs its layout whatever is in it, so fewer and fuller ones are done sooner
 export const PAGE = 500;
 
 export class Log {
@@ -14,6 +17,7 @@ export class Log {
   #maker = new RowMaker((row) => this.#remove(row));
   #queue = [];
   #scheduled = false;
+  #flushed = -Infinity;
   #origin = null;
   #onChange;
   #isFollowing;
@@ -59,25 +63,30 @@ export class Log {
   #schedule() {
     if (this.#scheduled || !this.#queue.length) return;
     this.#scheduled = true;
+    const wait = BETWEEN_MS - (performance.now() - this.#flushed);
     // A page that nobody sees gets no frames, but what came must not pile up until somebody looks.
-    document.hidden ? setTimeout(() => this.#flush(), 250) : requestAnimationFrame(() => this.#flush());
+    const flush = () => (document.hidden ? this.#flush() : requestAnimationFrame(() => this.#flush()));
+    wait > 0 ? setTimeout(flush, wait) : flush();
   }
 
   #flush() {
     this.#scheduled = false;
-    const until = performance.now() + PER_FRAME_MS;
-    const fragment = new DocumentFragment();
+    this.#flushed = performance.now();
+    const until = performance.now() + (this.#queue.length > BACKLOG ? PER_FRAME_OF_BACKLOG_MS : PER_FRAME_MS);
+    const fresh = [];
     let taken = 0;
     while (taken < this.#queue.length && (taken % 64 || performance.now() < until)) {
       const row = this.#make(this.#maker, this.#queue[taken]);
       taken += 1;
-      if (!row) continue;
-      this.rows.push(row);
-      fragment.append(row.element);
+      if (row) fresh.push(row);
     }
     this.#queue.splice(0, taken);
-    this.#list.append(fragment);
+    for (const row of fresh) this.rows.push(row);
+    // Rows that are too many already never get onto the page.
     this.trim();
+    const fragment = new DocumentFragment();
+    for (const row of fresh) if (!row.gone) fragment.append(row.element);
+    this.#list.append(fragment);
     this.#list.classList.toggle("many", this.rows.length > FEW_ROWS);
     this.#onChange(taken);
     this.#schedule();
@@ -111,6 +120,7 @@ export class Log {
     this.before = (this.rows[0].first ?? this.rows[0].seq) - 1;
     for (const row of gone) {
       this.#maker.forget(row, this.before);
+      row.gone = true;
       row.element.remove();
     }
   }
@@ -140,9 +150,9 @@ export class Log {
     }
     // More came meanwhile, and rows were dropped for it: what was read does not fit any more.
     if (this.before !== end) return;
-    this.#prepend(events);
     const first = events[0]?.kind === "log.dropped" ? events[0].data.first_seq - 1 : start;
     this.before = Math.max(0, Math.min(start, first));
+    this.#prepend(events);
   }
 
   #prepend(events) {

@@ -130,7 +130,7 @@ def test_a_call_and_its_result_share_a_row(console: FakeConsole, page: Page) -> 
     console.say(page, result(2, 1, "3 failed", is_error=True))
     expect(row).to_have_count(1)
     expect(row.locator(".state")).to_contain_text("error")
-    expect(row.get_by_role("region", name="Output")).to_have_text("3 failed")
+    expect(row.get_by_role("group", name="Output")).to_have_text("3 failed")
 
 
 def test_what_is_missing_is_said(console: FakeConsole, page: Page) -> None:

@@ -107,7 +107,7 @@ export function renderLines(lines) {
   const block = make("pre", "diff");
   block.tabIndex = 0; // it scrolls sideways, which the keyboard must be able to do
   block.ariaLabel = "Changes";
-  block.setAttribute("role", "region");
+  block.setAttribute("role", "group");
   for (const { sign, text, number } of lines) {
     const shown = "+- ".includes(sign) ? sign + clean(text) : clean(text);
     const line = make("span", CLASSES[sign] ?? "", `${shown}\n`);

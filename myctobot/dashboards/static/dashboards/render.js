@@ -173,7 +173,7 @@ export class RowMaker {
 }
 
 function newBlock(event, source) {
-  const lines = scrolling("lines", "", `Output of ${source}`);
+  const lines = make("pre", "lines");
   const row = new Row(event, "log", make("span", "source", clean(source)), lines);
   return Object.assign(row, { source, lines });
 }

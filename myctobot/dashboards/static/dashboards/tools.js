@@ -95,7 +95,7 @@ export class ToolCall {
 export function scrolling(className, text, label) {
   const block = make("pre", className, text);
   block.tabIndex = 0;
-  block.setAttribute("role", "region");
+  block.setAttribute("role", "group");
   block.setAttribute("aria-label", label);
   return block;
 }

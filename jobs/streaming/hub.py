@@ -1,4 +1,4 @@
-"""The hub: whom this process shows which job, over one subscription a job.
+"""The hub: whom this process shows which job, over one channel of the layer and one subscription a job.
 
 Viewers have a place and nothing else. What is new comes over the channel layer once a process and is encoded once
 (``batch``); it stays in a window that all viewers of the job share (``window``). A viewer whose place is not in the
@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
 from django.db import Error as DatabaseError
-from redis.exceptions import RedisError
 
 from jobs.streaming.batch import Batch, End, Heartbeat
+from jobs.streaming.ear import Ear
 from jobs.streaming.feed import Feed
-from jobs.streaming.publisher import channel_layer
 from jobs.streaming.source import read_states
 
 log = structlog.get_logger(__name__)
@@ -44,6 +44,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._feeds: dict[int, Feed] = {}
+        self._by_id: dict[str, Feed] = {}
+        self._ear: Ear | None = None
         self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -94,26 +96,34 @@ class Hub:
         return page
 
     def _enter(self, job_pk: int, job_id: str) -> Feed:
+        if self._ear is None:
+            self._ear = Ear(self._take)
+            self._looking = asyncio.create_task(self._look())
         feed = self._feeds.get(job_pk)
         if feed is None:
-            feed = self._feeds[job_pk] = Feed(job_pk, job_id)
+            feed = self._feeds[job_pk] = self._by_id[job_id] = Feed(job_pk, job_id, self._ear)
         feed.viewers += 1
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
         return feed
+
+    def _take(self, hint: dict[str, Any]) -> None:
+        # The id is sealed in the hint: what was overheard in one group and played into another changes nothing there.
+        if feed := self._by_id.get(hint["job"]):
+            feed.take(hint)
 
     def _leave(self, feed: Feed) -> None:
         feed.viewers -= 1
         if feed.viewers:
             return
-        del self._feeds[feed.job_pk]
-        closing = asyncio.create_task(feed.close())
+        del self._feeds[feed.job_pk], self._by_id[feed.job_id]
+        ear = None
+        if not self._feeds:
+            ear, self._ear = self._ear, None
+            if self._looking:
+                self._looking.cancel()
+        closing = asyncio.create_task(_close(feed, ear))
         # The loop alone would not keep it alive.
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
-        if not self._feeds and self._looking:
-            self._looking.cancel()
-            self._looking = None
 
     # --- The look into PostgreSQL ----------------------------------------------------------------------
 
@@ -130,23 +140,20 @@ class Hub:
                 continue
             for feed in due:
                 feed.learn(states.get(feed.job_pk))
-            if any(feed.missed >= _DEAF_AFTER for feed in due):
-                await self._listen_anew()
+            if self._ear and any(feed.missed >= _DEAF_AFTER for feed in due):
+                log.warning("stream.layer_is_deaf", jobs=len(self._feeds))
+                await self._ear.listen_anew()
 
-    @staticmethod
-    def _is_due(feed: Feed) -> bool:
-        wait_s = SILENT_AFTER_S if feed.subscribed and feed.ready else _UNSUBSCRIBED_LOOK_S
+    def _is_due(self, feed: Feed) -> bool:
+        heard = self._ear is not None and self._ear.hears(feed.job_id)
+        wait_s = SILENT_AFTER_S if heard and feed.ready else _UNSUBSCRIBED_LOOK_S
         return time.monotonic() - feed.heard_at >= wait_s
 
-    async def _listen_anew(self) -> None:
-        """Make the layer's connection anew: its receiver can end without a word."""
-        log.warning("stream.layer_is_deaf", jobs=len(self._feeds))
-        try:
-            await channel_layer().flush()
-        except (RedisError, OSError) as error:
-            log.warning("stream.layer_not_flushed", error=str(error))
-        for feed in self._feeds.values():
-            feed.listen_anew()
+
+async def _close(feed: Feed, ear: Ear | None) -> None:
+    await feed.close()
+    if ear:
+        await ear.close()
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

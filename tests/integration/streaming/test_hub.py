@@ -34,7 +34,8 @@ def running(tenant: Any, key: str) -> tuple[Job, Runner]:
 async def follow(one: Hub, job: Job, after: int = 0) -> tuple[list[int], End | None]:
     """Follow to the end; the numbers, and the end."""
     seen: list[int] = []
-    async with asyncio.timeout(30), aclosing(one.follow(job.pk, job.public_id, after)) as news:  # type: ignore[type-var]
+    stream = one.follow(job.pk, job.public_id, after)
+    async with asyncio.timeout(30), aclosing(stream) as news:  # type: ignore[type-var]  # a generator
         async for item in news:
             if isinstance(item, End):
                 return seen, item

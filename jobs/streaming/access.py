@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import structlog
 from django.conf import settings
 from django.contrib.auth import get_user, get_user_model
 from django.core import signing
+from django.db import Error as DatabaseError
 
 from jobs.models import Job
 from jobs.streaming.source import in_reader
 from myctobot.tenants.authentication import Caller, find_api_key
 from myctobot.tenants.models import ApiKey, Member
 
+log = structlog.get_logger(__name__)
+
 TICKET_LIFE_S = 60
 _SALT = "jobs.stream-ticket"
-# How old an answer to "still allowed?" may be; a revoked key watches at most so much longer, and a heartbeat.
+# A revoked key watches at most so much longer, and until the next event or heartbeat.
 CHECK_EVERY_S = 30.0
 
 
@@ -42,16 +51,24 @@ class Access:
         return cls(caller.tenant.pk, key.pk if key else None, user.pk if user else None, session if user else None)
 
 
-def is_allowed(access: Access) -> bool:
-    """Whether the access still holds."""
-    if access.api_key_id is not None:
-        return ApiKey.live().filter(pk=access.api_key_id, tenant_id=access.tenant_id).exists()
-    if access.user_id is None:
-        return False
-    members = Member.objects.filter(user_id=access.user_id, tenant_id=access.tenant_id)
-    if not members.filter(user__is_active=True, tenant__is_active=True).exists():
-        return False
-    return access.session is None or _sessions().exists(access.session)
+def still_allowed(accesses: Iterable[Access]) -> set[Access]:
+    """Return those that still hold; the keys and the members of all are looked up together."""
+    asked = list(accesses)
+    key_ids = [access.api_key_id for access in asked if access.api_key_id is not None]
+    user_ids = [access.user_id for access in asked if access.user_id is not None]
+    keys = set(ApiKey.live().filter(pk__in=key_ids).values_list("pk", "tenant_id")) if key_ids else set()
+    members = Member.objects.filter(user__in=user_ids, user__is_active=True, tenant__is_active=True)
+    pairs = set(members.values_list("user_id", "tenant_id")) if user_ids else set()
+    return {
+        access
+        for access in asked
+        if (access.api_key_id, access.tenant_id) in keys
+        or ((access.user_id, access.tenant_id) in pairs and _session_goes_on(access.session))
+    }
+
+
+def _session_goes_on(session: str | None) -> bool:
+    return session is None or bool(_sessions().exists(session))
 
 
 def _sessions(key: str | None = None) -> Any:
@@ -94,17 +111,57 @@ def by_ticket(ticket: str, job_id: str) -> Access | None:
     return Access(**content) if content.pop("job") == job_id else None
 
 
-class Guard:
-    """Asks now and then whether an access still holds."""
+class Guards:
+    """Asks for all open streams of a process, together and beside them, whether their accesses still hold.
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        self._asked_at = time.monotonic()
+    Who watches many jobs is asked about once. While the database does not answer, everybody goes on.
+    """
 
-    async def holds(self) -> bool:
-        """Whether it does, as of at most ``CHECK_EVERY_S`` ago. Raises as ``in_reader`` does."""
-        if time.monotonic() - self._asked_at < CHECK_EVERY_S:
-            return True
-        allowed = await in_reader(lambda: is_allowed(self._access))
-        self._asked_at = time.monotonic()
-        return allowed
+    def __init__(self) -> None:
+        self._open: Counter[Access] = Counter()
+        self._ended: set[Access] = set()
+        self._asking: asyncio.Task[None] | None = None
+
+    def holds(self, access: Access) -> bool:
+        """Whether it did when it was asked last."""
+        return access not in self._ended
+
+    @contextmanager
+    def watching(self, access: Access) -> Iterator[None]:
+        """Ask about an access while this is open; it has just been seen to hold."""
+        self._ended.discard(access)
+        self._open[access] += 1
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        try:
+            yield
+        finally:
+            self._open[access] -= 1
+            self._open = +self._open
+            self._ended &= self._open.keys()
+            if not self._open and self._asking:
+                self._asking.cancel()
+                self._asking = None
+
+    async def _ask(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            asked = set(self._open)
+            try:
+                held = await in_reader(partial(still_allowed, asked))
+            except DatabaseError as error:
+                log.warning("stream.access_not_checked", accesses=len(asked), error=str(error))
+            else:
+                self._ended |= asked - held
+
+
+_guards: WeakKeyDictionary[asyncio.AbstractEventLoop, Guards] = WeakKeyDictionary()
+
+
+def guards() -> Guards:
+    """The guards of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _guards.get(loop)
+    if found is None:
+        found = _guards[loop] = Guards()
+    return found

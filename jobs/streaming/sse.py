@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import structlog
-from django.db import Error as DatabaseError
 
 from jobs.models import Job
-from jobs.streaming.access import Access, Guard
+from jobs.streaming.access import Access, guards
 from jobs.streaming.hub import JobGone, hub
 
 log = structlog.get_logger(__name__)
@@ -31,16 +30,12 @@ async def follow(job: Job, after: int, access: Access) -> AsyncIterator[bytes]:
         after: the last number that the viewer has; 0 for none.
         access: checked again while the stream is open.
     """
-    guard = Guard(access)
     yield b"retry: 1000\n\n"
-    try:
-        async with aclosing(hub().follow(job.pk, job.public_id, after)) as news:  # type: ignore[type-var]  # a generator
+    stream = hub().follow(job.pk, job.public_id, after)
+    with guards().watching(access), suppress(JobGone):
+        async with aclosing(stream) as news:  # type: ignore[type-var]  # a generator
             async for item in news:
-                if not await guard.holds():
+                if not guards().holds(access):
                     log.info("stream.access_ended", job=job.public_id)
                     return
                 yield item.sse
-    except JobGone:
-        return
-    except DatabaseError as error:
-        log.warning("stream.cut", job=job.public_id, error=str(error))

@@ -25,7 +25,7 @@ from django.db import Error as DatabaseError
 from django.http.request import split_domain_port, validate_host
 
 from jobs.models import Job
-from jobs.streaming.access import Access, Guard, by_key, by_session, by_ticket
+from jobs.streaming.access import Access, by_key, by_session, by_ticket, guards
 from jobs.streaming.hub import JobGone, hub
 from jobs.streaming.source import in_reader
 
@@ -196,9 +196,10 @@ async def _show(scope: Any, send: ASGISendCallable) -> None:
 
 
 async def _send_events(access: Access, job: Job, after: int, send: ASGISendCallable) -> None:
-    guard = Guard(access)
-    async with aclosing(hub().follow(job.pk, job.public_id, after)) as news:  # type: ignore[type-var]  # a generator
-        async for item in news:
-            if not await guard.holds():
-                raise _ENDED
-            await send({"type": "websocket.send", "bytes": None, "text": item.websocket})
+    stream = hub().follow(job.pk, job.public_id, after)
+    with guards().watching(access):
+        async with aclosing(stream) as news:  # type: ignore[type-var]  # a generator
+            async for item in news:
+                if not guards().holds(access):
+                    raise _ENDED
+                await send({"type": "websocket.send", "bytes": None, "text": item.websocket})

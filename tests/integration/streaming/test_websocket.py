@@ -10,6 +10,7 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.core import signing
+from django.db import OperationalError
 from django.db.models.functions import Now
 from django.test import Client
 from websockets.exceptions import InvalidStatus
@@ -25,6 +26,8 @@ from tests.integration.jobs.support import Api, Runner, make_job, make_member, m
 from tests.integration.streaming.support import in_thread, numbers, read, socket, until, watch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+# By then an access has been asked about; see _ask_at_once.
+ASKED_S = 0.7
 
 
 @pytest.fixture
@@ -268,10 +271,30 @@ class TestTicket:
         assert answer.status_code == 404
 
 
+async def test_accesses_are_asked_about_together_and_a_silent_database_ends_nobody(
+    url: str, running: tuple[Job, Runner], bearer: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "CHECK_EVERY_S", 0.1)
+    asked: list[int] = []
+
+    def away(accesses: set[access.Access]) -> set[access.Access]:
+        asked.append(len(accesses))
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(access, "still_allowed", away)
+    job, runner = running
+    viewers = [asyncio.create_task(watch(url, job, **bearer)) for _ in range(10)]
+    await until(lambda: len(asked) > 3)
+    await in_thread(runner.events, "a")
+    await in_thread(runner.finish)
+    assert [(numbers(events), code) for events, code, _ in await asyncio.gather(*viewers)] == [([1], 1000)] * 10
+    assert set(asked) == {1}
+
+
 class TestWhileItGoesOn:
     @pytest.fixture(autouse=True)
     def _ask_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(access, "CHECK_EVERY_S", 0.0)
+        monkeypatch.setattr(access, "CHECK_EVERY_S", 0.1)
 
     async def test_a_revoked_key_watches_no_more(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
         job, runner = running
@@ -280,6 +303,7 @@ class TestWhileItGoesOn:
             await in_thread(runner.events, "seen")
             assert "seen" in str(await connection.recv())
             await in_thread(ApiKey.objects.filter(pk=row.pk).update, revoked_at=Now())
+            await asyncio.sleep(ASKED_S)
             await in_thread(runner.events, "not for you")
             events, code, _ = await read(connection)
         assert (events, code) == ([], 4403)
@@ -301,6 +325,7 @@ class TestWhileItGoesOn:
             await in_thread(runner.events, "seen")
             assert "seen" in str(await connection.recv())
             await in_thread(changes[change])
+            await asyncio.sleep(ASKED_S)
             await in_thread(runner.events, "not for you")
             assert (await read(connection))[:2] == ([], 4403)
 
@@ -317,6 +342,7 @@ class TestWhileItGoesOn:
                 while "seen" not in await anext(lines):
                     pass
                 await in_thread(ApiKey.objects.filter(pk=row.pk).update, revoked_at=Now())
+                await asyncio.sleep(ASKED_S)
                 await in_thread(runner.events, "not for you")
                 assert not [line async for line in lines if "not for you" in line or "event: end" in line]
             assert (await client.get(f"/jobs/{job.public_id}/stream")).status_code == 401

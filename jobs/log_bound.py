@@ -29,7 +29,7 @@ class LogSize:
 
 
 def after_append(job: Job, last_seq: int, size: int) -> LogSize:
-    """Count a batch that was just stored, and drop from the middle what is too much; inside its transaction.
+    """Count a batch that is stored in this transaction, and drop from the middle what is too much.
 
     Args:
         job: locked, as it was before the batch.

@@ -246,21 +246,18 @@ def test_a_flood_is_shown_bounded_and_what_was_dropped_comes_back(console: FakeC
 
 def test_a_long_job_begins_with_its_newest_events(console: FakeConsole, page: Page) -> None:
     console.status = "completed"
-    console.events = [*messages(1, 1400), call(1401, command="ls"), *messages(1402, 2402), result(2403, 1401)]
+    console.events = [*messages(1, 400), call(401, command="ls"), *messages(402, 1402), result(1403, 401)]
     console.open(page)
-    assert page.locator("#log-rows > li").first.get_attribute("data-seq") == "1404"
+    assert page.locator("#log-rows > li").first.get_attribute("data-seq") == "404"
     expect(page.get_by_text("of a call that is not loaded")).to_have_count(1)
     # Times count from the first event, which is not loaded.
-    expect(page.locator('[data-seq="1404"] .at')).to_have_text("0:23")
+    expect(page.locator('[data-seq="404"] .at')).to_have_text("0:43")
     page.get_by_role("button", name="Load earlier").click()
     # Its call is loaded now, and has it.
-    expect(page.locator('[data-seq="1401"] .state')).to_contain_text("done")
+    expect(page.locator('[data-seq="401"] .state')).to_contain_text("done")
     expect(page.get_by_text("of a call that is not loaded")).to_have_count(0)
-    for _ in range(2):
-        page.get_by_role("button", name="Load earlier").click()
-        page.wait_for_timeout(200)
     expect(page.get_by_role("button", name="Load earlier")).to_be_hidden()
-    assert page.locator("#log-rows > li").count() == 2402
+    assert page.locator("#log-rows > li").count() == 1402
 
 
 def test_a_row_is_copied_as_text(console: FakeConsole, context: BrowserContext, page: Page) -> None:

@@ -4,7 +4,7 @@ import { RowMaker, unreadable } from "./render.js";
 
 export const MOST_ROWS = 4_000;
 const MOST_LINES = 20_000;
-const FEW_ROWS = 200; // so many can all be laid out, and then nothing about their heights is guessed
+const FEW_ROWS = 1_500; // so many can all be laid out, and then nothing about their heights is guessed
 const WHILE_READING = 3; // times as many stay while somebody reads further up: what is read must not vanish
 const PER_FRAME_MS = 8;
 const BETWEEN_MS = 80; // a page that changes ten times a second is as alive, and leaves the processor to others

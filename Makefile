@@ -75,7 +75,7 @@ shell: setup ## open a Django shell on the running stack
 clean: ## remove .venv, caches and the embedded stack's data
 	@if [ -e .myctobot/lock ] && ! flock --nonblock .myctobot/lock true; then \
 		echo "The stack is running; stop it first (Ctrl-C in its terminal)."; exit 1; fi
-	@rm -rf .venv .cache .myctobot .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .cache .myctobot build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(TMPDIR):

@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 # Pages that are kept for the viewers right behind; many who come at once read each page once.
 _PAGES = 4
+_PAGE_LIVES_S = 5.0
 
 
 class Feed:
@@ -76,7 +77,10 @@ class Feed:
         except DatabaseError as error:
             log.warning("stream.read_failed", job=self.job_id, error=str(error))
             found = []
-        if not found:
+        if found:
+            # Only for those right behind: a page must not be held as long as somebody watches.
+            asyncio.get_running_loop().call_later(_PAGE_LIVES_S, self._pages.pop, after, None)
+        else:
             self._pages.pop(after, None)
         return found
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from asgiref.sync import sync_to_async
-from django.db import connection
 
 from jobs.models import Job
 from jobs.streaming.publisher import channel_layer
@@ -19,6 +17,7 @@ from myctobot.asgi import application
 from myctobot.tenants.models import ApiKey, Tenant
 from tests.integration.gateway.conftest import served
 from tests.integration.jobs.support import Runner, make_job, running_job
+from tests.integration.streaming.support import in_thread
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 
@@ -41,18 +40,6 @@ async def client(api_key: str) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def running(tenant: Tenant, key: str) -> tuple[Job, Runner]:
     return running_job(tenant, key)
-
-
-async def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Do something as another process would: in a thread of its own, with its own connection."""
-
-    def run() -> Any:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            connection.close()
-
-    return await sync_to_async(run, thread_sensitive=False)()
 
 
 async def follow(client: httpx.AsyncClient, job: Job, query: str = "", **headers: str) -> AsyncIterator[dict[str, Any]]:

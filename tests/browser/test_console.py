@@ -180,6 +180,19 @@ def test_the_list_lives_and_filters(page: Tab, member: Client, screenshot: Scree
     expect(row).to_have_count(0)
 
 
+def test_the_list_has_the_form_too(page: Tab, screenshot: Screenshot) -> None:
+    page.page.goto("/jobs/")
+    page.page.locator("#new-job > summary").click()
+    boxes = page.page.locator("#new-job .capability")
+    expect(boxes).to_have_count(2)
+    expect(boxes.first).to_contain_text("Reads, writes and runs programs")
+    page.page.get_by_label("Prompt", exact=True).fill("THINK AND TALK")
+    screenshot(page, "console-list-form")
+    page.page.get_by_role("button", name="Start the job").click()
+    page.page.wait_for_url(re.compile(r"/jobs/job_\w+/$"))
+    wait_ended(page.page, "completed")
+
+
 def test_search_filter_and_follow(page: Tab, member: Client) -> None:
     done = member.run({"prompt": "SCRIPT:\nfor i in $(seq 1 300); do echo needle-$i in the hay; done"})
     assert done["status"] == "completed", done
@@ -244,7 +257,7 @@ def test_by_keyboard_alone(page: Tab) -> None:
     page.page.goto("/jobs/")
     keyboard.press("Tab")
     expect(page.page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    page.page.get_by_role("link", name="New job").first.focus()
+    page.page.get_by_role("link", name="New job").focus()
     keyboard.press("Enter")
     page.page.wait_for_url("**/jobs/new/")
     page.page.get_by_label("Prompt", exact=True).focus()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django import forms
+from django.http import QueryDict
 
 from jobs.contract import TaskType
 from jobs.models import Priority
@@ -94,6 +95,13 @@ class JobForm(forms.Form):
         field = self.fields[name]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101  # for the type alone: declared above
         field.choices = choices
+
+    def renew(self) -> None:
+        """Take a new idempotency key: the one that came belongs to another job by now."""
+        assert isinstance(self.data, QueryDict)  # noqa: S101  # for the type alone: it came from a page
+        data = self.data.copy()
+        data["idempotency_key"] = secrets.token_urlsafe(16)
+        self.data = data
 
     def request_body(self) -> dict[str, Any]:
         """What the API would have been sent; call it when the form is valid."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec
+from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
@@ -87,9 +88,18 @@ def may_write(caller: Caller) -> bool:
 def _to_login(request: HttpRequest) -> HttpResponseBase:
     login = resolve_url("login")
     if is_htmx(request):
-        # A part of a page cannot become the login page; the whole window goes there.
-        return HttpResponse(status=401, headers={"HX-Redirect": login})
+        # A part of a page cannot become the login page; the whole window goes there, and back to where it was.
+        page = urlencode({"next": _path_of(request.headers.get("HX-Current-URL", ""))})
+        return HttpResponse(status=401, headers={"HX-Redirect": f"{login}?{page}"})
     return redirect_to_login(request.get_full_path(), login)
+
+
+def _path_of(url: str) -> str:
+    """An address without its host: a header says it, and anybody can write one."""
+    try:
+        return urlsplit(url)._replace(scheme="", netloc="", fragment="").geturl()
+    except ValueError:
+        return ""
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from django.utils.safestring import SafeString
 
 from jobs.contract import JobStatus
 from jobs.models import Attempt, Job
+from myctobot.dashboards.harmless import harmless
 
 register = template.Library()
+register.filter(harmless)
 
 
 @register.filter
@@ -55,16 +57,16 @@ def latest_attempt(job: Job) -> Attempt | None:
 @register.filter
 def repository(job: Job) -> str:
     """The end of the repository's address: what people call it."""
-    url = str(job.task.get("repo_url", ""))
+    url = harmless(job.task.get("repo_url"))
     return "/".join(url.removesuffix(".git").rstrip("/").split("/")[-2:])
 
 
 @register.filter
 def title(job: Job) -> str:
     """A job in a few words: its ticket, and how its prompt begins."""
-    first = str(job.task.get("prompt", "")).strip().split("\n", 1)[0]
+    first = harmless(job.task.get("prompt")).strip().split("\n", 1)[0]
     short = first if len(first) <= 100 else first[:99] + "…"
-    key = job.task.get("issue_key")
+    key = harmless(job.task.get("issue_key"))
     return f"{key}: {short}" if key else short
 
 
@@ -82,17 +84,15 @@ def thousands(value: int | None) -> str:
 
 
 @register.simple_tag
-def moment(at: datetime | None, since: str = "") -> SafeString | str:
-    """A time for people and programs; with ``since``, a script counts on from it."""
+def moment(at: datetime | None) -> SafeString | str:
+    """A time for people and programs; a script shows it in the reader's own zone."""
     if at is None:
         return ""
     utc = at.astimezone(UTC)
-    counted = format_html(' data-since="{}"', since) if since else ""
     return format_html(
-        '<time datetime="{}" title="{} UTC"{}>{}</time>',
+        '<time datetime="{}" title="{} UTC">{}</time>',
         utc.isoformat(),
         utc.strftime("%Y-%m-%d %H:%M:%S"),
-        counted,
         utc.strftime("%b %-d, %H:%M"),
     )
 

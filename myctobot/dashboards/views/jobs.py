@@ -12,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 from jobs import requests
 from jobs.api.serializers import JobRequestSerializer, RetrySerializer
 from jobs.contract import JobStatus
-from jobs.errors import JobIsNotOver, JobIsOver, SecretsNeededAgain
+from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver, SecretsNeededAgain
 from jobs.models import Job
 from jobs.offers import offered_capabilities
 from jobs.waiting import Estimates, estimate_wait_s
@@ -73,6 +73,10 @@ def _submit(caller: Caller, form: JobForm) -> Job | None:
         form.refuse(flatten(error.detail))
     except InvalidRequest as error:
         form.refuse(error.fields or {"": [error.message]})
+    except IdempotencyMismatch:
+        # Somebody went back, or stopped the page while it was sent, and changed something.
+        form.renew()
+        form.add_error(None, "This form has started a job before, with other values. Send it again to start one more.")
     except MyctobotError as error:
         form.add_error(None, error.message)
     return None

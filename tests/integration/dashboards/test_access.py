@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -115,8 +116,22 @@ def test_nobody_is_sent_to_the_login_and_back(call: Call, job: Job) -> None:
 
 
 def test_a_part_of_a_page_sends_the_whole_window(job: Job) -> None:
-    answer = browser_of(None).get("/jobs/", headers={"HX-Request": "true"})
-    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/login/")
+    headers = {"HX-Request": "true", "HX-Current-URL": "https://example.com/jobs/?status=live&q=a%26b#row"}
+    answer = browser_of(None).get("/jobs/?status=live", headers=headers)
+    assert answer.status_code == 401
+    login = urlsplit(answer.headers["HX-Redirect"])
+    assert login.path == "/login/"
+    assert parse_qs(login.query) == {"next": ["/jobs/?status=live&q=a%26b"]}
+
+
+@pytest.mark.parametrize("url", ["", "http://[", "http://evil.example//evil.example"])
+def test_a_part_of_a_page_that_says_nonsense_about_itself_leads_nowhere_else(url: str) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": url}
+    login = browser_of(None).get("/jobs/", headers=headers).headers["HX-Redirect"]
+    User.objects.create_user("ann", password="correct horse")
+    where = parse_qs(urlsplit(login).query, keep_blank_values=True)["next"][0]
+    answer = Client().post(login, {"username": "ann", "password": "correct horse", "next": where})
+    assert answer.headers["Location"] == "/jobs/"
 
 
 @table(EVERY)
@@ -207,6 +222,20 @@ class TestTenants:
         browser.post("/tenant/", {"tenant": "other"})
         membership.delete()
         assert job.public_id in browser.get("/jobs/").content.decode()
+
+
+def test_an_agents_words_act_on_no_reader(tenant: Tenant, key: str) -> None:
+    hostile = "a\x1b[31mred\u202egpj.exe\x07"
+    task = {"type": "prompt", "prompt": hostile, "repo_url": "https://example.com/u/r.git"}
+    job, runner = running_job(tenant, key, task=task, context={"additional_instructions": hostile})
+    result = {"summary": hostile, "note": hostile, "branch": hostile, "head": hostile}
+    error = {"code": "agent_failed", "message": hostile, "retryable": False}
+    runner.finish("failed", result=result, error=error)
+    browser = browser_of(make_member(tenant, "ann"))
+    for path, shown in {"/jobs/": 2, f"/jobs/{job.public_id}/": 8, f"/jobs/{job.public_id}/header/": 5}.items():
+        page = browser.get(path).content.decode()
+        assert not set(page) & {"\x1b", "\u202e", "\x07"}
+        assert page.count("ared\ufffdgpj.exe\u2407") >= shown, path
 
 
 def test_an_agents_words_are_no_markup(tenant: Tenant, key: str) -> None:

@@ -70,6 +70,20 @@ class TestForm:
         assert first == second
         assert Job.objects.count() == 1
 
+    def test_one_that_was_changed_since_starts_another_when_it_is_sent_again(self, browser: Client, key: str) -> None:
+        browser.post("/jobs/new/", form())
+        changed = form(prompt="And this.", branch="", additional_instructions="kept")
+        answer = browser.post("/jobs/new/", changed)
+        page = answer.content.decode()
+        assert answer.status_code == 400
+        assert "has started a job before" in page
+        assert "And this." in page
+        assert page.count(" checked") == 3
+        key_now = re.search(r'name="idempotency_key" value="([^"]+)"', page)
+        assert key_now
+        assert browser.post("/jobs/new/", {**changed, "idempotency_key": key_now[1]}).status_code == 302
+        assert [job.task["prompt"] for job in Job.objects.order_by("pk")] == ["Fix it.", "And this."]
+
     @pytest.mark.parametrize(
         ("changes", "field", "sentence"),
         [

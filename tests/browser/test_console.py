@@ -134,6 +134,7 @@ def test_cancel_one_after_being_asked(page: Tab, member: Client, screenshot: Scr
     expect(page.page.locator("#log")).to_contain_text("One more second.", timeout=30_000)
     screenshot(page, "console-running")
     page.page.get_by_role("button", name="Cancel", exact=True).click()
+    assert serious_problems(page.page) == []
     page.page.get_by_role("button", name="Keep it").click()
     assert member.job(job_id)["cancel_requested_at"] is None
     page.page.get_by_role("button", name="Cancel", exact=True).click()
@@ -228,6 +229,7 @@ def test_a_mistake_in_the_form_is_shown_where_it_is(page: Tab, screenshot: Scree
     expect(page.page.locator("#id_repo_url")).to_have_attribute("aria-invalid", "true")
     expect(page.page.get_by_label("Prompt", exact=True)).to_have_value("Fix it.")
     screenshot(page, "console-form-error")
+    assert serious_problems(page.page) == []
     # The browser itself reports a page that was answered with 400.
     page.complaints[:] = [text for text in page.complaints if "400" not in text]
 
@@ -244,7 +246,7 @@ def test_what_an_agent_writes_stays_text(page: Tab) -> None:
     assert page.page.title() != "1"
 
 
-def test_another_tenants_job_is_not_found(page: Tab, screenshot: Screenshot) -> None:
+def test_a_job_that_is_not_there(page: Tab) -> None:
     answer = page.page.goto("/jobs/job_00000000000000000000/")
     assert answer is not None
     assert answer.status == 404
@@ -310,6 +312,12 @@ def test_everybody_can_read_it(
             if "job_" in path:
                 expect(tab.page.locator("#log .row").first).to_be_visible()
             problems[what] = serious_problems(tab.page)
+            if "job_" in path:
+                shown(tab.page)
+                problems[f"{what}, folded out"] = serious_problems(tab.page)
+                tab.page.keyboard.press("?")
+                problems[f"{what}, with its keys"] = serious_problems(tab.page)
+                tab.page.keyboard.press("Escape")
             wide = tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{what} is wider than the screen by {wide} pixels"
             screenshot(tab, f"console-{what}-{name}")

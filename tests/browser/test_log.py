@@ -234,8 +234,9 @@ def test_a_flood_is_shown_bounded_and_what_was_dropped_comes_back(console: FakeC
     page.evaluate("scrollTo(0, 0)")
     expect(first).to_be_in_viewport()
     before = first.bounding_box()
-    page.get_by_role("button", name="Load earlier").click()
+    page.get_by_role("button", name="Load earlier (16,000 events above)").click()
     expect(page.locator('[data-seq="15501"]')).to_be_attached()
+    expect(page.get_by_role("button", name="Load earlier (15,500 events above)")).to_be_visible()
     after = first.bounding_box()
     assert before
     assert after

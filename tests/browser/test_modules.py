@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from jobs.contract import EventKind
 from tests.browser.console import ORIGIN, STATIC, FakeConsole
 from tests.fixtures.chromium import find_chromium, launch
+from tests.fixtures.hostile_texts import SHOWN
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -167,22 +169,24 @@ def test_waking_does_not_wait(world: Run) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain\ttext\n", "plain\ttext\n"),
-        ("\x1b[1;31mred\x1b[0m", "red"),
-        ("\x1b]8;;https://example.com\x07link\x1b]8;;\x07", "link"),
-        ("\x1b[2Kgone", "gone"),
-        ("a\x00b\x07c\x7f", "a\u2400b\u2407c\u2421"),
-        ("lone \x1b escape", "lone \u241b escape"),
-        ("c1 \x9b31m", "c1 \ufffd31m"),
-        ("if (admin\u202e) {\u2066", "if (admin\ufffd) {\ufffd"),
-        ("one\r\ntwo\rthree", "one\ntwo\nthree"),
-        (None, ""),
-        ({"a": ["\x1b[31m"]}, '{\n  "a": [\n    "\\u001b[31m"\n  ]\n}'),
-    ],
-)
+@pytest.mark.parametrize(("status", "state"), [(200, "live"), (401, "refused"), (404, "refused"), (503, "live")])
+def test_who_is_refused_elsewhere_is_refused_here(world: Run, status: int, state: str) -> None:
+    script = f"w.socket.says(event(1)); w.stream.answered({status}); return [w.state, !!w.socket.closed]"
+    assert world(script) == [state, state == "refused"]
+
+
+def test_what_is_said_elsewhere_after_the_end_changes_nothing(world: Run) -> None:
+    assert world("w.socket.says(event(1), end(1)); w.stream.answered(401); return w.state") == "ended"
+
+
+def test_an_event_source_listens_for_every_kind_that_there_is() -> None:
+    source = (STATIC / "stream.js").read_text()
+    listed = re.search(r"const KINDS = \[(.*?)\]", source, re.DOTALL)
+    assert listed
+    assert sorted(re.findall(r'"([^"]+)"', listed[1])) == sorted(EventKind)
+
+
+@pytest.mark.parametrize(("text", "shown"), [*SHOWN, ({"a": ["\x1b[31m"]}, '{\n  "a": [\n    "\\u001b[31m"\n  ]\n}')])
 def test_text_is_made_harmless(blank: Page, text: Any, shown: str) -> None:
     assert blank.evaluate("async (text) => (await import('/static/dashboards/text.js')).clean(text)", text) == shown
 

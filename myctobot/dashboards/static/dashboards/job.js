@@ -24,6 +24,8 @@ const hidden = new Set(); // groups that the filter hides
 let missed = 0; // events since following stopped
 let hasEvents = lastAtFirst > 0;
 let isOver = false;
+let isRefused = false;
+let earlierFailed = false;
 
 const follow = new Follow(isLive, () => showFollow());
 const log = new Log(list, {
@@ -68,7 +70,7 @@ function changed() {
   showCounts();
   showEmpty();
   showFollow();
-  byId("log-earlier").hidden = log.before === 0;
+  showEarlier();
   list.dataset.lastSeq = stream.last;
   list.dataset.settled = log.waiting === 0;
   if (search.active) searchSoon();
@@ -106,6 +108,7 @@ function showState(state, detail) {
     link.textContent = "Log in again";
     chip.append(" ", link);
   }
+  isRefused = state === "refused";
   if (state !== "ended") return;
   isOver = true;
   log.finish();
@@ -120,6 +123,15 @@ function showEmpty() {
   if (isOver) empty.textContent = "The job ended before anything happened.";
   else if (hasEvents) empty.textContent = "Loading…";
 }
+
+// Who was logged out, or has lost the job, keeps what is on the screen: the chip says so, and nothing more is asked for.
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  const { status } = event.detail.xhr;
+  if (![401, 403, 404].includes(status)) return;
+  event.preventDefault();
+  stream.answered(status);
+});
+document.addEventListener("htmx:beforeRequest", (event) => isRefused && event.preventDefault());
 
 // --- Following --------------------------------------------------------------------------------------
 
@@ -146,12 +158,19 @@ byId("log-earlier").addEventListener("click", async ({ currentTarget: button }) 
   button.disabled = true;
   try {
     await log.loadEarlier(read);
-    button.textContent = "Load earlier";
+    earlierFailed = false;
   } catch {
-    button.textContent = "Earlier entries could not be loaded; try again";
+    earlierFailed = true;
   }
   button.disabled = false;
+  showEarlier();
 });
+
+function showEarlier() {
+  const button = byId("log-earlier");
+  button.hidden = log.before === 0;
+  button.textContent = earlierFailed ? "Earlier entries could not be loaded; try again" : `Load earlier (${plural(log.before, "event")} above)`;
+}
 
 // --- Filter and search ------------------------------------------------------------------------------
 

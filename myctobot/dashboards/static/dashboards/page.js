@@ -30,8 +30,17 @@ function ask(form) {
   dialog.querySelector("[value=no]").focus();
 }
 
+// Browsers keep pages for those who come back, and some keep what was disabled.
+window.addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("form[data-once] button:disabled")) button.disabled = false;
+});
+
+// A choice by pointer counts at once. With the arrow keys one goes past others to it, so the form's button sends it.
+let byKeyboard = false;
+document.addEventListener("keydown", () => (byKeyboard = true), true);
+document.addEventListener("pointerdown", () => (byKeyboard = false), true);
 document.addEventListener("change", (event) => {
-  if (event.target.hasAttribute("data-submit-on-change")) event.target.form.requestSubmit();
+  if (event.target.hasAttribute("data-submit-on-change") && !byKeyboard) event.target.form.requestSubmit();
 });
 
 export function duration(seconds) {

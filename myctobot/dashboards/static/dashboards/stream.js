@@ -137,10 +137,14 @@ export class JobStream {
     };
   }
 
-  async #askWhy() {
-    const status = await this.#options.probe?.().catch(() => null);
+  // How the server answered plain HTTP about this job: who is refused there need not wait to be refused here.
+  answered(status) {
     const code = CODES_OF_HTTP.get(status);
     if (code && !this.#over) this.#refuse(code);
+  }
+
+  async #askWhy() {
+    this.answered(await this.#options.probe?.().catch(() => null));
   }
 
   #take(line, read) {

@@ -26,11 +26,16 @@ from django.contrib.auth.models import User
 from myctobot.tenants.models import Member, Role, Tenant
 default = Tenant.objects.get(slug="default")
 other = Tenant.objects.create(slug="other", name="Another tenant")
-for name, role, tenants in (("ann", Role.MEMBER, (default, other)), ("vic", Role.VIEWER, (default,)), ("eve", Role.MEMBER, (other,))):
+places = {
+    "ann": [(default, Role.MEMBER), (other, Role.MEMBER)],
+    "vic": [(default, Role.VIEWER)],
+    "eve": [(other, Role.MEMBER)],
+}
+for name, theirs in places.items():
     user = User.objects.create_user(name, password="only-for-this-test")
-    for tenant in tenants:
+    for tenant, role in theirs:
         Member.objects.create(user=user, tenant=tenant, role=role)
-"""  # noqa: E501
+"""
 # Both streams of a job, as a script of the page could ask for them.
 STREAMS = """async (id) => {
     const code = await new Promise((done) => {

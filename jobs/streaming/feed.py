@@ -103,14 +103,18 @@ class Feed:
     def learn(self, state: JobState | None) -> None:
         """Take in what PostgreSQL says; None when the job is not there any more."""
         self.heard_at = time.monotonic()
+        news = not self.ready
         if state is None:
-            self.gone = True
+            news = self.gone = True
         else:
             behind = self.window.advance(state.last_seq)
             self.missed = self.missed + 1 if behind and self.ready and self._ear.hears(self.job_id) else 0
             self.end = End(state.last_seq, state.status) if state.is_over else None
+            news = news or behind or state.is_over
         self.ready = True
-        self._tell()
+        # A quiet job is looked at every few seconds, and most looks find nothing: nobody need be woken for that.
+        if news:
+            self._tell()
 
     def _tell(self) -> None:
         pulse, self._pulse = self._pulse, asyncio.get_running_loop().create_future()

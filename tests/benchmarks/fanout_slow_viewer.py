@@ -20,12 +20,13 @@ MOST_TIMES = 1.2
 NOISE_MS = 5
 GROWTH_MB = 20
 OTHERS = 10
-# Together 29 MB while the slow viewer sleeps: more than a web process may grow by and a kernel holds for it. Much more
+# Together 24 MB while the slow viewer sleeps: more than a web process may grow by and a kernel holds for it. Much more
 # a second would not fit through one runner's batches, and then the lags would be its queue's.
 RATE, SIZE = 150, 16_000
-PAUSE_S, ALONE_S = 12, 5
-# Processor and caches warm up in the first; the others take turns, so that a busy minute of the machine hits all.
-TURNS = (None, *TRANSPORTS, None, *TRANSPORTS, None)
+PAUSE_S = 10
+# Three of each kind, all of one length, for the longer a turn the more the machine's own hiccups are in its p99. They
+# take turns, so that a busy minute of the machine hits all; one more before them warms processor and caches up.
+TURNS = (None, *TRANSPORTS) * 3
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ async def _turn(client: Client, shard: SimulatedShard, slow: str | None) -> Turn
         audience(sleepers) as sleeping,
         measured(client.stack) as load,
     ):
-        await run.stream(RATE, PAUSE_S if slow else ALONE_S, SIZE)
+        await run.stream(RATE, PAUSE_S, SIZE)
         count = await run.finish()
         sight, late = await asyncio.gather(watching.until_end(END_S), sleeping.until_end(END_S))
     sight.check_exact([count] * OTHERS)

@@ -8,6 +8,8 @@ const FEW_ROWS = 1_500; // so many can all be laid out, and then nothing about t
 const WHILE_READING = 3; // times as many stay while somebody reads further up: what is read must not vanish
 const PER_FRAME_MS = 8;
 const BETWEEN_MS = 80; // a page that changes ten times a second is as alive, and leaves the processor to others
+const SHARE = 3; // one part in so many of the time goes into showing what comes, at most; the others are the reader's
+const LONGEST_BETWEEN_MS = 1_000;
 const BACKLOG = 500;
 const PER_FRAME_OF_BACKLOG_MS = 50; // a frame costs its layout whatever is in it, so fewer and fuller ones are done sooner
 export const PAGE = 500;
@@ -18,6 +20,7 @@ export class Log {
   #queue = [];
   #scheduled = false;
   #flushed = -Infinity;
+  #cost = 0; // of the last frame, from its rows to its pixels, in milliseconds
   #origin = null;
   #onChange;
   #isFollowing;
@@ -63,7 +66,8 @@ export class Log {
   #schedule() {
     if (this.#scheduled || !this.#queue.length) return;
     this.#scheduled = true;
-    const wait = BETWEEN_MS - (performance.now() - this.#flushed);
+    const dear = this.#queue.length > BACKLOG ? 0 : Math.min(LONGEST_BETWEEN_MS, SHARE * this.#cost);
+    const wait = Math.max(BETWEEN_MS, dear) - (performance.now() - this.#flushed);
     // A page that nobody sees gets no frames, but what came must not pile up until somebody looks.
     const flush = () => (document.hidden ? this.#flush() : requestAnimationFrame(() => this.#flush()));
     wait > 0 ? setTimeout(flush, wait) : flush();
@@ -71,7 +75,10 @@ export class Log {
 
   #flush() {
     this.#scheduled = false;
-    this.#flushed = performance.now();
+    const began = performance.now();
+    this.#flushed = began;
+    // Its turn comes when the frame is on the screen: thousands of rows cost the browser far more than the code here.
+    setTimeout(() => (this.#cost = performance.now() - began));
     const until = performance.now() + (this.#queue.length > BACKLOG ? PER_FRAME_OF_BACKLOG_MS : PER_FRAME_MS);
     const fresh = [];
     let taken = 0;

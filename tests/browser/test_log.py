@@ -250,6 +250,31 @@ def test_a_flood_is_shown_bounded_and_what_was_dropped_comes_back(console: FakeC
     assert seqs == list(range(15_501, 20_001))
 
 
+def test_a_page_whose_frames_are_dear_changes_less_often(console: FakeConsole, page: Page) -> None:
+    console.open(page)
+    missing, frames = page.evaluate("""async () => {
+        const { Log } = await import("/static/dashboards/log.js");
+        const [list, frames] = [document.createElement("ol"), []];
+        const onChange = (count) => {
+            frames.push(count);
+            const until = performance.now() + 100;
+            while (performance.now() < until);
+        };
+        const log = new Log(list, { onChange });
+        const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+        const end = performance.now() + 3000;
+        for (let seq = 1; performance.now() < end; seq += 1) {
+            log.push([{ seq, at: "2026-01-01T00:00:00Z", kind: "agent.message", data: { text: String(seq) } }]);
+            await pause(5);
+        }
+        while (log.waiting) await pause(50);
+        return [list.childElementCount - frames.reduce((sum, count) => sum + count, 0), frames.length];
+    }""")
+    assert missing == 0
+    # Each of 100 ms is followed by three times as long for the reader: three seconds have room for ten.
+    assert 3 <= frames <= 13
+
+
 def test_a_long_job_begins_with_its_newest_events(console: FakeConsole, page: Page) -> None:
     console.status = "completed"
     console.events = [*messages(1, 400), call(401, command="ls"), *messages(402, 1402), result(1403, 401)]

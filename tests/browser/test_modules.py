@@ -191,30 +191,6 @@ def test_text_is_made_harmless(blank: Page, text: Any, shown: str) -> None:
     assert blank.evaluate("async (text) => (await import('/static/dashboards/text.js')).clean(text)", text) == shown
 
 
-def test_a_page_whose_frames_are_dear_changes_less_often(blank: Page) -> None:
-    shown, frames = blank.evaluate("""async () => {
-        const { Log } = await import("/static/dashboards/log.js");
-        const [list, frames] = [document.createElement("ol"), []];
-        const onChange = (count) => {
-            frames.push(count);
-            const until = performance.now() + 100;
-            while (performance.now() < until);
-        };
-        const log = new Log(list, { onChange });
-        const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-        const end = performance.now() + 3000;
-        for (let seq = 1; performance.now() < end; seq += 1) {
-            log.push([{ seq, at: "2026-01-01T00:00:00Z", kind: "agent.message", data: { text: String(seq) } }]);
-            await pause(5);
-        }
-        while (log.waiting) await pause(50);
-        return [list.childElementCount - frames.reduce((sum, count) => sum + count, 0), frames.length];
-    }""")
-    assert shown == 0
-    # A third of the time at most: three seconds have room for ten such frames, and the last of them.
-    assert 3 <= frames <= 13
-
-
 PATCH = """diff --git a/old name.py b/new name.py
 similarity index 90%
 rename from old name.py

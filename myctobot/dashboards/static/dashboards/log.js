@@ -8,7 +8,7 @@ const FEW_ROWS = 1_500; // so many can all be laid out, and then nothing about t
 const WHILE_READING = 3; // times as many stay while somebody reads further up: what is read must not vanish
 const PER_FRAME_MS = 8;
 const BETWEEN_MS = 80; // a page that changes ten times a second is as alive, and leaves the processor to others
-const SHARE = 3; // one part in so many of the time goes into showing what comes, at most; the others are the reader's
+const SPARED = 3; // a frame that took long is followed by so many times as long: the reader's clicks and keys want a turn
 const LONGEST_BETWEEN_MS = 1_000;
 const BACKLOG = 500;
 const PER_FRAME_OF_BACKLOG_MS = 50; // a frame costs its layout whatever is in it, so fewer and fuller ones are done sooner
@@ -66,7 +66,7 @@ export class Log {
   #schedule() {
     if (this.#scheduled || !this.#queue.length) return;
     this.#scheduled = true;
-    const dear = this.#queue.length > BACKLOG ? 0 : Math.min(LONGEST_BETWEEN_MS, SHARE * this.#cost);
+    const dear = this.#queue.length > BACKLOG ? 0 : Math.min(LONGEST_BETWEEN_MS, SPARED * this.#cost);
     const wait = Math.max(BETWEEN_MS, dear) - (performance.now() - this.#flushed);
     // A page that nobody sees gets no frames, but what came must not pile up until somebody looks.
     const flush = () => (document.hidden ? this.#flush() : requestAnimationFrame(() => this.#flush()));

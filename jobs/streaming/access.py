@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ class Access:
     """Leave to watch the jobs of one tenant, and what it rests on: a key, or a user's session.
 
     Attributes:
-        session: the session's key; a ticket that a session asked for ends with it.
+        session: the session's key, which nobody else may learn.
     """
 
     tenant_id: int
@@ -99,16 +99,19 @@ def by_session(session_key: str, job_id: str) -> Access | None:
 
 def make_ticket(access: Access, job_id: str) -> str:
     """Make a ticket to watch one job, worth ``TICKET_LIFE_S`` seconds, for where no header can be sent."""
-    return signing.dumps({"job": job_id, **asdict(access)}, salt=_SALT)
+    # Signed and not sealed, and it stands in an address: whoever reads it must not find a session in it.
+    return signing.dumps({"job": job_id, **asdict(replace(access, session=None))}, salt=_SALT)
 
 
 def by_ticket(ticket: str, job_id: str) -> Access | None:
-    """Return what a ticket gives access to; None when it is forged, expired or for another job."""
+    """Return what a ticket gives access to; None when it is forged, expired, for another job, or its key has ended."""
     try:
         content = signing.loads(ticket, salt=_SALT, max_age=TICKET_LIFE_S)
     except signing.BadSignature:
         return None
-    return Access(**content) if content.pop("job") == job_id else None
+    if content.pop("job") != job_id:
+        return None
+    return next(iter(still_allowed([Access(**content)])), None)
 
 
 class Guards:

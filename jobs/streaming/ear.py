@@ -46,9 +46,12 @@ class Ear:
         """Whether hints about the job come in, as far as is known here."""
         return job_id in self._heard
 
-    async def join(self, job_id: str) -> bool:
-        """Listen for a job; False when Redis does not take it now: then it is tried again until ``leave``."""
+    def want(self, job_id: str) -> None:
+        """Note that somebody wants hints about a job, until ``leave``; ``join`` gets them."""
         self._wanted[job_id] += 1
+
+    async def join(self, job_id: str) -> bool:
+        """Listen for a job that is wanted; False when Redis does not take it now: then it is tried again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_WITHIN_S):
                 await self._opened.wait()

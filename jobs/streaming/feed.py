@@ -39,6 +39,8 @@ class Feed:
     def __init__(self, job_pk: int, job_id: str, ear: Ear) -> None:
         self.job_pk, self.job_id = job_pk, job_id
         self._ear = ear
+        # At once: a feed whose last viewer leaves before its task has begun must not take back what it never asked for.
+        ear.want(job_id)
         self.viewers = 0
         self.window = Window()
         self.ready = self.gone = False

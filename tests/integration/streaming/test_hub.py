@@ -187,6 +187,23 @@ async def next_message(tap: Any, channel: str) -> bytes:
     raise AssertionError("nothing was published")
 
 
+async def test_a_viewer_that_comes_when_another_has_just_left_is_heard(running: tuple[Job, Runner]) -> None:
+    job, runner = running
+    one, viewers = start(job)
+    layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
+    await until(lambda: layer.groups)
+    # Another job keeps the ear open. Its viewer leaves before anything of it has begun, and somebody else comes.
+    feed_of = one._enter(-1, "job_other")
+    one._leave(feed_of)
+    again = one._enter(-1, "job_other")
+    assert one._ear is not None
+    ear = one._ear
+    await until(lambda: ear.hears("job_other"))
+    one._leave(again)
+    await in_thread(runner.finish)
+    await viewers[0]
+
+
 async def test_one_subscription_serves_all_viewers_and_ends_with_the_last(running: tuple[Job, Runner]) -> None:
     job, runner = running
     one, viewers = start(job, 50)

@@ -242,6 +242,21 @@ class TestTicket:
         ticket = await self.ticket(await in_thread(Api.of, tenant, Role.VIEWER), job)
         assert numbers((await watch(url, job, f"?ticket={ticket}"))[0]) == [1, 2, 3]
 
+    async def test_it_gives_no_session_away(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
+        job = await ended(running)
+        api = await in_thread(Api.session, await in_thread(make_member, tenant, "ann"))
+        ticket = await self.ticket(api, job)
+        session = api.http.cookies["sessionid"].value
+        assert session not in str(signing.loads(ticket, salt="jobs.stream-ticket"))
+        assert numbers((await watch(url, job, f"?ticket={ticket}"))[0]) == [1, 2, 3]
+
+    async def test_it_ends_with_the_key_that_asked_for_it(
+        self, url: str, running: tuple[Job, Runner], tenant: Tenant
+    ) -> None:
+        ticket = await self.ticket(await in_thread(Api.of, tenant), running[0])
+        await in_thread(ApiKey.objects.update, revoked_at=Now())
+        assert (await watch(url, running[0], f"?ticket={ticket}"))[:2] == ([], 4401)
+
     async def test_it_opens_no_other_job(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
         ticket = await self.ticket(await in_thread(Api.of, tenant), running[0])
         other = await in_thread(make_job, tenant)

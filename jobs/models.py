@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from jobs.contract import TERMINAL, JobStatus
-from jobs.states import LIVE_ATTEMPTS, AttemptState
+from jobs.states import LIVE_ATTEMPTS, AttemptState, Hold
 from myctobot.lib.ids import public_id
 from myctobot.tenants.models import ApiKey, Tenant
 from shards.models import Shard
@@ -20,6 +20,11 @@ from shards.models import Shard
 USAGE_FIELDS = ("turns", "input_tokens", "output_tokens", "cost_usd")
 
 new_job_id = partial(public_id, "job")
+
+
+def default_retry_on() -> list[str]:
+    """What was not the job's own doing is tried again; an agent that failed is not, unless asked for."""
+    return ["infrastructure"]
 
 
 class Priority(models.IntegerChoices):
@@ -44,8 +49,14 @@ class Job(models.Model):
     context = models.JSONField(default=dict, blank=True)
     capabilities = ArrayField(models.CharField(max_length=40))
     priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    # Three bounds: of one attempt, of its agent's silence, of the wait for a shard. Null: without bound.
     timeout_s = models.PositiveIntegerField()
+    no_output_timeout_s = models.PositiveIntegerField(null=True, blank=True)
+    queue_timeout_s = models.PositiveIntegerField(null=True, blank=True)
     max_turns = models.PositiveIntegerField()
+    # At most so many of the tenant's jobs with this key are with shards at once.
+    concurrency_key = models.CharField(max_length=300, blank=True)
+    concurrency_limit = models.PositiveSmallIntegerField(default=1)
     callback_url = models.URLField(max_length=2000, blank=True)
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True, editable=False)
@@ -62,8 +73,17 @@ class Job(models.Model):
     not_before = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
 
+    # While queued: what keeps it from being dispatched, since when it could be, and until when it waits at most.
+    hold = models.CharField(max_length=4, blank=True, choices=[(h.value, h.name.lower()) for h in Hold], editable=False)
+    ready_at = models.DateTimeField(db_default=Now(), editable=False)
+    queue_deadline = models.DateTimeField(null=True, blank=True, editable=False)
+    # The capabilities as one word: jobs of a tenant with the same word and priority wait in one lane.
+    lane = models.CharField(max_length=400, default="", editable=False)
+
     attempt_number = models.PositiveIntegerField(default=0)
     max_attempts = models.PositiveSmallIntegerField(default=2)
+    # Which failures are worth another attempt; see ``retrying``.
+    retry_on = ArrayField(models.CharField(max_length=20), default=default_retry_on)
     # The number that the next event must have.
     next_seq = models.PositiveBigIntegerField(default=1)
     # Bytes of the stored events, and the last number of the log's beginning, which is never dropped.
@@ -93,11 +113,31 @@ class Job(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["tenant", "-id"], name="jobs_of_a_tenant"),
-            # Its size follows what waits and runs, not what ever was.
+            # The size of each of these follows what waits and runs, not what ever was.
             models.Index(
-                fields=["status", "priority", "id"],
-                condition=models.Q(status__in=["queued", "running"]),
-                name="live_jobs",
+                fields=["tenant", "status"], condition=models.Q(status__in=["queued", "running"]), name="live_jobs"
+            ),
+            # A dispatch round hops from lane to lane in it, and reads of each what it dispatches.
+            models.Index(
+                fields=["lane", "priority", "tenant", "id"],
+                condition=models.Q(status="queued", hold=Hold.NONE),
+                name="ready_jobs",
+            ),
+            models.Index(fields=["ready_at"], condition=models.Q(status="queued", hold=Hold.TIME), name="parked_jobs"),
+            models.Index(
+                fields=["tenant", "concurrency_key", "priority", "id"],
+                condition=models.Q(status="queued", hold=Hold.KEY),
+                name="jobs_behind_a_key",
+            ),
+            models.Index(
+                fields=["tenant", "concurrency_key"],
+                condition=models.Q(status="running") | models.Q(status="queued", hold=Hold.SENT),
+                name="jobs_that_hold_a_key",
+            ),
+            models.Index(
+                fields=["queue_deadline"],
+                condition=models.Q(status="queued", queue_deadline__isnull=False),
+                name="jobs_by_queue_deadline",
             ),
             # What is old enough to be removed is found without a look at the rest.
             models.Index(
@@ -108,6 +148,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return self.public_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.capabilities = sorted(set(self.capabilities))
+        self.lane = "+".join(self.capabilities)
+        super().save(*args, **kwargs)
 
     @property
     def binding(self) -> str:
@@ -124,6 +169,19 @@ class Job(models.Model):
         known = [attempt.usage for attempt in self.attempts.all() if attempt.usage]
         names = [name for name in USAGE_FIELDS if any(usage.get(name) is not None for usage in known)]
         return {name: sum(usage.get(name) or 0 for usage in known) for name in names} or None
+
+
+class ShareState(models.Model):
+    """The fair-share clocks of tenants: one row, kept under the lock of the dispatch round.
+
+    ``virtual`` has, by tenant id, the slot-seconds over its weight that a tenant is ahead of the furthest behind.
+    """
+
+    virtual = models.JSONField(default=dict)
+    counted_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"shares as of {self.counted_at}"
 
 
 class Attempt(models.Model):

@@ -29,6 +29,15 @@ class AttemptState(StrEnum):
     LOST = "lost"  # its runner fell silent; the number is burnt
 
 
+class Hold(StrEnum):
+    """Why a queued job is not among those that a dispatch round picks from."""
+
+    NONE = ""  # it is
+    SENT = "sent"  # an attempt of it is on its way to a slot
+    TIME = "time"  # parked until ``ready_at``: its own ``not_before``, or the pause before another attempt
+    KEY = "key"  # others with its concurrency key run; the next one's turn comes when one of them ends
+
+
 LIVE_ATTEMPTS: Final = frozenset({AttemptState.SENT, AttemptState.RUNNING})
 
 ALLOWED: Final[dict[JobStatus, frozenset[JobStatus]]] = {

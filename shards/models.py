@@ -123,3 +123,44 @@ class Assignment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tenant} -> {self.shard or self.pool} ({self.priority})"
+
+
+class Closure(models.Model):
+    """Takes a shard (a drain), a class queue or a pool (a pause) out of dispatch: who did it, when and why.
+
+    What runs goes on. A row stays as history when it is reopened.
+    """
+
+    shard = models.ForeignKey(Shard, on_delete=models.CASCADE, null=True, blank=True, related_name="closures")
+    pool = models.ForeignKey(Pool, on_delete=models.CASCADE, null=True, blank=True, related_name="closures")
+    shard_class = models.CharField(max_length=400, blank=True)
+    reason = models.CharField(max_length=300)
+    # Text, not keys of users: the history outlives them, and a command on the server has no user.
+    closed_by = models.CharField(max_length=150)
+    closed_at = models.DateTimeField(db_default=Now(), editable=False)
+    reopened_by = models.CharField(max_length=150, blank=True)
+    reopened_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(shard__isnull=False, pool__isnull=True, shard_class="")
+                | models.Q(shard__isnull=True, pool__isnull=False, shard_class="")
+                | (models.Q(shard__isnull=True, pool__isnull=True) & ~models.Q(shard_class="")),
+                name="closure_of_one_thing",
+                violation_error_message="Close a shard, a pool or a class, one of them.",
+            ),
+            *(
+                models.UniqueConstraint(
+                    fields=[field], condition=models.Q(reopened_at=None) & ~models.Q(**{field: empty}), name=name
+                )
+                for field, empty, name in (
+                    ("shard", None, "one_open_drain_a_shard"),
+                    ("pool", None, "one_open_pause_a_pool"),
+                    ("shard_class", "", "one_open_pause_a_class"),
+                )
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.shard or self.pool or self.shard_class} closed by {self.closed_by}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
 
@@ -17,6 +18,13 @@ class Tenant(models.Model):
     slug = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=200)
     is_active = models.BooleanField(default=True)
+    weight = models.PositiveSmallIntegerField(
+        default=100,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000)],
+        help_text="Its share of busy shards, in proportion to the weights of the others that wait.",
+    )
+    max_running_jobs = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: as many as shards take.")
+    max_waiting_jobs = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: as MAX_WAITING_JOBS says.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:

@@ -19,9 +19,10 @@ EVENTS = [
 def test_events_that_were_json_become_lines() -> None:
     latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
     executor = MigrationExecutor(connection)
-    executor.migrate([("jobs", "0001_initial")])
+    first = [("jobs", "0001_initial"), ("tenants", "0001_initial")]
+    executor.migrate(first)
     try:
-        old = executor.loader.project_state([("jobs", "0001_initial")]).apps
+        old = executor.loader.project_state(first).apps
         tenant = old.get_model("tenants", "Tenant").objects.create(slug="acme", name="Acme")
         facts = {"task": {}, "capabilities": ["git"], "timeout_s": 1, "max_turns": 1, "next_seq": 3}
         job = old.get_model("jobs", "Job").objects.create(tenant=tenant, **facts)
@@ -34,3 +35,23 @@ def test_events_that_were_json_become_lines() -> None:
     row = Job.objects.get(pk=job.pk)
     assert row.log_bytes == EventBatch.objects.get().bytes == len(EventBatch.objects.get().lines)
     assert row.log_head_seq == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_jobs_that_wait_keep_their_place() -> None:
+    latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
+    executor = MigrationExecutor(connection)
+    before = [("jobs", "0003_event_indexes"), ("tenants", "0001_initial")]
+    executor.migrate(before)
+    try:
+        old = executor.loader.project_state(before).apps
+        tenant = old.get_model("tenants", "Tenant").objects.create(slug="acme", name="Acme")
+        facts = {"task": {}, "capabilities": ["filesystem", "git"], "timeout_s": 1, "max_turns": 1}
+        jobs = old.get_model("jobs", "Job").objects
+        waiting, sent = (jobs.create(tenant=tenant, public_id=name, **facts) for name in ("waiting", "sent"))
+        old.get_model("jobs", "Attempt").objects.create(job=sent, number=1, queue="q", shard_class="c", state="sent")
+    finally:
+        MigrationExecutor(connection).migrate(latest)
+    held = {job.public_id: (job.lane, job.hold) for job in Job.objects.all()}
+    assert held == {"waiting": ("filesystem+git", ""), "sent": ("filesystem+git", "sent")}
+    assert Job.objects.get(pk=waiting.pk).ready_at == Job.objects.get(pk=waiting.pk).created_at

@@ -29,3 +29,8 @@ def why_not_healthy(*, is_active: bool, state: str, last_heartbeat_at: datetime 
     if now - last_heartbeat_at > SILENT_AFTER:
         return f"silent since {last_heartbeat_at:%H:%M:%S} UTC"
     return None
+
+
+def closed_phrase(verb: str, by: str, at: datetime, reason: str) -> str:
+    """Say who closed something, when and why, e.g. ``draining since 12:03 UTC by anna: kernel update``."""
+    return f"{verb} since {at:%H:%M} UTC by {by}: {reason}"

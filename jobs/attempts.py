@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Coalesce, Now
 
+from jobs.conclusion import conclude_failure
 from jobs.contract import (
     ClaimAnswer,
     ClaimRequest,
@@ -24,7 +25,7 @@ from jobs.errors import Fenced, NotClaimable, OutOfOrder
 from jobs.fencing import cleaner_of, fenced, gateway_token, lease_answer, lease_end, locked_job
 from jobs.models import Attempt, Job
 from jobs.secrets import RUNNER_SECRETS, job_secrets
-from jobs.states import AttemptState
+from jobs.states import AttemptState, Hold
 from jobs.streaming.notify import announce_change
 from myctobot.lib.crypto import CannotUnseal, digest
 from myctobot.tenants.secrets import UnknownSecret
@@ -114,6 +115,8 @@ def _take(shard: Shard, job: Job, attempt: Attempt, claim_hash: str, answer: Cla
     Job.objects.filter(pk=job.pk, status=JobStatus.QUEUED, attempt_number=attempt.number).update(
         status=JobStatus.RUNNING,
         phase=Phase.PREPARING,
+        hold=Hold.NONE,
+        queue_deadline=None,
         waiting_code="",
         waiting_reason="",
         started_at=Coalesce("started_at", Now()),
@@ -168,14 +171,12 @@ def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) 
         proof=cleaner.clean(request.get("proof")),
         gateway_token_hash=None,
     )
-    end_job(
-        job,
-        JobStatus(outcome.value),
-        code=code,
-        message=message,
-        retryable=bool(error and error["retryable"]),
-        result=cleaner.clean(request["result"]),
-    )
+    result = cleaner.clean(request["result"])
+    retryable = bool(error and error["retryable"])
+    if outcome is Outcome.FAILED:
+        conclude_failure(job, code=code, message=message, retryable=retryable, result=result)
+    else:
+        end_job(job, JobStatus(outcome.value), code=code, message=message, retryable=retryable, result=result)
     return lease_answer(job, job.next_seq)
 
 

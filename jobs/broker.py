@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import structlog
+from django.conf import settings
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
 
 from jobs.contract import EXECUTE_TASK
 from myctobot.celery import app
@@ -17,6 +22,10 @@ log = structlog.get_logger(__name__)
 _ANONYMOUS = Exchange("", type="direct")
 # Sending must not hold up a request: what is not sent is found by the next round.
 _RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+_POOL_WAIT_S = 5
+# Set while a round is wanted and has not begun. A control worker that dies meanwhile costs this long at most.
+_ROUND_WANTED = "myctobot:round-wanted"
+_ROUND_WANTED_MS = 1000
 
 
 def _to(name: str) -> dict[str, Any]:
@@ -24,23 +33,48 @@ def _to(name: str) -> dict[str, Any]:
     return {"queue": Queue(name, exchange=_ANONYMOUS, routing_key=name, no_declare=True)}
 
 
-def send_execute(job_id: str, attempt: int, queue: str) -> None:
-    """Send ``execute(job_id, attempt)``. It carries nothing else: no payload and no secret.
+def send_all(messages: Sequence[tuple[str, int, str]]) -> None:
+    """Send ``execute(job_id, attempt)`` to each queue. It carries nothing else: no payload and no secret.
 
-    A message that cannot be sent is logged; its attempt is withdrawn at the claim deadline and the job sent anew.
+    What cannot be sent is logged; its attempt is withdrawn at the claim deadline and the job sent anew.
+
+    Args:
+        messages: job id, attempt and queue of each.
     """
+    if not messages:
+        return
     try:
-        app.send_task(EXECUTE_TASK, args=[job_id, attempt], **_to(queue), retry=True, retry_policy=_RETRY)
+        with app.producer_pool.acquire(block=True, timeout=_POOL_WAIT_S) as producer:
+            for job_id, attempt, queue in messages:
+                options = {**_to(queue), "producer": producer, "retry": True, "retry_policy": _RETRY}
+                app.send_task(EXECUTE_TASK, args=[job_id, attempt], **options)
     except OperationalError as error:
-        log.warning("broker.unreachable", job=job_id, attempt=attempt, error=str(error))
+        log.warning("broker.unreachable", wanted="execute", jobs=[message[0] for message in messages], error=str(error))
 
 
 def request_round() -> None:
-    """Ask the control worker for a dispatch round now; beat asks each second anyway."""
+    """Ask the control worker for a dispatch round now; beat asks each second anyway.
+
+    A round sees all that was committed before it began. So many who ask at once need one round, and one message.
+    """
     try:
+        if not _redis().set(_ROUND_WANTED, 1, nx=True, px=_ROUND_WANTED_MS):
+            return
         app.send_task("jobs.dispatch_round", **_to("control"), retry=False)
-    except OperationalError as error:
+    except (OperationalError, RedisError) as error:
         log.warning("broker.unreachable", wanted="dispatch round", error=str(error))
+
+
+def round_begins() -> None:
+    """Whoever asks for a round from now on needs another one. Say so before the round looks at anything."""
+    with suppress(RedisError):
+        _redis().delete(_ROUND_WANTED)
+
+
+@cache
+def _redis() -> Redis:
+    # Short: with the broker away a round begins all the same.
+    return Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
 
 
 def hint_cancel(job_id: str) -> None:

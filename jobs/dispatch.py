@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from jobs import broker
+from jobs import broker, queue
 from jobs.contract import JobStatus
-from jobs.models import Attempt, Job
-from jobs.routing import NoRoute, Route, route
+from jobs.fair_share import Flow, Order, TenantView, advance_clocks
+from jobs.models import Attempt, Job, ShareState
+from jobs.queue import Candidate
+from jobs.routing import NoRoute, Route, Snapshot, route
 from jobs.snapshot import load_snapshot
-from jobs.states import LIVE_ATTEMPTS
+from jobs.states import AttemptState, Hold
 from myctobot.lib.clock import database_now
+from myctobot.tenants.models import Tenant
 
 log = structlog.get_logger(__name__)
 
 # The key of the advisory lock that makes rounds go one at a time; any constant does ("mctb" in ASCII).
 _ROUND_LOCK = 0x6D637462
-# A round looks at every waiting job, or many that wait for one class would hold up those behind them
-# that another class could take. So it reads of each only what it needs: no prompt.
-_READ = ("public_id", "tenant_id", "capabilities", "attempt_number", "waiting_code", "waiting_reason")
+# Jobs read of a flow at first; each time more are wanted, twice as many.
+_FIRST_MORE, _MOST_MORE = 8, 256
+# Jobs that a round puts aside because of their concurrency keys; the next goes on from there.
+_MOST_ASIDE = 2000
 
 
 @dataclass(frozen=True)
@@ -31,65 +37,143 @@ class Round:
     """What one dispatch round did."""
 
     sent: int
-    waiting: int
 
 
 def dispatch_round() -> Round:
-    """Give every waiting job that has a free slot an attempt, and send it; the others get their reason.
+    """Give waiting jobs the slots that are free, in fair order, and send them.
 
     Any number of processes may call this at any time: an advisory lock lets them go one by one.
     """
-    messages: list[tuple[str, int, str]] = []
+    broker.round_begins()
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '10s'")
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ROUND_LOCK])
-        waiting = list(queued_jobs().filter(~has_live_attempt()).order_by("priority", "id").only(*_READ))
-        if not waiting:
-            return Round(0, 0)
-        snapshot = load_snapshot(database_now())
-        # Slots only become fewer within a round: what was refused once is refused to the others alike.
-        refused: dict[tuple[int, tuple[str, ...]], NoRoute] = {}
-        for job in waiting:
-            kind = (job.tenant_id, tuple(job.capabilities))
-            decision = refused.get(kind) or route(job.tenant_id, job.capabilities, snapshot)
-            if isinstance(decision, NoRoute):
-                refused[kind] = decision
-                _say_why(job, decision)
-            elif number := _create_attempt(job, decision):
-                snapshot.place(decision)
-                messages.append((job.public_id, number, decision.queue))
-    for job_id, number, queue in messages:
-        broker.send_execute(job_id, number, queue)
-    return Round(len(messages), len(waiting) - len(messages))
+        queue.walk_the_index()
+        queue.release_parked()
+        chosen = _choose(load_snapshot(database_now()))
+        taken = queue.send(chosen)
+    broker.send_all([(c.public_id, c.attempt_number + 1, where.queue) for c, where in chosen if c.pk in taken])
+    return Round(len(taken))
 
 
-def has_live_attempt() -> Exists:
-    """Whether a job has been sent to a slot already."""
-    return Exists(Attempt.objects.filter(job=OuterRef("pk"), state__in=LIVE_ATTEMPTS))
+def _choose(snapshot: Snapshot) -> list[tuple[Candidate, Route]]:
+    lanes = [lane for lane in queue.waiting_lanes() if snapshot.has_room_for(lane.split("+"))]
+    if not lanes:
+        return []
+    now = database_now()
+    flows = queue.flows_of(lanes)
+    slots = slots_of_tenants(snapshot)
+    tenants = load_tenants({flow.tenant_id for flow in flows} | set(slots))
+    flows = [flow for flow in flows if flow.tenant_id in tenants]
+    ahead = _read_clocks(slots, tenants, flows, now)
+    choice = _Choice(snapshot, Order(flows, tenants, dict(slots), ahead, now), flows)
+    choice.run()
+    queue.hold_for_key(choice.aside)
+    ShareState.objects.update_or_create(pk=1, defaults={"virtual": ahead, "counted_at": now})
+    return choice.chosen
 
 
-def queued_jobs() -> QuerySet[Job]:
-    """Jobs that a slot is wanted for now, and those that have just been sent to one."""
-    wanted = Job.objects.filter(status=JobStatus.QUEUED, cancel_requested_at=None, tenant__is_active=True)
-    return wanted.filter(Q(not_before=None) | Q(not_before__lte=Now()))
+def slots_of_tenants(snapshot: Snapshot) -> Counter[int]:
+    """Slots that each tenant has, or is about to have. Those of a pool of its own take nothing from others."""
+    holders = Counter(entry.pool for rights in snapshot.assignments.values() for entry in set(rights) if entry.pool)
+    found: Counter[int] = Counter()
+    for tenant_id, shard_class, count in queue.in_flight():
+        pool = shard_class.partition("@")[2]
+        if not pool or holders[pool] != 1:
+            found[tenant_id] += count
+    return found
 
 
-def _create_attempt(job: Job, chosen: Route) -> int | None:
-    number = job.attempt_number + 1
-    # Compare-and-set: a cancel may have come in since the round read the job.
-    taken = Job.objects.filter(
-        pk=job.pk, status=JobStatus.QUEUED, attempt_number=job.attempt_number, cancel_requested_at=None
-    ).update(attempt_number=number, waiting_code="dispatched", waiting_reason="A shard is about to take this job.")
-    if not taken:
-        return None
-    Attempt.objects.create(job=job, number=number, queue=chosen.queue, shard_class=chosen.shard_class)
-    return number
+def load_tenants(tenant_ids: Iterable[int]) -> dict[int, TenantView]:
+    """Weights and limits of those that are active."""
+    rows = Tenant.objects.filter(pk__in=list(tenant_ids), is_active=True)
+    return {pk: TenantView(weight, most) for pk, weight, most in rows.values_list("pk", "weight", "max_running_jobs")}
 
 
-def _say_why(job: Job, why: NoRoute) -> None:
-    if (job.waiting_code, job.waiting_reason) != (why.code, why.reason):
-        Job.objects.filter(pk=job.pk, status=JobStatus.QUEUED).update(waiting_code=why.code, waiting_reason=why.reason)
+def _read_clocks(
+    slots: Counter[int], tenants: dict[int, TenantView], flows: list[Flow[Candidate]], now: datetime
+) -> dict[int, float]:
+    """The tenants' clocks as of now; whoever has slots has had them since the last reading, as far as is known."""
+    state = ShareState.objects.filter(pk=1).first() or ShareState(virtual={}, counted_at=now)
+    before = {int(tenant_id): clock for tenant_id, clock in state.virtual.items()}
+    elapsed_s = (now - state.counted_at).total_seconds()
+    return advance_clocks(before, slots, tenants, (flow.tenant_id for flow in flows), elapsed_s)
+
+
+@dataclass
+class _Choice:
+    """One round's choice of jobs and queues.
+
+    Attributes:
+        chosen: what goes where.
+        aside: jobs that wait for their concurrency key from now on.
+    """
+
+    snapshot: Snapshot
+    order: Order[Candidate]
+    flows: list[Flow[Candidate]]
+    chosen: list[tuple[Candidate, Route]] = field(default_factory=list)
+    aside: list[int] = field(default_factory=list)
+    _refused: set[tuple[int, str]] = field(default_factory=set)
+    _more: dict[int, list[Candidate]] = field(default_factory=dict)
+    _asked: dict[int, int] = field(default_factory=dict)
+    _holders: dict[tuple[int, str], int] = field(default_factory=dict)
+    _lost_on: dict[int, set[str]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Go on until no slot fits any job."""
+        self._look_up([(flow.tenant_id, flow.head) for flow in self.flows])
+        while flow := self.order.next():
+            if (flow.tenant_id, flow.lane) in self._refused or len(self.aside) >= _MOST_ASIDE:
+                self.order.drop(flow)
+            elif self._key_is_full(flow):
+                self.aside.append(flow.head.pk)
+                self._go_on(flow, served=False)
+            else:
+                self._place(flow)
+
+    def _place(self, flow: Flow[Candidate]) -> None:
+        avoid = self._lost_on.get(flow.head.pk, ())
+        where = route(flow.tenant_id, flow.lane.split("+"), self.snapshot, avoid)
+        if isinstance(where, NoRoute):
+            # Slots only become fewer within a round: what was refused once is refused to the others alike.
+            self._refused.add((flow.tenant_id, flow.lane))
+            self.order.drop(flow)
+            return
+        self.snapshot.place(where)
+        self.chosen.append((flow.head, where))
+        if flow.head.key:
+            key = (flow.tenant_id, flow.head.key)
+            self._holders[key] = self._holders.get(key, 0) + 1
+        self._go_on(flow, served=True)
+
+    def _key_is_full(self, flow: Flow[Candidate]) -> bool:
+        head = flow.head
+        return bool(head.key) and self._holders.get((flow.tenant_id, head.key), 0) >= head.limit
+
+    def _go_on(self, flow: Flow[Candidate], *, served: bool) -> None:
+        """Move to the job behind the head, which is read when nobody has read it yet."""
+        following = self._more.setdefault(id(flow), [])
+        if not following and not self._is_pointless(flow):
+            count = min(_MOST_MORE, 2 * self._asked.get(id(flow), _FIRST_MORE // 2))
+            self._asked[id(flow)] = count
+            following.extend(queue.more_of(flow, count))
+            self._look_up([(flow.tenant_id, candidate) for candidate in following])
+        head = following.pop(0) if following else None
+        step = self.order.served if served else self.order.replace
+        step(flow, head, head.pk if head else 0, head.since if head else None)
+
+    def _is_pointless(self, flow: Flow[Candidate]) -> bool:
+        """Whether nothing behind the head could have a slot, so that it need not be read."""
+        return not self.snapshot.has_room_for(flow.lane.split("+"))
+
+    def _look_up(self, candidates: list[tuple[int, Candidate]]) -> None:
+        keys = {(tenant_id, job.key) for tenant_id, job in candidates if job.key} - self._holders.keys()
+        self._holders.update(dict.fromkeys(keys, 0))
+        self._holders.update(queue.key_holders(keys))
+        if tried := [job.pk for _, job in candidates if job.attempt_number]:
+            self._lost_on.update(queue.lost_on(tried))
 
 
 def request_round() -> None:
@@ -103,8 +187,12 @@ def burn(attempt: Attempt, state: str, *, code: str, message: str) -> bool:
     Returns:
         False when somebody else ended it first, which is normal.
     """
-    return bool(
-        Attempt.objects.filter(pk=attempt.pk, state=attempt.state, ended_at=None).update(
-            state=state, ended_at=Now(), error_code=code, error_message=message, gateway_token_hash=None
-        )
+    burnt = Attempt.objects.filter(pk=attempt.pk, state=attempt.state, ended_at=None).update(
+        state=state, ended_at=Now(), error_code=code, error_message=message, gateway_token_hash=None
     )
+    if burnt and attempt.state == AttemptState.SENT:
+        # Where it was in the line, the job is again.
+        Job.objects.filter(
+            pk=attempt.job_id, status=JobStatus.QUEUED, hold=Hold.SENT, attempt_number=attempt.number
+        ).update(hold=Hold.NONE, waiting_code=code, waiting_reason=message)
+    return bool(burnt)

@@ -7,10 +7,11 @@ from typing import Any
 import structlog
 from django.db.models.functions import Now
 
+from jobs import queue
 from jobs.contract import JobStatus
 from jobs.dispatch import request_round
 from jobs.models import Job
-from jobs.states import ALLOWED
+from jobs.states import ALLOWED, Hold
 from jobs.streaming.notify import announce_change
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,8 @@ def end_job(
     ended = Job.objects.filter(pk=job.pk, status__in=from_states).update(
         status=status,
         phase="",
+        hold=Hold.NONE,
+        queue_deadline=None,
         waiting_code="",
         waiting_reason="",
         finished_at=Now(),
@@ -52,6 +55,7 @@ def end_job(
         result=result,
     )
     if ended:
+        queue.release_key(job)
         log.info("job.ended", job=job.public_id, status=status.value, error=code or None)
         announce_change(job.public_id)
         request_round()

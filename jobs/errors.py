@@ -3,6 +3,7 @@
 MyctobotError
 ├── InvalidRequest ── NobodyCanRun
 ├── NotFound ── UnknownJob
+├── TooManyWaiting        429
 └── Conflict
     ├── JobIsOver, JobIsNotOver, IdempotencyMismatch, SecretsNeededAgain
     └── Fenced            the caller's attempt is not the present one
@@ -12,13 +13,21 @@ MyctobotError
 
 from __future__ import annotations
 
-from myctobot.errors import Conflict, InvalidRequest, NotFound
+from myctobot.errors import Conflict, InvalidRequest, MyctobotError, NotFound
 
 
 class NobodyCanRun(InvalidRequest):
     """No shard that this tenant may use could ever run the job."""
 
     code = "nobody_can_run"
+
+
+class TooManyWaiting(MyctobotError):
+    """The tenant has as many waiting jobs as it may have; try again when some have started."""
+
+    code = "too_many_waiting"
+    http_status = 429
+    retryable = True
 
 
 class UnknownJob(NotFound):

@@ -1,40 +1,54 @@
-"""How long a waiting job may wait: the queue played forward over the slots there are. Pure."""
+"""How long a waiting job may wait: the queue played forward over the slots there are. Pure.
+
+What waits is played by the rule by which it is dispatched (``fair_share``), each job taking what jobs like it usually
+take. Jobs of one tenant, lane and class are one flow with a count, so that the cost follows the number of flows and of
+the steps that are played. What lies beyond those is reckoned by the rate at which its flow went on until then.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import Final
 
 # A job that has run longer than its like is taken to need this share of their time still.
 _OVERDUE_SHARE = 0.25
+MOST_STEPS: Final = 5000
+# A rate needs so many starts to stand on.
+_LEAST_STARTS = 4
 
 
 @dataclass(frozen=True)
-class WaitingView:
-    """A waiting job, as the estimate sees it.
+class FlowView:
+    """Waiting jobs that are alike.
 
     Attributes:
-        shards: names of those that could take it, well or not.
-        duration_s: what jobs like it took; None when there were none.
+        key: whatever the caller knows it by.
+        place: the class by age; lower goes first.
+        jobs: how many of them wait.
+        duration_s: what jobs like these take; None when nobody can say.
     """
 
-    job_id: int
-    shards: tuple[str, ...]
+    key: object
+    tenant_id: int
+    place: int
+    jobs: int
     duration_s: float | None
 
 
 @dataclass(frozen=True)
-class SlotsView:
-    """The slots of a shard that is well.
+class RunningView:
+    """A slot that is taken.
 
     Attributes:
-        free: nobody has taken these.
-        remaining_s: for each running job, how long it may go on; None when nobody can say.
+        remaining_s: how long it may be still; None when nobody can say.
     """
 
-    free: int
-    remaining_s: tuple[float | None, ...]
+    tenant_id: int
+    remaining_s: float | None
 
 
 def remaining(duration_s: float | None, elapsed_s: float) -> float | None:
@@ -42,55 +56,115 @@ def remaining(duration_s: float | None, elapsed_s: float) -> float | None:
     return None if duration_s is None else max(duration_s - elapsed_s, duration_s * _OVERDUE_SHARE)
 
 
-def estimate(waiting: Sequence[WaitingView], slots: Mapping[str, SlotsView]) -> dict[int, float]:
-    """Estimate for waiting jobs in how many seconds each may start.
-
-    Each takes the slot that is free first, in order; so the estimate follows from position, recent durations and
-    capacity. It knows nothing of jobs that are yet to come.
+class Forecast:
+    """When the jobs of each flow may start.
 
     Args:
-        waiting: in the order in which they are dispatched.
-        slots: of the shards that are well, by name.
-
-    Returns:
-        Seconds by job. A job is missing when nobody can say: no shard for it is well, or what is before it has no like.
+        flows: what competes for the slots.
+        running: the slots that are taken.
+        free: how many are not.
+        weights: of tenants.
     """
-    free_at = {name: _heap(view) for name, view in slots.items()}
-    found: dict[int, float] = {}
-    for job in waiting:
-        usable = [name for name in job.shards if free_at.get(name)]
-        if not usable:
-            continue
-        best = min(usable, key=lambda name: free_at[name][0])
-        start_s = heapq.heappop(free_at[best])
-        found[job.job_id] = start_s
-        # A job of unknown length takes its slot out of the estimate.
-        if job.duration_s is not None:
-            heapq.heappush(free_at[best], start_s + job.duration_s)
-    return found
+
+    def __init__(
+        self,
+        flows: Sequence[FlowView],
+        running: Iterable[RunningView],
+        free: int,
+        weights: Mapping[int, int],
+        most_steps: int = MOST_STEPS,
+    ) -> None:
+        self._starts: dict[object, list[float]] = {flow.key: [] for flow in flows}
+        self._weights = weights
+        self._flows_of: dict[int, list[FlowView]] = {}
+        for flow in flows:
+            self._flows_of.setdefault(flow.tenant_id, []).append(flow)
+        running = list(running)
+        self._slots = Counter(slot.tenant_id for slot in running)
+        self._turns = count()
+        self._line: list[tuple[int, float, int, int, FlowView]] = []
+        self._ends: list[tuple[float, int, int | None]] = [(0.0, number, None) for number in range(free)]
+        self._ends += [
+            (slot.remaining_s, free + number, slot.tenant_id)
+            for number, slot in enumerate(running)
+            if slot.remaining_s is not None
+        ]
+        heapq.heapify(self._ends)
+        for flow in flows:
+            self._stand_in_line(flow)
+        self._play(most_steps)
+
+    def start_s(self, key: object, position: int) -> float | None:
+        """In how many seconds a job may start; None when nobody can say.
+
+        Args:
+            key: of its flow.
+            position: how many of the flow go before it.
+        """
+        starts = self._starts.get(key, [])
+        if position < len(starts):
+            return starts[position]
+        if len(starts) < _LEAST_STARTS or starts[-1] <= starts[0]:
+            return None
+        pace_s = (starts[-1] - starts[0]) / (len(starts) - 1)
+        return starts[-1] + (position - len(starts) + 1) * pace_s
+
+    def _play(self, steps: int) -> None:
+        number = len(self._ends)
+        while self._ends and steps > 0:
+            now, _, tenant_id = heapq.heappop(self._ends)
+            if tenant_id is not None:
+                self._slots[tenant_id] -= 1
+                for flow in self._flows_of.get(tenant_id, ()):
+                    self._stand_in_line(flow)
+            flow_ = self._next()
+            if flow_ is None:
+                # Those that end later may belong to flows that are over; nothing waits any more.
+                return
+            steps -= 1
+            number += 1
+            self._starts[flow_.key].append(now)
+            self._slots[flow_.tenant_id] += 1
+            self._stand_in_line(flow_)
+            # A job of unknown length takes its slot out of the forecast.
+            if flow_.duration_s is not None:
+                heapq.heappush(self._ends, (now + flow_.duration_s, number + 1_000_000, flow_.tenant_id))
+
+    def _stand_in_line(self, flow: FlowView) -> None:
+        if len(self._starts[flow.key]) < flow.jobs:
+            turn = next(self._turns)
+            heapq.heappush(self._line, (flow.place, self._share(flow.tenant_id), turn, turn, flow))
+
+    def _next(self) -> FlowView | None:
+        """The flow whose turn it is. An entry whose tenant has more slots by now goes back to where it belongs."""
+        while self._line:
+            place, share, turn, _, flow = heapq.heappop(self._line)
+            if len(self._starts[flow.key]) >= flow.jobs:
+                continue
+            present = self._share(flow.tenant_id)
+            if share == present:
+                return flow
+            if present > share:
+                heapq.heappush(self._line, (place, present, turn, next(self._turns), flow))
+        return None
+
+    def _share(self, tenant_id: int) -> float:
+        return self._slots[tenant_id] / self._weights.get(tenant_id, 100)
 
 
-def _heap(view: SlotsView) -> list[float]:
-    heap = [0.0] * view.free + [left for left in view.remaining_s if left is not None]
-    heapq.heapify(heap)
-    return heap
+def typical(durations: Iterable[tuple[str, float]]) -> Callable[[str], float | None]:
+    """Tell what jobs take by their lane: the mean of those in the same, else of all.
 
-
-def typical(durations: Iterable[tuple[tuple[str, ...], float]]) -> Callable[[tuple[str, ...]], float | None]:
-    """Tell what jobs take by their capabilities: the median of those with the same, else of all.
+    The mean, not the median: a line moves on at the pace of the mean.
 
     Args:
-        durations: capabilities and seconds of jobs that have completed.
+        durations: lanes and seconds of jobs that have ended by themselves.
     """
-    by_kind: dict[tuple[str, ...], list[float]] = {}
+    by_lane: dict[str, list[float]] = {}
     everything: list[float] = []
-    for kind, seconds in durations:
-        by_kind.setdefault(kind, []).append(seconds)
+    for lane, seconds in durations:
+        by_lane.setdefault(lane, []).append(seconds)
         everything.append(seconds)
-    medians = {kind: _median(values) for kind, values in by_kind.items()}
-    overall = _median(everything) if everything else None
-    return lambda kind: medians.get(kind, overall)
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    means = {lane: sum(values) / len(values) for lane, values in by_lane.items()}
+    overall = sum(everything) / len(everything) if everything else None
+    return lambda lane: means.get(lane, overall)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -16,12 +17,20 @@ from jobs import broker
 from jobs.contract import JobStatus
 from jobs.dispatch import burn, request_round
 from jobs.ending import end_job
-from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver, NobodyCanRun, SecretsNeededAgain, UnknownJob
-from jobs.models import Job
+from jobs.errors import (
+    IdempotencyMismatch,
+    JobIsNotOver,
+    JobIsOver,
+    NobodyCanRun,
+    SecretsNeededAgain,
+    TooManyWaiting,
+    UnknownJob,
+)
+from jobs.models import Job, default_retry_on
 from jobs.routing import NoRoute, route
 from jobs.secrets import REQUEST_FIELDS, SecretSource, check_secrets, misplaced_secrets, seal_job_secrets
 from jobs.snapshot import load_snapshot
-from jobs.states import AttemptState
+from jobs.states import AttemptState, Hold
 from myctobot.errors import InvalidRequest
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
@@ -40,6 +49,12 @@ class JobRequest:
         capabilities: sorted slugs.
         secrets: by name; each a value, or ``{"secret": name}`` for a stored one.
         timeout_s: wall clock of one attempt, seconds.
+        queue_timeout_s: how long it waits for a shard at most, seconds; None without bound.
+        no_output_timeout_s: how long its agent may say nothing, seconds; None without bound.
+        not_before: when it may start at the earliest.
+        concurrency_key: at most ``concurrency_limit`` of the tenant's jobs with the same one have a slot at once.
+        max_attempts: that run, in all; see ``retrying``.
+        retry_on: causes of failures that are worth another attempt.
     """
 
     task: dict[str, Any]
@@ -49,6 +64,13 @@ class JobRequest:
     max_turns: int
     context: dict[str, Any] = field(default_factory=dict)
     callback_url: str = ""
+    queue_timeout_s: int | None = None
+    no_output_timeout_s: int | None = None
+    not_before: datetime | None = None
+    concurrency_key: str = ""
+    concurrency_limit: int = 1
+    max_attempts: int = 2
+    retry_on: list[str] = field(default_factory=default_retry_on)
     secrets: dict[str, SecretSource] = field(default_factory=dict, repr=False)
 
     def readable_texts(self) -> dict[str, str]:
@@ -56,11 +78,12 @@ class JobRequest:
         texts = {f"task.{name}": value for name, value in self.task.items()}
         texts |= {f"context.{name}": value for name, value in self.context.items()}
         texts |= {"callback_url": self.callback_url, "capabilities": " ".join(self.capabilities)}
+        texts |= {"concurrency.key": self.concurrency_key}
         return {name: value for name, value in texts.items() if isinstance(value, str)}
 
     def digest(self) -> str:
         """Tells whether two requests are the same, without giving their content away."""
-        return keyed_digest(settings.SECRET_KEY, json.dumps(self.__dict__, sort_keys=True))
+        return keyed_digest(settings.SECRET_KEY, json.dumps(self.__dict__, sort_keys=True, default=str))
 
 
 def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = None) -> tuple[Job, bool]:
@@ -79,6 +102,7 @@ def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = No
         UnknownSecret: it names a stored secret that is not there.
         InvalidRequest: a field that anybody of the tenant may read holds one of its secrets.
         IdempotencyMismatch: the key was used for another request.
+        TooManyWaiting: the tenant has as many waiting jobs as it may.
     """
     _check_texts(request, idempotency_key)
     if idempotency_key and (found := _same_request(caller, request, idempotency_key)):
@@ -116,6 +140,10 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     _check_somebody_can(caller.tenant, request)
     # A retry gives its secrets by their own names, without the request around them.
     check_secrets(caller.tenant, request.secrets, REQUEST_FIELDS if retry_of is None else {})
+    _check_waiting(caller.tenant)
+    now = database_now()
+    parked_until = request.not_before if request.not_before and request.not_before > now else None
+    wait = None if request.queue_timeout_s is None else timedelta(seconds=request.queue_timeout_s)
     job = Job(
         tenant=caller.tenant,
         created_by=caller.user,
@@ -128,10 +156,19 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
         timeout_s=request.timeout_s,
         max_turns=request.max_turns,
         callback_url=request.callback_url,
+        queue_timeout_s=request.queue_timeout_s,
+        no_output_timeout_s=request.no_output_timeout_s,
+        not_before=request.not_before,
+        concurrency_key=request.concurrency_key or _key_of_branch(request.task),
+        concurrency_limit=request.concurrency_limit,
+        max_attempts=request.max_attempts,
+        retry_on=request.retry_on,
         idempotency_key=idempotency_key or None,
         request_digest=request.digest() if idempotency_key else "",
-        waiting_code="new",
-        waiting_reason="The job was accepted just now and waits for the next dispatch round.",
+        hold=Hold.TIME if parked_until else Hold.NONE,
+        ready_at=parked_until or now,
+        queue_deadline=None if wait is None else (parked_until or now) + wait,
+        waiting_code="parked" if parked_until else "new",
     )
     seal_job_secrets(job, request.secrets)
     job.save(force_insert=True)
@@ -139,6 +176,29 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     log.info("job.submitted", job=job.public_id, tenant=caller.tenant.slug, type=request.task["type"])
     request_round()
     return job
+
+
+def _key_of_branch(task: dict[str, Any]) -> str:
+    """Two jobs that push to the same branch would spoil each other's work, so one waits for the other."""
+    return f"{task['repo_url']} {task['branch']}"[:300] if task.get("repo_url") and task.get("branch") else ""
+
+
+# The first key of the advisory locks that submits of one tenant take, one after the other ("subm" in ASCII).
+_SUBMIT_LOCK = 0x7375626D
+_COUNT_WAITING = """
+    SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting
+"""
+
+
+def _check_waiting(tenant: Tenant) -> None:
+    """See that the tenant may have one more waiting job; until the transaction ends nobody else adds one for it."""
+    most = settings.MAX_WAITING_JOBS if tenant.max_waiting_jobs is None else tenant.max_waiting_jobs
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, tenant.pk % 2**31])
+        cursor.execute(_COUNT_WAITING, [tenant.pk, most])
+        waiting = cursor.fetchone()[0]
+    if waiting >= most:
+        raise TooManyWaiting(f"The tenant has {waiting} waiting jobs, as many as it may; try again when some started.")
 
 
 def _check_somebody_can(tenant: Tenant, request: JobRequest) -> None:
@@ -227,6 +287,12 @@ def retry(caller: Caller, public_id: str, secrets: dict[str, SecretSource]) -> J
         max_turns=old.max_turns,
         context=old.context,
         callback_url=old.callback_url,
+        queue_timeout_s=old.queue_timeout_s,
+        no_output_timeout_s=old.no_output_timeout_s,
+        concurrency_key=old.concurrency_key,
+        concurrency_limit=old.concurrency_limit,
+        max_attempts=old.max_attempts,
+        retry_on=old.retry_on,
         secrets={**{name: {"secret": stored} for name, stored in old.named_secrets.items()}, **secrets},
     )
     _check_retry_secrets(request, secrets)

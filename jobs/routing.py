@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 # An unassigned tenant's use of a shared shard ranks after every assignment.
 UNASSIGNED_PRIORITY = 1_000_000
+# A sentence for people names so many shards at most.
+_MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class ShardView:
 
     Attributes:
         unhealthy: a few words that say why it takes no job now; None when it does.
+        closed: whether that is because an operator drains it, or paused its class or pool.
         running: attempts that it holds.
     """
 
@@ -28,6 +31,12 @@ class ShardView:
     slots: int
     running: int
     unhealthy: str | None = None
+    closed: bool = False
+
+    @property
+    def free(self) -> int:
+        """Slots without a runner; what is on its way to it is not known here."""
+        return 0 if self.unhealthy is not None else max(0, self.slots - self.running)
 
 
 @dataclass(frozen=True)
@@ -63,40 +72,155 @@ class NoRoute:
     ever: bool = True
 
 
-@dataclass
-class Snapshot:
-    """Shards and load, read once a round; ``place`` counts capacity down while jobs are placed.
+class _Class:
+    """The shards of one class, and how many of their slots are free."""
+
+    def __init__(self, members: list[ShardView], sent: Counter[str]) -> None:
+        first = members[0]
+        self.name, self.queue, self.pool = first.shard_class, first.class_queue, first.pool
+        self.capabilities = first.capabilities
+        self.shards = tuple(members)
+        self.slots = sum(shard.slots for shard in members if shard.unhealthy is None)
+        # Of what goes to one shard's own queue, and of the class: a message takes a slot from both.
+        self.own = {shard.own_queue: shard.free - sent[shard.own_queue] for shard in members}
+        on_the_way = sent[self.queue] + sum(sent[shard.own_queue] for shard in members)
+        self.free = sum(shard.free for shard in members) - on_the_way
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A queue that a tenant may use: a class's, or one shard's own.
 
     Attributes:
+        rank: what decides before the load does; the lower goes first.
+        shard: None for the queue of the whole class.
+    """
+
+    group: _Class
+    rank: tuple[bool, int, int]
+    shard: ShardView | None = None
+
+    @property
+    def queue(self) -> str:
+        return self.shard.own_queue if self.shard else self.group.queue
+
+    @property
+    def shards(self) -> tuple[ShardView, ...]:
+        return (self.shard,) if self.shard else self.group.shards
+
+    def free(self) -> int:
+        return min(self.group.own[self.shard.own_queue], self.group.free) if self.shard else self.group.free
+
+    def load(self) -> float:
+        slots = self.shard.slots if self.shard else self.group.slots
+        return 1 - self.free() / slots
+
+
+class Snapshot:
+    """Shards, rights and load, read once a round; ``place`` counts capacity down while jobs are placed.
+
+    Args:
         shards: all that are not deleted.
         assignments: by tenant id.
         sent: attempts that are in a queue and not yet claimed, by queue.
     """
 
-    shards: tuple[ShardView, ...]
-    assignments: dict[int, tuple[AssignmentView, ...]] = field(default_factory=dict)
-    sent: Counter[str] = field(default_factory=Counter)
+    def __init__(
+        self,
+        shards: Iterable[ShardView],
+        assignments: dict[int, tuple[AssignmentView, ...]] | None = None,
+        sent: Counter[str] | None = None,
+    ) -> None:
+        self.shards = tuple(shards)
+        self.assignments = assignments or {}
+        on_the_way = sent or Counter()
+        members: dict[str, list[ShardView]] = {}
+        for shard in self.shards:
+            members.setdefault(shard.shard_class, []).append(shard)
+        self.classes = {name: _Class(found, on_the_way) for name, found in members.items()}
+        self._class_of = {shard.name: self.classes[shard.shard_class] for shard in self.shards}
+        # Most tenants have the same rights, most jobs the same needs: what fits is found once for all of them.
+        self._fitting: dict[tuple[int | tuple[AssignmentView, ...], frozenset[str]], list[list[_Target]]] = {}
 
     def place(self, route: Route) -> None:
-        self.sent[route.queue] += 1
+        group = self.classes[route.shard_class]
+        group.free -= 1
+        if route.queue in group.own:
+            group.own[route.queue] -= 1
 
-    def free(self, shards: Iterable[ShardView]) -> int:
-        """Slots that neither a runner nor a message on its way to one of these shards has taken."""
-        members = [shard for shard in shards if shard.unhealthy is None]
-        queues = {shard.class_queue for shard in members} | {shard.own_queue for shard in members}
-        return sum(max(0, shard.slots - shard.running) for shard in members) - sum(self.sent[q] for q in queues)
+    def has_room_for(self, required: Collection[str]) -> bool:
+        """Whether any shard at all with these capabilities has a free slot, whosever it is."""
+        return any(group.free > 0 and group.capabilities.issuperset(required) for group in self.classes.values())
+
+    def free(self, shard: ShardView) -> int:
+        """Slots of a shard that nothing has taken, nor is on its way to."""
+        group = self.classes[shard.shard_class]
+        return max(0, min(group.own[shard.own_queue], group.free))
+
+    def fitting(self, tenant_id: int, needed: frozenset[str]) -> list[list[_Target]]:
+        """The queues for these needs that the tenant may use, free or not: by rank, those of one rank together."""
+        found = self._fitting.get((tenant_id, needed))
+        if found is None:
+            rights = self.assignments.get(tenant_id, ())
+            found = self._fitting.get((rights, needed))
+            if found is None:
+                found = self._fitting[rights, needed] = _by_rank(self._targets(rights, needed))
+            self._fitting[tenant_id, needed] = found
+        return found
+
+    def _targets(self, rights: tuple[AssignmentView, ...], needed: frozenset[str]) -> Iterator[_Target]:
+        to_pools, to_shards = _best_rights(rights)
+        special: dict[str, list[str]] = {}
+        for name in to_shards:
+            if name in self._class_of:
+                special.setdefault(self._class_of[name].name, []).append(name)
+        for group in self.classes.values():
+            if not needed <= group.capabilities:
+                continue
+            extra = len(group.capabilities)
+            base = to_pools.get(group.pool) if group.pool else (False, UNASSIGNED_PRIORITY)
+            named = {shard.name: shard for shard in group.shards if shard.name in special.get(group.name, ())}
+            if len(named) == len(group.shards) and len({to_shards[name] for name in named}) == 1:
+                # The same right to each of them is one to the class.
+                base, named = min(to_shards[next(iter(named))], base or _NO_RIGHT, key=_better), {}
+            for name, shard in named.items():
+                right = to_shards[name]
+                if base is None or _better(right) < _better(base):
+                    yield _Target(group, (not right[0], right[1], extra), shard)
+            if base is not None:
+                yield _Target(group, (not base[0], base[1], extra))
 
 
-@dataclass(frozen=True)
-class _Target:
-    queue: str
-    shard_class: str
-    shards: tuple[ShardView, ...]
-    is_default: bool
-    priority: int
+_NO_RIGHT = (False, 2 * UNASSIGNED_PRIORITY)
 
 
-def route(tenant_id: int, required: Iterable[str], snapshot: Snapshot) -> Route | NoRoute:
+def _better(right: tuple[bool, int]) -> tuple[bool, int]:
+    """Sorts rights: the default first, then by priority."""
+    return (not right[0], right[1])
+
+
+def _best_rights(
+    rights: tuple[AssignmentView, ...],
+) -> tuple[dict[str, tuple[bool, int]], dict[str, tuple[bool, int]]]:
+    """A tenant's best right to each pool and to each shard, as (is_default, priority)."""
+    pools: dict[str, tuple[bool, int]] = {}
+    shards: dict[str, tuple[bool, int]] = {}
+    for entry in rights:
+        holder, name = (shards, entry.shard) if entry.shard is not None else (pools, entry.pool)
+        if name is not None:
+            right = (entry.is_default, entry.priority)
+            holder[name] = min(holder.get(name, right), right, key=_better)
+    return pools, shards
+
+
+def _by_rank(targets: Iterable[_Target]) -> list[list[_Target]]:
+    ranks: dict[tuple[bool, int, int], list[_Target]] = {}
+    for target in targets:
+        ranks.setdefault(target.rank, []).append(target)
+    return [sorted(ranks[rank], key=lambda target: target.queue) for rank in sorted(ranks)]
+
+
+def route(tenant_id: int, required: Iterable[str], snapshot: Snapshot, avoid: Collection[str] = ()) -> Route | NoRoute:
     """Pick the queue for a job.
 
     Among the queues whose shards have the capabilities, that the tenant may use and that have a free slot:
@@ -107,72 +231,53 @@ def route(tenant_id: int, required: Iterable[str], snapshot: Snapshot) -> Route 
         tenant_id: whose job it is.
         required: capability slugs.
         snapshot: read once a round; not changed.
+        avoid: names of shards that lost this job before: another one is preferred, wherever there is one.
     """
     needed = frozenset(required)
-    targets = _fitting(tenant_id, needed, snapshot)
-    if not targets:
-        return _nobody(needed, snapshot, snapshot.assignments.get(tenant_id, ()))
-    open_targets = [target for target in targets if snapshot.free(target.shards) > 0]
-    if not open_targets:
-        return _all_taken(needed, targets)
-    best = min(open_targets, key=lambda target: _rank(target, snapshot))
-    return Route(best.queue, best.shard_class)
+    ranks = snapshot.fitting(tenant_id, needed)
+    if avoid and (other := _elsewhere(ranks, avoid)):
+        return other
+    for targets in ranks:
+        best = targets[0]
+        if len(targets) > 1:
+            best = min(targets, key=lambda target: (target.free() <= 0, target.load() if target.free() > 0 else 0))
+        if best.free() > 0:
+            return Route(best.queue, best.group.name)
+    if not ranks:
+        return _nobody(tenant_id, needed, snapshot)
+    return _all_taken(needed, [target for targets in ranks for target in targets])
+
+
+def _elsewhere(ranks: list[list[_Target]], avoid: Collection[str]) -> Route | None:
+    """A queue that no shard to be avoided consumes: of a class with one in it, another member's own."""
+    for targets in ranks:
+        for target in targets:
+            members = [shard for shard in target.shards if shard.name not in avoid]
+            if target.free() <= 0 or not members:
+                continue
+            if len(members) == len(target.shards):
+                return Route(target.queue, target.group.name)
+            best = max(members, key=lambda shard: (target.group.own[shard.own_queue], shard.name))
+            if target.group.own[best.own_queue] > 0:
+                return Route(best.own_queue, target.group.name)
+    return None
 
 
 def fitting_shards(tenant_id: int, required: Iterable[str], snapshot: Snapshot) -> tuple[ShardView, ...]:
     """Shards that the tenant may use and that have what is required, whether or not they could take a job now."""
-    return tuple(shard for target in _fitting(tenant_id, frozenset(required), snapshot) for shard in target.shards)
+    ranks = snapshot.fitting(tenant_id, frozenset(required))
+    found = {shard.name: shard for targets in ranks for target in targets for shard in target.shards}
+    return tuple(found.values())
 
 
-def _fitting(tenant_id: int, needed: frozenset[str], snapshot: Snapshot) -> list[_Target]:
-    allowed = _targets(snapshot, snapshot.assignments.get(tenant_id, ()))
-    return [target for target in allowed if needed <= target.shards[0].capabilities]
-
-
-def _rank(target: _Target, snapshot: Snapshot) -> tuple[bool, int, int, float, str]:
-    slots = sum(shard.slots for shard in target.shards if shard.unhealthy is None)
-    load = 1 - snapshot.free(target.shards) / slots
-    return (not target.is_default, target.priority, len(target.shards[0].capabilities), load, target.queue)
-
-
-def _targets(snapshot: Snapshot, assignments: tuple[AssignmentView, ...]) -> Iterator[_Target]:
-    """The queues that a tenant may use: a class's, or shard by shard where it may use only some of a class."""
-    by_class: dict[str, list[ShardView]] = {}
-    for shard in snapshot.shards:
-        by_class.setdefault(shard.shard_class, []).append(shard)
-    for name, members in by_class.items():
-        rights = {shard.name: _right(shard, assignments) for shard in members}
-        granted = [right for right in rights.values() if right is not None]
-        if len(set(granted)) == 1 and len(granted) == len(members):
-            default, priority = granted[0]
-            yield _Target(members[0].class_queue, name, tuple(members), default, priority)
-            continue
-        for shard in members:
-            right = rights[shard.name]
-            if right is not None:
-                yield _Target(shard.own_queue, name, (shard,), *right)
-
-
-def _right(shard: ShardView, assignments: tuple[AssignmentView, ...]) -> tuple[bool, int] | None:
-    """The tenant's best right to a shard as (is_default, priority), or None when it has none."""
-    fitting = [
-        (entry.is_default, entry.priority)
-        for entry in assignments
-        if entry.shard == shard.name or (entry.pool is not None and entry.pool == shard.pool)
-    ]
-    if fitting:
-        return min(fitting, key=lambda right: (not right[0], right[1]))
-    return (False, UNASSIGNED_PRIORITY) if shard.pool is None else None
-
-
-def _nobody(needed: frozenset[str], snapshot: Snapshot, assignments: tuple[AssignmentView, ...]) -> NoRoute:
-    usable = [shard for shard in snapshot.shards if _right(shard, assignments) is not None]
-    missing = sorted(needed - frozenset().union(*(shard.capabilities for shard in usable)))
+def _nobody(tenant_id: int, needed: frozenset[str], snapshot: Snapshot) -> NoRoute:
+    usable = fitting_shards(tenant_id, (), snapshot)
+    have = frozenset[str]().union(*(shard.capabilities for shard in usable))
+    missing = sorted(needed - have)
     if not usable:
         return NoRoute("no_shard", "This tenant has no shard that it may use; ask an operator to assign one.", False)
     if missing:
-        have = ", ".join(sorted(frozenset().union(*(shard.capabilities for shard in usable))))
-        reason = f"No shard of this tenant has {_list(missing)}; its shards have {have}."
+        reason = f"No shard of this tenant has {_list(missing)}; its shards have {', '.join(sorted(have))}."
     else:
         reason = f"No single shard of this tenant has all of {_list(sorted(needed))}."
     return NoRoute("capability_missing", reason, False)
@@ -180,13 +285,18 @@ def _nobody(needed: frozenset[str], snapshot: Snapshot, assignments: tuple[Assig
 
 def _all_taken(needed: frozenset[str], targets: list[_Target]) -> NoRoute:
     shards = sorted({shard.name: shard for target in targets for shard in target.shards}.items())
-    sick = [f"{name} {shard.unhealthy}" for name, shard in shards if shard.unhealthy is not None]
+    sick = [(name, shard) for name, shard in shards if shard.unhealthy is not None]
+    phrases = [f"{name} {shard.unhealthy}" for name, shard in sick[:_MOST_NAMES]]
+    if len(sick) > _MOST_NAMES:
+        phrases.append(f"and {len(sick) - _MOST_NAMES} more")
     if len(sick) == len(shards):
-        return NoRoute("no_healthy_shard", f"No healthy shard with {_list(sorted(needed))}: {'; '.join(sick)}.")
+        if all(shard.closed for _, shard in sick):
+            return NoRoute("closed", f"No shard with {_list(sorted(needed))} takes jobs now: {'; '.join(phrases)}.")
+        return NoRoute("no_healthy_shard", f"No healthy shard with {_list(sorted(needed))}: {'; '.join(phrases)}.")
     busy = len(shards) - len(sick)
     subject = "The only healthy shard" if busy == 1 else f"All {busy} healthy shards"
     verb = "is" if busy == 1 else "are"
-    more = f" ({'; '.join(sick)})" if sick else ""
+    more = f" ({'; '.join(phrases)})" if phrases else ""
     return NoRoute("class_busy", f"{subject} with {_list(sorted(needed))} {verb} busy{more}.")
 
 

@@ -1,53 +1,95 @@
-"""Reads the router's snapshot from the database: four queries, whatever the number of jobs."""
+"""Reads the router's snapshot from the database: five queries, whatever the number of jobs."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any, cast
 
-from django.db.models import Count, Q
+from django.db.models import Count
 
+from jobs.contract import shard_queue
 from jobs.models import Attempt
 from jobs.routing import AssignmentView, ShardView, Snapshot
 from jobs.states import AttemptState
-from shards.health import why_not_healthy
-from shards.models import Assignment, Shard
+from shards.health import closed_phrase, why_not_healthy
+from shards.models import Assignment, Closure, Shard
+
+_Row = dict[str, Any]
+_SHARD = (
+    "pk", "name", "shard_class", "capabilities", "pool__name", "is_active", "state", "last_heartbeat_at",
+    "max_concurrent_jobs", "report__slots",
+)  # fmt: skip
 
 
 def load_snapshot(now: datetime) -> Snapshot:
-    """Read shards, assignments and load as of ``now`` (the database's clock)."""
-    shards = (
-        Shard.objects.filter(is_active=True)
-        .select_related("pool")
-        .annotate(running=Count("attempts", filter=Q(attempts__state=AttemptState.RUNNING)))
-        .order_by("name")
+    """Read shards, assignments, closures and load as of ``now`` (the database's clock)."""
+    running = dict(
+        Attempt.objects.filter(state=AttemptState.RUNNING, shard__isnull=False)
+        .values_list("shard")
+        .annotate(Count("pk"))
     )
-    assignments: dict[int, tuple[AssignmentView, ...]] = {}
-    for row in Assignment.objects.select_related("shard", "pool"):
-        view = AssignmentView(
-            row.shard.name if row.shard else None, row.pool.name if row.pool else None, row.priority, row.is_default
-        )
-        assignments[row.tenant_id] = (*assignments.get(row.tenant_id, ()), view)
     sent = Attempt.objects.filter(state=AttemptState.SENT).values_list("queue").annotate(n=Count("pk"))
+    why_closed = _closures()
+    # Rows, not objects: a thousand shards are read every second.
+    shards = Shard.objects.filter(is_active=True).order_by("name").values(*_SHARD)
     return Snapshot(
-        shards=tuple(_view(shard, shard.running, now) for shard in shards),
-        assignments=assignments,
-        sent=Counter(dict(sent)),
+        [_view(row, running.get(row["pk"], 0), why_closed, now) for row in shards.iterator()],
+        _assignments(),
+        Counter(dict(sent)),
     )
 
 
-def _view(shard: Shard, running: int, now: datetime) -> ShardView:
-    class_queue, own_queue = shard.queues
+def _assignments() -> dict[int, tuple[AssignmentView, ...]]:
+    found: dict[int, tuple[AssignmentView, ...]] = {}
+    rows = Assignment.objects.order_by("pk")
+    for tenant_id, shard, pool, priority, default in rows.values_list(
+        "tenant_id", "shard__name", "pool__name", "priority", "is_default"
+    ):
+        # The joins are outer ones: an assignment is of a shard or of a pool.
+        view = AssignmentView(cast("str | None", shard), cast("str | None", pool), priority, default)
+        found[tenant_id] = (*found.get(tenant_id, ()), view)
+    return found
+
+
+def _closures() -> Callable[[_Row], str | None]:
+    """Tell for a shard's row why an operator closed it, its class or its pool."""
+    by_shard: dict[int, str] = {}
+    by_place: dict[str, str] = {}
+    rows = Closure.objects.filter(reopened_at=None)
+    for shard_id, pool, name, by, at, reason in rows.values_list(
+        "shard_id", "pool__name", "shard_class", "closed_by", "closed_at", "reason"
+    ):
+        if cast("int | None", shard_id) is not None:
+            by_shard[shard_id] = closed_phrase("draining", by, at, reason)
+        else:
+            place = f"pool {pool}" if pool else f"class {name}"
+            by_place[place] = closed_phrase(f"({place}) paused", by, at, reason)
+
+    def why(row: _Row) -> str | None:
+        of_class, of_pool = f"class {row['shard_class']}", f"pool {row['pool__name']}"
+        return by_shard.get(row["pk"]) or by_place.get(of_class) or by_place.get(of_pool)
+
+    return why
+
+
+def _view(row: _Row, running: int, why_closed: Callable[[_Row], str | None], now: datetime) -> ShardView:
+    sick = why_not_healthy(
+        is_active=row["is_active"], state=row["state"], last_heartbeat_at=row["last_heartbeat_at"], now=now
+    )
+    closed = why_closed(row)
+    most, reported = row["max_concurrent_jobs"], row["report__slots"]
     return ShardView(
-        name=shard.name,
-        shard_class=shard.shard_class,
-        class_queue=class_queue,
-        own_queue=own_queue,
-        capabilities=frozenset(shard.capabilities),
-        pool=shard.pool.name if shard.pool else None,
-        slots=shard.usable_slots,
+        name=row["name"],
+        shard_class=row["shard_class"],
+        class_queue=f"cap.{row['shard_class']}",
+        own_queue=shard_queue(row["name"]),
+        capabilities=frozenset(row["capabilities"]),
+        pool=row["pool__name"],
+        # As ``Shard.usable_slots``.
+        slots=most if reported is None else min(most, int(reported)),
         running=running,
-        unhealthy=why_not_healthy(
-            is_active=shard.is_active, state=shard.state, last_heartbeat_at=shard.last_heartbeat_at, now=now
-        ),
+        unhealthy=closed or sick,
+        closed=closed is not None or sick == "draining",
     )

@@ -1,75 +1,98 @@
-"""Estimates of waiting times, read from the database once for all jobs of a page."""
+"""Why a job waits, and for how long still: looked up when somebody asks, so that it is never old.
+
+Nobody writes reasons while jobs wait. A hundred thousand rows would have to be written anew whenever the last slot is
+taken. What is stored is what happened to one job alone: that it was sent, or lost, or that nobody claimed it.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from functools import cached_property
+from dataclasses import dataclass
 
-from django.db.models import F
+from django.db.models import Q
 
 from jobs.contract import JobStatus
-from jobs.dispatch import has_live_attempt, queued_jobs
-from jobs.eta import SlotsView, WaitingView, estimate, remaining, typical
-from jobs.models import Attempt, Job
-from jobs.routing import Snapshot, fitting_shards
-from jobs.snapshot import load_snapshot
-from jobs.states import AttemptState
-from myctobot.lib.clock import database_now
-
-# Durations of this many of the latest jobs tell what is usual; waiting jobs past the other bound get no estimate.
-_RECENT = 500
-_MOST_WAITING = 2000
+from jobs.line import Line
+from jobs.models import Job, Priority
+from jobs.routing import NoRoute, route
+from jobs.states import Hold
+from myctobot.tenants.models import Tenant
 
 
-class Estimates:
-    """Estimates as of one moment; made when the first one is asked for."""
+@dataclass(frozen=True)
+class Waiting:
+    """Why a queued job waits.
 
-    def wait_s(self, job: Job) -> int | None:
-        """In how many seconds the job may start; None when nobody can say, or before the first round."""
-        if job.waiting_code == "new":
+    Attributes:
+        code: for programs; docs/jobs.md lists them.
+        reason: a sentence for people.
+        estimated_wait_s: until it may start; None when nobody can say, or nobody asked.
+    """
+
+    code: str
+    reason: str
+    estimated_wait_s: int | None = None
+
+
+class Waits:
+    """Reasons and estimates for the jobs of one page, all as of the same moment."""
+
+    def __init__(self) -> None:
+        self._line = Line()
+
+    def of(self, job: Job, *, estimate: bool = False) -> Waiting | None:
+        """Say why a job waits; None when it does not.
+
+        Args:
+            job: queued or not.
+            estimate: whether to say for how long too, which costs a look at all that waits.
+        """
+        if job.status != JobStatus.QUEUED:
             return None
-        found = self._found.get(job.pk)
-        return None if found is None else round(found)
+        code, reason = self._why(job)
+        wait_s = self._line.wait_s(job) if estimate else None
+        return Waiting(code, reason, None if wait_s is None else round(wait_s))
 
-    @cached_property
-    def _found(self) -> dict[int, float]:
-        now = database_now()
-        snapshot = load_snapshot(now)
-        usual = typical(_recent_durations())
-        waiting = [
-            WaitingView(job.pk, _fitting(job, snapshot), usual(tuple(job.capabilities)))
-            for job in queued_jobs().order_by(has_live_attempt().desc(), "priority", "id")[:_MOST_WAITING]
-        ]
-        left: dict[str, list[float | None]] = {}
-        for shard, capabilities, claimed_at in _running():
-            left.setdefault(shard, []).append(remaining(usual(tuple(capabilities)), (now - claimed_at).total_seconds()))
-        slots = {
-            shard.name: SlotsView(max(0, shard.slots - shard.running), tuple(left.get(shard.name, ())))
-            for shard in snapshot.shards
-            if shard.unhealthy is None
-        }
-        return estimate(waiting, slots)
+    def newcomer(self, tenant: Tenant, capabilities: list[str], priority: int = Priority.NORMAL) -> Waiting:
+        """Say what would hold up a job that is submitted now, and for how long."""
+        job = Job(tenant=tenant, capabilities=capabilities, priority=priority)
+        code, reason = self._in_line(job)
+        wait_s = self._line.newcomer_wait_s(tenant.pk, capabilities, priority)
+        return Waiting(code, reason, None if wait_s is None else round(wait_s))
 
+    def _why(self, job: Job) -> tuple[str, str]:
+        if job.hold == Hold.SENT:
+            return job.waiting_code, job.waiting_reason
+        if job.hold == Hold.TIME:
+            if job.waiting_code != "parked":
+                return job.waiting_code, job.waiting_reason
+            return "parked", f"It is not to start before {job.ready_at:%Y-%m-%d %H:%M:%S} UTC."
+        if job.hold == Hold.KEY:
+            return "key_busy", _behind(job)
+        code, reason = self._in_line(job)
+        # What happened to it before goes with what it waits for now.
+        return code, f"{reason} {job.waiting_reason}".strip()
 
-def _fitting(job: Job, snapshot: Snapshot) -> tuple[str, ...]:
-    return tuple(shard.name for shard in fitting_shards(job.tenant_id, job.capabilities, snapshot))
-
-
-def _recent_durations() -> list[tuple[tuple[str, ...], float]]:
-    rows = (
-        Attempt.objects.filter(outcome=JobStatus.COMPLETED.value)
-        .order_by("-pk")
-        .values_list("job__capabilities", F("ended_at") - F("claimed_at"))[:_RECENT]
-    )
-    return [(tuple(capabilities), took.total_seconds()) for capabilities, took in rows if took is not None]
-
-
-def _running() -> list[tuple[str, list[str], datetime]]:
-    rows = Attempt.objects.filter(state=AttemptState.RUNNING, shard__isnull=False, claimed_at__isnull=False)
-    found = rows.values_list("shard__name", "job__capabilities", "claimed_at")
-    return [(shard, capabilities, at) for shard, capabilities, at in found if at is not None]
+    def _in_line(self, job: Job) -> tuple[str, str]:
+        tenant = self._line.tenant(job.tenant_id)
+        if tenant is None:
+            return "tenant_inactive", "The tenant is switched off; an operator can switch it on again."
+        running = self._line.slots.get(job.tenant_id, 0)
+        if tenant.max_running is not None and running >= tenant.max_running:
+            return "tenant_limit", f"The tenant is at its limit of {tenant.max_running} running jobs."
+        where = route(job.tenant_id, job.capabilities, self._line.snapshot)
+        if isinstance(where, NoRoute):
+            return where.code, where.reason
+        return "next", "A slot is free; the next dispatch round, within a second, may send it."
 
 
-def estimate_wait_s(job: Job) -> int | None:
-    """In how many seconds a waiting job may start; None when nobody can say."""
-    return Estimates().wait_s(job)
+def _behind(job: Job) -> str:
+    with_slots = Q(status=JobStatus.RUNNING) | Q(status=JobStatus.QUEUED, hold=Hold.SENT)
+    same = Job.objects.filter(with_slots, tenant_id=job.tenant_id, concurrency_key=job.concurrency_key)
+    names = ", ".join(same.order_by("pk").values_list("public_id", flat=True)[:3])
+    most = "one job" if job.concurrency_limit == 1 else f"{job.concurrency_limit} jobs"
+    return f"At most {most} with the concurrency key '{job.concurrency_key}' may run at once: {names or 'none'} now."
+
+
+def waiting_of(job: Job, *, estimate: bool = True) -> Waiting | None:
+    """Why one job waits, and for how long still; None when it does not wait."""
+    return Waits().of(job, estimate=estimate)

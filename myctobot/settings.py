@@ -36,6 +36,13 @@ REPO_PRIVATE_HOSTS: list[str] = env.list("REPO_PRIVATE_HOSTS", default=[])
 # Capabilities whose effects may happen twice without harm: a job with no other is tried again when it is lost.
 REPEATABLE_CAPABILITIES: list[str] = env.list("REPEATABLE_CAPABILITIES", default=["git", "filesystem", "fetch"])
 
+# How long a job may run and wait, and its agent be silent, when it does not say so itself; 0 is without bound.
+RUN_TIMEOUT_S = whole_number("RUN_TIMEOUT_S", 3600, least=10)
+QUEUE_TIMEOUT_S = whole_number("QUEUE_TIMEOUT_S", 0, least=0)
+NO_OUTPUT_TIMEOUT_S = whole_number("NO_OUTPUT_TIMEOUT_S", 0, least=0)
+# Waiting jobs that a tenant may have which has no limit of its own.
+MAX_WAITING_JOBS = whole_number("MAX_WAITING_JOBS", 10_000, least=1)
+
 # A longer log loses its middle. A log that is older than so many days goes, later its job; 0 keeps them.
 JOB_LOG_MAX_BYTES = whole_number("JOB_LOG_MAX_BYTES", 64 * 1024 * 1024, least=1024 * 1024)
 EVENT_RETENTION_DAYS = whole_number("EVENT_RETENTION_DAYS", 90, least=0)

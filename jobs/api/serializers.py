@@ -5,10 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -22,13 +26,16 @@ from jobs.contract import (
     is_public_address,
     repo_url_problem,
 )
-from jobs.models import Attempt, Job, Priority
+from jobs.models import Attempt, Job, Priority, default_retry_on
 from jobs.requests import JobRequest
+from jobs.retrying import MAX_ATTEMPTS, RETRYABLE_CAUSES
 from jobs.secrets import SecretSource
-from jobs.waiting import estimate_wait_s
+from jobs.waiting import Waits
 from shards.models import Shard
 
 MAX_TIMEOUT_S = 24 * 3600
+MAX_QUEUE_TIMEOUT_S = 30 * 24 * 3600
+MAX_PARKED = timedelta(days=365)
 MAX_TURNS = 1000
 _REPO_FIELDS = ("repo_token", "branch", "base_branch")
 # It goes into the subject of commits, so it must hold neither a line break nor anything that reads as one.
@@ -131,6 +138,37 @@ class ContextSerializer(StrictSerializer):
     additional_instructions = StrictCharField(required=False, validators=[_text_of(64 * 1024)])
 
 
+class ConcurrencySerializer(StrictSerializer):
+    """At most so many of the tenant's jobs with one key have a slot at once."""
+
+    key = StrictCharField(max_length=300, help_text="Any text; jobs with the same one count together.")
+    limit = StrictIntegerField(min_value=1, max_value=1000, default=1)
+
+
+class RetryPolicySerializer(StrictSerializer):
+    """Which failures are worth another attempt."""
+
+    max_attempts = StrictIntegerField(min_value=1, max_value=MAX_ATTEMPTS, default=2)
+    on = serializers.ListField(
+        child=serializers.ChoiceField(choices=[cause.value for cause in RETRYABLE_CAUSES]),
+        default=default_retry_on,
+        max_length=len(RETRYABLE_CAUSES),
+        help_text="Whose doing: infrastructure (the shard's), agent (its own), timeout.",
+    )
+
+    def validate_on(self, value: list[str]) -> list[str]:
+        return sorted(set(value))
+
+
+# The stubs know of no default that is null.
+def _usual_queue_timeout() -> Any:
+    return settings.QUEUE_TIMEOUT_S or None
+
+
+def _usual_no_output_timeout() -> Any:
+    return settings.NO_OUTPUT_TIMEOUT_S or None
+
+
 class JobRequestSerializer(StrictSerializer):
     """A request for a job."""
 
@@ -140,8 +178,37 @@ class JobRequestSerializer(StrictSerializer):
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
     context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
     callback_url = StrictCharField(required=False, max_length=2000, help_text="Stored with the job; https only.")
-    timeout_s = StrictIntegerField(min_value=10, max_value=MAX_TIMEOUT_S, default=3600, help_text="Seconds.")
+    timeout_s = StrictIntegerField(
+        min_value=10,
+        max_value=MAX_TIMEOUT_S,
+        default=lambda: settings.RUN_TIMEOUT_S,
+        help_text="Seconds that one attempt may run; RUN_TIMEOUT_S if absent.",
+    )
+    queue_timeout_s = StrictIntegerField(
+        min_value=1,
+        max_value=MAX_QUEUE_TIMEOUT_S,
+        default=_usual_queue_timeout,
+        allow_null=True,
+        help_text="Seconds that it waits for a shard before it fails; null waits as long as it takes.",
+    )
+    no_output_timeout_s = StrictIntegerField(
+        min_value=10,
+        max_value=MAX_TIMEOUT_S,
+        default=_usual_no_output_timeout,
+        allow_null=True,
+        help_text="Seconds that the agent may say nothing; null lets it.",
+    )
+    not_before = serializers.DateTimeField(required=False, help_text="When it may start at the earliest.")
+    concurrency = ConcurrencySerializer(
+        required=False, help_text="If absent, jobs that push to the same branch of a repository run one by one."
+    )
+    retry = RetryPolicySerializer(required=False)
     max_turns = StrictIntegerField(min_value=1, max_value=MAX_TURNS, default=50)
+
+    def validate_not_before(self, value: datetime) -> datetime:
+        if value > timezone.now() + MAX_PARKED:
+            raise serializers.ValidationError(f"Must be within {MAX_PARKED.days} days.")
+        return value
 
     def validate_callback_url(self, value: str) -> str:
         # Looked at first: the parser drops line breaks in silence, and what is stored would still have them.
@@ -178,6 +245,13 @@ class JobRequestSerializer(StrictSerializer):
             max_turns=data["max_turns"],
             context=context,
             callback_url=data.get("callback_url", ""),
+            queue_timeout_s=data["queue_timeout_s"],
+            no_output_timeout_s=data["no_output_timeout_s"],
+            not_before=data.get("not_before"),
+            concurrency_key=data.get("concurrency", {}).get("key", ""),
+            concurrency_limit=data.get("concurrency", {}).get("limit", 1),
+            max_attempts=data.get("retry", {}).get("max_attempts", 2),
+            retry_on=data.get("retry", {}).get("on", default_retry_on()),
             secrets=secrets,
         )
 
@@ -252,22 +326,36 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     attempts = AttemptSerializer(many=True, read_only=True)
     events_count = serializers.SerializerMethodField()
     usage = UsageSerializer(allow_null=True, read_only=True)
+    concurrency = serializers.SerializerMethodField()
+    retry = serializers.SerializerMethodField()
 
     class Meta:
         model = Job
         fields = [
-            "id", "status", "phase", "waiting", "task", "context", "capabilities", "priority", "timeout_s", "max_turns",
-            "callback_url", "result", "error", "usage", "cancel_requested_at", "retry_of", "attempts", "events_count",
+            "id", "status", "phase", "waiting", "task", "context", "capabilities", "priority", "timeout_s",
+            "queue_timeout_s", "no_output_timeout_s", "not_before", "concurrency", "retry", "max_turns", "callback_url",
+            "result", "error", "usage", "cancel_requested_at", "retry_of", "attempts", "events_count",
             "created_at", "started_at", "finished_at",
         ]  # fmt: skip
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
     def get_waiting(self, job: Job) -> dict[str, Any] | None:
-        if job.status != JobStatus.QUEUED:
-            return None
         # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
-        wait_s = None if self.parent else estimate_wait_s(job)
-        return {"code": job.waiting_code, "reason": job.waiting_reason, "estimated_wait_s": wait_s}
+        waiting = self._waits.of(job, estimate=self.parent is None)
+        return asdict(waiting) if waiting else None
+
+    @cached_property
+    def _waits(self) -> Waits:
+        """One look for all jobs of a list, as of one moment: the same serializer has all their turns."""
+        return Waits()
+
+    @extend_schema_field(ConcurrencySerializer(allow_null=True))
+    def get_concurrency(self, job: Job) -> dict[str, Any] | None:
+        return {"key": job.concurrency_key, "limit": job.concurrency_limit} if job.concurrency_key else None
+
+    @extend_schema_field(RetryPolicySerializer)
+    def get_retry(self, job: Job) -> dict[str, Any]:
+        return {"max_attempts": job.max_attempts, "on": job.retry_on}
 
     @extend_schema_field(JobErrorSerializer(allow_null=True))
     def get_error(self, job: Job) -> dict[str, Any] | None:

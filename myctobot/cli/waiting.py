@@ -16,7 +16,7 @@ _QUEUED_EVERY_S: Final = 2.0
 # A job that runs may come back to the queue when its shard is lost.
 _RUNNING_EVERY_S: Final = 20.0
 # Every job is in these for a moment; they say nothing about why one waits.
-_PASSING: Final = frozenset({"new", "dispatched"})
+_PASSING: Final = frozenset({"next", "dispatched"})
 
 
 def waiting_sentence(job: Mapping[str, Any]) -> str | None:

@@ -11,11 +11,10 @@ from rest_framework.exceptions import ValidationError
 
 from jobs import requests
 from jobs.api.serializers import JobRequestSerializer, RetrySerializer
-from jobs.contract import JobStatus
 from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver, SecretsNeededAgain
 from jobs.models import Job
 from jobs.offers import offered_capabilities
-from jobs.waiting import Estimates, estimate_wait_s
+from jobs.waiting import Waiting, Waits, waiting_of
 from myctobot.api_errors import flatten
 from myctobot.dashboards.forms import JobForm, RetryForm
 from myctobot.dashboards.listing import STATUSES, Filters, read_page
@@ -36,15 +35,15 @@ def job_list(request: HttpRequest, caller: Caller) -> HttpResponse:
         "page": page,
         "statuses": STATUSES,
         "here": request.get_full_path(),
-        "waits": _waits(page.jobs),
+        "waits": waits_of(page.jobs),
     }
     return render(request, "dashboards/_jobs_table.html" if is_htmx(request) else "dashboards/jobs.html", context)
 
 
-def _waits(jobs: list[Job]) -> dict[int, int | None]:
-    """Estimates for the waiting jobs of a page, made together."""
-    estimates = Estimates()
-    return {job.pk: estimates.wait_s(job) for job in jobs if job.status == JobStatus.QUEUED}
+def waits_of(jobs: list[Job]) -> dict[int, Waiting]:
+    """Why the waiting jobs of a page wait, and for how long still, as of one moment."""
+    waits = Waits()
+    return {job.pk: waiting for job in jobs if (waiting := waits.of(job, estimate=True))}
 
 
 @require_http_methods(["GET", "POST"])
@@ -98,7 +97,7 @@ def _facts(caller: Caller, job: Job) -> dict[str, Any]:
         "job": job,
         "attempts": sorted(job.attempts.all(), key=lambda attempt: -attempt.number),
         "retries": job.retries.filter(tenant=caller.tenant).order_by("pk").only("public_id", "status"),
-        "estimated_wait_s": estimate_wait_s(job) if job.status == JobStatus.QUEUED else None,
+        "waiting": waiting_of(job),
         "can_cancel": writes and not job.is_over and job.cancel_requested_at is None,
         "can_retry": writes and job.is_over,
         "last_seq": job.next_seq - 1,

@@ -206,6 +206,11 @@ def running_job(tenant: Tenant, key: str, **changes: Any) -> tuple[Job, Runner]:
     return fresh(job), runner
 
 
+def end_pause(job: Job) -> None:
+    """Let the pause before the job's next attempt be over."""
+    Job.objects.filter(pk=job.pk).update(ready_at=Now())
+
+
 def number_of(job: Job) -> int:
     return fresh(job).attempt_number
 

@@ -18,7 +18,7 @@ from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
 from shards.models import Shard
 
-from .support import Runner, age, attempts_of, error_of, fresh, make_job, make_shard, running_job
+from .support import Runner, age, attempts_of, end_pause, error_of, fresh, make_job, make_shard, running_job
 
 pytestmark = pytest.mark.django_db
 SILENT = LOST_AFTER_S - LEASE_S
@@ -93,8 +93,11 @@ class TestLost:
         job, runner = running_job(tenant, key)
         runner.events("one", "two")
         lost = lose(job)
-        assert (lost.status, lost.phase, lost.waiting_code) == ("queued", "", "lost")
+        assert (lost.status, lost.phase, lost.waiting_code) == ("queued", "", "retry")
         assert attempts_of(job)[0].state == "lost"
+        assert "tried again in 5 s, attempt 2 of 2" in lost.waiting_reason
+        assert dispatch_round().sent == 0
+        end_pause(job)
         dispatch_round()
         again = Runner(key, job, 2, "u" * 40)
         assert again.claim().json()["next_seq"] == 3
@@ -109,6 +112,7 @@ class TestLost:
     def test_attempts_run_out(self, tenant: Tenant, key: str) -> None:
         job, _ = running_job(tenant, key)
         lose(job)
+        end_pause(job)
         dispatch_round()
         assert Runner(key, job, 2, "u" * 40).claim().status_code == 200
         lost = lose(job)
@@ -120,7 +124,7 @@ class TestLost:
         cancel(tenant, job.public_id)
         lost = lose(job)
         assert (lost.status, lost.error_code) == ("cancelled", "cancelled_unconfirmed")
-        assert "may still run" in lost.error_message
+        assert "Not known: whether its processes still run" in lost.error_message
 
     def test_a_sign_of_life_renews_the_lease(self, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)
@@ -141,6 +145,7 @@ class TestLost:
     def test_the_lost_runner_cannot_disturb_the_next(self, tenant: Tenant, key: str) -> None:
         job, old = running_job(tenant, key)
         lose(job)
+        end_pause(job)
         dispatch_round()
         new = Runner(key, job, 2, "u" * 40)
         new.claim()

@@ -6,14 +6,20 @@ import pytest
 from django.db.models.functions import Now
 
 from jobs.dispatch import dispatch_round
-from jobs.models import Attempt
-from jobs.waiting import estimate_wait_s
+from jobs.models import Attempt, Job
+from jobs.waiting import waiting_of
 from myctobot.tenants.models import Tenant
 from tests.integration.jobs.support import Api
 
-from .support import Runner, age, attempts_of, fresh, make_job, make_shard, number_of, running_job
+from .support import Runner, age, attempts_of, end_pause, fresh, make_job, make_shard, number_of, running_job
 
 pytestmark = pytest.mark.django_db
+
+
+def estimate_wait_s(job: Job) -> int | None:
+    waiting = waiting_of(job)
+    assert waiting is not None
+    return waiting.estimated_wait_s
 
 
 @pytest.fixture
@@ -37,6 +43,7 @@ def test_behind_full_slots_it_follows_from_what_is_usual(tenant: Tenant, key: st
     first, second, third = (make_job(tenant) for _ in range(3))
     dispatch_round()
     estimates = [estimate_wait_s(fresh(job)) for job in (first, second, third)]
+    # Two hundred seconds each: the slots are free after 50 and 180 s, and the first again after 250.
     assert estimates == [pytest.approx(50, abs=3), pytest.approx(180, abs=3), pytest.approx(250, abs=3)]
 
 
@@ -84,6 +91,7 @@ def test_usage_is_the_sum_of_all_attempts(tenant: Tenant, key: str) -> None:
     from tests.integration.jobs.test_recovery import lose
 
     lose(job)
+    end_pause(job)
     dispatch_round()
     again = Runner(key, job, number_of(job), "u" * 40)
     again.claim()

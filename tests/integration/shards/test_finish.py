@@ -50,10 +50,30 @@ def test_completed(job: Job, runner: Runner) -> None:
 
 
 def test_failed_with_its_reason(job: Job, runner: Runner) -> None:
+    Job.objects.update(max_attempts=1)
     runner.finish("failed", error=ERROR)
     ended = fresh(job)
     assert (ended.status, ended.error_code, ended.error_retryable) == ("failed", "clone_failed", True)
     assert attempts_of(job)[0].error_message == "No such repository."
+
+
+def test_a_failure_of_the_shards_is_tried_again(job: Job, runner: Runner) -> None:
+    runner.finish("failed", error=ERROR)
+    again = fresh(job)
+    assert (again.status, again.hold, again.phase, again.finished_at) == ("queued", "time", "", None)
+    assert again.waiting_reason == "No such repository. The job is tried again in 5 s, attempt 2 of 2."
+    assert attempts_of(job)[0].outcome == "failed"
+
+
+def test_a_failure_of_the_requests_is_not(job: Job, runner: Runner) -> None:
+    runner.finish("failed", error={**ERROR, "retryable": False})
+    assert fresh(job).status == "failed"
+
+
+def test_a_failure_that_meets_a_cancel_is_the_end(job: Job, runner: Runner, tenant: Tenant) -> None:
+    cancel(tenant, job.public_id)
+    runner.finish("failed", error=ERROR)
+    assert fresh(job).status == "failed"
 
 
 def test_an_error_beside_a_success_means_nothing(job: Job, runner: Runner) -> None:
@@ -96,6 +116,7 @@ class TestCancelled:
         assert "may still run" in fresh(job).error_message
 
     def test_when_nobody_asked_it_is_a_failure(self, job: Job, runner: Runner) -> None:
+        Job.objects.update(max_attempts=1)
         runner.finish("cancelled", proof=PROOF)
         assert (fresh(job).status, fresh(job).error_code) == ("failed", "interrupted")
 

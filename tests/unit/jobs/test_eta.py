@@ -1,66 +1,91 @@
-"""Estimates of waiting: the queue played forward."""
+"""The estimate of waiting."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jobs.eta import SlotsView, WaitingView, estimate, remaining, typical
+from jobs.eta import FlowView, Forecast, RunningView, remaining, typical
+
+ME, OTHER = 1, 2
+NORMAL, BATCH = 20, 30
 
 
-def queue(*jobs: tuple[str, float | None]) -> list[WaitingView]:
-    return [WaitingView(number, tuple(shards.split()), took) for number, (shards, took) in enumerate(jobs, 1)]
+def flow(tenant: int = ME, jobs: int = 1, duration_s: float | None = 100, place: int = NORMAL) -> FlowView:
+    return FlowView((tenant, place), tenant, place, jobs, duration_s)
+
+
+def start_s(
+    *flows: FlowView, position: int = 0, free: int = 0, running: tuple[RunningView, ...] = (), **more: int
+) -> float | None:
+    forecast = Forecast(flows, running, free, {}, **{"most_steps": 5000, **more})
+    return forecast.start_s((ME, flows[0].place), position)
+
+
+def busy(*remaining_s: float | None, tenant: int = OTHER) -> tuple[RunningView, ...]:
+    return tuple(RunningView(tenant, seconds) for seconds in remaining_s)
+
+
+def test_a_free_slot_means_at_once() -> None:
+    assert start_s(flow(), free=1) == 0
+
+
+def test_behind_full_slots_the_first_that_ends() -> None:
+    assert start_s(flow(), running=busy(50, 30)) == 30
+
+
+@pytest.mark.parametrize(("position", "expected"), [(0, 10), (1, 20), (2, 110), (3, 120), (4, 210)])
+def test_each_of_a_flow_takes_the_next_slot(position: int, expected: float) -> None:
+    assert start_s(flow(jobs=5), running=busy(10, 20), position=position) == expected
+
+
+def test_another_tenants_thousands_do_not_go_before_mine() -> None:
+    assert start_s(flow(), flow(OTHER, jobs=10_000), running=busy(10, 20, 30)) == 10
+
+
+def test_turns_are_taken() -> None:
+    mine = flow(jobs=3)
+    starts = [start_s(mine, flow(OTHER, jobs=3), free=1, position=n) for n in range(3)]
+    assert starts == [0, 200, 400]
+
+
+def test_a_class_goes_before_the_next() -> None:
+    assert start_s(flow(place=BATCH), flow(OTHER, jobs=3), free=1) == 300
 
 
 @pytest.mark.parametrize(
-    ("waiting", "slots", "expected"),
+    ("flows", "running"),
     [
-        # A free slot is taken at once.
-        (queue(("a", 60)), {"a": SlotsView(1, ())}, {1: 0}),
-        # One slot, one after the other.
-        (queue(("a", 60), ("a", 30), ("a", 5)), {"a": SlotsView(0, (10,))}, {1: 10, 2: 70, 3: 100}),
-        # Two slots share the work.
-        (queue(("a", 60), ("a", 60), ("a", 60)), {"a": SlotsView(0, (10, 20))}, {1: 10, 2: 20, 3: 70}),
-        # The shard that is free first, of those that fit.
-        (queue(("a b", 60)), {"a": SlotsView(0, (50,)), "b": SlotsView(0, (5,))}, {1: 5}),
-        (queue(("b", 60), ("a b", 60)), {"a": SlotsView(0, (50,)), "b": SlotsView(0, (5,))}, {1: 5, 2: 50}),
-        # Another class's queue costs nothing.
-        (queue(("a", 9000), ("b", 60)), {"a": SlotsView(1, ()), "b": SlotsView(1, ())}, {1: 0, 2: 0}),
-        # No shard that is well.
-        (queue(("gone", 60), ("a", 60)), {"a": SlotsView(1, ())}, {2: 0}),
-        # Behind a job of unknown length nobody can say, but the others go on.
-        (queue(("a", None), ("a", 60)), {"a": SlotsView(1, ())}, {1: 0}),
-        (queue(("a", None), ("a", 60)), {"a": SlotsView(1, (7,))}, {1: 0, 2: 7}),
-        # A running job of unknown length frees its slot nobody knows when.
-        (queue(("a", 60)), {"a": SlotsView(0, (None,))}, {}),
-        ([], {"a": SlotsView(1, ())}, {}),
+        ((flow(),), ()),
+        ((flow(),), busy(None)),
+        ((flow(), flow(OTHER, duration_s=None, place=10)), busy(5)),
     ],
+    ids=["no slot", "a slot that may never end", "something of unknown length before"],
 )
-def test_the_queue_is_played_forward(
-    waiting: list[WaitingView], slots: dict[str, SlotsView], expected: dict[int, float]
-) -> None:
-    assert estimate(waiting, slots) == expected
+def test_nobody_can_say(flows: tuple[FlowView, ...], running: tuple[RunningView, ...]) -> None:
+    assert start_s(*flows, running=running) is None
+
+
+def test_what_lies_beyond_the_steps_goes_on_at_the_same_pace() -> None:
+    mine = flow(jobs=10_000)
+    exact = start_s(mine, free=3, position=900)
+    assert start_s(mine, free=3, position=900, most_steps=90) == pytest.approx(exact, rel=0.05)
+
+
+def test_a_slot_that_ends_makes_its_tenant_poorer() -> None:
+    # Both slots are the other's: the first that is free is mine, the second his again, and the third mine.
+    assert start_s(flow(jobs=2), flow(OTHER, jobs=9), running=busy(10, 20), position=1) == 110
 
 
 @pytest.mark.parametrize(
-    ("usual", "elapsed", "left"), [(100, 0, 100), (100, 30, 70), (100, 90, 25), (100, 500, 25), (None, 5, None)]
+    ("duration_s", "elapsed_s", "expected"), [(100, 30, 70), (100, 90, 25), (100, 500, 25), (None, 5, None)]
 )
-def test_what_a_running_job_needs_still(usual: float | None, elapsed: float, left: float | None) -> None:
-    assert remaining(usual, elapsed) == left
+def test_what_a_running_job_may_need_still(duration_s: float | None, elapsed_s: float, expected: float | None) -> None:
+    assert remaining(duration_s, elapsed_s) == expected
 
 
-def test_what_is_usual() -> None:
-    usual = typical([(("git",), 10), (("git",), 20), (("git",), 90), (("browser",), 500)])
-    assert usual(("git",)) == 20
-    assert usual(("browser",)) == 500
-    assert usual(("other",)) == 90
-    assert typical([])(("git",)) is None
-
-
-@given(st.lists(st.integers(1, 100), min_size=1, max_size=30), st.integers(1, 5))
-def test_who_comes_later_never_starts_sooner_in_one_class(durations: list[int], slots: int) -> None:
-    found = estimate(queue(*[("a", took) for took in durations]), {"a": SlotsView(slots, ())})
-    starts = [found[number] for number in range(1, len(durations) + 1)]
-    assert starts == sorted(starts)
-    assert starts[:slots] == [0] * min(slots, len(starts))
+def test_the_mean_of_the_same_lane_or_of_all() -> None:
+    usual = typical([("git", 10), ("git", 30), ("browser", 100)])
+    assert usual("git") == 20
+    assert usual("browser") == 100
+    assert usual("unknown") == pytest.approx(140 / 3)
+    assert typical([])("git") is None

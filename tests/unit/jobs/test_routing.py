@@ -21,6 +21,7 @@ def shard(
     slots: int = 1,
     running: int = 0,
     unhealthy: str | None = None,
+    closed: bool = False,
 ) -> ShardView:
     names = capabilities.split("+")
     return ShardView(
@@ -33,6 +34,7 @@ def shard(
         slots=slots,
         running=running,
         unhealthy=unhealthy,
+        closed=closed,
     )
 
 
@@ -125,11 +127,11 @@ def test_a_right_to_one_shard_of_a_pool_leads_to_its_own_queue() -> None:
     assert queue_for("git", where) == "shard.q"
 
 
-def test_a_preferred_shard_of_a_shared_class_has_its_own_queue_and_the_others_theirs() -> None:
+def test_a_preferred_shard_of_a_shared_class_has_its_own_queue_and_the_class_serves_when_it_is_full() -> None:
     one, two = shard("one"), shard("two")
     rights = (to_shard("two", default=True),)
     assert queue_for("git", snapshot(one, two, rights=rights)) == "shard.two"
-    assert queue_for("git", snapshot(one, replace(two, running=1), rights=rights)) == "shard.one"
+    assert queue_for("git", snapshot(one, replace(two, running=1), rights=rights)) == "cap.git"
 
 
 def test_the_same_right_to_every_shard_of_a_class_means_the_class() -> None:
@@ -206,3 +208,53 @@ def test_capabilities_spread_over_shards_do_not_add_up() -> None:
 
 def test_a_sick_shard_with_the_capability_means_waiting_helps() -> None:
     assert refusal("git", snapshot(shard("a", unhealthy="never heard of"))).ever
+
+
+def test_a_class_that_is_closed_says_by_whom() -> None:
+    phrase = "draining since 12:03 UTC by anna: kernel update"
+    decision = refusal("git", snapshot(shard("a", unhealthy=phrase, closed=True)))
+    assert decision.code == "closed"
+    assert decision.reason == f"No shard with git takes jobs now: a {phrase}."
+
+
+def test_a_sentence_names_a_few_shards_and_counts_the_others() -> None:
+    decision = refusal("git", snapshot(*(shard(f"s{n}", unhealthy="draining") for n in range(8))))
+    assert decision.reason.endswith("s4 draining; and 3 more.")
+
+
+def test_a_message_to_one_shard_leaves_the_others_of_its_class_free() -> None:
+    where = snapshot(shard("a"), shard("b"), rights=(to_shard("b", default=True),), sent={"shard.a": 1})
+    assert queue_for("git", where) == "shard.b"
+
+
+@pytest.mark.parametrize(
+    ("shards", "expected"),
+    [
+        (["a", "b"], "shard.b"),
+        (["a"], "cap.git"),
+    ],
+    ids=["another of the class", "there is no other"],
+)
+def test_a_job_that_a_shard_lost_goes_to_another(shards: list[str], expected: str) -> None:
+    decision = route(ACME, ["git"], snapshot(*map(shard, shards)), avoid={"a"})
+    assert isinstance(decision, Route)
+    assert decision.queue == expected
+
+
+def test_another_class_serves_a_lost_job_when_its_own_has_no_other_shard() -> None:
+    decision = route(ACME, ["git"], snapshot(shard("a"), shard("b", "browser+git")), avoid={"a"})
+    assert isinstance(decision, Route)
+    assert decision.queue == "cap.browser+git"
+
+
+def test_a_full_shard_is_no_reason_to_wait_for_another() -> None:
+    decision = route(ACME, ["git"], snapshot(shard("a"), shard("b", running=1)), avoid={"a"})
+    assert isinstance(decision, Route)
+    assert decision.queue == "cap.git"
+
+
+def test_room_is_there_for_what_a_free_class_has() -> None:
+    where = snapshot(shard("a", "filesystem+git"), shard("b", "browser", running=1))
+    assert where.has_room_for(["git"])
+    assert not where.has_room_for(["browser"])
+    assert not where.has_room_for(["git", "browser"])

@@ -1,0 +1,191 @@
+"""Whose job is next: priority classes with ageing, and within a class a fair share for each tenant. Pure.
+
+A share is counted in slots. The tenant that has the fewest in relation to its weight goes first; so a tenant with ten
+thousand waiting jobs delays another's first job by one slot's turn at most. Where that is equal, as with fewer slots
+than tenants, the tenant's clock decides, which runs with the slot-seconds that it uses: start-time fair queueing
+(Goyal, Vin and Cheng, 1996), where a tenant that was idle gets no credit for it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Generic, TypeVar
+
+# After so many seconds of waiting a job counts as one of the class before its own: batch as normal after half an
+# hour, and four hours later as high. So nothing starves, and the classes still mean something when much waits.
+AGES_AFTER_S: Final[Mapping[int, tuple[int, float]]] = {30: (20, 1800.0), 20: (10, 4 * 3600.0)}
+# The weight of a tenant that is as important as most.
+NORMAL_WEIGHT: Final = 100
+# Slot-seconds that a turn counts at once; jobs that end before the clock is read would be free otherwise.
+_TURN_S: Final = 1.0
+
+T = TypeVar("T")
+
+
+def class_by_age(priority: int, waited_s: float) -> int:
+    """The priority class that a job has by now.
+
+    Args:
+        priority: as it was asked for; the lower number goes first.
+        waited_s: since it could have been dispatched.
+    """
+    while priority in AGES_AFTER_S:
+        raised, after_s = AGES_AFTER_S[priority]
+        if waited_s < after_s:
+            break
+        priority, waited_s = raised, waited_s - after_s
+    return priority
+
+
+@dataclass(frozen=True)
+class TenantView:
+    """What a tenant may have.
+
+    Attributes:
+        weight: its share in relation to others'.
+        max_running: slots at once; None without bound.
+    """
+
+    weight: int = NORMAL_WEIGHT
+    max_running: int | None = None
+
+
+@dataclass
+class Flow(Generic[T]):
+    """Waiting jobs of one tenant, lane and priority, oldest first.
+
+    Attributes:
+        head: the first of them.
+        head_id: its number in the order of submits.
+        since: when that one could have been dispatched first.
+    """
+
+    lane: str
+    priority: int
+    tenant_id: int
+    head: T
+    head_id: int
+    since: datetime
+
+
+@dataclass
+class Order(Generic[T]):
+    """Gives the flow whose head is next, for as long as somebody says what became of it.
+
+    Args:
+        flows: all whose head could be dispatched.
+        tenants: of all flows; one that is missing is as any other.
+        in_flight: slots that each tenant has.
+        ahead: the tenants' clocks; see ``advance_clocks``.
+        now: to tell the age of jobs.
+    """
+
+    flows: Iterable[Flow[T]]
+    tenants: Mapping[int, TenantView]
+    in_flight: dict[int, int]
+    ahead: dict[int, float]
+    now: datetime
+    _classes: dict[int, dict[int, list[tuple[int, int, Flow[T]]]]] = field(init=False, default_factory=dict)
+    _heap: list[tuple[float, float, int]] | None = field(init=False, default=None)
+    _class: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        for flow in self.flows:
+            self._enter(flow)
+
+    def next(self) -> Flow[T] | None:
+        """The flow whose turn it is, or None when there is none; say ``served`` or ``drop`` before asking again."""
+        while self._classes:
+            if self._heap is None:
+                self._class = min(self._classes)
+                self._heap = [self._key(tenant_id) for tenant_id in self._classes[self._class]]
+                heapq.heapify(self._heap)
+            flows = self._classes[self._class]
+            while self._heap:
+                tenant_id = self._heap[0][2]
+                if flows.get(tenant_id) and not self.is_full(tenant_id):
+                    return flows[tenant_id][0][2]
+                heapq.heappop(self._heap)
+            del self._classes[self._class]
+            self._heap = None
+        return None
+
+    def is_full(self, tenant_id: int) -> bool:
+        """Whether the tenant has all the slots that it may have."""
+        limit = self._view(tenant_id).max_running
+        return limit is not None and self.in_flight.get(tenant_id, 0) >= limit
+
+    def served(self, flow: Flow[T], head: T | None, head_id: int = 0, since: datetime | None = None) -> None:
+        """The head got a slot.
+
+        Args:
+            flow: the one that ``next`` gave.
+            head: the one after it; None when there is none.
+            head_id, since: of that one.
+        """
+        tenant_id = flow.tenant_id
+        self.in_flight[tenant_id] = self.in_flight.get(tenant_id, 0) + 1
+        self.ahead[tenant_id] = self.ahead.get(tenant_id, 0.0) + _TURN_S * NORMAL_WEIGHT / self._view(tenant_id).weight
+        self.replace(flow, head, head_id, since)
+
+    def replace(self, flow: Flow[T], head: T | None, head_id: int = 0, since: datetime | None = None) -> None:
+        """The head got no slot, but the one after it may; arguments as of ``served``."""
+        self.drop(flow)
+        if head is not None:
+            flow.head, flow.head_id, flow.since = head, head_id, since or flow.since
+            self._enter(flow)
+        if self._heap:
+            heapq.heapreplace(self._heap, self._key(flow.tenant_id))
+
+    def drop(self, flow: Flow[T]) -> None:
+        """Nothing of the flow that ``next`` gave can have a slot now."""
+        heapq.heappop(self._classes[self._class][flow.tenant_id])
+
+    def _enter(self, flow: Flow[T]) -> None:
+        by_age = class_by_age(flow.priority, (self.now - flow.since).total_seconds())
+        # What has been passed over in this round stays so.
+        place = max(by_age, self._class)
+        heapq.heappush(
+            self._classes.setdefault(place, {}).setdefault(flow.tenant_id, []), (flow.head_id, id(flow), flow)
+        )
+
+    def _key(self, tenant_id: int) -> tuple[float, float, int]:
+        share = self.in_flight.get(tenant_id, 0) / self._view(tenant_id).weight
+        return (share, self.ahead.get(tenant_id, 0.0), tenant_id)
+
+    def _view(self, tenant_id: int) -> TenantView:
+        return self.tenants.get(tenant_id) or _ANY
+
+
+_ANY = TenantView()
+
+
+def advance_clocks(
+    ahead: Mapping[int, float],
+    in_flight: Mapping[int, int],
+    tenants: Mapping[int, TenantView],
+    waiting: Iterable[int],
+    elapsed_s: float,
+) -> dict[int, float]:
+    """Let the tenants' clocks run.
+
+    Args:
+        ahead: slot-seconds over its weight that a tenant is ahead of the one furthest behind; those without are level.
+        in_flight: slots that each has had meanwhile.
+        tenants: their weights.
+        waiting: tenants that want slots now.
+        elapsed_s: since the clocks were read.
+
+    Returns:
+        The same, level with whoever is furthest behind of those that want or have slots. Who was idle starts there.
+    """
+    moved = dict(ahead)
+    for tenant_id, slots in in_flight.items():
+        weight = (tenants.get(tenant_id) or _ANY).weight
+        moved[tenant_id] = moved.get(tenant_id, 0.0) + slots * max(0.0, elapsed_s) * NORMAL_WEIGHT / weight
+    active = {tenant_id for tenant_id, slots in in_flight.items() if slots} | set(waiting)
+    level = min((moved.get(tenant_id, 0.0) for tenant_id in active), default=0.0)
+    return {tenant_id: clock - level for tenant_id, clock in moved.items() if clock > level}

@@ -1,0 +1,176 @@
+"""What waits and what runs, read once: the line as one look at it shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import F
+
+from jobs.contract import JobStatus
+from jobs.dispatch import load_tenants, slots_of_tenants
+from jobs.eta import FlowView, Forecast, RunningView, remaining, typical
+from jobs.fair_share import TenantView, class_by_age
+from jobs.models import Attempt, Job
+from jobs.routing import Snapshot, fitting_shards
+from jobs.snapshot import load_snapshot
+from jobs.states import Hold
+from myctobot.lib.clock import database_now
+
+# Durations of this many of the latest jobs tell what is usual.
+_RECENT = 500
+# A job further back than this in its own flow is reckoned to stand here.
+_MOST_POSITION = 20_000
+
+_COUNTS = """
+    SELECT lane, priority, tenant_id, count(*), min(ready_at) FROM jobs_job
+    WHERE status = 'queued' AND hold = '' GROUP BY 1, 2, 3
+"""
+_POSITION = f"""
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs_job WHERE status = 'queued' AND hold = ''
+            AND lane = %s AND priority = %s AND tenant_id = %s AND id < %s LIMIT {_MOST_POSITION}
+    ) AS before
+"""  # noqa: S608  # only our own constant
+
+
+class _Flow(NamedTuple):
+    lane: str
+    priority: int
+    tenant_id: int
+    jobs: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class _Running:
+    tenant_id: int
+    lane: str
+    shard_class: str
+    claimed_at: datetime | None
+
+
+class Line:
+    """The line as of one moment; each part is read when it is first wanted."""
+
+    @cached_property
+    def now(self) -> datetime:
+        return database_now()
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        return load_snapshot(self.now)
+
+    @cached_property
+    def slots(self) -> dict[int, int]:
+        """Slots of each tenant that count for its limit and its share."""
+        return dict(slots_of_tenants(self.snapshot))
+
+    @cached_property
+    def _tenants(self) -> dict[int, TenantView | None]:
+        return {}
+
+    def tenant(self, tenant_id: int) -> TenantView | None:
+        """Weight and limit; None when the tenant is switched off."""
+        if tenant_id not in self._tenants:
+            self._tenants[tenant_id] = load_tenants([tenant_id]).get(tenant_id)
+        return self._tenants[tenant_id]
+
+    def wait_s(self, job: Job) -> float | None:
+        """In how many seconds a queued job may start; None when nobody can say."""
+        if job.hold == Hold.SENT:
+            return 0.0
+        if job.hold == Hold.KEY:
+            return None
+        if job.hold == Hold.TIME:
+            later_s = max(0.0, (job.ready_at - self.now).total_seconds())
+            wait_s = self.newcomer_wait_s(job.tenant_id, job.capabilities, job.priority)
+            return None if wait_s is None else max(later_s, wait_s)
+        return self._start_s(job.tenant_id, job.lane, job.priority, self._position(job))
+
+    def newcomer_wait_s(self, tenant_id: int, capabilities: list[str], priority: int) -> float | None:
+        """In how many seconds a job may start that is submitted now."""
+        lane = "+".join(sorted(set(capabilities)))
+        same = (flow.jobs for flow in self._waiting if flow[:3] == (lane, priority, tenant_id))
+        return self._start_s(tenant_id, lane, priority, next(same, 0), newcomer=True)
+
+    def _position(self, job: Job) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(_POSITION, [job.lane, job.priority, job.tenant_id, job.pk])
+            return int(cursor.fetchone()[0])
+
+    def _start_s(
+        self, tenant_id: int, lane: str, priority: int, position: int, *, newcomer: bool = False
+    ) -> float | None:
+        key = (lane, priority, tenant_id)
+        classes = self._classes(tenant_id, lane)
+        extra = key if newcomer else None
+        if (classes, extra) not in self._forecasts:
+            self._forecasts[classes, extra] = self._forecast(classes, extra)
+        return self._forecasts[classes, extra].start_s(key, position)
+
+    @cached_property
+    def _forecasts(self) -> dict[Any, Forecast]:
+        return {}
+
+    def _forecast(self, classes: frozenset[str], extra: tuple[str, int, int] | None) -> Forecast:
+        """Play what competes for the slots of these classes, and one job more of a newcomer's flow."""
+        waiting = list(self._waiting)
+        if extra is not None:
+            found = next((flow for flow in waiting if flow[:3] == extra), _Flow(*extra, 0, self.now))
+            waiting = [flow for flow in waiting if flow is not found] + [found._replace(jobs=found.jobs + 1)]
+        flows = [
+            FlowView(flow[:3], flow.tenant_id, self._place(flow), flow.jobs, self._usual(flow.lane))
+            for flow in waiting
+            if classes & self._classes(flow.tenant_id, flow.lane)
+        ]
+        taken = [self._taken(slot) for slot in self._running if slot.shard_class in classes]
+        free = sum(max(0, group.free) for name, group in self.snapshot.classes.items() if name in classes)
+        weights = {flow.tenant_id: view.weight for flow in flows if (view := self.tenant(flow.tenant_id))}
+        return Forecast(flows, taken, free, weights)
+
+    def _taken(self, slot: _Running) -> RunningView:
+        elapsed_s = (self.now - slot.claimed_at).total_seconds() if slot.claimed_at else 0.0
+        return RunningView(slot.tenant_id, remaining(self._usual(slot.lane), elapsed_s))
+
+    def _place(self, flow: _Flow) -> int:
+        return class_by_age(flow.priority, (self.now - flow.since).total_seconds())
+
+    def _classes(self, tenant_id: int, lane: str) -> frozenset[str]:
+        """Classes with a shard that is well and that the tenant may use for a lane."""
+        if (tenant_id, lane) not in self._known_classes:
+            shards = fitting_shards(tenant_id, lane.split("+"), self.snapshot)
+            found = frozenset(shard.shard_class for shard in shards if shard.unhealthy is None)
+            self._known_classes[tenant_id, lane] = found
+        return self._known_classes[tenant_id, lane]
+
+    @cached_property
+    def _known_classes(self) -> dict[tuple[int, str], frozenset[str]]:
+        return {}
+
+    @cached_property
+    def _waiting(self) -> list[_Flow]:
+        with connection.cursor() as cursor:
+            cursor.execute(_COUNTS)
+            flows = [_Flow(*row) for row in cursor.fetchall()]
+        views = load_tenants({flow.tenant_id for flow in flows})
+        self._tenants.update(views)
+        return [flow for flow in flows if flow.tenant_id in views]
+
+    @cached_property
+    def _running(self) -> list[_Running]:
+        rows = Attempt.objects.filter(state__in=["sent", "running"])
+        return [_Running(*row) for row in rows.values_list("job__tenant_id", "job__lane", "shard_class", "claimed_at")]
+
+    @cached_property
+    def _usual(self) -> Callable[[str], float | None]:
+        rows = (
+            Attempt.objects.filter(outcome__in=[JobStatus.COMPLETED.value, JobStatus.FAILED.value])
+            .order_by("-pk")
+            .values_list("job__lane", F("ended_at") - F("claimed_at"))[:_RECENT]
+        )
+        return typical((lane, took.total_seconds()) for lane, took in rows if took is not None)

@@ -81,9 +81,10 @@ class JobRequest:
         texts |= {"concurrency.key": self.concurrency_key}
         return {name: value for name, value in texts.items() if isinstance(value, str)}
 
-    def digest(self) -> str:
-        """Tells whether two requests are the same, without giving their content away."""
-        return keyed_digest(settings.SECRET_KEY, json.dumps(self.__dict__, sort_keys=True, default=str))
+    def digest(self, retry_of: Job | None = None) -> str:
+        """Tells whether two requests are the same, and retry the same job; without giving their content away."""
+        content = self.__dict__ if retry_of is None else {**self.__dict__, "retry_of": retry_of.public_id}
+        return keyed_digest(settings.SECRET_KEY, json.dumps(content, sort_keys=True, default=str))
 
 
 def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = None) -> tuple[Job, bool]:
@@ -105,14 +106,20 @@ def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = No
         TooManyWaiting: the tenant has as many waiting jobs as it may.
     """
     _check_texts(request, idempotency_key)
-    if idempotency_key and (found := _same_request(caller, request, idempotency_key)):
+    return _create_once(caller, request, idempotency_key)
+
+
+def _create_once(
+    caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None = None
+) -> tuple[Job, bool]:
+    if idempotency_key and (found := _same_request(caller, request, idempotency_key, retry_of)):
         return found, False
     try:
         with transaction.atomic():
-            return _create(caller, request, idempotency_key), True
+            return _create(caller, request, idempotency_key, retry_of), True
     except IntegrityError:
         # Two requests with one key at once: the other one won.
-        found = _same_request(caller, request, idempotency_key or "")
+        found = _same_request(caller, request, idempotency_key or "", retry_of)
         if found is None:
             raise
         return found, False
@@ -129,14 +136,14 @@ def _check_texts(request: JobRequest, idempotency_key: str | None) -> None:
         )
 
 
-def _same_request(caller: Caller, request: JobRequest, key: str) -> Job | None:
+def _same_request(caller: Caller, request: JobRequest, key: str, retry_of: Job | None) -> Job | None:
     job = Job.objects.filter(tenant=caller.tenant, idempotency_key=key).first()
-    if job and job.request_digest != request.digest():
+    if job and job.request_digest != request.digest(retry_of):
         raise IdempotencyMismatch
     return job
 
 
-def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None = None) -> Job:
+def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None) -> Job:
     _check_somebody_can(caller.tenant, request)
     # A retry gives its secrets by their own names, without the request around them.
     check_secrets(caller.tenant, request.secrets, REQUEST_FIELDS if retry_of is None else {})
@@ -164,7 +171,7 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
         max_attempts=request.max_attempts,
         retry_on=request.retry_on,
         idempotency_key=idempotency_key or None,
-        request_digest=request.digest() if idempotency_key else "",
+        request_digest=request.digest(retry_of) if idempotency_key else "",
         hold=Hold.TIME if parked_until else Hold.NONE,
         ready_at=parked_until or now,
         queue_deadline=None if wait is None else (parked_until or now) + wait,
@@ -255,7 +262,9 @@ def _cancel_waiting(job: Job) -> None:
     end_job(job, JobStatus.CANCELLED, code="cancelled", message="Cancelled before it started; nothing ran.")
 
 
-def retry(caller: Caller, public_id: str, secrets: dict[str, SecretSource]) -> Job:
+def retry(
+    caller: Caller, public_id: str, secrets: dict[str, SecretSource], idempotency_key: str | None = None
+) -> tuple[Job, bool]:
     """Start a new job with the same request as one that has ended.
 
     Args:
@@ -263,9 +272,14 @@ def retry(caller: Caller, public_id: str, secrets: dict[str, SecretSource]) -> J
         public_id: of the job that ended.
         secrets: in place of those that came with the first request and were wiped with its end; stored
             ones that the job named are found again by themselves.
+        idempotency_key: the same key with the same secrets returns the job that it made before.
+
+    Returns:
+        The new job, and whether it was made now.
 
     Raises:
-        UnknownJob, NobodyCanRun, UnknownSecret: as for a new job.
+        UnknownJob, NobodyCanRun, UnknownSecret, TooManyWaiting: as for a new job.
+        IdempotencyMismatch: the key was used for another request, or to retry another job.
         InvalidRequest: the job has no use for a secret, or holds its value in a field that can be read.
         JobIsNotOver: it still waits or runs.
         SecretsNeededAgain: it had secrets of its own, and not all of them were given again.
@@ -295,17 +309,18 @@ def retry(caller: Caller, public_id: str, secrets: dict[str, SecretSource]) -> J
         retry_on=old.retry_on,
         secrets={**{name: {"secret": stored} for name, stored in old.named_secrets.items()}, **secrets},
     )
-    _check_retry_secrets(request, secrets)
-    with transaction.atomic():
-        return _create(caller, request, None, retry_of=old)
+    _check_retry_secrets(request, secrets, idempotency_key)
+    return _create_once(caller, request, idempotency_key, retry_of=old)
 
 
-def _check_retry_secrets(request: JobRequest, given: dict[str, SecretSource]) -> None:
+def _check_retry_secrets(request: JobRequest, given: dict[str, SecretSource], idempotency_key: str | None) -> None:
     """Name the secret's own field in each error: it is all that the caller of a retry can change."""
     problems = {
         name: [f"The job's {field} holds this value; secrets belong in their own fields only. Make a new one."]
         for field, name in misplaced_secrets(request.readable_texts(), given).items()
     }
+    if misplaced_secrets({"Idempotency-Key": idempotency_key or ""}, given):
+        problems["Idempotency-Key"] = ["Holds the value of a secret; make up another one."]
     if "repo_token" in given and not request.task.get("repo_url"):
         problems["repo_token"] = ["Means nothing without repo_url, and the job has none."]
     if problems:

@@ -99,6 +99,27 @@ def parse_whole_number(name: str, text: str, most: int) -> int:
     return int(text)
 
 
+def idempotency_key_of(request: Request) -> str | None:
+    """The key with which a call can be repeated without harm, if it has one.
+
+    Raises:
+        InvalidRequest: it is empty or too long.
+    """
+    key = request.headers.get(_KEY_HEADER)
+    if key is not None and not 1 <= len(key) <= 200:
+        raise InvalidRequest(fields={_KEY_HEADER: ["Must have 1 to 200 characters."]})
+    return key
+
+
+def _answer_with(caller: Caller, job: Job, *, created: bool) -> Response:
+    """The answer of a call that starts a job, or found the one that its key had started."""
+    return Response(
+        _represent(caller, job),
+        status=status.HTTP_201_CREATED if created else status.HTTP_200_OK,
+        headers={"Location": f"/api/v1/jobs/{job.public_id}"},
+    )
+
+
 class JobList(APIView):
     """The tenant's jobs."""
 
@@ -132,16 +153,9 @@ class JobList(APIView):
     def post(self, request: Request) -> Response:
         body = JobRequestSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        key = request.headers.get(_KEY_HEADER)
-        if key is not None and not 1 <= len(key) <= 200:
-            raise InvalidRequest(fields={_KEY_HEADER: ["Must have 1 to 200 characters."]})
         caller = caller_of(request)
-        job, created = requests.submit(caller, body.to_request(), key)
-        return Response(
-            _represent(caller, job),
-            status=status.HTTP_201_CREATED if created else status.HTTP_200_OK,
-            headers={"Location": f"/api/v1/jobs/{job.public_id}"},
-        )
+        job, created = requests.submit(caller, body.to_request(), idempotency_key_of(request))
+        return _answer_with(caller, job, created=created)
 
 
 class JobDetail(APIView):
@@ -167,17 +181,18 @@ class JobCancel(APIView):
 class JobRetry(APIView):
     """Start a new job with the request of one that has ended."""
 
-    @extend_schema(operation_id="jobs_retry", request=RetrySerializer, responses={201: JobSerializer})
+    @extend_schema(
+        operation_id="jobs_retry",
+        parameters=[OpenApiParameter(_KEY_HEADER, str, OpenApiParameter.HEADER)],
+        request=RetrySerializer,
+        responses={201: JobSerializer, 200: OpenApiResponse(JobSerializer, "The job made before with this key.")},
+    )
     def post(self, request: Request, job_id: str) -> Response:
         body = RetrySerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         caller = caller_of(request)
-        job = requests.retry(caller, job_id, dict(body.validated_data))
-        return Response(
-            _represent(caller, job),
-            status=status.HTTP_201_CREATED,
-            headers={"Location": f"/api/v1/jobs/{job.public_id}"},
-        )
+        job, created = requests.retry(caller, job_id, dict(body.validated_data), idempotency_key_of(request))
+        return _answer_with(caller, job, created=created)
 
 
 class JobEvents(APIView):

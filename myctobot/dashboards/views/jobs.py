@@ -145,7 +145,7 @@ def job_retry(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse
         try:
             body = RetrySerializer(data=form.secret_sources() if old.inline_secrets else {})
             body.is_valid(raise_exception=True)
-            return redirect("console-job", requests.retry(caller, job_id, dict(body.validated_data)).public_id)
+            return redirect("console-job", requests.retry(caller, job_id, dict(body.validated_data))[0].public_id)
         except ValidationError as error:
             _refuse_retry(form, flatten(error.detail))
         except SecretsNeededAgain as error:

@@ -214,6 +214,42 @@ class TestRetry:
         assert "context.additional_instructions" in error_of(response)["fields"][name][0]
         assert Job.objects.count() == 1
 
+    def test_one_key_retries_once(self, api: Api, tenant: Tenant) -> None:
+        old = self._ended(api, tenant)
+        path, key = f"/jobs/{old.public_id}/retry", {"Idempotency-Key": "again-1"}
+        first, second = (api.post(path, {}, **key) for _ in range(2))
+        assert (first.status_code, second.status_code) == (201, 200)
+        assert first.json()["id"] == second.json()["id"]
+        assert first.headers["Location"] == second.headers["Location"]
+        assert old.retries.count() == 1
+
+    @pytest.mark.parametrize("used_for", ["a submit", "another job's retry", "other secrets"])
+    def test_a_key_that_was_used_for_something_else(self, api: Api, tenant: Tenant, used_for: str) -> None:
+        old, key = self._ended(api, tenant), {"Idempotency-Key": "again-1"}
+        if used_for == "a submit":
+            api.post("/jobs", {**BODY, "task": old.task}, **key)
+        elif used_for == "another job's retry":
+            api.post(f"/jobs/{self._ended(api, tenant).public_id}/retry", {}, **key)
+        else:
+            api.post(f"/jobs/{old.public_id}/retry", {"repo_token": "ghp_0123456789"}, **key)
+        before = Job.objects.count()
+        response = api.post(f"/jobs/{old.public_id}/retry", {}, **key)
+        assert error_of(response)["code"] == "idempotency_mismatch"
+        assert Job.objects.count() == before
+
+    @pytest.mark.parametrize("key", ["", "k" * 201, "ghp_0123456789"])
+    def test_a_key_that_cannot_be_kept(self, api: Api, tenant: Tenant, key: str) -> None:
+        old = self._ended(api, tenant)
+        body = {"repo_token": "ghp_0123456789"}
+        response = api.post(f"/jobs/{old.public_id}/retry", body, **{"Idempotency-Key": key})
+        assert list(error_of(response)["fields"]) == ["Idempotency-Key"]
+        assert Job.objects.count() == 1
+
+    def _ended(self, api: Api, tenant: Tenant) -> Job:
+        job = make_job(tenant)
+        api.post(f"/jobs/{job.public_id}/cancel")
+        return job
+
     @pytest.mark.parametrize("body", [{"prompt": "x"}, {"repo_token": 5}, {"repo_token": {"secret": "nowhere"}}])
     def test_an_invalid_body(self, api: Api, tenant: Tenant, body: dict[str, Any]) -> None:
         old = make_job(tenant)

@@ -1,9 +1,11 @@
 from django.urls import path
 
 from jobs.api import views
+from jobs.api.estimate_views import JobEstimate
 
 urlpatterns = [
     path("jobs", views.JobList.as_view(), name="jobs"),
+    path("jobs/estimate", JobEstimate.as_view(), name="job-estimate"),
     path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
     path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job-cancel"),
     path("jobs/<str:job_id>/retry", views.JobRetry.as_view(), name="job-retry"),

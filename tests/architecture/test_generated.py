@@ -20,7 +20,7 @@ def test_the_schema_has_every_call_of_the_api_and_none_of_the_shards(tmp_path: P
     file = tmp_path / "schema.yaml"
     call_command("spectacular", "--file", str(file))
     schema = file.read_text()
-    for name in ("create", "list", "read", "cancel", "retry", "events", "download", "ticket", "stream"):
+    for name in ("create", "list", "read", "cancel", "retry", "events", "download", "ticket", "stream", "estimate"):
         assert f"operationId: jobs_{name}\n" in schema, f"jobs_{name} is missing in the API's schema"
     assert "/shard/" not in schema
     assert all(f"- {status.value}\n" in schema for status in JobStatus)

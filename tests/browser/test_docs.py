@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
 OPERATIONS = [
     ("GET", "/api/v1/jobs"),
     ("POST", "/api/v1/jobs"),
+    ("POST", "/api/v1/jobs/estimate"),
     ("GET", "/api/v1/jobs/{job_id}"),
     ("POST", "/api/v1/jobs/{job_id}/cancel"),
     ("POST", "/api/v1/jobs/{job_id}/retry"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -30,11 +30,14 @@ _COUNTS = """
     SELECT lane, priority, tenant_id, count(*), min(ready_at) FROM jobs_job
     WHERE status = 'queued' AND hold = '' GROUP BY 1, 2, 3
 """
-_POSITION = f"""
-    SELECT count(*) FROM (
-        SELECT 1 FROM jobs_job WHERE status = 'queued' AND hold = ''
-            AND lane = %s AND priority = %s AND tenant_id = %s AND id < %s LIMIT {_MOST_POSITION}
-    ) AS before
+_POSITIONS = f"""
+    SELECT id, (
+        SELECT count(*) FROM (
+            SELECT 1 FROM jobs_job AS other WHERE other.status = 'queued' AND other.hold = '' AND other.lane = job.lane
+                AND other.priority = job.priority AND other.tenant_id = job.tenant_id AND other.id < job.id
+            LIMIT {_MOST_POSITION}
+        ) AS before
+    ) FROM jobs_job AS job WHERE id = ANY(%s)
 """  # noqa: S608  # only our own constant
 
 
@@ -98,10 +101,23 @@ class Line:
         same = (flow.jobs for flow in self._waiting if flow[:3] == (lane, priority, tenant_id))
         return self._start_s(tenant_id, lane, priority, next(same, 0), newcomer=True)
 
-    def _position(self, job: Job) -> int:
+    def expect(self, jobs: Iterable[Job]) -> None:
+        """Read where many jobs stand in one go; each will be asked for soon."""
+        ready = [job.pk for job in jobs if job.status == JobStatus.QUEUED and job.hold == Hold.NONE]
+        if not ready:
+            return
         with connection.cursor() as cursor:
-            cursor.execute(_POSITION, [job.lane, job.priority, job.tenant_id, job.pk])
-            return int(cursor.fetchone()[0])
+            cursor.execute(_POSITIONS, [ready])
+            self._positions.update(dict(cursor.fetchall()))
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {}
+
+    def _position(self, job: Job) -> int:
+        if job.pk not in self._positions:
+            self.expect([job])
+        return self._positions.get(job.pk, 0)
 
     def _start_s(
         self, tenant_id: int, lane: str, priority: int, position: int, *, newcomer: bool = False

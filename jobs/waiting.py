@@ -6,6 +6,7 @@ taken. What is stored is what happened to one job alone: that it was sent, or lo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db.models import Q
@@ -38,6 +39,14 @@ class Waits:
 
     def __init__(self) -> None:
         self._line = Line()
+        self._holders: dict[tuple[int, str], list[str]] = {}
+
+    def expect(self, jobs: Collection[Job]) -> None:
+        """Read what many jobs need in one go; each will be asked for soon."""
+        self._line.expect(jobs)
+        held = [job for job in jobs if job.hold == Hold.KEY]
+        if held:
+            self._holders |= {(job.tenant_id, job.concurrency_key): [] for job in held} | key_holders(held)
 
     def of(self, job: Job, *, estimate: bool = False) -> Waiting | None:
         """Say why a job waits; None when it does not.
@@ -67,10 +76,20 @@ class Waits:
                 return job.waiting_code, job.waiting_reason
             return "parked", f"It is not to start before {job.ready_at:%Y-%m-%d %H:%M:%S} UTC."
         if job.hold == Hold.KEY:
-            return "key_busy", _behind(job)
+            return "key_busy", self._behind(job)
         code, reason = self._in_line(job)
         # What happened to it before goes with what it waits for now.
         return code, f"{reason} {job.waiting_reason}".strip()
+
+    def _behind(self, job: Job) -> str:
+        which = (job.tenant_id, job.concurrency_key)
+        if which not in self._holders:
+            self.expect([job])
+        names = ", ".join(self._holders[which][:3])
+        most = "one job" if job.concurrency_limit == 1 else f"{job.concurrency_limit} jobs"
+        return (
+            f"At most {most} with the concurrency key '{job.concurrency_key}' may run at once: {names or 'none'} now."
+        )
 
     def _in_line(self, job: Job) -> tuple[str, str]:
         tenant = self._line.tenant(job.tenant_id)
@@ -85,12 +104,15 @@ class Waits:
         return "next", "A slot is free; the next dispatch round, within a second, may send it."
 
 
-def _behind(job: Job) -> str:
+def key_holders(jobs: Collection[Job]) -> dict[tuple[int, str], list[str]]:
+    """Ids of the jobs that have a slot with the concurrency keys of some, oldest first, by tenant and key."""
     with_slots = Q(status=JobStatus.RUNNING) | Q(status=JobStatus.QUEUED, hold=Hold.SENT)
-    same = Job.objects.filter(with_slots, tenant_id=job.tenant_id, concurrency_key=job.concurrency_key)
-    names = ", ".join(same.order_by("pk").values_list("public_id", flat=True)[:3])
-    most = "one job" if job.concurrency_limit == 1 else f"{job.concurrency_limit} jobs"
-    return f"At most {most} with the concurrency key '{job.concurrency_key}' may run at once: {names or 'none'} now."
+    tenants, keys = {job.tenant_id for job in jobs}, {job.concurrency_key for job in jobs}
+    same = Job.objects.filter(with_slots, tenant_id__in=tenants, concurrency_key__in=keys).order_by("pk")
+    found: dict[tuple[int, str], list[str]] = {}
+    for tenant_id, key, public_id in same.values_list("tenant_id", "concurrency_key", "public_id"):
+        found.setdefault((tenant_id, key), []).append(public_id)
+    return found
 
 
 def waiting_of(job: Job, *, estimate: bool = True) -> Waiting | None:

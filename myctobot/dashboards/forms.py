@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django import forms
+from django.conf import settings
 from django.http import QueryDict
 
 from jobs.contract import TaskType
-from jobs.models import Priority
+from jobs.models import Priority, default_retry_on
 from jobs.offers import Offer
+from jobs.retrying import MAX_ATTEMPTS, Cause
 
 # Which field of the form shows what the API says of a field of the request.
 FIELDS: Final[Mapping[str, str]] = {
@@ -26,14 +28,49 @@ FIELDS: Final[Mapping[str, str]] = {
     "capabilities": "capabilities",
     "priority": "priority",
     "timeout_s": "timeout_min",
+    "queue_timeout_s": "queue_timeout_min",
+    "no_output_timeout_s": "no_output_timeout_min",
+    "not_before": "not_before",
+    "retry.max_attempts": "max_attempts",
+    "retry.on": "retry_on",
+    "concurrency.key": "concurrency_key",
+    "concurrency.limit": "concurrency_limit",
     "max_turns": "max_turns",
     "context.additional_instructions": "additional_instructions",
 }
 # The repository's fields mean nothing to the API without a repository; an empty one is no answer.
 _OPTIONAL_TASK: Final = ("issue_key", "repo_url", "base_branch", "branch")
+# What is folded away: usually nobody needs to change it.
+_FOLDED: Final = (
+    "priority", "timeout_min", "no_output_timeout_min", "queue_timeout_min", "not_before", "max_turns", "max_attempts",
+    "retry_on", "concurrency_key", "concurrency_limit", "anthropic_api_key", "additional_instructions",
+)  # fmt: skip
 
 
-class JobForm(forms.Form):
+def _minutes(seconds: int) -> int | None:
+    """Whole minutes, rounded up; None for the settings' zero, which means without bound."""
+    return -(-seconds // 60) or None
+
+
+class OnceForm(forms.Form):
+    """A form that starts one job, however often it is sent."""
+
+    idempotency_key = forms.CharField(widget=forms.HiddenInput, max_length=200)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["idempotency_key"].initial = secrets.token_urlsafe(16)
+
+    def renew(self) -> None:
+        """Take a new idempotency key, and say so: the one that came belongs to another job by now."""
+        assert isinstance(self.data, QueryDict)  # noqa: S101  # for the type alone: it came from a page
+        data = self.data.copy()
+        data["idempotency_key"] = secrets.token_urlsafe(16)
+        self.data = data
+        self.add_error(None, "This form has started a job before, with other values. Send it again to start one more.")
+
+
+class JobForm(OnceForm):
     """A request for a job.
 
     Args:
@@ -68,8 +105,56 @@ class JobForm(forms.Form):
     )
     anthropic_api_key = forms.ChoiceField(required=False, label="Model provider's key")
     priority = forms.ChoiceField(choices=[(p.label, p.label.title()) for p in Priority], initial=Priority.NORMAL.label)
-    timeout_min = forms.IntegerField(min_value=1, max_value=24 * 60, initial=60, label="Time limit, minutes")
+    timeout_min = forms.IntegerField(
+        min_value=1,
+        max_value=24 * 60,
+        initial=lambda: _minutes(settings.RUN_TIMEOUT_S),
+        label="Time limit, minutes",
+        help_text="Of one attempt.",
+    )
     max_turns = forms.IntegerField(min_value=1, max_value=1000, initial=50, label="Turns of the agent at most")
+    no_output_timeout_min = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=24 * 60,
+        initial=lambda: _minutes(settings.NO_OUTPUT_TIMEOUT_S),
+        label="Silence at most, minutes",
+        help_text="An agent that says nothing for longer is ended. Empty: never.",
+    )
+    not_before = forms.DateTimeField(
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        label="Not before, UTC",
+        help_text="Empty: as soon as a shard is free.",
+    )
+    queue_timeout_min = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=30 * 24 * 60,
+        initial=lambda: _minutes(settings.QUEUE_TIMEOUT_S),
+        label="Waits at most, minutes",
+        help_text="Fails when no shard took it by then. Empty: as long as it takes.",
+    )
+    retry_on = forms.MultipleChoiceField(
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        choices=[
+            (Cause.INFRASTRUCTURE.value, "the shard fails"),
+            (Cause.AGENT.value, "the agent itself fails"),
+            (Cause.TIMEOUT.value, "it takes too long"),
+        ],
+        initial=default_retry_on,
+        label="Try again by itself when",
+    )
+    max_attempts = forms.IntegerField(min_value=1, max_value=MAX_ATTEMPTS, initial=2, label="Attempts at most")
+    concurrency_key = forms.CharField(
+        required=False,
+        label="Concurrency key",
+        help_text="Jobs with the same key wait for each other. Empty: those that push to the same branch do.",
+    )
+    concurrency_limit = forms.IntegerField(
+        required=False, min_value=1, max_value=1000, initial=1, label="With this key at once"
+    )
     additional_instructions = forms.CharField(
         required=False,
         strip=False,
@@ -77,8 +162,6 @@ class JobForm(forms.Form):
         label="Further instructions",
         help_text="Rules for the agent beside the task, such as how to name commits.",
     )
-    # So that a second click starts no second job.
-    idempotency_key = forms.CharField(widget=forms.HiddenInput, max_length=200)
 
     def __init__(self, *args: Any, offers: Sequence[Offer], secret_names: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,7 +170,6 @@ class JobForm(forms.Form):
         self._choices("repo_token", stored)
         self._choices("anthropic_api_key", [("", "The operators' own"), *stored[1:]])
         self._choices("capabilities", [(offer.slug, offer.slug) for offer in offers])
-        self.fields["idempotency_key"].initial = secrets.token_urlsafe(16)
         usual = [offer.slug for offer in offers if offer.slug in ("git", "filesystem")]
         self.fields["capabilities"].initial = usual
 
@@ -96,12 +178,10 @@ class JobForm(forms.Form):
         assert isinstance(field, forms.ChoiceField)  # noqa: S101  # for the type alone: declared above
         field.choices = choices
 
-    def renew(self) -> None:
-        """Take a new idempotency key: the one that came belongs to another job by now."""
-        assert isinstance(self.data, QueryDict)  # noqa: S101  # for the type alone: it came from a page
-        data = self.data.copy()
-        data["idempotency_key"] = secrets.token_urlsafe(16)
-        self.data = data
+    @property
+    def is_folded_out(self) -> bool:
+        """Whether something is wrong in what is folded away, or was changed there."""
+        return self.is_bound and any(name in self.errors or name in self.changed_data for name in _FOLDED)
 
     def request_body(self) -> dict[str, Any]:
         """What the API would have been sent; call it when the form is valid."""
@@ -116,7 +196,15 @@ class JobForm(forms.Form):
             "priority": data["priority"],
             "timeout_s": data["timeout_min"] * 60,
             "max_turns": data["max_turns"],
+            "retry": {"max_attempts": data["max_attempts"], "on": data["retry_on"]},
         }
+        for name in ("queue_timeout", "no_output_timeout"):
+            minutes = data[f"{name}_min"]
+            body[f"{name}_s"] = minutes and minutes * 60
+        if data["not_before"]:
+            body["not_before"] = data["not_before"].isoformat()
+        if data["concurrency_key"]:
+            body["concurrency"] = {"key": data["concurrency_key"], "limit": data["concurrency_limit"] or 1}
         if data["anthropic_api_key"]:
             body["anthropic_api_key"] = {"secret": data["anthropic_api_key"]}
         if data["additional_instructions"].strip():
@@ -135,8 +223,8 @@ class JobForm(forms.Form):
                 self.add_error(field, sentence if field else f"{name}: {sentence}")
 
 
-class RetryForm(forms.Form):
-    """Secrets for a retry: those of the first request went with its end.
+class RetryForm(OnceForm):
+    """Secrets for a retry, where those of the first request went with its end.
 
     Args:
         wanted: names of the secrets that the job had.
@@ -146,6 +234,8 @@ class RetryForm(forms.Form):
     def __init__(self, *args: Any, wanted: Sequence[str], secret_names: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wanted = wanted
+        # A program may come without one, as it may to the API.
+        self.fields["idempotency_key"].required = False
         choices = [("", "Type it below"), *((name, name) for name in secret_names)]
         for name in wanted:
             self.fields[f"{name}_stored"] = forms.ChoiceField(

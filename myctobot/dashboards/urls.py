@@ -1,7 +1,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from myctobot.dashboards.views import account, jobs
+from myctobot.dashboards.views import account, estimate, jobs
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="console-jobs")),
@@ -10,6 +10,7 @@ urlpatterns = [
     path("tenant/", account.choose_tenant, name="console-tenant"),
     path("jobs/", jobs.job_list, name="console-jobs"),
     path("jobs/new/", jobs.job_new, name="console-job-new"),
+    path("jobs/estimate/", estimate.job_estimate, name="console-estimate"),
     path("jobs/<str:job_id>/", jobs.job_detail, name="console-job"),
     path("jobs/<str:job_id>/header/", jobs.job_header, name="console-job-header"),
     path("jobs/<str:job_id>/cancel/", jobs.job_cancel, name="console-job-cancel"),

@@ -35,6 +35,18 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def roughly(seconds: float) -> str:
+    """Seconds that somebody has estimated: a moment, about 40 s, about 3 min, about 2.5 h, about 3 d."""
+    if seconds < 1:
+        return "a moment"
+    for most, length, unit in ((90, 1, "s"), (90 * 60, 60, "min")):
+        if seconds < most:
+            return f"about {seconds / length:.0f} {unit}"
+    hours = seconds / 3600
+    return f"about {hours:.1f} h" if hours < 36 else f"about {hours / 24:.0f} d"
+
+
+@register.filter
 def elapsed(job: Job) -> float | None:
     """Seconds that a job has run, or had run when it ended; None before its start."""
     if job.started_at is None:

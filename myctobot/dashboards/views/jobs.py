@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 
 from jobs import requests
 from jobs.api.serializers import JobRequestSerializer, RetrySerializer
-from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver, SecretsNeededAgain
+from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver
 from jobs.models import Job
 from jobs.offers import offered_capabilities
 from jobs.waiting import Waiting, Waits, waiting_of
@@ -43,6 +44,7 @@ def job_list(request: HttpRequest, caller: Caller) -> HttpResponse:
 def waits_of(jobs: list[Job]) -> dict[int, Waiting]:
     """Why the waiting jobs of a page wait, and for how long still, as of one moment."""
     waits = Waits()
+    waits.expect(jobs)
     return {job.pk: waiting for job in jobs if (waiting := waits.of(job, estimate=True))}
 
 
@@ -75,7 +77,6 @@ def _submit(caller: Caller, form: JobForm) -> Job | None:
     except IdempotencyMismatch:
         # Somebody went back, or stopped the page while it was sent, and changed something.
         form.renew()
-        form.add_error(None, "This form has started a job before, with other values. Send it again to start one more.")
     except MyctobotError as error:
         form.add_error(None, error.message)
     return None
@@ -100,6 +101,7 @@ def _facts(caller: Caller, job: Job) -> dict[str, Any]:
         "waiting": waiting_of(job),
         "can_cancel": writes and not job.is_over and job.cancel_requested_at is None,
         "can_retry": writes and job.is_over,
+        "retry_key": secrets.token_urlsafe(16),
         "last_seq": job.next_seq - 1,
     }
 
@@ -136,28 +138,30 @@ def job_cancel(request: HttpRequest, caller: Caller, job_id: str) -> HttpRespons
 def job_retry(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
     """Start the job again; one that came with secrets of its own needs them again."""
     old = _job(caller, job_id)
-    form = RetryForm(
-        request.POST if request.method == "POST" and "secrets" in request.POST else None,
-        wanted=old.inline_secrets,
-        secret_names=_secret_names(caller),
-    )
-    if request.method == "POST" and (not old.inline_secrets or form.is_valid()):
+    sent = request.method == "POST" and (not old.inline_secrets or "secrets" in request.POST)
+    form = RetryForm(request.POST if sent else None, wanted=old.inline_secrets, secret_names=_secret_names(caller))
+    if form.is_valid():
         try:
-            body = RetrySerializer(data=form.secret_sources() if old.inline_secrets else {})
-            body.is_valid(raise_exception=True)
-            return redirect("console-job", requests.retry(caller, job_id, dict(body.validated_data))[0].public_id)
+            return redirect("console-job", _retry(caller, old, form).public_id)
         except ValidationError as error:
             _refuse_retry(form, flatten(error.detail))
-        except SecretsNeededAgain as error:
-            form.add_error(None, error.message)
-        except InvalidRequest as error:
-            if not old.inline_secrets:
+        except IdempotencyMismatch:
+            form.renew()
+        except MyctobotError as error:
+            # Where there is nothing to fill in, another form would be no help.
+            if not old.inline_secrets or isinstance(error, JobIsNotOver):
                 return _job_page(request, caller, job_id, error)
-            _refuse_retry(form, error.fields or {"": [error.message]})
-        except JobIsNotOver as error:
-            return _job_page(request, caller, job_id, error)
+            _refuse_retry(form, (error.fields if isinstance(error, InvalidRequest) else {}) or {"": [error.message]})
     status = 400 if form.is_bound else 200
     return render(request, "dashboards/job_retry.html", {"job": old, "form": form}, status=status)
+
+
+def _retry(caller: Caller, old: Job, form: RetryForm) -> Job:
+    """Start the job again as the API would."""
+    body = RetrySerializer(data=form.secret_sources())
+    body.is_valid(raise_exception=True)
+    key = form.cleaned_data["idempotency_key"] or None
+    return requests.retry(caller, old.public_id, dict(body.validated_data), key)[0]
 
 
 def _refuse_retry(form: RetryForm, problems: dict[str, list[str]]) -> None:

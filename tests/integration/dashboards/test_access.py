@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 Call = Callable[[Client, Job], Any]
 FORM = {
     "type": "prompt", "prompt": "Fix it.", "capabilities": ["git"], "priority": "normal", "timeout_min": "5",
-    "max_turns": "5", "idempotency_key": "abc",
+    "max_turns": "5", "max_attempts": "2", "idempotency_key": "abc",
 }  # fmt: skip
 READS: dict[str, Call] = {
     "list": lambda browser, job: browser.get("/jobs/"),
@@ -30,12 +30,13 @@ READS: dict[str, Call] = {
 WRITES: dict[str, Call] = {
     "form": lambda browser, job: browser.get("/jobs/new/"),
     "start": lambda browser, job: browser.post("/jobs/new/", FORM),
+    "estimate": lambda browser, job: browser.get("/jobs/estimate/?capabilities=git&priority=normal"),
     "cancel": lambda browser, job: browser.post(f"/jobs/{job.public_id}/cancel/"),
     "retry": lambda browser, job: browser.post(f"/jobs/{job.public_id}/retry/"),
     "retry form": lambda browser, job: browser.get(f"/jobs/{job.public_id}/retry/"),
 }
 EVERY = {**READS, **WRITES}
-OF_ONE_JOB = {name: call for name, call in EVERY.items() if name not in ("list", "form", "start")}
+OF_ONE_JOB = {name: call for name, call in EVERY.items() if name not in ("list", "form", "start", "estimate")}
 CHANGES = {name: WRITES[name] for name in ("start", "cancel", "retry")}
 
 

@@ -76,6 +76,15 @@ function localize(time) {
 
 document.querySelector("[data-focus]")?.focus();
 
+// What is only an aid is empty when it cannot be had; for its sake nobody is sent to the login, away from a form half filled in.
+for (const end of ["htmx:beforeOnLoad", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(end, (event) => {
+    if (!event.target.hasAttribute("data-aid") || event.detail.xhr.status === 200) return;
+    event.preventDefault();
+    event.target.textContent = "";
+  });
+}
+
 // A part that is folded out stays so when it is replaced by its next version.
 const open = new Set();
 document.addEventListener("toggle", (event) => {

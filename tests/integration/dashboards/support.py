@@ -1,0 +1,12 @@
+"""What the tests of the console's pages share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def form(**changes: Any) -> dict[str, Any]:
+    return {
+        "type": "prompt", "prompt": "Fix it.", "capabilities": ["git", "filesystem"], "priority": "normal",
+        "timeout_min": "5", "max_turns": "7", "max_attempts": "2", "idempotency_key": "once", **changes,
+    }  # fmt: skip

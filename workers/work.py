@@ -44,7 +44,9 @@ class Work:
             Fenced: the attempt is not the present one any more.
             OSError: the shard itself failed, such as a full disk.
         """
-        await events.enter(Phase.PREPARING)
+        attempt = self._answer["attempt"]
+        # The log goes on over attempts; from the second on it says where each begins.
+        await events.enter(Phase.PREPARING, f"attempt {attempt}" if attempt > 1 else "")
         self._sandbox = self._prepare_sandbox()
         if not self._sandbox.isolated:
             await events.emit(EventKind.WARNING, {"code": "not_isolated", "message": self._sandbox.describe()})

@@ -48,7 +48,8 @@ def render(event: Mapping[str, Any], started: datetime) -> list[Line]:
 
 def _phase(event: Mapping[str, Any], started: datetime) -> Line:
     elapsed = max(0.0, (datetime.fromisoformat(event["at"]) - started).total_seconds())
-    return Line(f"{elapsed:5.1f} s  {event['data']['phase']}", Style.CYAN)
+    detail = event["data"].get("detail")
+    return Line(f"{elapsed:5.1f} s  {event['data']['phase']}{f', {detail}' if detail else ''}", Style.CYAN)
 
 
 def _log(data: Mapping[str, Any]) -> list[Line]:

@@ -112,7 +112,9 @@ class JobForm(OnceForm):
         label="Time limit, minutes",
         help_text="Of one attempt.",
     )
-    max_turns = forms.IntegerField(min_value=1, max_value=1000, initial=50, label="Turns of the agent at most")
+    max_turns = forms.IntegerField(
+        min_value=1, max_value=1000, initial=50, label="Turns at most", help_text="Of the agent."
+    )
     no_output_timeout_min = forms.IntegerField(
         required=False,
         min_value=1,
@@ -140,8 +142,8 @@ class JobForm(OnceForm):
         widget=forms.CheckboxSelectMultiple,
         choices=[
             (Cause.INFRASTRUCTURE.value, "the shard fails"),
-            (Cause.AGENT.value, "the agent itself fails"),
-            (Cause.TIMEOUT.value, "it takes too long"),
+            (Cause.AGENT.value, "the agent fails"),
+            (Cause.TIMEOUT.value, "time is up"),
         ],
         initial=default_retry_on,
         label="Try again by itself when",

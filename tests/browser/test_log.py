@@ -79,6 +79,21 @@ def test_what_happens_appears_and_the_header_is_asked_for_anew(console: FakeCons
     assert page.evaluate("window.changes") == 2
 
 
+def test_where_an_attempt_ended_and_another_began_can_be_seen(console: FakeConsole, page: Page) -> None:
+    lost = event(2, "tool.call", id="1", name="Bash", input={"command": "make"})
+    console.events = [event(1, "job.phase", phase="preparing"), lost]
+    console.open(page)
+    expect(page.locator("[data-attempt]")).to_have_count(0)
+    again = event(3, "job.phase", phase="preparing", detail="attempt 2")
+    console.say(page, again, event(4, "job.result", outcome="failed", error={"code": "disk", "message": "Full."}))
+    # The call of an attempt that was lost gets no answer any more.
+    expect(page.locator("[data-seq='2'] .state")).to_have_text("no answer")
+    expect(page.locator("[data-attempt='attempt 2']")).to_contain_text("Preparing attempt 2")
+    expect(page.locator("[data-outcome=failed]")).to_contain_text("The attempt failed")
+    page.get_by_role("button", name="Phases").click()
+    expect(page.locator("[data-attempt]")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

@@ -22,6 +22,7 @@ def texts(kind: str, data: dict[str, Any]) -> list[str]:
 
 def test_a_phase_is_told_with_the_time_since_the_start() -> None:
     assert texts(EventKind.PHASE, {"phase": "cloning"}) == ["  2.5 s  cloning"]
+    assert texts(EventKind.PHASE, {"phase": "preparing", "detail": "attempt 2"}) == ["  2.5 s  preparing, attempt 2"]
 
 
 @pytest.mark.parametrize(

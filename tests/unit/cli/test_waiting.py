@@ -22,7 +22,7 @@ def queued(code: str, reason: str = "All is busy.", estimated_wait_s: int | None
         (queued("class_busy", estimated_wait_s=75), "All is busy. It may start in about 75 s."),
         (queued("class_busy", estimated_wait_s=600), "All is busy. It may start in about 10 min."),
         (queued("class_busy", estimated_wait_s=9000), "All is busy. It may start in about 2.5 h."),
-        (queued("new"), None),
+        (queued("next"), None),
         (queued("dispatched"), None),
         (job(status="running"), None),
         (job(status="completed"), None),
@@ -44,14 +44,14 @@ def watch(answers: list[dict[str, Any] | int]) -> tuple[Told, int]:
             all_seen.set()
         return httpx.Response(found) if isinstance(found, int) else httpx.Response(200, json=found)
 
-    with api_of(answer) as api, WaitingWatch(api, queued("new"), told, every_s=0.01):
+    with api_of(answer) as api, WaitingWatch(api, queued("next"), told, every_s=0.01):
         assert all_seen.wait(10)
     return told, looks
 
 
 def test_each_reason_is_told_once() -> None:
     told, _ = watch(
-        [queued("new"), queued("class_busy"), queued("class_busy", estimated_wait_s=5), queued("lost", "Lost.")]
+        [queued("next"), queued("class_busy"), queued("class_busy", estimated_wait_s=5), queued("lost", "Lost.")]
     )
     assert told == ["All is busy.", "Lost."]
 
@@ -81,7 +81,7 @@ def test_while_events_come_nobody_asks() -> None:
         asked.set()
         return httpx.Response(200, json=queued("class_busy"))
 
-    with api_of(answer) as api, WaitingWatch(api, queued("new"), Told(), every_s=0.3) as waiting:
+    with api_of(answer) as api, WaitingWatch(api, queued("next"), Told(), every_s=0.3) as waiting:
         for _ in range(20):
             waiting.heard()
             assert not asked.wait(0.05)

@@ -100,7 +100,7 @@ export class RowMaker {
     if (event.kind === "tool.call") return this.#call(event);
     if (event.kind === "tool.result") return this.#result(event);
     if (event.kind === "event.truncated") return this.#truncated(event);
-    if (event.kind === "agent.started" || event.kind === "job.result") this.giveUp();
+    if (event.kind === "agent.started" || event.kind === "job.result" || begins(event)) this.giveUp();
     return make ? make(event, event.data ?? {}) : null;
   }
 
@@ -210,7 +210,15 @@ function phase(event, data) {
   const at = new Date(event.at);
   const when = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString();
   const line = make("h3", "phase-name", name, make("span", "note", `${detail} ${when}`));
-  return new Row(event, "phases", line).says(() => name + detail);
+  // Where another attempt begins is said whatever is hidden.
+  const again = begins(event) && detail !== "";
+  const row = new Row(event, again ? "" : "phases", line).says(() => name + detail);
+  if (again) row.element.dataset.attempt = detail.trim();
+  return row;
+}
+
+function begins(event) {
+  return event.kind === "job.phase" && event.data?.phase === "preparing";
 }
 
 function started(event, data) {
@@ -255,10 +263,12 @@ function result(event, data) {
   const outcome = clean(data.outcome);
   const summary = clean(data.summary ?? data.result?.summary);
   const error = data.error ? clean(typeof data.error === "string" ? data.error : `${data.error.message} (${data.error.code})`) : "";
-  const line = make("p", "outcome", "The job ", make("strong", "", outcome === "completed" ? "completed" : outcome === "cancelled" ? "was cancelled" : outcome));
+  // What a shard says of its attempt; whether the job is tried again the page's header knows.
+  const subject = outcome === "failed" ? "The attempt" : "The job";
+  const line = make("p", "outcome", `${subject} `, make("strong", "", outcome === "cancelled" ? "was cancelled" : outcome));
   const row = new Row(event, "", line, error ? make("p", "error-text", error) : null, summary ? make("div", "message", summary) : null);
   row.element.dataset.outcome = outcome;
-  return row.says(() => [`The job ${outcome}`, error, summary].filter(Boolean).join("\n"));
+  return row.says(() => [`${subject} ${outcome}`, error, summary].filter(Boolean).join("\n"));
 }
 
 function dropped(event, data) {

@@ -166,7 +166,7 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
         queue_timeout_s=request.queue_timeout_s,
         no_output_timeout_s=request.no_output_timeout_s,
         not_before=request.not_before,
-        concurrency_key=request.concurrency_key or _key_of_branch(request.task),
+        concurrency_key=request.concurrency_key or key_of_branch(request.task),
         concurrency_limit=request.concurrency_limit,
         max_attempts=request.max_attempts,
         retry_on=request.retry_on,
@@ -185,7 +185,7 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     return job
 
 
-def _key_of_branch(task: dict[str, Any]) -> str:
+def key_of_branch(task: dict[str, Any]) -> str:
     """Two jobs that push to the same branch would spoil each other's work, so one waits for the other."""
     return f"{task['repo_url']} {task['branch']}"[:300] if task.get("repo_url") and task.get("branch") else ""
 

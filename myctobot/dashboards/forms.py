@@ -40,6 +40,12 @@ FIELDS: Final[Mapping[str, str]] = {
 }
 # The repository's fields mean nothing to the API without a repository; an empty one is no answer.
 _OPTIONAL_TASK: Final = ("issue_key", "repo_url", "base_branch", "branch")
+# When a job is tried again by itself, in words.
+CAUSES: Final[Mapping[str, str]] = {
+    Cause.INFRASTRUCTURE: "the shard fails",
+    Cause.AGENT: "the agent fails",
+    Cause.TIMEOUT: "time is up",
+}
 # What is folded away: usually nobody needs to change it.
 _FOLDED: Final = (
     "priority", "timeout_min", "no_output_timeout_min", "queue_timeout_min", "not_before", "max_turns", "max_attempts",
@@ -140,11 +146,7 @@ class JobForm(OnceForm):
     retry_on = forms.MultipleChoiceField(
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        choices=[
-            (Cause.INFRASTRUCTURE.value, "the shard fails"),
-            (Cause.AGENT.value, "the agent fails"),
-            (Cause.TIMEOUT.value, "time is up"),
-        ],
+        choices=list(CAUSES.items()),
         initial=default_retry_on,
         label="Try again by itself when",
     )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 
 from jobs.contract import JobStatus
 from jobs.models import Attempt, Job
+from jobs.requests import key_of_branch
+from myctobot.dashboards.forms import CAUSES
 from myctobot.dashboards.harmless import harmless
 
 register = template.Library()
@@ -64,6 +68,44 @@ def waited(job: Job) -> float:
 def latest_attempt(job: Job) -> Attempt | None:
     """The attempt that counts, if there is any."""
     return max(job.attempts.all(), key=lambda attempt: attempt.number, default=None)
+
+
+@register.filter
+def tries(job: Job) -> int:
+    """How many attempts have run: those that nobody took do not count against the bound."""
+    return sum(attempt.claimed_at is not None for attempt in job.attempts.all())
+
+
+@register.filter
+def retry_policy(job: Job) -> str:
+    """What is tried again by itself, and how often."""
+    causes = " or ".join(words for cause, words in CAUSES.items() if cause in job.retry_on)
+    if job.max_attempts == 1 or not causes:
+        return "one attempt"
+    return f"at most {job.max_attempts} attempts, another one when {causes}"
+
+
+@register.filter
+def own_key(job: Job) -> str:
+    """The concurrency key where it says more than the branch does."""
+    return harmless(job.concurrency_key) if job.concurrency_key != key_of_branch(job.task) else ""
+
+
+@register.filter
+def linked(sentence: str, job_ids: Sequence[str]) -> SafeString:
+    """A sentence in which some jobs' ids lead to their pages."""
+    text = escape(sentence)
+    for job_id in job_ids:
+        text = mark_safe(text.replace(job_id, f'<a href="{reverse("console-job", args=[job_id])}">{job_id}</a>'))  # noqa: S308  # escaped above; ids are our own
+    return text
+
+
+@register.filter
+def known(message: str) -> dict[str, str]:
+    """What is said of a cancel that nobody has confirmed, in its parts: what happened, what is known, what is not."""
+    what, _, rest = message.partition(" Known: ")
+    sure, _, unsure = rest.partition(" Not known: ")
+    return {"what": what, "known": sure, "unknown": unsure}
 
 
 @register.filter

@@ -15,7 +15,8 @@ from jobs.api.serializers import JobRequestSerializer, RetrySerializer
 from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver
 from jobs.models import Job
 from jobs.offers import offered_capabilities
-from jobs.waiting import Waiting, Waits, waiting_of
+from jobs.states import Hold
+from jobs.waiting import Waiting, Waits, key_holders, waiting_of
 from myctobot.api_errors import flatten
 from myctobot.dashboards.forms import JobForm, RetryForm
 from myctobot.dashboards.listing import STATUSES, Filters, read_page
@@ -99,6 +100,7 @@ def _facts(caller: Caller, job: Job) -> dict[str, Any]:
         "attempts": sorted(job.attempts.all(), key=lambda attempt: -attempt.number),
         "retries": job.retries.filter(tenant=caller.tenant).order_by("pk").only("public_id", "status"),
         "waiting": waiting_of(job),
+        "holders": [one for ids in key_holders([job]).values() for one in ids[:3]] if job.hold == Hold.KEY else [],
         "can_cancel": writes and not job.is_over and job.cancel_requested_at is None,
         "can_retry": writes and job.is_over,
         "retry_key": secrets.token_urlsafe(16),

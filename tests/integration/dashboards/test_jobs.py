@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from jobs.dispatch import dispatch_round
 from jobs.models import Job
+from jobs.recovery import recover
 from myctobot.dashboards import listing
 from myctobot.tenants.models import Tenant
 from myctobot.tenants.secrets import store_secret
 from tests.integration.dashboards.support import form
 from tests.integration.jobs.support import (
     SECRETS,
+    Runner,
+    age,
+    attempts_of,
+    end_pause,
     fresh,
     make_job,
+    number_of,
     running_job,
 )
 
@@ -139,6 +147,15 @@ class TestOneJob:
         assert answer.status_code == 409
         assert "has completed already" in answer.content.decode()
 
+    def test_two_cancels_are_one(self, browser: Client, tenant: Tenant, key: str) -> None:
+        job, _ = running_job(tenant, key)
+        asked = []
+        for _ in range(2):
+            assert browser.post(f"/jobs/{job.public_id}/cancel/").status_code == 302
+            asked.append(fresh(job).cancel_requested_at)
+        assert asked[0] == asked[1] is not None
+        assert "cancel-button" not in browser.get(f"/jobs/{job.public_id}/").content.decode()
+
     def test_a_retry_is_a_new_job(self, browser: Client, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)
         runner.finish()
@@ -200,3 +217,73 @@ class TestOneJob:
         assert answer.status_code == 400
         assert "Must have 8 to" in answer.content.decode()
         assert Job.objects.count() == 1
+
+
+class TestWhatHoldsItUp:
+    def header(self, browser: Client, job: Job) -> str:
+        page = browser.get(f"/jobs/{job.public_id}/header/").content.decode()
+        return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+    def test_a_parked_one_says_until_when_and_when_it_gives_up(self, browser: Client, tenant: Tenant, key: str) -> None:
+        job = make_job(tenant, not_before=timezone.now() + timedelta(hours=2), queue_timeout_s=600)
+        said = self.header(browser, job)
+        assert f"not to start before {job.ready_at:%Y-%m-%d %H:%M:%S} UTC." in said
+        assert f"Parked until {job.ready_at:%b %-d, %H:%M}" in said
+        assert f"It fails if no shard has taken it by {job.queue_deadline:%b %-d, %H:%M}" in said
+
+    def test_one_behind_a_key_leads_to_who_has_it(self, browser: Client, tenant: Tenant, key: str) -> None:
+        holder, _ = running_job(tenant, key, concurrency_key="<b>nightly</b>")
+        job = make_job(tenant, concurrency_key="<b>nightly</b>")
+        dispatch_round()
+        page = browser.get(f"/jobs/{job.public_id}/").content.decode()
+        assert f'<a href="/jobs/{holder.public_id}/">{holder.public_id}</a> now.' in page
+        assert "&lt;b&gt;nightly&lt;/b&gt;" in page
+        assert "<b>nightly" not in page
+
+    def test_what_is_as_usual_is_not_said(self, browser: Client, tenant: Tenant, key: str) -> None:
+        task = {"type": "prompt", "prompt": "x", "repo_url": "https://example.com/u/r.git", "branch": "fix"}
+        job, _ = running_job(tenant, key, task=task)
+        said = self.header(browser, job)
+        for word in ("Concurrency key", "Attempt ", "Parked", "It fails if"):
+            assert word not in said
+        assert job.concurrency_key
+
+    def test_a_retried_one_says_what_failed_and_which_attempt_it_is(
+        self, browser: Client, tenant: Tenant, key: str
+    ) -> None:
+        job, runner = running_job(tenant, key, max_attempts=3)
+        broken = {"code": "disk_full", "message": "No space is left.", "retryable": True}
+        assert runner.finish("failed", error=broken).status_code == 200
+        said = self.header(browser, job)
+        assert said.startswith("queued")
+        assert "No space is left. The job is tried again in 5 s, attempt 2 of 3." in said
+        assert "failed on one, sent" in said
+        assert ": No space is left. disk_full" in said
+        end_pause(job)
+        dispatch_round()
+        Runner(key, job, number_of(job), token="u" * 40).claim()
+        said = self.header(browser, job)
+        assert said.startswith("running")
+        assert "Attempt 2 of at most 3" in said
+        assert "2 attempts running on one, sent" in said
+
+    def test_a_cancel_that_nobody_confirmed_says_what_is_known_and_what_is_not(
+        self, browser: Client, tenant: Tenant, key: str
+    ) -> None:
+        job, _ = running_job(tenant, key)
+        browser.post(f"/jobs/{job.public_id}/cancel/")
+        age(attempts_of(job)[0], "lease_until", 3600)
+        recover()
+        said = self.header(browser, job)
+        assert said.startswith("cancelled not confirmed")
+        assert "Known the attempt is fenced, so it can push nothing" in said
+        assert "Not known whether its processes still run; see to the shard." in said
+        assert "not confirmed" in browser.get("/jobs/").content.decode()
+
+    def test_the_request_says_how_it_is_bound(self, browser: Client, tenant: Tenant, key: str) -> None:
+        job = make_job(tenant, no_output_timeout_s=120, queue_timeout_s=5400, retry_on=["agent", "timeout"])
+        page = browser.get(f"/jobs/{job.public_id}/").content.decode()
+        assert "silence at most 2 min 0 s, waits at most 1 h 30 min" in page
+        assert "at most 2 attempts, another one when the agent fails or time is up." in page
+        once = make_job(tenant, max_attempts=1)
+        assert "one attempt." in browser.get(f"/jobs/{once.public_id}/").content.decode()

@@ -16,7 +16,7 @@ from jobs.contract import JobStatus
 from jobs.fair_share import Flow, Order, TenantView, advance_clocks
 from jobs.models import Attempt, Job, ShareState
 from jobs.queue import Candidate
-from jobs.routing import NoRoute, Route, Snapshot, route
+from jobs.routing import Route, Snapshot, pick
 from jobs.snapshot import load_snapshot
 from jobs.states import AttemptState, Hold
 from myctobot.lib.clock import database_now
@@ -67,7 +67,7 @@ def _choose(snapshot: Snapshot) -> list[tuple[Candidate, Route]]:
     tenants = load_tenants({flow.tenant_id for flow in flows} | set(slots))
     flows = [flow for flow in flows if flow.tenant_id in tenants]
     ahead = _read_clocks(slots, tenants, flows, now)
-    choice = _Choice(snapshot, Order(flows, tenants, dict(slots), ahead, now), flows)
+    choice = _Choice(snapshot, Order(flows, tenants, dict(slots), ahead), flows)
     choice.run()
     queue.hold_for_key(choice.aside)
     ShareState.objects.update_or_create(pk=1, defaults={"virtual": ahead, "counted_at": now})
@@ -124,19 +124,21 @@ class _Choice:
     def run(self) -> None:
         """Go on until no slot fits any job."""
         self._look_up([(flow.tenant_id, flow.head) for flow in self.flows])
-        while flow := self.order.next():
+        while self.snapshot.free_slots > 0 and (flow := self.order.next()):
             if (flow.tenant_id, flow.lane) in self._refused or len(self.aside) >= _MOST_ASIDE:
                 self.order.drop(flow)
+            elif not flow.is_read:
+                self._read(flow)
             elif self._key_is_full(flow):
                 self.aside.append(flow.head.pk)
-                self._go_on(flow, served=False)
+                self.order.passed_over(flow)
             else:
                 self._place(flow)
 
     def _place(self, flow: Flow[Candidate]) -> None:
         avoid = self._lost_on.get(flow.head.pk, ())
-        where = route(flow.tenant_id, flow.lane.split("+"), self.snapshot, avoid)
-        if isinstance(where, NoRoute):
+        where = pick(flow.tenant_id, frozenset(flow.lane.split("+")), self.snapshot, avoid)
+        if where is None:
             # Slots only become fewer within a round: what was refused once is refused to the others alike.
             self._refused.add((flow.tenant_id, flow.lane))
             self.order.drop(flow)
@@ -146,25 +148,27 @@ class _Choice:
         if flow.head.key:
             key = (flow.tenant_id, flow.head.key)
             self._holders[key] = self._holders.get(key, 0) + 1
-        self._go_on(flow, served=True)
+        self.order.served(flow)
 
     def _key_is_full(self, flow: Flow[Candidate]) -> bool:
         head = flow.head
         return bool(head.key) and self._holders.get((flow.tenant_id, head.key), 0) >= head.limit
 
-    def _go_on(self, flow: Flow[Candidate], *, served: bool) -> None:
-        """Move to the job behind the head, which is read when nobody has read it yet."""
+    def _read(self, flow: Flow[Candidate]) -> None:
+        """Find out what is behind the flow's last head; the more often it is asked for, the more at once."""
         following = self._more.setdefault(id(flow), [])
-        if not following and not self._is_pointless(flow):
+        if not following and not self._is_over(flow):
             count = min(_MOST_MORE, 2 * self._asked.get(id(flow), _FIRST_MORE // 2))
             self._asked[id(flow)] = count
             following.extend(queue.more_of(flow, count))
             self._look_up([(flow.tenant_id, candidate) for candidate in following])
-        head = following.pop(0) if following else None
-        step = self.order.served if served else self.order.replace
-        step(flow, head, head.pk if head else 0, head.since if head else None)
+        if following:
+            head = following.pop(0)
+            self.order.read(flow, head, head.pk, head.waited_s)
+        else:
+            self.order.drop(flow)
 
-    def _is_pointless(self, flow: Flow[Candidate]) -> bool:
+    def _is_over(self, flow: Flow[Candidate]) -> bool:
         """Whether nothing behind the head could have a slot, so that it need not be read."""
         return not self.snapshot.has_room_for(flow.lane.split("+"))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final, Generic, TypeVar
 
 # After so many seconds of waiting a job counts as one of the class before its own: batch as normal after half an
@@ -58,9 +57,9 @@ class Flow(Generic[T]):
     """Waiting jobs of one tenant, lane and priority, oldest first.
 
     Attributes:
-        head: the first of them.
-        head_id: its number in the order of submits.
-        since: when that one could have been dispatched first.
+        head: the first of them, or the one before it, when nobody has read that one yet.
+        head_id: where the first stands in the order of submits.
+        waited_s: since that one could have been dispatched.
     """
 
     lane: str
@@ -68,7 +67,8 @@ class Flow(Generic[T]):
     tenant_id: int
     head: T
     head_id: int
-    since: datetime
+    waited_s: float
+    is_read: bool = True
 
 
 @dataclass
@@ -80,14 +80,12 @@ class Order(Generic[T]):
         tenants: of all flows; one that is missing is as any other.
         in_flight: slots that each tenant has.
         ahead: the tenants' clocks; see ``advance_clocks``.
-        now: to tell the age of jobs.
     """
 
     flows: Iterable[Flow[T]]
     tenants: Mapping[int, TenantView]
     in_flight: dict[int, int]
     ahead: dict[int, float]
-    now: datetime
     _classes: dict[int, dict[int, list[tuple[int, int, Flow[T]]]]] = field(init=False, default_factory=dict)
     _heap: list[tuple[float, float, int]] | None = field(init=False, default=None)
     _class: int = field(init=False, default=0)
@@ -97,7 +95,10 @@ class Order(Generic[T]):
             self._enter(flow)
 
     def next(self) -> Flow[T] | None:
-        """The flow whose turn it is, or None when there is none; say ``served`` or ``drop`` before asking again."""
+        """The flow whose turn it is, or None when there is none.
+
+        Say what became of it before asking again: ``served``, ``passed_over``, ``read`` or ``drop``.
+        """
         while self._classes:
             if self._heap is None:
                 self._class = min(self._classes)
@@ -118,39 +119,37 @@ class Order(Generic[T]):
         limit = self._view(tenant_id).max_running
         return limit is not None and self.in_flight.get(tenant_id, 0) >= limit
 
-    def served(self, flow: Flow[T], head: T | None, head_id: int = 0, since: datetime | None = None) -> None:
-        """The head got a slot.
-
-        Args:
-            flow: the one that ``next`` gave.
-            head: the one after it; None when there is none.
-            head_id, since: of that one.
-        """
+    def served(self, flow: Flow[T]) -> None:
+        """The head of the flow that ``next`` gave got a slot."""
         tenant_id = flow.tenant_id
         self.in_flight[tenant_id] = self.in_flight.get(tenant_id, 0) + 1
         self.ahead[tenant_id] = self.ahead.get(tenant_id, 0.0) + _TURN_S * NORMAL_WEIGHT / self._view(tenant_id).weight
-        self.replace(flow, head, head_id, since)
+        self.passed_over(flow)
 
-    def replace(self, flow: Flow[T], head: T | None, head_id: int = 0, since: datetime | None = None) -> None:
-        """The head got no slot, but the one after it may; arguments as of ``served``."""
+    def passed_over(self, flow: Flow[T]) -> None:
+        """The head is dealt with, and whatever is behind it is next. That is read when its turn comes, not before."""
         self.drop(flow)
-        if head is not None:
-            flow.head, flow.head_id, flow.since = head, head_id, since or flow.since
-            self._enter(flow)
-        if self._heap:
-            heapq.heapreplace(self._heap, self._key(flow.tenant_id))
+        # Behind a head stands a younger one; how much younger is known when it is read.
+        flow.head_id, flow.is_read = flow.head_id + 1, False
+        self._enter(flow)
+
+    def read(self, flow: Flow[T], head: T, head_id: int, waited_s: float) -> None:
+        """What is behind the last head has been read, and stands where it belongs."""
+        self.drop(flow)
+        flow.head, flow.head_id, flow.waited_s, flow.is_read = head, head_id, waited_s, True
+        self._enter(flow)
 
     def drop(self, flow: Flow[T]) -> None:
         """Nothing of the flow that ``next`` gave can have a slot now."""
         heapq.heappop(self._classes[self._class][flow.tenant_id])
 
     def _enter(self, flow: Flow[T]) -> None:
-        by_age = class_by_age(flow.priority, (self.now - flow.since).total_seconds())
-        # What has been passed over in this round stays so.
-        place = max(by_age, self._class)
-        heapq.heappush(
-            self._classes.setdefault(place, {}).setdefault(flow.tenant_id, []), (flow.head_id, id(flow), flow)
-        )
+        # A class that is done with does not begin anew.
+        place = max(class_by_age(flow.priority, flow.waited_s), self._class)
+        flows = self._classes.setdefault(place, {}).setdefault(flow.tenant_id, [])
+        heapq.heappush(flows, (flow.head_id, id(flow), flow))
+        if self._heap and self._heap[0][2] == flow.tenant_id:
+            heapq.heapreplace(self._heap, self._key(flow.tenant_id))
 
     def _key(self, tenant_id: int) -> tuple[float, float, int]:
         share = self.in_flight.get(tenant_id, 0) / self._view(tenant_id).weight

@@ -9,7 +9,6 @@ how many jobs do.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -25,17 +24,25 @@ _MOST_RELEASED = 1000
 
 
 class Candidate(NamedTuple):
-    """A job that could be dispatched, with what a round wants to know of it."""
+    """A job that could be dispatched, with what a round wants to know of it.
+
+    Attributes:
+        key, limit: at most so many of the tenant's jobs with this key have slots at once.
+        waited_s: since it could have been dispatched.
+    """
 
     pk: int
     public_id: str
     attempt_number: int
     key: str
     limit: int
-    since: datetime
+    waited_s: float
 
 
-_COLUMNS = "id, public_id, attempt_number, concurrency_key, concurrency_limit, ready_at"
+_COLUMNS = """
+    id, public_id, attempt_number, concurrency_key, concurrency_limit,
+    extract(epoch FROM statement_timestamp() - ready_at)::float8
+"""
 _READY = "status = 'queued' AND hold = ''"
 
 _LANES = f"""
@@ -153,14 +160,15 @@ def waiting_lanes() -> list[str]:
 def flows_of(lanes: Sequence[str]) -> list[Flow[Candidate]]:
     """What waits in these lanes: of each tenant and priority the oldest job."""
     return [
-        Flow(lane, priority, tenant_id, candidate := Candidate(*rest), candidate.pk, candidate.since)
+        Flow(lane, priority, tenant_id, candidate := Candidate(*rest), candidate.pk, candidate.waited_s)
         for lane, priority, tenant_id, *rest in _rows(_FLOWS, list(lanes))
     ]
 
 
 def more_of(flow: Flow[Candidate], count: int) -> list[Candidate]:
-    """Those after the head of a flow, oldest first."""
-    return [Candidate(*row) for row in _rows(_MORE, flow.lane, flow.priority, flow.tenant_id, flow.head_id, count)]
+    """A flow's jobs after its latest head, oldest first."""
+    after = flow.head.pk
+    return [Candidate(*row) for row in _rows(_MORE, flow.lane, flow.priority, flow.tenant_id, after, count)]
 
 
 def key_holders(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:

@@ -87,33 +87,25 @@ class _Class:
         self.free = sum(shard.free for shard in members) - on_the_way
 
 
-@dataclass(frozen=True)
 class _Target:
     """A queue that a tenant may use: a class's, or one shard's own.
 
-    Attributes:
+    Args:
         rank: what decides before the load does; the lower goes first.
         shard: None for the queue of the whole class.
     """
 
-    group: _Class
-    rank: tuple[bool, int, int]
-    shard: ShardView | None = None
+    __slots__ = ("group", "rank", "route", "shard", "shards", "slots")
 
-    @property
-    def queue(self) -> str:
-        return self.shard.own_queue if self.shard else self.group.queue
-
-    @property
-    def shards(self) -> tuple[ShardView, ...]:
-        return (self.shard,) if self.shard else self.group.shards
+    def __init__(self, group: _Class, rank: tuple[bool, int, int], shard: ShardView | None = None) -> None:
+        self.group, self.rank, self.shard = group, rank, shard
+        self.shards = (shard,) if shard else group.shards
+        self.slots = shard.slots if shard else group.slots
+        # Made once: a decision takes less time than a new object.
+        self.route = Route(shard.own_queue if shard else group.queue, group.name)
 
     def free(self) -> int:
         return min(self.group.own[self.shard.own_queue], self.group.free) if self.shard else self.group.free
-
-    def load(self) -> float:
-        slots = self.shard.slots if self.shard else self.group.slots
-        return 1 - self.free() / slots
 
 
 class Snapshot:
@@ -138,13 +130,15 @@ class Snapshot:
         for shard in self.shards:
             members.setdefault(shard.shard_class, []).append(shard)
         self.classes = {name: _Class(found, on_the_way) for name, found in members.items()}
-        self._class_of = {shard.name: self.classes[shard.shard_class] for shard in self.shards}
+        self._by_name = {shard.name: shard for shard in self.shards}
+        self.free_slots = sum(max(0, group.free) for group in self.classes.values())
         # Most tenants have the same rights, most jobs the same needs: what fits is found once for all of them.
         self._fitting: dict[tuple[int | tuple[AssignmentView, ...], frozenset[str]], list[list[_Target]]] = {}
 
     def place(self, route: Route) -> None:
         group = self.classes[route.shard_class]
         group.free -= 1
+        self.free_slots -= 1
         if route.queue in group.own:
             group.own[route.queue] -= 1
 
@@ -170,16 +164,17 @@ class Snapshot:
 
     def _targets(self, rights: tuple[AssignmentView, ...], needed: frozenset[str]) -> Iterator[_Target]:
         to_pools, to_shards = _best_rights(rights)
-        special: dict[str, list[str]] = {}
+        special: dict[str, dict[str, ShardView]] = {}
         for name in to_shards:
-            if name in self._class_of:
-                special.setdefault(self._class_of[name].name, []).append(name)
+            if name in self._by_name:
+                shard = self._by_name[name]
+                special.setdefault(shard.shard_class, {})[name] = shard
         for group in self.classes.values():
             if not needed <= group.capabilities:
                 continue
             extra = len(group.capabilities)
             base = to_pools.get(group.pool) if group.pool else (False, UNASSIGNED_PRIORITY)
-            named = {shard.name: shard for shard in group.shards if shard.name in special.get(group.name, ())}
+            named = special.get(group.name, {})
             if len(named) == len(group.shards) and len({to_shards[name] for name in named}) == 1:
                 # The same right to each of them is one to the class.
                 base, named = min(to_shards[next(iter(named))], base or _NO_RIGHT, key=_better), {}
@@ -217,11 +212,20 @@ def _by_rank(targets: Iterable[_Target]) -> list[list[_Target]]:
     ranks: dict[tuple[bool, int, int], list[_Target]] = {}
     for target in targets:
         ranks.setdefault(target.rank, []).append(target)
-    return [sorted(ranks[rank], key=lambda target: target.queue) for rank in sorted(ranks)]
+    return [sorted(ranks[rank], key=lambda target: target.route.queue) for rank in sorted(ranks)]
 
 
 def route(tenant_id: int, required: Iterable[str], snapshot: Snapshot, avoid: Collection[str] = ()) -> Route | NoRoute:
-    """Pick the queue for a job.
+    """Pick the queue for a job, or say why there is none; arguments and rules as of ``pick``."""
+    needed = frozenset(required)
+    if found := pick(tenant_id, needed, snapshot, avoid):
+        return found
+    targets = [target for rank in snapshot.fitting(tenant_id, needed) for target in rank]
+    return _all_taken(needed, targets) if targets else _nobody(tenant_id, needed, snapshot)
+
+
+def pick(tenant_id: int, needed: frozenset[str], snapshot: Snapshot, avoid: Collection[str] = ()) -> Route | None:
+    """Pick the queue for a job; None when it goes nowhere now.
 
     Among the queues whose shards have the capabilities, that the tenant may use and that have a free slot:
     the default assignment first, then by assignment priority, then the least over-qualified class, then
@@ -229,23 +233,24 @@ def route(tenant_id: int, required: Iterable[str], snapshot: Snapshot, avoid: Co
 
     Args:
         tenant_id: whose job it is.
-        required: capability slugs.
+        needed: capability slugs.
         snapshot: read once a round; not changed.
         avoid: names of shards that lost this job before: another one is preferred, wherever there is one.
     """
-    needed = frozenset(required)
     ranks = snapshot.fitting(tenant_id, needed)
     if avoid and (other := _elsewhere(ranks, avoid)):
         return other
     for targets in ranks:
-        best = targets[0]
-        if len(targets) > 1:
-            best = min(targets, key=lambda target: (target.free() <= 0, target.load() if target.free() > 0 else 0))
-        if best.free() > 0:
-            return Route(best.queue, best.group.name)
-    if not ranks:
-        return _nobody(tenant_id, needed, snapshot)
-    return _all_taken(needed, [target for targets in ranks for target in targets])
+        best, most = None, 0.0
+        for target in targets:
+            # Most targets are classes; a call for each would take most of a decision's time.
+            free = target.group.free if target.shard is None else target.free()
+            # Of equal ones the first, which is so by name.
+            if free > 0 and free / target.slots > most:
+                best, most = target, free / target.slots
+        if best is not None:
+            return best.route
+    return None
 
 
 def _elsewhere(ranks: list[list[_Target]], avoid: Collection[str]) -> Route | None:
@@ -256,7 +261,7 @@ def _elsewhere(ranks: list[list[_Target]], avoid: Collection[str]) -> Route | No
             if target.free() <= 0 or not members:
                 continue
             if len(members) == len(target.shards):
-                return Route(target.queue, target.group.name)
+                return target.route
             best = max(members, key=lambda shard: (target.group.own[shard.own_queue], shard.name))
             if target.group.own[best.own_queue] > 0:
                 return Route(best.own_queue, target.group.name)

@@ -20,7 +20,7 @@ from jobs.contract import EXECUTE_TASK
 from jobs.dispatch import Round, dispatch_round
 from jobs.models import Attempt, Job, Priority
 from jobs.requests import cancel
-from jobs.routing import route as real_route
+from jobs.routing import pick as real_pick
 from jobs.waiting import waiting_of
 from myctobot.tenants.models import Tenant
 from shards.models import Assignment, Shard, ShardState
@@ -197,9 +197,9 @@ def test_a_cancel_between_the_look_and_the_sending_wins(
 
     def cancel_meanwhile(*args: Any) -> Any:
         cancel(tenant, job.public_id)
-        return real_route(*args)
+        return real_pick(*args)
 
-    monkeypatch.setattr(dispatch, "route", cancel_meanwhile)
+    monkeypatch.setattr(dispatch, "pick", cancel_meanwhile)
     assert dispatch_round().sent == 0
     assert attempts_of(job) == []
     assert messages(broker) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from jobs.fair_share import Flow, Order, TenantView, advance_clocks, class_by_age
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HIGH, NORMAL, BATCH = 10, 20, 30
 
 
@@ -22,7 +20,7 @@ class Waiting:
         self.left = dict(jobs)
         ages = age_s or {}
         self.flows = [
-            Flow("git", priority, tenant, tenant * 1000, tenant * 1000, NOW - timedelta(seconds=ages.get(key, 0)))
+            Flow("git", priority, tenant, tenant * 1000, tenant * 1000, ages.get(key, 0.0))
             for key in jobs
             for tenant, priority in [key]
         ]
@@ -35,14 +33,18 @@ class Waiting:
         ahead: dict[int, float] | None = None,
     ) -> list[tuple[int, int]]:
         """Whose jobs, by tenant and priority, get so many slots, in order."""
-        order = Order(self.flows, tenants or {}, dict(have or {}), dict(ahead or {}), NOW)
+        order = Order(self.flows, tenants or {}, dict(have or {}), dict(ahead or {}))
         found: list[tuple[int, int]] = []
         while len(found) < slots and (flow := order.next()):
             key = (flow.tenant_id, flow.priority)
-            found.append(key)
-            self.left[key] -= 1
-            head = flow.head + 1 if self.left[key] else None
-            order.served(flow, head, flow.head_id + 1, flow.since)
+            if not self.left[key]:
+                order.drop(flow)
+            elif not flow.is_read:
+                order.read(flow, flow.head + 1, flow.head_id + 1, flow.waited_s)
+            else:
+                found.append(key)
+                self.left[key] -= 1
+                order.served(flow)
         return found
 
 
@@ -103,14 +105,14 @@ def test_batch_never_starves() -> None:
 
 
 def test_within_a_tenant_the_oldest_goes_first() -> None:
-    older, newer = (Flow(lane, NORMAL, 1, number, number, NOW) for lane, number in (("a", 1), ("b", 2)))
-    order = Order([newer, older], {}, {}, {}, NOW)
+    older, newer = (Flow(lane, NORMAL, 1, number, number, 0.0) for lane, number in (("a", 1), ("b", 2)))
+    order = Order([newer, older], {}, {}, {})
     assert order.next() is older
 
 
 def test_what_fits_nowhere_does_not_hold_up_the_rest() -> None:
-    first, second = (Flow(lane, NORMAL, 1, number, number, NOW) for lane, number in (("a", 1), ("b", 2)))
-    order = Order([first, second], {}, {}, {}, NOW)
+    first, second = (Flow(lane, NORMAL, 1, number, number, 0.0) for lane, number in (("a", 1), ("b", 2)))
+    order = Order([first, second], {}, {}, {})
     assert order.next() is first
     order.drop(first)
     assert order.next() is second

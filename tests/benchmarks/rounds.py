@@ -1,0 +1,151 @@
+"""The rounds of ``dispatch_round``: runs inside ``manage.py shell``, on a database that nobody else uses."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models.functions import Now
+
+from jobs.dispatch import dispatch_round
+from jobs.models import Attempt, Job, ShareState
+from jobs.routing import NoRoute, route
+from jobs.snapshot import load_snapshot
+from myctobot.lib.clock import database_now
+from myctobot.tenants.models import Tenant
+from shards.models import Assignment, Pool, Shard
+from tests.benchmarks.result import spread
+from tests.benchmarks.world import CLASSES, SLOTS, TENANTS, assignments, shards, wishes
+
+STEPS = (100, 1_000, 10_000, 100_000)
+FREE_EACH = 2
+_ROUNDS = 15
+# The stack has a tenant of its own.
+_FIRST_TENANT = 1000
+
+
+def main() -> None:
+    """Print one line of JSON: a step for each number of waiting jobs."""
+    make_installation()
+    sys.stdout.write(json.dumps([_step(waiting) for waiting in STEPS]) + "\n")
+
+
+def make_installation() -> None:
+    """The shards and tenants of ``world``, all well, every slot taken by a running job."""
+    Tenant.objects.bulk_create(
+        Tenant(pk=_FIRST_TENANT + n, slug=f"tenant-{n}", name=f"Tenant {n}") for n in range(TENANTS)
+    )
+    views = shards()
+    pools = {name: Pool.objects.create(name=name) for name in sorted({view.pool for view in views if view.pool})}
+    Shard.objects.bulk_create(
+        Shard(
+            name=view.name,
+            shard_class=view.shard_class,
+            capabilities=sorted(view.capabilities),
+            pool=pools.get(view.pool or ""),
+            max_concurrent_jobs=SLOTS,
+            state="ready",
+        )
+        for view in views
+    )
+    Assignment.objects.bulk_create(
+        Assignment(
+            tenant_id=_FIRST_TENANT + tenant,
+            pool=pools[right.pool or ""],
+            priority=right.priority,
+            is_default=right.is_default,
+        )
+        for tenant, rights in assignments().items()
+        for right in rights
+    )
+    _take_all_slots()
+
+
+def _take_all_slots() -> None:
+    held = [(shard, number) for shard in Shard.objects.order_by("pk") for number in range(SLOTS)]
+    jobs = Job.objects.bulk_create(
+        _job(index % TENANTS, ("git",), status="running", attempt_number=1) for index in range(len(held))
+    )
+    Attempt.objects.bulk_create(
+        Attempt(job=job, number=1, state="running", queue="", shard_class=shard.shard_class, shard=shard)
+        for job, (shard, _) in zip(jobs, held, strict=True)
+    )
+
+
+def _job(tenant: int, needs: Sequence[str], **facts: Any) -> Job:
+    lane = "+".join(needs)
+    facts = {"tenant_id": _FIRST_TENANT + tenant, "task": {}, "timeout_s": 60, "max_turns": 5, **facts}
+    return Job(capabilities=list(needs), lane=lane, **facts)
+
+
+def _step(waiting: int) -> dict[str, Any]:
+    Job.objects.filter(status="queued").delete()
+    Job.objects.bulk_create(
+        (_job(tenant, needs, priority=(10, 20, 30)[n % 3]) for n, (tenant, needs) in enumerate(wishes(waiting))),
+        batch_size=5_000,
+    )
+    _vacuum()
+    full = [_timed()[0] for _ in range(_ROUNDS)]
+    read_all = _read_every_job()
+    _free()
+    rounds = [_timed() for _ in range(_ROUNDS)]
+    Attempt.objects.filter(state="ended").update(state="running")
+    each = sorted(ms / sent for ms, sent in rounds)
+    return {
+        "waiting": waiting,
+        "nothing_free_ms": spread(full),
+        "every_job_read_ms": read_all,
+        "dispatching_ms": spread([ms for ms, _ in rounds]),
+        "sent": rounds[-1][1],
+        "ms_each": round(each[len(each) // 2], 3),
+    }
+
+
+def _timed() -> tuple[float, int]:
+    """One round, in milliseconds, and how many jobs it sent, which are put back afterwards."""
+    Shard.objects.update(last_heartbeat_at=Now())
+    began = time.perf_counter()
+    sent = dispatch_round().sent
+    took_ms = (time.perf_counter() - began) * 1000
+    if sent:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM jobs_attempt WHERE state = 'sent'")
+            cursor.execute(
+                "UPDATE jobs_job SET hold = '', attempt_number = 0 WHERE status = 'queued' AND hold = 'sent'"
+            )
+        ShareState.objects.all().delete()
+        _vacuum()
+    return took_ms, sent
+
+
+def _vacuum() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE jobs_job, jobs_attempt, jobs_sharestate")
+
+
+def _free() -> None:
+    """Give every class a few free slots."""
+    for view in shards()[: CLASSES * FREE_EACH]:
+        held = Attempt.objects.filter(shard__name=view.name, state="running").first()
+        assert held is not None
+        Attempt.objects.filter(pk=held.pk).update(state="ended")
+
+
+def _read_every_job() -> float:
+    """What it takes to look at every waiting job, milliseconds; the best of three."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        snapshot = load_snapshot(database_now())
+        columns = ("public_id", "tenant_id", "capabilities", "attempt_number")
+        refused: set[tuple[int, tuple[str, ...]]] = set()
+        for job in Job.objects.filter(status="queued", hold="").order_by("priority", "id").only(*columns):
+            kind = (job.tenant_id, tuple(job.capabilities))
+            if kind not in refused and isinstance(route(*kind, snapshot), NoRoute):
+                refused.add(kind)
+        times.append((time.perf_counter() - began) * 1000)
+    return round(min(times), 1)

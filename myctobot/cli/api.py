@@ -1,4 +1,4 @@
-"""Calls of the REST API; those that may be repeated are, when the connection breaks."""
+"""Calls of the REST API; all may be repeated, and are when the connection breaks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from httpx_sse import EventSource
 from myctobot.cli import __version__
 from myctobot.cli.config import Config
 from myctobot.cli.errors import Refused, Unreachable
-from myctobot.cli.refusals import refusal
+from myctobot.cli.refusals import is_full, refusal
 
 CALL_TIMEOUT_S: Final = 15
 # The server writes a comment at least every 15 s, so a longer silence is a dead connection.
@@ -79,9 +79,14 @@ class Api:
     def cancel(self, job_id: str) -> dict[str, Any]:
         return self._call("POST", f"/jobs/{job_id}/cancel")
 
-    def retry(self, job_id: str, secrets: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a new job with an ended one's request; asked once only, since two calls would start two."""
-        return self._call("POST", f"/jobs/{job_id}/retry", json=dict(secrets), repeatable=False)
+    def retry(self, job_id: str, secrets: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        """Start a new job with an ended one's request; the key makes a repeated call harmless."""
+        headers = {"Idempotency-Key": idempotency_key}
+        return self._call("POST", f"/jobs/{job_id}/retry", json=dict(secrets), headers=headers)
+
+    def estimate(self, needs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return why and how long a job would wait; nothing is started."""
+        return self._call("POST", "/jobs/estimate", json=dict(needs))
 
     def jobs(self, limit: int, status: str | None = None) -> dict[str, Any]:
         """Return up to ``limit`` jobs, newest first, in the form of the API's own pages."""
@@ -114,9 +119,7 @@ class Api:
                 self._check(answer)
             yield EventSource(answer)
 
-    def _call(
-        self, method: str, path: str, *, tries: int = TRIES, repeatable: bool = True, **request: Any
-    ) -> dict[str, Any]:
+    def _call(self, method: str, path: str, *, tries: int = TRIES, **request: Any) -> dict[str, Any]:
         pause_s = _FIRST_PAUSE_S
         while True:
             tries -= 1
@@ -124,11 +127,9 @@ class Api:
                 return self._try(method, path, **request)
             except (httpx.RequestError, Unreachable) as error:
                 problem = describe(error)
-                # Nothing was sent where no connection was made.
-                if not (repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
-                    tries = 0
                 if tries <= 0:
-                    raise Unreachable(self._unreachable(problem, repeatable)) from error
+                    text = f"{self._config.url} cannot be reached: {problem}."
+                    raise Unreachable(f"{text} The URL came from: {self._config.url_source}.") from error
             self._tell(f"{self._config.url}: {problem}; trying again in {pause_s:g} s")
             self._pause(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -145,7 +146,7 @@ class Api:
         return found
 
     def _check(self, answer: httpx.Response) -> None:
-        if may_pass(answer.status_code):
+        if may_pass(answer.status_code) and not is_full(answer):
             raise Unreachable(f"the server answered with status {answer.status_code}")
         if answer.is_error:
             raise refusal(answer, self._config)
@@ -160,10 +161,6 @@ class Api:
             f"What answers at {self._config.url} (status {answer.status_code}) is not MyCTOBot's API. "
             f"The URL came from: {self._config.url_source}."
         )
-
-    def _unreachable(self, problem: str, repeatable: bool) -> str:
-        text = f"{self._config.url} cannot be reached: {problem}. The URL came from: {self._config.url_source}."
-        return text if repeatable else f"{text} Whether the call arrived is not known; 'myctobot jobs' shows it."
 
 
 def may_pass(status: int) -> bool:

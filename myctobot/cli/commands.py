@@ -21,7 +21,7 @@ from myctobot.cli.following import Follower
 from myctobot.cli.options import CAPABILITIES
 from myctobot.cli.rendering import plural, render
 from myctobot.cli.terminal import Line, Style, Terminal
-from myctobot.cli.waiting import WaitingWatch
+from myctobot.cli.waiting import WaitingWatch, estimate_sentence
 
 _ENDS: Final[Mapping[str, ExitCode]] = {
     JobStatus.COMPLETED: ExitCode.COMPLETED,
@@ -58,11 +58,18 @@ class Console:
 
 
 def run(api: Api, console: Console, options: argparse.Namespace) -> ExitCode:
+    request = job_request(options, options.prompt or read_prompt(options.prompt_file, sys.stdin))
+    return _start(api, console, options, lambda key: api.submit(request, key))
+
+
+def _start(
+    api: Api, console: Console, options: argparse.Namespace, ask: Callable[[str], Mapping[str, Any]]
+) -> ExitCode:
+    """Ask for a job with a key that makes the call repeatable, and say which when no answer came."""
     key = options.idempotency_key or secrets.token_urlsafe(18)
     again = f"Running it again with --idempotency-key {key} starts no second job."
-    request = job_request(options, options.prompt or read_prompt(options.prompt_file, sys.stdin))
     try:
-        job = api.submit(request, key)
+        job = ask(key)
     except Unreachable as error:
         raise Unreachable(f"{error} Whether the job was started is not known. {again}") from error
     except KeyboardInterrupt:
@@ -89,9 +96,22 @@ def job_request(options: argparse.Namespace, prompt: str) -> dict[str, Any]:
         "context": _given({"additional_instructions": options.instructions}) or None,
         "priority": options.priority,
         "timeout_s": options.timeout_s,
+        "no_output_timeout_s": options.no_output_timeout_s,
+        "queue_timeout_s": options.queue_timeout_s,
+        "not_before": options.not_before,
+        "retry": _given({"max_attempts": options.retry, "on": options.retry_on}) or None,
+        "concurrency": _concurrency(options),
         "max_turns": options.max_turns,
     }
     return _given(request)
+
+
+def _concurrency(options: argparse.Namespace) -> dict[str, Any] | None:
+    if options.concurrency_key is None:
+        if options.concurrency_limit is not None:
+            raise UsageError("--concurrency-limit: means nothing without --concurrency-key.")
+        return None
+    return _given({"key": options.concurrency_key, "limit": options.concurrency_limit})
 
 
 def _stored(name: str | None) -> dict[str, str] | None:
@@ -135,6 +155,17 @@ def _started(api: Api, console: Console, options: argparse.Namespace, job: Mappi
     else:
         console.terminal.show(Line(f"{job['id']} is {job['status']}"))
         console.tell(f"Watch it: myctobot follow {job['id']}")
+    return ExitCode.COMPLETED
+
+
+def estimate(api: Api, console: Console, options: argparse.Namespace) -> ExitCode:
+    found = api.estimate(
+        _given({"capabilities": options.capability or list(CAPABILITIES), "priority": options.priority})
+    )
+    if options.json:
+        console.document(found)
+    else:
+        console.terminal.show(Line(estimate_sentence(found)))
     return ExitCode.COMPLETED
 
 
@@ -183,7 +214,7 @@ def retry(api: Api, console: Console, options: argparse.Namespace) -> ExitCode:
         "repo_token": _stored(options.repo_token_secret),
         "anthropic_api_key": _stored(options.anthropic_key_secret),
     }
-    return _started(api, console, options, api.retry(options.id, _given(given)))
+    return _start(api, console, options, lambda key: api.retry(options.id, _given(given), key))
 
 
 def follow(api: Api, console: Console, options: argparse.Namespace) -> ExitCode:
@@ -257,6 +288,7 @@ def _say_what_came_of_it(api: Api, console: Console, job_id: str) -> None:
 
 COMMANDS: Final[Mapping[str, Callable[[Api, Console, argparse.Namespace], ExitCode]]] = {
     "run": run,
+    "estimate": estimate,
     "jobs": list_jobs,
     "follow": follow,
     "show": show,

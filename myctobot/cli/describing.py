@@ -19,6 +19,7 @@ STATUS_STYLES: Final[Mapping[str, Style]] = {
     JobStatus.CANCELLED: Style.YELLOW,
 }
 _LABEL_WIDTH: Final = 12
+_USUAL_RETRY: Final = {"max_attempts": 2, "on": ["infrastructure"]}
 
 
 def list_lines(jobs: Sequence[Mapping[str, Any]], now: datetime) -> list[Line]:
@@ -90,6 +91,34 @@ def _needs(job: Mapping[str, Any], now: datetime) -> _Facts:
     return [(", ".join(job["capabilities"]), Style.PLAIN)]
 
 
+def _bounds(job: Mapping[str, Any], now: datetime) -> _Facts:
+    bounds = [
+        f"{words} {rough_time(job[name]).removeprefix('about ')}"
+        for name, words in (("no_output_timeout_s", "silence at most"), ("queue_timeout_s", "waits at most"))
+        if job.get(name) is not None
+    ]
+    if job["status"] == JobStatus.QUEUED and job.get("not_before"):
+        bounds.append(f"not before {job['not_before']}")
+    return [(", ".join(bounds), Style.PLAIN)] if bounds else []
+
+
+def _retries(job: Mapping[str, Any], now: datetime) -> _Facts:
+    policy = job.get("retry")
+    if not policy or policy == _USUAL_RETRY:
+        return []
+    if policy["max_attempts"] == 1 or not policy["on"]:
+        return [("none by itself", Style.PLAIN)]
+    return [(f"at most {policy['max_attempts']} attempts, again on {' or '.join(policy['on'])}", Style.PLAIN)]
+
+
+def _key(job: Mapping[str, Any], now: datetime) -> _Facts:
+    concurrency, task = job.get("concurrency"), job["task"]
+    # Those that push to the same branch have one without having asked for it.
+    if not concurrency or concurrency["key"] == f"{task.get('repo_url')} {task.get('branch')}":
+        return []
+    return [(f"{concurrency['key']}, {concurrency['limit']} at once", Style.PLAIN)]
+
+
 def _times(job: Mapping[str, Any], now: datetime) -> _Facts:
     parts = [f"submitted {_age(job['created_at'], now)} ago"]
     if job["started_at"]:
@@ -103,7 +132,8 @@ def _attempts(job: Mapping[str, Any], now: datetime) -> _Facts:
     found: _Facts = []
     for attempt in job["attempts"]:
         where = f" on {attempt['shard']}" if attempt["shard"] else ""
-        why = f": {attempt['error_message']}" if attempt["error_message"] else ""
+        code = f" ({attempt['error_code']})" if attempt.get("error_code") else ""
+        why = f": {attempt['error_message']}{code}" if attempt["error_message"] else ""
         found.append((f"{attempt['number']}{where}, {attempt['outcome'] or attempt['state']}{why}", Style.DIM))
     return found
 
@@ -127,6 +157,9 @@ _FACTS: Final[Sequence[tuple[str, Callable[[Mapping[str, Any], datetime], _Facts
     ("task", _task),
     ("repository", _repository),
     ("needs", _needs),
+    ("bounds", _bounds),
+    ("retries", _retries),
+    ("key", _key),
     ("times", _times),
     ("attempt", _attempts),
     ("usage", _usage),

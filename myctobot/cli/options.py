@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from datetime import datetime
 from typing import Final, TypeAlias
 
 from jobs.contract import MAX_PROMPT_BYTES, JobStatus, is_slug
@@ -12,6 +13,7 @@ from myctobot.cli.following import GIVE_UP_AFTER_S
 
 CAPABILITIES: Final = ("git", "filesystem")
 PRIORITIES: Final = ("high", "normal", "batch")
+RETRY_CAUSES: Final = ("infrastructure", "agent", "timeout")
 LIST_LIMIT: Final = 20
 
 _DESCRIPTION: Final = "Start, watch and cancel jobs of a MyCTOBot server. Uses its public API and event stream only."
@@ -46,7 +48,7 @@ def read_options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"myctobot {__version__}")
     _add_common(parser, None, False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    for add in (_add_run, _add_jobs, _add_follow, _add_show, _add_cancel, _add_retry):
+    for add in (_add_run, _add_estimate, _add_jobs, _add_follow, _add_show, _add_cancel, _add_retry):
         # The same options are taken behind the command, where they are not allowed to undo those before it.
         _add_common(add(commands), argparse.SUPPRESS, argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -79,6 +81,20 @@ def _add_run(commands: _Commands) -> argparse.ArgumentParser:
     parser.add_argument("--repo", type=text, metavar="URL", help="the repository: https://… or ssh://…")
     parser.add_argument("--branch", type=text, help="the branch to push (default: myctobot/<job id>)")
     parser.add_argument("--base-branch", type=text, metavar="BRANCH", help="where to start (default: the repository's)")
+    _add_needs(parser)
+    _add_secrets(parser)
+    parser.add_argument(
+        "--issue-key", type=text, metavar="KEY", help="makes it the ticket of that key, such as PROJ-123"
+    )
+    parser.add_argument("--instructions", type=text, metavar="TEXT", help="more for the agent to mind")
+    _add_bounds(parser)
+    _add_repeats(parser)
+    _add_idempotency_key(parser)
+    _add_following(parser, "--follow", "watch the job to its end")
+    return parser
+
+
+def _add_needs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--capability",
         type=capability,
@@ -86,21 +102,70 @@ def _add_run(commands: _Commands) -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"what the agent needs; give it once for each (default: {' and '.join(CAPABILITIES)})",
     )
-    _add_secrets(parser)
     parser.add_argument(
-        "--issue-key", type=text, metavar="KEY", help="makes it the ticket of that key, such as PROJ-123"
+        "--capabilities",
+        dest="capability",
+        type=capabilities,
+        action="extend",
+        metavar="NAMES",
+        help="the same with several at once: git,filesystem",
     )
-    parser.add_argument("--instructions", type=text, metavar="TEXT", help="more for the agent to mind")
     parser.add_argument("--priority", choices=PRIORITIES, help="(default: normal)")
+
+
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-s", type=whole_number, metavar="N", help="seconds that one attempt may take")
+    parser.add_argument(
+        "--no-output-timeout-s", type=whole_number, metavar="N", help="seconds that the agent may say nothing"
+    )
+    parser.add_argument(
+        "--queue-timeout-s", type=whole_number, metavar="N", help="seconds that the job may wait for a shard"
+    )
     parser.add_argument("--max-turns", type=whole_number, metavar="N", help="turns that the agent may take")
+    parser.add_argument(
+        "--not-before",
+        type=moment,
+        metavar="TIME",
+        help="when it may start at the earliest, such as 2030-01-31T08:30Z or 2030-01-31T08:30+01:00",
+    )
+
+
+def _add_repeats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--retry",
+        type=whole_number,
+        metavar="N",
+        help="attempts at most, the first among them (default: 2; 1 tries nothing again)",
+    )
+    parser.add_argument(
+        "--retry-on",
+        type=causes,
+        metavar="CAUSES",
+        help=f"whose failures are tried again, of {','.join(RETRY_CAUSES)} (default: infrastructure, the shard's)",
+    )
+    parser.add_argument(
+        "--concurrency-key",
+        type=text,
+        metavar="KEY",
+        help="jobs with the same one wait for each other (default: those that push to the same branch do)",
+    )
+    parser.add_argument(
+        "--concurrency-limit", type=whole_number, metavar="N", help="so many of them run at once (default: 1)"
+    )
+
+
+def _add_idempotency_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idempotency-key",
         type=idempotency_key,
         metavar="KEY",
-        help="two runs with one key start one job (default: a random one, for the tries of this run)",
+        help="two calls with one key start one job (default: a random one, for the tries of this call)",
     )
-    _add_following(parser, "--follow", "watch the job to its end")
+
+
+def _add_estimate(commands: _Commands) -> argparse.ArgumentParser:
+    parser = _command(commands, "estimate", "say when a job would start, without starting one")
+    _add_needs(parser)
     return parser
 
 
@@ -133,6 +198,7 @@ def _add_cancel(commands: _Commands) -> argparse.ArgumentParser:
 def _add_retry(commands: _Commands) -> argparse.ArgumentParser:
     parser = _add_job(_command(commands, "retry", "start a new job with the request of one that has ended"))
     _add_secrets(parser)
+    _add_idempotency_key(parser)
     _add_following(parser, "--follow", "watch the new job to its end")
     return parser
 
@@ -181,6 +247,28 @@ def capability(value: str) -> str:
     if not is_slug(value):
         raise argparse.ArgumentTypeError(f"'{value}' is no capability: a lower-case word such as git or playwright")
     return value
+
+
+def capabilities(value: str) -> list[str]:
+    return [capability(name) for name in value.split(",")]
+
+
+def causes(value: str) -> list[str]:
+    names = value.split(",")
+    if unknown := next((name for name in names if name not in RETRY_CAUSES), None):
+        raise argparse.ArgumentTypeError(f"'{unknown}' is none of: {', '.join(RETRY_CAUSES)}")
+    return sorted(set(names))
+
+
+def moment(value: str) -> str:
+    """A time that means the same everywhere."""
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{value}' is no time; one reads like 2030-01-31T08:30Z") from error
+    if at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"'{value}' names no zone; add Z for UTC, or an offset such as +01:00")
+    return at.isoformat()
 
 
 def job_id(value: str) -> str:

@@ -24,6 +24,13 @@ OPTIONS: Final[Mapping[str, str]] = {
     "repo_token": "--repo-token-secret",
     "priority": "--priority",
     "timeout_s": "--timeout-s",
+    "no_output_timeout_s": "--no-output-timeout-s",
+    "queue_timeout_s": "--queue-timeout-s",
+    "not_before": "--not-before",
+    "retry.max_attempts": "--retry",
+    "retry.on": "--retry-on",
+    "concurrency.key": "--concurrency-key",
+    "concurrency.limit": "--concurrency-limit",
     "max_turns": "--max-turns",
     "Idempotency-Key": "--idempotency-key",
     "status": "--status",
@@ -45,6 +52,12 @@ def refusal(answer: httpx.Response, config: Config) -> Refused:
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         lines.append(f"The key came from: {config.key_source}.")
     return Refused("\n".join(lines), answer.status_code)
+
+
+def is_full(answer: httpx.Response) -> bool:
+    """Whether the tenant has as many waiting jobs as it may, which a few seconds do not change."""
+    error = _error_of(answer)
+    return error is not None and error.get("code") == "too_many_waiting"
 
 
 def _error_of(answer: httpx.Response) -> dict[str, Any] | None:

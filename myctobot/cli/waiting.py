@@ -17,6 +17,8 @@ _QUEUED_EVERY_S: Final = 2.0
 _RUNNING_EVERY_S: Final = 20.0
 # Every job is in these for a moment; they say nothing about why one waits.
 _PASSING: Final = frozenset({"next", "dispatched"})
+# For these a job would be refused.
+_NEVER: Final = frozenset({"capability_missing", "no_shard"})
 
 
 def waiting_sentence(job: Mapping[str, Any]) -> str | None:
@@ -26,6 +28,17 @@ def waiting_sentence(job: Mapping[str, Any]) -> str | None:
         return None
     estimate_s = waiting.get("estimated_wait_s")
     return str(waiting["reason"]) + ("" if estimate_s is None else f" It may start in {rough_time(estimate_s)}.")
+
+
+def estimate_sentence(waiting: Mapping[str, Any]) -> str:
+    """When a job would start that is not submitted yet, and why not at once."""
+    if waiting["code"] == "next":
+        return "It would start at once."
+    if waiting["code"] in _NEVER:
+        return f"It could not start. {waiting['reason']}"
+    estimate_s = waiting["estimated_wait_s"]
+    when = "It would wait." if estimate_s is None else f"It would start in {rough_time(estimate_s)}."
+    return f"{when} {waiting['reason']}"
 
 
 def rough_time(seconds: float) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,38 @@ def test_a_retry_is_followed_like_a_run(client: Client, cli: Cli) -> None:
     assert client.job(done.stderr.split()[0])["retry_of"] == job["id"]
 
 
+def test_two_retries_with_one_key_start_one_job(client: Client, cli: Cli) -> None:
+    job = client.run({"prompt": "THINK AND TALK"})
+    argv = ("retry", job["id"], "--idempotency-key", "from-the-clients-retry")
+    first, second = (cli.run(*argv).stdout.split()[0] for _ in range(2))
+    assert first == second
+    client.wait(first, lambda job: job["status"] in TERMINAL)
+
+
+def test_when_a_job_would_start_is_said_without_starting_one(client: Client, cli: Cli) -> None:
+    before = cli.run("jobs", "--limit", "1", "--json").stdout
+    assert cli.run("estimate").stdout == "It would start at once.\n"
+    never = cli.run("estimate", "--capabilities", "git,teleport")
+    assert (never.returncode, never.stdout[:20]) == (0, "It could not start. ")
+    assert "teleport" in never.stdout
+    assert cli.run("jobs", "--limit", "1", "--json").stdout == before
+
+
+def test_a_parked_job_says_until_when(client: Client, cli: Cli) -> None:
+    day = date.today() + timedelta(days=30)
+    bounds = ("--not-before", f"{day}T10:00+02:00", "--queue-timeout-s", "3600", "--retry", "1")
+    job_id = cli.run("run", "--prompt", "THINK AND TALK", *bounds, "--concurrency-key", "nightly").stdout.split()[0]
+    shown = cli.run("show", job_id).stdout
+    client.cancel(job_id)
+    for fact in (
+        f"It is not to start before {day} 08:00:00 UTC.",
+        f"waits at most 60 min, not before {day}T08:00:00Z",
+        "none by itself",
+        "nightly, 1 at once",
+    ):
+        assert fact in shown
+
+
 def test_two_runs_with_one_key_start_one_job(client: Client, cli: Cli) -> None:
     argv = ("run", "--prompt", "THINK AND TALK", "--idempotency-key", "from-the-clients-test")
     first, second = cli.run(*argv), cli.run(*argv)
@@ -209,6 +242,12 @@ def test_two_runs_with_one_key_start_one_job(client: Client, cli: Cli) -> None:
         (["follow", "job_nobodys"], {}, 2, "(unknown_job)"),
         (["run", "--prompt", "x", "--capability", "teleport"], {}, 2, "--capability: "),
         (["run", "--prompt", "x", "--repo", "https://h/r", "--branch", "a..b"], {}, 2, "--branch: "),
+        (["run", "--prompt", "x", "--retry", "11"], {}, 2, "--retry: "),
+        (["run", "--prompt", "x", "--queue-timeout-s", "9999999"], {}, 2, "--queue-timeout-s: "),
+        (["run", "--prompt", "x", "--no-output-timeout-s", "1"], {}, 2, "--no-output-timeout-s: "),
+        (["run", "--prompt", "x", "--not-before", "2999-01-01T00:00Z"], {}, 2, "--not-before: "),
+        (["run", "--prompt", "x", "--concurrency-key", "k" * 301], {}, 2, "--concurrency-key: "),
+        (["run", "--prompt", "x", "--concurrency-key", "k", "--concurrency-limit", "1001"], {}, 2, "-limit: "),
         (["run", "--prompt", "x", "--anthropic-key-secret", "missing"], {}, 2, "missing"),
         (["run"], {}, 2, "--prompt"),
     ],

@@ -55,18 +55,19 @@ def test_tries_are_bounded(failure: Any) -> None:
     assert lost.value.exit_code == ExitCode.UNREACHABLE
 
 
-def test_a_retry_that_may_have_arrived_is_not_repeated() -> None:
-    answer, asked = failing(1, httpx.ReadError("reset"), job())
-    with api_of(answer) as api, pytest.raises(Unreachable, match="myctobot jobs"):
-        api.retry(JOB_ID, {})
-    assert len(asked) == 1
-
-
-def test_a_retry_that_did_not_arrive_is_repeated() -> None:
-    answer, asked = failing(2, httpx.ConnectError("refused"), job())
+def test_a_retry_is_repeated_with_its_key() -> None:
+    answer, asked = failing(2, httpx.ReadError("reset"), job())
     with api_of(answer) as api:
-        assert api.retry(JOB_ID, {})["id"] == JOB_ID
-    assert len(asked) == 3
+        assert api.retry(JOB_ID, {}, "one-key")["id"] == JOB_ID
+    assert [request.headers["Idempotency-Key"] for request in asked] == ["one-key"] * 3
+
+
+def test_a_tenant_with_too_many_waiting_jobs_hears_so_at_once() -> None:
+    full = refusal(429, "too_many_waiting", "The tenant has 5 waiting jobs.", retryable=True)
+    answer, asked = failing(1, full, job())
+    with api_of(answer) as api, pytest.raises(Refused, match="5 waiting jobs"):
+        api.submit(REQUEST, "one-key")
+    assert len(asked) == 1
 
 
 def call(answer: httpx.Response) -> CliError:

@@ -95,11 +95,12 @@ def test_a_run_that_is_not_followed_prints_the_job() -> None:
     assert server.asked == ["POST /jobs"] * 2
 
 
-def test_a_run_whose_answer_never_came_says_how_to_find_out() -> None:
+@pytest.mark.parametrize("argv", [("run", "--prompt", "Fix it."), ("retry", JOB_ID)])
+def test_a_job_whose_answer_never_came_can_be_found_out_about(argv: tuple[str, ...]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadError("reset")
 
-    done = Done(answer, "run", "--prompt", "Fix it.", "--idempotency-key", "one-key")
+    done = Done(answer, *argv, "--idempotency-key", "one-key")
     assert done.error is not None
     assert done.error.exit_code == ExitCode.UNREACHABLE
     assert "--idempotency-key one-key starts no second job" in str(done.error)
@@ -148,6 +149,29 @@ def test_a_cancel_says_that_it_was_asked_for_or_that_all_is_over(monkeypatch: py
     assert (asked.code, asked.output) == (ExitCode.COMPLETED, f"{JOB_ID} is queued, and was asked to stop\n")
     waited = Done(server, "cancel", JOB_ID, "--wait")
     assert (waited.code, waited.output) == (ExitCode.COMPLETED, f"{JOB_ID} is over: cancelled\n")
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"),
+    [
+        (("next", "A slot is free.", 0), "It would start at once."),
+        (("class_busy", "All are busy.", 200), "It would start in about 3 min. All are busy."),
+        (("no_healthy_shard", "None is well.", None), "It would wait. None is well."),
+        (("capability_missing", "None has x.", None), "It could not start. None has x."),
+    ],
+)
+def test_an_estimate_says_when_and_why(waiting: tuple[str, str, int | None], said: str) -> None:
+    asked: list[Any] = []
+    found = dict(zip(("code", "reason", "estimated_wait_s"), waiting, strict=True))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(200, json=found)
+
+    done = Done(answer, "estimate", "--capabilities", "git,playwright", "--priority", "high")
+    assert (done.code, done.output) == (ExitCode.COMPLETED, f"{said}\n")
+    assert asked == [("/api/v1/jobs/estimate", {"capabilities": ["git", "playwright"], "priority": "high"})]
+    assert json.loads(Done(answer, "estimate", "--json").output) == found
 
 
 def test_a_retry_names_stored_secrets_where_they_are_needed_again() -> None:

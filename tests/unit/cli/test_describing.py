@@ -39,6 +39,35 @@ def test_a_waiting_job_says_why() -> None:
     assert (found["status"], found["waiting"]) == ("queued", "All is busy. It may start in about 30 s.")
 
 
+def test_what_was_asked_for_beyond_the_usual_is_told() -> None:
+    found = facts(
+        status="queued",
+        waiting={"code": "parked", "reason": "It is not to start before then.", "estimated_wait_s": 7200},
+        not_before="2030-01-01T14:05:00+00:00",
+        queue_timeout_s=5400,
+        no_output_timeout_s=60,
+        retry={"max_attempts": 3, "on": ["agent", "timeout"]},
+        concurrency={"key": "nightly", "limit": 2},
+    )
+    assert found["waiting"] == "It is not to start before then. It may start in about 2.0 h."
+    assert found["bounds"] == "silence at most 60 s, waits at most 1.5 h, not before 2030-01-01T14:05:00+00:00"
+    assert found["retries"] == "at most 3 attempts, again on agent or timeout"
+    assert found["key"] == "nightly, 2 at once"
+
+
+def test_the_usual_is_not_told() -> None:
+    found = facts(
+        status="running",
+        task={"prompt": "x", "repo_url": "https://h/r.git", "branch": "fix"},
+        queue_timeout_s=None,
+        no_output_timeout_s=None,
+        retry={"max_attempts": 2, "on": ["infrastructure"]},
+        concurrency={"key": "https://h/r.git fix", "limit": 1},
+    )
+    assert not {"bounds", "retries", "key"} & set(found)
+    assert facts(retry={"max_attempts": 1, "on": ["agent"]})["retries"] == "none by itself"
+
+
 def test_a_running_job_says_where_it_is() -> None:
     found = facts(
         status="running",
@@ -57,10 +86,20 @@ def test_a_cancel_that_is_under_way_is_told() -> None:
     assert found["status"] == "running, a cancel is on its way"
 
 
+def attempt(number: int, outcome: str, **more: str) -> dict[str, Any]:
+    return {"number": number, "shard": "local", "outcome": outcome, "state": "ended", "error_message": "", **more}
+
+
+def test_each_attempt_says_how_it_ended() -> None:
+    full = {"error_message": "No space is left.", "error_code": "disk_full"}
+    lines = job_lines(job(attempts=[attempt(1, "failed", **full), attempt(2, "completed")]), NOW)
+    told = [line.text for line in lines if line.mark.strip() == "attempt"]
+    assert told == ["1 on local, failed: No space is left. (disk_full)", "2 on local, completed"]
+
+
 def test_an_ended_job_says_what_came_of_it() -> None:
-    attempt = {"number": 1, "shard": "local", "outcome": "completed", "state": "ended", "error_message": ""}
     found = facts(
-        attempts=[attempt],
+        attempts=[attempt(1, "completed")],
         result={"branch": "fix/average", "head": "0123456789abcdef"},
         task={"prompt": "Fix it.", "repo_url": "https://h/r.git", "base_branch": "main"},
         started_at="2030-01-01T12:00:01+00:00",

@@ -22,6 +22,17 @@ def queued(code: str, reason: str = "All is busy.", estimated_wait_s: int | None
         (queued("class_busy", estimated_wait_s=75), "All is busy. It may start in about 75 s."),
         (queued("class_busy", estimated_wait_s=600), "All is busy. It may start in about 10 min."),
         (queued("class_busy", estimated_wait_s=9000), "All is busy. It may start in about 2.5 h."),
+        (queued("parked", "Not before then.", 7200), "Not before then. It may start in about 2.0 h."),
+        (
+            queued("retry", "The disk is full. Again in 5 s.", 5),
+            "The disk is full. Again in 5 s. It may start in about 5 s.",
+        ),
+        (
+            queued("key_busy", "At most one job with 'x' at once: job_1 now."),
+            "At most one job with 'x' at once: job_1 now.",
+        ),
+        (queued("tenant_limit", "At its limit of 5 running jobs."), "At its limit of 5 running jobs."),
+        (queued("closed", "No shard takes jobs now."), "No shard takes jobs now."),
         (queued("next"), None),
         (queued("dispatched"), None),
         (job(status="running"), None),

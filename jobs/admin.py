@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from jobs.models import Attempt, Job
+from jobs.waiting import waiting_of
 
 
 class ReadOnly:
@@ -27,6 +28,7 @@ class AttemptInline(ReadOnly, admin.TabularInline[Attempt, Job]):
     model = Attempt
     readonly_fields = [
         "number", "state", "shard", "queue", "sent_at", "claimed_at", "ended_at", "outcome", "error_code",
+        "error_message", "proof",
     ]  # fmt: skip
     fields = tuple(readonly_fields)
 
@@ -34,13 +36,39 @@ class AttemptInline(ReadOnly, admin.TabularInline[Attempt, Job]):
 @admin.register(Job)
 class JobAdmin(ReadOnly, admin.ModelAdmin[Job]):
     list_display = ["public_id", "tenant", "status", "phase", "priority", "attempt_number", "created_at", "finished_at"]
-    list_filter = ["status", "tenant", "priority"]
+    list_filter = ["status", "hold", "tenant", "priority"]
     search_fields = ["public_id"]
     # Named one by one: a field that is added later, a secret perhaps, does not show by itself.
-    fields = [
-        "public_id", "tenant", "created_by", "api_key", "retry_of", "task", "context", "capabilities", "priority",
-        "timeout_s", "max_turns", "callback_url", "status", "phase", "waiting_code", "waiting_reason", "not_before",
-        "cancel_requested_at", "attempt_number", "max_attempts", "result", "error_code", "error_message",
-        "created_at", "started_at", "finished_at",
+    fieldsets = [
+        (
+            None,
+            {"fields": ["public_id", "tenant", "created_by", "api_key", "retry_of", "status", "phase", "why_it_waits"]},
+        ),
+        ("What is asked for", {"fields": ["task", "context", "capabilities", "priority", "callback_url"]}),
+        (
+            "Bounds",
+            {
+                "fields": [
+                    "not_before", "queue_timeout_s", "timeout_s", "no_output_timeout_s", "max_turns", "max_attempts",
+                    "retry_on", "concurrency_key", "concurrency_limit",
+                ]
+            },
+        ),
+        ("In the line", {"fields": ["hold", "ready_at", "queue_deadline", "waiting_code", "waiting_reason"]}),
+        (
+            "What came of it",
+            {
+                "fields": [
+                    "cancel_requested_at", "attempt_number", "result", "error_code", "error_message", "created_at",
+                    "started_at", "finished_at",
+                ]
+            },
+        ),
     ]  # fmt: skip
+    readonly_fields = ["why_it_waits"]
     inlines = [AttemptInline]
+
+    @admin.display(description="why it waits", empty_value="-")
+    def why_it_waits(self, job: Job) -> str | None:
+        waiting = waiting_of(job, estimate=False)
+        return f"{waiting.reason} ({waiting.code})" if waiting else None

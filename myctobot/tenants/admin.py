@@ -25,9 +25,20 @@ class MemberInline(admin.TabularInline[Member, Tenant]):
 
 @admin.register(Tenant)
 class TenantAdmin(admin.ModelAdmin[Tenant]):
-    list_display = ["slug", "name", "is_active", "created_at"]
+    list_display = ["slug", "name", "is_active", "weight", "max_running_jobs", "max_waiting_jobs", "created_at"]
     search_fields = ["slug", "name"]
     inlines = [MemberInline]
+    fieldsets = [
+        (None, {"fields": ["slug", "name", "is_active"]}),
+        (
+            "Share and limits",
+            {
+                "fields": ["weight", "max_running_jobs", "max_waiting_jobs"],
+                "description": "They count from the next dispatch round on. Jobs that run are never ended by them, "
+                "and those that wait stay in the line.",
+            },
+        ),
+    ]
 
 
 @admin.register(ApiKey)

@@ -53,3 +53,31 @@ def test_the_admin_is_for_staff(tenant: Tenant) -> None:
     client = Client()
     client.force_login(User.objects.create_user("somebody"))
     assert client.get("/admin/jobs/job/").status_code == 302
+
+
+class TestShareAndLimits:
+    FORM = {"slug": "acme", "name": "Acme", "is_active": "on", "members-TOTAL_FORMS": "0", "members-INITIAL_FORMS": "0"}
+
+    def save(self, admin: Client, tenant: Tenant, **limits: str) -> str:
+        path = f"/admin/tenants/tenant/{tenant.pk}/change/"
+        page = admin.post(path, {**self.FORM, **limits}, follow=True).content.decode()
+        tenant.refresh_from_db()
+        return page
+
+    def test_they_can_be_changed(self, admin: Client, tenant: Tenant) -> None:
+        self.save(admin, tenant, weight="300", max_running_jobs="5", max_waiting_jobs="50")
+        assert (tenant.weight, tenant.max_running_jobs, tenant.max_waiting_jobs) == (300, 5, 50)
+        self.save(admin, tenant, weight="100", max_running_jobs="", max_waiting_jobs="")
+        assert (tenant.weight, tenant.max_running_jobs, tenant.max_waiting_jobs) == (100, None, None)
+
+    @pytest.mark.parametrize(
+        "limits", [{"weight": "0"}, {"weight": "10001"}, {"weight": "1", "max_running_jobs": "-1"}]
+    )
+    def test_nonsense_is_refused(self, admin: Client, tenant: Tenant, limits: dict[str, str]) -> None:
+        assert "Please correct the error" in self.save(admin, tenant, **limits)
+        assert (tenant.weight, tenant.max_running_jobs) == (100, None)
+
+    def test_the_page_says_what_they_do(self, admin: Client, tenant: Tenant) -> None:
+        page = admin.get(f"/admin/tenants/tenant/{tenant.pk}/change/").content.decode()
+        for sentence in ("in proportion to the weights of the others", "Empty: as many as shards take.", "never ended"):
+            assert sentence in page

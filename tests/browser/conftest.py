@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client
+from tests.browser.journeys import log_in
 from tests.fixtures.chromium import Tab, find_chromium, launch, new_tab
 from tests.stacks import RunningStack
 
@@ -63,3 +64,21 @@ def screenshot() -> Callable[[Tab, str], Path]:
         return path
 
     return take
+
+
+@pytest.fixture(scope="module")
+def console(browser: Browser, stack: RunningStack) -> Iterator[BrowserContext]:
+    """Somebody who logged in on the console's own page."""
+    context = browser.new_context(base_url=stack.web_url, viewport={"width": 1280, "height": 900})
+    with new_tab(context) as tab:
+        log_in(tab.page, stack)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(console: BrowserContext) -> Iterator[Tab]:
+    with new_tab(console) as opened:
+        yield opened
+        # Whatever a test looks at, its page must not complain.
+        assert opened.complaints == []

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.client import Client, file_url
+from tests.browser.journeys import job_of, log_in, serious_problems, start, wait_ended
 from tests.fixtures.chromium import Tab, new_tab
 from tests.fixtures.repos import make_remote
 from tests.stacks import RunningStack
@@ -21,69 +21,11 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
 Screenshot = Callable[[Tab, str], Path]
 # What a job with a diff is asked for.
 WRITE = "WRITE notes.txt: hello from the console"
-SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def console(browser: Browser, stack: RunningStack) -> Iterator[BrowserContext]:
-    """Somebody who logged in on the console's own page."""
-    context = browser.new_context(base_url=stack.web_url, viewport={"width": 1280, "height": 900})
-    with new_tab(context) as tab:
-        log_in(tab.page, stack)
-    yield context
-    context.close()
-
-
-def log_in(page: Page, stack: RunningStack) -> None:
-    page.goto("/jobs/")
-    page.get_by_label("User name").fill(stack.login)
-    page.get_by_label("Password").fill(stack.password)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url("**/jobs/")
-
-
-@pytest.fixture
-def page(console: BrowserContext) -> Iterator[Tab]:
-    with new_tab(console) as opened:
-        yield opened
-        # Whatever a test looks at, its page must not complain.
-        assert opened.complaints == []
 
 
 @pytest.fixture
 def remote(tmp_path: Path) -> str:
     return file_url(make_remote(tmp_path / "remote.git"))
-
-
-def serious_problems(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{one['id']}: {one['help']} {[node['html'][:120] for node in one['nodes']]}"
-        for one in found
-        if one["impact"] in SERIOUS
-    ]
-
-
-def job_of(page: Page) -> str:
-    found = re.search(r"/jobs/(job_\w+)/", page.url)
-    assert found, page.url
-    return found[1]
-
-
-def start(page: Page, prompt: str, repo_url: str = "") -> str:
-    """Start a job by the form; returns its id, with its page open."""
-    page.goto("/jobs/new/")
-    page.get_by_label("Prompt", exact=True).fill(prompt)
-    if repo_url:
-        page.locator("#id_repo_url").fill(repo_url)
-    page.get_by_role("button", name="Start the job").click()
-    page.wait_for_url(re.compile(r"/jobs/job_\w+/$"))
-    return job_of(page)
-
-
-def wait_ended(page: Page, status: str) -> None:
-    expect(page.locator("#job-status")).to_have_text(status, timeout=60_000)
-    expect(page.locator("#log-state")).to_contain_text("Ended", timeout=15_000)
 
 
 def test_start_a_job_and_watch_it_to_its_end(page: Tab, member: Client, remote: str, screenshot: Screenshot) -> None:

@@ -1,0 +1,204 @@
+"""What keeps a job waiting, in a real browser: the form's bounds, the estimate beside its button, the job's page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.acceptance.client import Client
+from tests.browser.journeys import log_in, serious_problems, wait_ended
+from tests.fixtures.chromium import Tab, new_tab
+from tests.stacks import RunningStack
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
+
+Screenshot = Callable[[Tab, str], Path]
+TOMORROW = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT08:30}"
+
+
+@pytest.fixture
+def started(member: Client) -> Iterator[list[str]]:
+    """Ids of jobs that are ended when the test is over."""
+    jobs: list[str] = []
+    yield jobs
+    for job_id in jobs:
+        member.cancel(job_id)
+    for job_id in jobs:
+        member.wait_end(job_id)
+
+
+@pytest.fixture
+def busy(member: Client, started: list[str]) -> None:
+    """Both slots of the shard are taken."""
+    blockers = [member.submit({"prompt": "SLOW JOB"}) for _ in range(2)]
+    started += blockers
+    for job_id in blockers:
+        member.wait_event(job_id, "agent.started")
+
+
+def open_form(page: Page) -> None:
+    page.goto("/jobs/new/")
+    page.locator("#job-limits > summary").click()
+
+
+def send(page: Page) -> str:
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url(re.compile(r"/jobs/job_\w+/$"))
+    return page.url.rstrip("/").rpartition("/")[2]
+
+
+def test_a_job_is_bound_by_the_form_and_its_page_says_until_when_it_is_parked(
+    page: Tab, member: Client, started: list[str], screenshot: Screenshot
+) -> None:
+    open_form(page.page)
+    page.page.get_by_label("Prompt", exact=True).fill("THINK AND TALK")
+    for label, value in {
+        "Not before, UTC": TOMORROW, "Waits at most, minutes": "90", "Silence at most, minutes": "2",
+        "Attempts at most": "3", "Concurrency key": "nightly", "With this key at once": "2",
+    }.items():  # fmt: skip
+        page.page.get_by_label(label).fill(value)
+    page.page.get_by_label("the agent fails").check()
+    screenshot(page, "waiting-form")
+    job_id = send(page.page)
+    started.append(job_id)
+    job = member.job(job_id)
+    assert job["not_before"] == f"{TOMORROW}:00Z"
+    assert (job["queue_timeout_s"], job["no_output_timeout_s"]) == (5400, 120)
+    assert job["retry"] == {"max_attempts": 3, "on": ["agent", "infrastructure"]}
+    assert job["concurrency"] == {"key": "nightly", "limit": 2}
+    waiting = page.page.locator("#job-waiting")
+    expect(waiting).to_contain_text(f"It is not to start before {TOMORROW.replace('T', ' ')}:00 UTC.")
+    expect(waiting).to_contain_text("Parked until")
+    expect(waiting).to_contain_text("It fails if no shard has taken it by")
+    screenshot(page, "waiting-parked")
+
+
+def test_a_mistake_in_the_fold_opens_it(page: Tab) -> None:
+    open_form(page.page)
+    page.page.get_by_label("Prompt", exact=True).fill("Fix it.")
+    page.page.get_by_label("Concurrency key").fill("k" * 301)
+    page.page.get_by_role("button", name="Start the job").click()
+    expect(page.page.locator("#id_concurrency_key_error")).to_be_visible()
+    expect(page.page.locator("#id_concurrency_key")).to_have_attribute("aria-invalid", "true")
+    assert serious_problems(page.page) == []
+    page.complaints[:] = [text for text in page.complaints if "400" not in text]
+
+
+@pytest.mark.parametrize("where", ["page", "list"])
+def test_a_line_says_when_the_job_would_start_and_moves_nothing(page: Tab, busy: None, where: str) -> None:
+    page.page.goto("/jobs/new/" if where == "page" else "/jobs/")
+    if where == "list":
+        page.page.locator("#new-job > summary").click()
+    line = page.page.locator("#estimate")
+    expect(line).to_contain_text("The only healthy shard with filesystem and git is busy.")
+    height = "document.querySelector('#job-form').offsetHeight"
+    before = page.page.evaluate(height)
+    page.page.get_by_label("filesystem", exact=True).uncheck()
+    expect(line).to_contain_text("The only healthy shard with git is busy.")
+    page.page.get_by_label("git", exact=True).uncheck()
+    expect(line).to_be_empty()
+    assert page.page.evaluate(height) == before
+
+
+def test_with_a_free_slot_it_would_start_at_once(page: Tab) -> None:
+    page.page.goto("/jobs/new/")
+    expect(page.page.locator("#estimate")).to_have_text("Would start at once.")
+
+
+def test_whoever_was_logged_out_keeps_the_form_that_is_half_filled_in(browser: Browser, stack: RunningStack) -> None:
+    context = browser.new_context(base_url=stack.web_url)
+    with new_tab(context) as tab:
+        log_in(tab.page, stack)
+        open_form(tab.page)
+        expect(tab.page.locator("#estimate")).not_to_be_empty()
+        tab.page.get_by_label("Prompt", exact=True).fill("A long text.")
+        context.clear_cookies()
+        tab.page.get_by_label("Priority").select_option("high")
+        expect(tab.page.locator("#estimate")).to_be_empty()
+        expect(tab.page.get_by_label("Prompt", exact=True)).to_have_value("A long text.")
+    context.close()
+
+
+def test_one_behind_a_key_leads_to_the_job_that_has_it_and_starts_when_that_ends(
+    page: Tab, member: Client, started: list[str], screenshot: Screenshot
+) -> None:
+    holder = member.submit({"prompt": "SLOW JOB"}, concurrency={"key": "one by one"})
+    started.append(holder)
+    member.wait_event(holder, "agent.started")
+    behind = member.submit({"prompt": "THINK AND TALK"}, concurrency={"key": "one by one"})
+    started.append(behind)
+    page.page.goto(f"/jobs/{behind}/")
+    expect(page.page.locator("#job-waiting")).to_contain_text("At most one job with the concurrency key 'one by one'")
+    screenshot(page, "waiting-key")
+    page.page.locator("#job-waiting a").click()
+    page.page.wait_for_url(f"**/jobs/{holder}/")
+    page.page.go_back()
+    member.cancel(holder)
+    wait_ended(page.page, "completed")
+
+
+def test_another_attempt_is_told_and_goes_on_in_the_same_log(
+    page: Tab, member: Client, started: list[str], screenshot: Screenshot
+) -> None:
+    job_id = member.submit({"prompt": "SLOW JOB"}, max_turns=1, retry={"max_attempts": 2, "on": ["agent"]})
+    started.append(job_id)
+    page.page.goto(f"/jobs/{job_id}/")
+    expect(page.page.locator("#job-waiting")).to_contain_text("attempt 2 of 2", timeout=30_000)
+    screenshot(page, "waiting-retry")
+    expect(page.page.locator("#log [data-attempt]")).to_contain_text("attempt 2", timeout=30_000)
+    wait_ended(page.page, "failed")
+    expect(page.page.locator("#job-tries")).to_have_text("2 of at most 2")
+    expect(page.page.locator("#job-error")).to_contain_text("It was the last of 2 attempts")
+    assert page.page.locator("#log [data-outcome=failed]").count() == 2
+    page.page.locator("#attempts > summary").click()
+    assert [text.partition(" on ")[0] for text in page.page.locator("#attempts li").all_inner_texts()] == ["failed"] * 2
+    screenshot(page, "waiting-two-attempts")
+
+
+LOOKS: list[dict[str, Any]] = [
+    {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+def test_everybody_can_read_it(
+    browser: Browser,
+    stack: RunningStack,
+    member: Client,
+    started: list[str],
+    busy: None,
+    look: dict[str, Any],
+    screenshot: Screenshot,
+    request: pytest.FixtureRequest,
+) -> None:
+    name = request.node.callspec.id
+    key, bounds = {"key": f"nightly {name}"}, {"queue_timeout_s": 5400, "not_before": f"{TOMORROW}:00Z"}
+    parked = member.submit({"prompt": "SLOW JOB, parked"}, **bounds, concurrency=key)
+    waiting = member.submit({"prompt": "SLOW JOB, in the line"}, priority="batch")
+    started += [parked, waiting]
+    context = browser.new_context(base_url=stack.web_url, **look)
+    problems = {}
+    with new_tab(context) as tab:
+        log_in(tab.page, stack)
+        for what, path in {
+            "list": "/jobs/", "form": "/jobs/new/", "parked": f"/jobs/{parked}/", "line": f"/jobs/{waiting}/",
+        }.items():  # fmt: skip
+            tab.page.goto(path)
+            if what == "form":
+                tab.page.locator("#job-limits > summary").click()
+                expect(tab.page.locator("#estimate")).to_contain_text("busy")
+            problems[what] = serious_problems(tab.page)
+            wide = tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{what} is wider than the screen by {wide} pixels"
+            screenshot(tab, f"waiting-{what}-{name}")
+        assert tab.complaints == []
+    context.close()
+    assert {what: found for what, found in problems.items() if found} == {}

@@ -42,12 +42,18 @@ def conclude_failure(
         capabilities=job.capabilities,
         repeatable=settings.REPEATABLE_CAPABILITIES,
     )
-    said = f"{message} {verdict.note}".strip()
+    said = f"{_sentence(message)} {verdict.note}".lstrip() if verdict.note else message
     if verdict.again and job.cancel_requested_at is None:
         log.info("job.again", job=job.public_id, error=code, pause_s=verdict.pause_s)
         queue_again(job, pause_s=verdict.pause_s, code="retry", reason=said)
     else:
         end_job(job, JobStatus.FAILED, code=code, message=said, retryable=retryable, result=result)
+
+
+def _sentence(message: str) -> str:
+    """A shard's message does not always end like a sentence, and another one follows."""
+    text = message.rstrip()
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def queue_again(job: Job, *, pause_s: float, code: str, reason: str) -> None:

@@ -47,7 +47,7 @@ def rough_time(seconds: float) -> str:
         return "a moment"
     if seconds < 90:
         return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h".replace(".0 ", " ")
 
 
 class WaitingWatch:

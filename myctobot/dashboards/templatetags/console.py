@@ -47,7 +47,9 @@ def roughly(seconds: float) -> str:
         if seconds < most:
             return f"about {seconds / length:.0f} {unit}"
     hours = seconds / 3600
-    return f"about {hours:.1f} h" if hours < 36 else f"about {hours / 24:.0f} d"
+    if hours < 10:
+        return f"about {hours:.1f} h".replace(".0 ", " ")
+    return f"about {hours:.0f} h" if hours < 36 else f"about {hours / 24:.0f} d"
 
 
 @register.filter
@@ -60,8 +62,17 @@ def elapsed(job: Job) -> float | None:
 
 @register.filter
 def waited(job: Job) -> float:
-    """Seconds since a job was asked for."""
-    return (timezone.now() - job.created_at).total_seconds()
+    """Seconds since a job was asked for, or since its last attempt that ran ended."""
+    ends = [attempt.ended_at for attempt in job.attempts.all() if attempt.claimed_at and attempt.ended_at]
+    return (timezone.now() - max(ends, default=job.created_at)).total_seconds()
+
+
+@register.filter
+def ran(attempt: Attempt) -> float | None:
+    """Seconds that an attempt took; None while it goes on, or when nobody took it."""
+    if attempt.claimed_at is None or attempt.ended_at is None:
+        return None
+    return (attempt.ended_at - attempt.claimed_at).total_seconds()
 
 
 @register.filter

@@ -49,7 +49,7 @@ def test_what_was_asked_for_beyond_the_usual_is_told() -> None:
         retry={"max_attempts": 3, "on": ["agent", "timeout"]},
         concurrency={"key": "nightly", "limit": 2},
     )
-    assert found["waiting"] == "It is not to start before then. It may start in about 2.0 h."
+    assert found["waiting"] == "It is not to start before then. It may start in about 2 h."
     assert found["bounds"] == "silence at most 60 s, waits at most 1.5 h, not before 2030-01-01T14:05:00+00:00"
     assert found["retries"] == "at most 3 attempts, again on agent or timeout"
     assert found["key"] == "nightly, 2 at once"

@@ -22,7 +22,7 @@ def queued(code: str, reason: str = "All is busy.", estimated_wait_s: int | None
         (queued("class_busy", estimated_wait_s=75), "All is busy. It may start in about 75 s."),
         (queued("class_busy", estimated_wait_s=600), "All is busy. It may start in about 10 min."),
         (queued("class_busy", estimated_wait_s=9000), "All is busy. It may start in about 2.5 h."),
-        (queued("parked", "Not before then.", 7200), "Not before then. It may start in about 2.0 h."),
+        (queued("parked", "Not before then.", 7200), "Not before then. It may start in about 2 h."),
         (
             queued("retry", "The disk is full. Again in 5 s.", 5),
             "The disk is full. Again in 5 s. It may start in about 5 s.",

@@ -209,7 +209,7 @@ function phase(event, data) {
   const detail = data.detail ? ` ${clean(data.detail)}` : "";
   const at = new Date(event.at);
   const when = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString();
-  const line = make("h3", "phase-name", name, make("span", "note", `${detail} ${when}`));
+  const line = make("h3", "phase-name", name, make("span", "note", `${detail && `${detail},`} ${when}`));
   // Where another attempt begins is said whatever is hidden.
   const again = begins(event) && detail !== "";
   const row = new Row(event, again ? "" : "phases", line).says(() => name + detail);

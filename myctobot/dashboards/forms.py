@@ -131,7 +131,7 @@ class JobForm(OnceForm):
     )
     not_before = forms.DateTimeField(
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local", "data-utc": ""}, format="%Y-%m-%dT%H:%M"),
         label="Not before, UTC",
         help_text="Empty: as soon as a shard is free.",
     )

@@ -106,9 +106,19 @@ def test_a_line_says_when_the_job_would_start_and_moves_nothing(page: Tab, busy:
     assert page.page.evaluate(height) == before
 
 
-def test_with_a_free_slot_it_would_start_at_once(page: Tab) -> None:
-    page.page.goto("/jobs/new/")
-    expect(page.page.locator("#estimate")).to_have_text("Would start at once.")
+def test_with_a_free_slot_it_would_start_at_once_or_when_it_may(page: Tab) -> None:
+    open_form(page.page)
+    line, help_text = page.page.locator("#estimate"), page.page.locator("#id_not_before_helptext")
+    expect(line).to_have_text("Would start at once.")
+    page.page.get_by_label("Not before, UTC").fill(TOMORROW)
+    page.page.get_by_label("Prompt", exact=True).focus()
+    expect(line).to_contain_text(f"It is not to start before {TOMORROW.replace('T', ' ')} UTC.")
+    # This browser's zone is UTC, so only the way to say it differs.
+    expect(help_text).to_contain_text("Here that is ")
+    page.page.get_by_label("Not before, UTC").fill("")
+    page.page.get_by_label("Prompt", exact=True).focus()
+    expect(line).to_have_text("Would start at once.")
+    expect(help_text).to_have_text("Empty: as soon as a shard is free.")
 
 
 def test_whoever_was_logged_out_keeps_the_form_that_is_half_filled_in(browser: Browser, stack: RunningStack) -> None:

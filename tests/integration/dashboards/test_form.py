@@ -162,6 +162,19 @@ class TestEstimate:
             running_job(tenant, key)
         assert self.line(browser, "git") == "Would start in about 5 min: The only healthy shard with git is busy."
 
+    @pytest.mark.parametrize(
+        ("hours", "said"),
+        [
+            (26, "Would start in about 26 h: It is not to start before {at} UTC."),
+            (-1, "Would start at once."),
+        ],
+    )
+    def test_a_job_that_is_to_wait_waits(self, browser: Client, key: str, hours: float, said: str) -> None:
+        at = timezone.now() + timedelta(hours=hours)
+        answer = browser.get("/jobs/estimate/", {"capabilities": "git", "not_before": f"{at:%Y-%m-%dT%H:%M}"})
+        text = re.sub(r"<[^>]+>", "", answer.content.decode()).strip()
+        assert text == said.format(at=f"{at:%Y-%m-%d %H:%M}")
+
     def test_where_nobody_can_say_when_it_says_why(self, browser: Client, tenant: Tenant, key: str) -> None:
         Shard.objects.update(last_heartbeat_at=None)
         assert self.line(browser, "git").startswith("Would wait: No healthy shard with git: one ")

@@ -1,5 +1,8 @@
 // What every page of the console needs beside HTML: asking before a cancel, clocks that tick, forms that are sent once.
 
+// How times read.
+const SHORT = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
+
 const dialog = document.createElement("dialog");
 dialog.className = "confirm";
 dialog.innerHTML = "<form method=dialog><p></p><div class=actions><button value=yes class=danger></button><button value=no>Keep it</button></div></form>";
@@ -69,10 +72,18 @@ document.addEventListener("htmx:afterSwap", () => document.querySelectorAll("tim
 
 function localize(time) {
   const at = new Date(time.getAttribute("datetime"));
-  const options = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
-  time.textContent = at.toLocaleString(undefined, options);
+  time.textContent = at.toLocaleString(undefined, SHORT);
   time.title = at.toString();
 }
+
+// A time that is asked for in UTC is said in the reader's own zone too.
+document.addEventListener("input", ({ target }) => {
+  if (!target.hasAttribute("data-utc")) return;
+  const help = document.getElementById(`${target.id}_helptext`);
+  help.dataset.usual ??= help.textContent;
+  const at = new Date(`${target.value}Z`);
+  help.textContent = Number.isNaN(at.getTime()) ? help.dataset.usual : `Here that is ${at.toLocaleString(undefined, SHORT)}.`;
+});
 
 document.querySelector("[data-focus]")?.focus();
 

@@ -1,9 +1,11 @@
 """Whose job is next: priority classes with ageing, and within a class a fair share for each tenant. Pure.
 
-A share is counted in slots. The tenant that has the fewest in relation to its weight goes first; so a tenant with ten
-thousand waiting jobs delays another's first job by one slot's turn at most. Where that is equal, as with fewer slots
-than tenants, the tenant's clock decides, which runs with the slot-seconds that it uses: start-time fair queueing
-(Goyal, Vin and Cheng, 1996), where a tenant that was idle gets no credit for it.
+A share is counted in slot-seconds over the tenant's weight. Each tenant has a clock that runs with the slots that it
+has, and starts level with whoever is furthest behind: start-time fair queueing (Goyal, Vin and Cheng, 1996), where a
+tenant that was idle gets no credit for it. Because jobs are long and cannot be taken back, a slot counts ahead for what
+it will cost as well: whoever has few slots goes before whoever has many, and where that is equal, as with fewer slots
+than tenants, the clocks decide. So a tenant with ten thousand waiting jobs delays another's first job by one slot's
+turn at most, and over hours everybody gets the same.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import Final, Generic, TypeVar
 AGES_AFTER_S: Final[Mapping[int, tuple[int, float]]] = {30: (20, 1800.0), 20: (10, 4 * 3600.0)}
 # The weight of a tenant that is as important as most.
 NORMAL_WEIGHT: Final = 100
-# Slot-seconds that a turn counts at once; jobs that end before the clock is read would be free otherwise.
+# Slot-seconds that a slot counts ahead, for as long as its job runs: about what a job takes.
+EXPECTED_S: Final = 300.0
+# And that a turn costs at least; jobs that end before the clock is read would be free otherwise.
 _TURN_S: Final = 1.0
 
 T = TypeVar("T")
@@ -37,6 +41,16 @@ def class_by_age(priority: int, waited_s: float) -> int:
             break
         priority, waited_s = raised, waited_s - after_s
     return priority
+
+
+def ages_in_s(priority: int, waited_s: float) -> float | None:
+    """In how many seconds the class of a waiting job changes; None when it does not any more. Arguments as above."""
+    while priority in AGES_AFTER_S:
+        priority, after_s = AGES_AFTER_S[priority]
+        if waited_s < after_s:
+            return after_s - waited_s
+        waited_s -= after_s
+    return None
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ class Order(Generic[T]):
     in_flight: dict[int, int]
     ahead: dict[int, float]
     _classes: dict[int, dict[int, list[tuple[int, int, Flow[T]]]]] = field(init=False, default_factory=dict)
-    _heap: list[tuple[float, float, int]] | None = field(init=False, default=None)
+    _heap: list[tuple[float, int, int]] | None = field(init=False, default=None)
     _class: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -151,15 +165,20 @@ class Order(Generic[T]):
         if self._heap and self._heap[0][2] == flow.tenant_id:
             heapq.heapreplace(self._heap, self._key(flow.tenant_id))
 
-    def _key(self, tenant_id: int) -> tuple[float, float, int]:
-        share = self.in_flight.get(tenant_id, 0) / self._view(tenant_id).weight
-        return (share, self.ahead.get(tenant_id, 0.0), tenant_id)
+    def _key(self, tenant_id: int) -> tuple[float, int, int]:
+        slots = self.in_flight.get(tenant_id, 0)
+        return (claim(slots, self._view(tenant_id).weight, self.ahead.get(tenant_id, 0.0)), slots, tenant_id)
 
     def _view(self, tenant_id: int) -> TenantView:
         return self.tenants.get(tenant_id) or _ANY
 
 
 _ANY = TenantView()
+
+
+def claim(slots: int, weight: int, ahead_s: float) -> float:
+    """What a tenant has had and is about to have, in slot-seconds over its weight; the least goes first."""
+    return ahead_s + slots * EXPECTED_S * NORMAL_WEIGHT / weight
 
 
 def advance_clocks(

@@ -13,15 +13,15 @@ from django.db.models import F
 
 from jobs.contract import JobStatus
 from jobs.dispatch import load_tenants, slots_of_tenants
-from jobs.eta import FlowView, Forecast, RunningView, remaining, typical
-from jobs.fair_share import TenantView, class_by_age
-from jobs.models import Attempt, Job
-from jobs.routing import Snapshot, fitting_shards
+from jobs.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
+from jobs.fair_share import TenantView
+from jobs.models import Attempt, Job, ShareState
+from jobs.routing import Snapshot
 from jobs.snapshot import load_snapshot
 from jobs.states import Hold
 from myctobot.lib.clock import database_now
 
-# Durations of this many of the latest jobs tell what is usual.
+# So many of the latest jobs tell what is usual: how long they take, and how many come.
 _RECENT = 500
 # A job further back than this in its own flow is reckoned to stand here.
 _MOST_POSITION = 20_000
@@ -135,33 +135,37 @@ class Line:
 
     def _forecast(self, classes: frozenset[str], extra: tuple[str, int, int] | None) -> Forecast:
         """Play what competes for the slots of these classes, and one job more of a newcomer's flow."""
-        waiting = list(self._waiting)
+        waiting = {flow[:3]: flow for flow in self._waiting}
+        rates, coming_for_s = self._rates
+        for key in [*rates, *([extra] if extra else [])]:
+            waiting.setdefault(key, _Flow(*key, 0, self.now))
         if extra is not None:
-            found = next((flow for flow in waiting if flow[:3] == extra), _Flow(*extra, 0, self.now))
-            waiting = [flow for flow in waiting if flow is not found] + [found._replace(jobs=found.jobs + 1)]
+            waiting[extra] = waiting[extra]._replace(jobs=waiting[extra].jobs + 1)
         flows = [
-            FlowView(flow[:3], flow.tenant_id, self._place(flow), flow.jobs, self._usual(flow.lane))
-            for flow in waiting
+            self._view(flow, rates.get(key, 0.0))
+            for key, flow in waiting.items()
             if classes & self._classes(flow.tenant_id, flow.lane)
         ]
         taken = [self._taken(slot) for slot in self._running if slot.shard_class in classes]
         free = sum(max(0, group.free) for name, group in self.snapshot.classes.items() if name in classes)
-        weights = {flow.tenant_id: view.weight for flow in flows if (view := self.tenant(flow.tenant_id))}
-        return Forecast(flows, taken, free, weights)
+        weights = {pk: view.weight for pk, view in self._tenants.items() if view}
+        return Forecast(flows, taken, free, weights, self._clocks, coming_for_s)
+
+    def _view(self, flow: _Flow, per_s: float) -> FlowView:
+        waited_s = (self.now - flow.since).total_seconds()
+        lengths = self._usual(flow.lane)
+        return FlowView(flow[:3], flow.tenant_id, flow.priority, flow.jobs, lengths, waited_s, per_s)
 
     def _taken(self, slot: _Running) -> RunningView:
         elapsed_s = (self.now - slot.claimed_at).total_seconds() if slot.claimed_at else 0.0
-        return RunningView(slot.tenant_id, remaining(self._usual(slot.lane), elapsed_s))
-
-    def _place(self, flow: _Flow) -> int:
-        return class_by_age(flow.priority, (self.now - flow.since).total_seconds())
+        return RunningView(slot.tenant_id, self._usual(slot.lane), elapsed_s)
 
     def _classes(self, tenant_id: int, lane: str) -> frozenset[str]:
         """Classes with a shard that is well and that the tenant may use for a lane."""
         if (tenant_id, lane) not in self._known_classes:
-            shards = fitting_shards(tenant_id, lane.split("+"), self.snapshot)
-            found = frozenset(shard.shard_class for shard in shards if shard.unhealthy is None)
-            self._known_classes[tenant_id, lane] = found
+            ranks = self.snapshot.fitting(tenant_id, frozenset(lane.split("+")))
+            groups = {target.group for targets in ranks for target in targets}
+            self._known_classes[tenant_id, lane] = frozenset(group.name for group in groups if group.slots)
         return self._known_classes[tenant_id, lane]
 
     @cached_property
@@ -178,12 +182,25 @@ class Line:
         return [flow for flow in flows if flow.tenant_id in views]
 
     @cached_property
+    def _rates(self) -> tuple[dict[tuple[str, int, int], float], float]:
+        """How many jobs of each flow come in a second, and for how long that may be relied on."""
+        rows = Job.objects.order_by("-pk").values_list("lane", "priority", "tenant_id", "created_at")[:_RECENT]
+        latest = [((lane, priority, pk), at.timestamp()) for lane, priority, pk, at in rows]
+        rates, for_s = arrival_rates(latest, self.now.timestamp())
+        return rates, for_s
+
+    @cached_property
+    def _clocks(self) -> dict[int, float]:
+        state = ShareState.objects.filter(pk=1).first()
+        return {int(tenant_id): clock for tenant_id, clock in state.virtual.items()} if state else {}
+
+    @cached_property
     def _running(self) -> list[_Running]:
         rows = Attempt.objects.filter(state__in=["sent", "running"])
         return [_Running(*row) for row in rows.values_list("job__tenant_id", "job__lane", "shard_class", "claimed_at")]
 
     @cached_property
-    def _usual(self) -> Callable[[str], float | None]:
+    def _usual(self) -> Callable[[str], Lengths]:
         rows = (
             Attempt.objects.filter(outcome__in=[JobStatus.COMPLETED.value, JobStatus.FAILED.value])
             .order_by("-pk")

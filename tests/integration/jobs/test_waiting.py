@@ -24,8 +24,8 @@ def estimate_wait_s(job: Job) -> int | None:
 
 @pytest.fixture
 def history(tenant: Tenant, key: str) -> None:
-    """Three jobs that took 100, 200 and 300 s."""
-    for seconds in (100, 200, 300):
+    """Three jobs that took 200 s each."""
+    for seconds in (200, 200, 200):
         job, runner = running_job(tenant, key)
         runner.finish()
         age(attempts_of(job)[0], "claimed_at", seconds)

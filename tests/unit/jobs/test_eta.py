@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.eta import FlowView, Forecast, RunningView, remaining, typical
+from jobs.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
 
 ME, OTHER = 1, 2
 NORMAL, BATCH = 20, 30
 
 
+def took(seconds: float | None) -> Lengths:
+    return Lengths() if seconds is None else Lengths((seconds,))
+
+
 def flow(tenant: int = ME, jobs: int = 1, duration_s: float | None = 100, place: int = NORMAL) -> FlowView:
-    return FlowView((tenant, place), tenant, place, jobs, duration_s)
+    return FlowView((tenant, place), tenant, place, jobs, took(duration_s))
 
 
 def start_s(
-    *flows: FlowView, position: int = 0, free: int = 0, running: tuple[RunningView, ...] = (), **more: int
+    *flows: FlowView, position: int = 0, free: int = 0, running: tuple[RunningView, ...] = (), most_steps: int = 5000
 ) -> float | None:
-    forecast = Forecast(flows, running, free, {}, **{"most_steps": 5000, **more})
-    return forecast.start_s((ME, flows[0].place), position)
+    forecast = Forecast(flows, running, free, {}, most_steps=most_steps)
+    return forecast.start_s((ME, flows[0].priority), position)
 
 
 def busy(*remaining_s: float | None, tenant: int = OTHER) -> tuple[RunningView, ...]:
-    return tuple(RunningView(tenant, seconds) for seconds in remaining_s)
+    return tuple(RunningView(tenant, took(seconds)) for seconds in remaining_s)
 
 
 def test_a_free_slot_means_at_once() -> None:
@@ -77,15 +81,51 @@ def test_a_slot_that_ends_makes_its_tenant_poorer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("duration_s", "elapsed_s", "expected"), [(100, 30, 70), (100, 90, 25), (100, 500, 25), (None, 5, None)]
+    ("elapsed_s", "part", "expected"), [(0, 0.0, 10), (0, 0.99, 40), (15, 0.0, 5), (15, 0.99, 25), (99, 0.5, 6.25)]
 )
-def test_what_a_running_job_may_need_still(duration_s: float | None, elapsed_s: float, expected: float | None) -> None:
-    assert remaining(duration_s, elapsed_s) == expected
+def test_what_a_running_job_may_need_still(elapsed_s: float, part: float, expected: float) -> None:
+    assert Lengths((10, 20, 30, 40)).left(elapsed_s, part) == expected
 
 
-def test_the_mean_of_the_same_lane_or_of_all() -> None:
+def test_lengths_are_a_few_values_evenly_chosen() -> None:
+    lengths = Lengths.of(float(n) for n in reversed(range(6400)))
+    assert len(lengths.seconds) == 64
+    assert lengths.seconds[:2] == (0, 100)
+    assert [lengths.draw(part) for part in (0.0, 0.5, 0.999)] == [0, 3200, 6300]
+    assert Lengths.of([]).draw(0.5) is Lengths.of([]).left(3, 0.5) is None
+
+
+def test_of_many_slots_the_first_is_free_long_before_the_usual_time() -> None:
+    half_done = tuple(RunningView(OTHER, Lengths.of(range(100)), 50.0) for _ in range(20))
+    waits = start_s(flow(), running=half_done)
+    assert waits is not None
+    assert waits < 10
+
+
+def test_the_same_lane_or_all() -> None:
     usual = typical([("git", 10), ("git", 30), ("browser", 100)])
-    assert usual("git") == 20
-    assert usual("browser") == 100
-    assert usual("unknown") == pytest.approx(140 / 3)
-    assert typical([])("git") is None
+    assert usual("git") == Lengths((10, 30))
+    assert usual("browser") == Lengths((100,))
+    assert usual("unknown") == Lengths((10, 30, 100))
+    assert typical([])("git") == Lengths()
+
+
+def test_age_raises_a_class_while_it_waits() -> None:
+    batch, stream = flow(place=BATCH), FlowView("normal", OTHER, NORMAL, 1000, took(100))
+    assert start_s(batch, stream, free=1) == pytest.approx(1800, abs=100)
+
+
+def test_more_of_a_higher_class_may_come() -> None:
+    batch = flow(place=BATCH)
+    stream = FlowView("normal", OTHER, NORMAL, 1, took(100), per_s=1 / 90)
+    assert start_s(batch, stream, free=1) == 100
+    forecast = Forecast([batch, stream], (), 1, {}, coming_for_s=900)
+    assert forecast.start_s((ME, BATCH), 0) == pytest.approx(1100, abs=100)
+
+
+def test_rates_follow_the_latest_arrivals() -> None:
+    arrivals = [("a", 100.0 * n) for n in range(15)] + [("b", 1000.0)]
+    rates, for_s = arrival_rates(arrivals, 2000.0)
+    assert rates == {"a": 15 / 2000, "b": 1 / 2000}
+    assert for_s == 2000
+    assert arrival_rates(arrivals[:9], 2000.0) == ({}, 0.0)

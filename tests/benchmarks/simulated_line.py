@@ -1,0 +1,213 @@
+"""A line of jobs played in simulated time by the product's own decisions: router, fair share and estimate."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jobs.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
+from jobs.fair_share import NORMAL_WEIGHT, Flow, Order, TenantView, advance_clocks
+from jobs.routing import ShardView, Snapshot, pick
+
+# As in jobs/line.py: what is usual is told by so many of the latest jobs.
+_RECENT = 500
+Key = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A job that will be submitted; times in seconds."""
+
+    at: float
+    tenant: int
+    lane: str
+    duration_s: float
+    priority: int = 20
+
+
+@dataclass
+class Sample:
+    """A job whose wait was estimated when it was submitted.
+
+    Attributes:
+        ahead: jobs that waited then.
+    """
+
+    estimate_s: float | None
+    ahead: int
+    slots: int
+    mean_s: float | None
+    waited_s: float | None = None
+
+
+@dataclass
+class Line:
+    """The line, its shards and its clock.
+
+    Args:
+        shards: all well, nothing running.
+        tenants: their weights.
+        fifo: dispatch by age alone instead, to compare with.
+        sample_every: estimate for one in so many jobs; 0 for none.
+    """
+
+    shards: Sequence[ShardView]
+    tenants: Mapping[int, TenantView] = field(default_factory=dict)
+    fifo: bool = False
+    sample_every: int = 0
+    used_s: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
+    waits_s: dict[int, list[float]] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.now = 0.0
+        self._snapshot = Snapshot(self.shards)
+        self._waiting: dict[Key, deque[tuple[int, Arrival]]] = {}
+        self._running: list[tuple[float, int, str, Arrival, float]] = []
+        self._slots: Counter[int] = Counter()
+        self._ahead: dict[int, float] = {}
+        self._counted_at = 0.0
+        self._recent: deque[tuple[str, float]] = deque(maxlen=_RECENT)
+        self._sampled: dict[int, Sample] = {}
+        self._came: deque[tuple[Key, float]] = deque(maxlen=_RECENT)
+
+    def play(self, arrivals: Iterable[Arrival], until: float) -> None:
+        """Play until then; what still waits or runs stays uncounted but for the time that it ran."""
+        coming = sorted(arrivals, key=lambda arrival: arrival.at)
+        number = 0
+        while number < len(coming) or self._running:
+            ends = self._running[0][0] if self._running else float("inf")
+            comes = coming[number].at if number < len(coming) else float("inf")
+            if min(ends, comes) > until:
+                break
+            if ends <= comes:
+                self._end()
+            else:
+                self._arrive(number, coming[number])
+                number += 1
+            self._round()
+        for _, _, _, job, began in self._running:
+            self.used_s[job.tenant] += until - began
+
+    def _arrive(self, number: int, job: Arrival) -> None:
+        self.now = job.at
+        if self.sample_every and number % self.sample_every == 0:
+            self._sampled[number] = self._estimate(job)
+            self.samples.append(self._sampled[number])
+        key = (job.lane, job.priority, job.tenant)
+        self._came.append((key, job.at))
+        self._waiting.setdefault(key, deque()).append((number, job))
+
+    def _end(self) -> None:
+        self.now, _, name, job, began = heapq.heappop(self._running)
+        self._clocks()
+        self._snapshot.classes[name].free += 1
+        self._snapshot.free_slots += 1
+        self._slots[job.tenant] -= 1
+        self.used_s[job.tenant] += self.now - began
+        self._recent.append((job.lane, job.duration_s))
+
+    def _clocks(self) -> None:
+        waiting = {tenant for (_, _, tenant), line in self._waiting.items() if line}
+        elapsed_s, self._counted_at = self.now - self._counted_at, self.now
+        self._ahead = advance_clocks(self._ahead, self._slots, self.tenants, waiting, elapsed_s)
+
+    def _round(self) -> None:
+        if self._snapshot.free_slots <= 0:
+            return
+        self._clocks()
+        flows = [self._flow(key, line) for key, line in self._waiting.items() if line]
+        if self.fifo:
+            self._round_by_age(flows)
+            return
+        order = Order(flows, self.tenants, self._slots, self._ahead)
+        while self._snapshot.free_slots > 0 and (flow := order.next()):
+            line = self._waiting[flow.lane, flow.priority, flow.tenant_id]
+            if not line:
+                order.drop(flow)
+            elif not flow.is_read:
+                head = self._flow((flow.lane, flow.priority, flow.tenant_id), line)
+                order.read(flow, head.head, head.head_id, head.waited_s)
+            elif self._start(flow):
+                order.served(flow)
+            else:
+                order.drop(flow)
+
+    def _round_by_age(self, flows: list[Flow[Arrival]]) -> None:
+        for flow in sorted(flows, key=lambda flow: flow.head_id):
+            while self._waiting[flow.lane, flow.priority, flow.tenant_id] and self._start(flow):
+                self._slots[flow.tenant_id] += 1
+                # One at a time: another flow's head may be older than the next of this one.
+                return self._round()
+        return None
+
+    def _flow(self, key: Key, line: deque[tuple[int, Arrival]]) -> Flow[Arrival]:
+        number, job = line[0]
+        return Flow(*key, job, number, self.now - job.at)
+
+    def _start(self, flow: Flow[Arrival]) -> bool:
+        where = pick(flow.tenant_id, frozenset(flow.lane.split("+")), self._snapshot)
+        if where is None:
+            return False
+        self._snapshot.place(where)
+        number, job = self._waiting[flow.lane, flow.priority, flow.tenant_id].popleft()
+        heapq.heappush(self._running, (self.now + job.duration_s, number, where.shard_class, job, self.now))
+        self.waits_s.setdefault(job.tenant, []).append(self.now - job.at)
+        if number in self._sampled:
+            self._sampled[number].waited_s = self.now - job.at
+        return True
+
+    def _estimate(self, job: Arrival) -> Sample:
+        """As ``jobs/line.py`` puts the estimate together from rows."""
+        usual = typical(self._recent)
+        mine = (job.lane, job.priority, job.tenant)
+        counts = {key: len(line) for key, line in self._waiting.items() if line}
+        position = counts.get(mine, 0)
+        counts[mine] = position + 1
+        rates, coming_for_s = arrival_rates(self._came, self.now)
+        counts |= {key: 0 for key in rates if key not in counts}
+        classes = self._classes(job.lane)
+        flows = [
+            self._view(key, jobs, usual(key[0]), rates.get(key, 0.0))
+            for key, jobs in counts.items()
+            if classes & self._classes(key[0])
+        ]
+        taken = [
+            RunningView(run.tenant, usual(run.lane), self.now - began)
+            for _, _, name, run, began in self._running
+            if name in classes
+        ]
+        free = sum(max(0, group.free) for name, group in self._snapshot.classes.items() if name in classes)
+        weights = {tenant: view.weight for tenant, view in self.tenants.items()}
+        self._clocks()
+        forecast = Forecast(flows, taken, free, weights, self._ahead, coming_for_s)
+        estimate_s = forecast.start_s(mine, position)
+        lengths = usual(job.lane).seconds
+        mean_s = sum(lengths) / len(lengths) if lengths else None
+        return Sample(estimate_s, sum(counts.values()) - 1, len(taken) + free, mean_s)
+
+    def _view(self, key: Key, jobs: int, lengths: Lengths, per_s: float) -> FlowView:
+        line = self._waiting.get(key)
+        waited_s = self.now - line[0][1].at if line else 0.0
+        return FlowView(key, key[2], key[1], jobs, lengths, waited_s, per_s)
+
+    def _classes(self, lane: str) -> frozenset[str]:
+        needed = frozenset(lane.split("+"))
+        return frozenset(name for name, group in self._snapshot.classes.items() if needed <= group.capabilities)
+
+
+def jain(shares: Sequence[float]) -> float:
+    """Jain's index of fairness: 1 when all are equal, 1/n when one has all (Jain, Chiu and Hawe, 1984)."""
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+
+def weight_of(tenants: Mapping[int, TenantView], tenant: int) -> float:
+    return tenants[tenant].weight / NORMAL_WEIGHT if tenant in tenants else 1.0
+
+
+def durations(pick_from: random.Random, mean_s: float) -> float:
+    """A job's length: many are short, some are long (log-normal, as run times of such jobs are)."""
+    return pick_from.lognormvariate(0.0, 0.8) * mean_s / 1.377

@@ -9,11 +9,16 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import (
+    dispatch_round,
+    eta_error,
+    failover_time,
+    fairness,
     fanout_burst,
     fanout_many,
     fanout_slow_viewer,
     fanout_steady,
     ingest_scaling,
+    router,
     runner_memory,
     submit_to_start,
     worker_memory,
@@ -31,6 +36,11 @@ BENCHMARKS = {
     "fanout_slow_viewer": fanout_slow_viewer.measure,
     "fanout_many": fanout_many.measure,
     "ingest_scaling": ingest_scaling.measure,
+    "router": router.measure,
+    "dispatch_round": dispatch_round.measure,
+    "fairness": fairness.measure,
+    "eta_error": eta_error.measure,
+    "failover_time": failover_time.measure,
 }
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks.md"
 

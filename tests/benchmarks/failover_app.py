@@ -1,0 +1,37 @@
+"""The peer of ``failover_time``: a Celery worker that acknowledges late, so that its task survives it.
+
+Its visibility timeout is as long as our control plane waits for a silent runner. Celery's own default is an hour; and
+whatever it is, a task that takes longer is started a second time beside the first.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from celery import Celery
+
+from jobs.contract import LOST_AFTER_S
+from tests.benchmarks.bare_app import BROKER_VARIABLE
+
+TASK = "benchmark.hold"
+QUEUE = "benchmark.failover"
+
+app = Celery("failover", set_as_current=False)
+app.conf.update(
+    broker_url=os.environ.get(BROKER_VARIABLE),
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_default_queue=QUEUE,
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"visibility_timeout": LOST_AFTER_S},
+)
+
+
+@app.task(name=TASK)
+def hold(folder: str) -> None:
+    """Write down who runs it since when, and go on for long."""
+    Path(folder, f"{os.getpid()}.{time.time():.3f}").touch()
+    time.sleep(LOST_AFTER_S * 3)

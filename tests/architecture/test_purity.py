@@ -12,6 +12,8 @@ PURE = [
     "jobs.contract",
     "jobs.eta",
     "jobs.event_lines",
+    "jobs.fair_share",
+    "jobs.retrying",
     "jobs.streaming.batch",
     "jobs.streaming.window",
     "jobs.routing",

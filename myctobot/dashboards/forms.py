@@ -177,6 +177,10 @@ class JobForm(OnceForm):
         usual = [offer.slug for offer in offers if offer.slug in ("git", "filesystem")]
         self.fields["capabilities"].initial = usual
 
+        for name in ("priority", "not_before", "concurrency_key", "concurrency_limit", "repo_url", "branch"):
+            # The line beside the button follows these; see _job_form.html.
+            self.fields[name].widget.attrs["class"] = "decides"
+
     def _choices(self, name: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[name]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101  # for the type alone: declared above

@@ -146,6 +146,12 @@ def test_one_behind_a_key_leads_to_the_job_that_has_it_and_starts_when_that_ends
     page.page.goto(f"/jobs/{behind}/")
     expect(page.page.locator("#job-waiting")).to_contain_text("At most one job with the concurrency key 'one by one'")
     screenshot(page, "waiting-key")
+    # Whoever is about to start one more hears of it.
+    open_form(page.page)
+    page.page.get_by_label("Concurrency key").fill("one by one")
+    page.page.get_by_label("Prompt", exact=True).focus()
+    expect(page.page.locator("#estimate")).to_have_text("Would wait: Another job with this concurrency key runs now.")
+    page.page.goto(f"/jobs/{behind}/")
     page.page.locator("#job-waiting a").click()
     page.page.wait_for_url(f"**/jobs/{holder}/")
     page.page.go_back()

@@ -20,10 +20,14 @@ from tests.integration.jobs.support import (
     age,
     attempts_of,
     make_shard,
+    make_tenant,
     running_job,
 )
 
 pytestmark = pytest.mark.django_db
+
+
+BRANCH = {"repo_url": "https://example.com/u/r.git", "branch": "fix"}
 
 
 class TestForm:
@@ -174,6 +178,29 @@ class TestEstimate:
         answer = browser.get("/jobs/estimate/", {"capabilities": "git", "not_before": f"{at:%Y-%m-%dT%H:%M}"})
         text = re.sub(r"<[^>]+>", "", answer.content.decode()).strip()
         assert text == said.format(at=f"{at:%Y-%m-%d %H:%M}")
+
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            ({"concurrency_key": "nightly"}, "Would wait: Another job with this concurrency key runs now."),
+            ({"concurrency_key": "nightly", "concurrency_limit": "2"}, "Would start at once."),
+            ({"concurrency_key": "weekly"}, "Would start at once."),
+            ({"concurrency_key": "night\x00ly", "concurrency_limit": "x"}, "Would start at once."),
+            ({"concurrency_limit": "1"}, "Would start at once."),
+            (BRANCH, "Would wait: Another job that pushes to this branch runs now."),
+            ({**BRANCH, "concurrency_limit": "2"}, "Would wait: Another job that pushes to this branch runs now."),
+            ({**BRANCH, "concurrency_key": "weekly"}, "Would start at once."),
+        ],
+    )
+    def test_a_job_behind_another_waits(
+        self, browser: Client, tenant: Tenant, key: str, query: dict[str, str], said: str
+    ) -> None:
+        Shard.objects.update(max_concurrent_jobs=4)
+        running_job(tenant, key, concurrency_key="nightly")
+        running_job(tenant, key, task={"type": "prompt", "prompt": "x", **BRANCH})
+        running_job(make_tenant("other"), key, concurrency_key="weekly")
+        answer = browser.get("/jobs/estimate/", {"capabilities": "git", **query})
+        assert answer.content.decode().strip() == said
 
     def test_where_nobody_can_say_when_it_says_why(self, browser: Client, tenant: Tenant, key: str) -> None:
         Shard.objects.update(last_heartbeat_at=None)

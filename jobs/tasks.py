@@ -12,6 +12,11 @@ from jobs.upkeep import look
 
 @shared_task(name="jobs.dispatch_round", ignore_result=True)
 def dispatch_round_task() -> None:
+    dispatch_round()
+
+
+@shared_task(name="jobs.tick", ignore_result=True)
+def tick_task() -> None:
     try:
         recover(look())
     finally:

@@ -201,8 +201,8 @@ CELERY = {
         "priority_steps": [0],
     },
     "beat_schedule": {
-        "dispatch-round": {
-            "task": "jobs.dispatch_round",
+        "tick": {
+            "task": "jobs.tick",
             "schedule": schedule(1.0),
             # A tick that nobody took for this long says nothing that the next one does not say.
             "options": {"expires": 5},

@@ -13,7 +13,7 @@ from jobs.grants import find_grant
 from jobs.models import EventBatch, Job
 from jobs.recovery import MAX_UNCLAIMED, recover
 from jobs.requests import cancel
-from jobs.tasks import dispatch_round_task
+from jobs.tasks import tick_task
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
 from shards.models import Shard
@@ -42,7 +42,7 @@ class TestUnclaimed:
         job = make_job(tenant)
         dispatch_round()
         age(attempts_of(job)[0], "sent_at", CLAIM_DEADLINE_S + 1)
-        dispatch_round_task()
+        tick_task()
         first, second = attempts_of(job)
         assert (first.state, first.error_code, second.number, second.state) == ("withdrawn", "unclaimed", 2, "sent")
         assert error_of(Runner(key, job, 1).claim())["code"] == "not_claimable"

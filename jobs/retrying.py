@@ -28,7 +28,7 @@ RETRYABLE_CAUSES: Final = (Cause.INFRASTRUCTURE, Cause.AGENT, Cause.TIMEOUT)
 # Codes that say no more than whose doing it was; any other is the agent's by its name, the shard's when the runner
 # calls it retryable, and else the request's.
 _TIMEOUTS: Final = frozenset({"timeout", "no_output"})
-_SHARD: Final = frozenset({"lost", "interrupted", "runner_error"})
+_SHARD: Final = frozenset({"lost", "interrupted", "runner_error", "agent_cli_missing"})
 # Another shard may be free at once, the same one needs a moment; what is broken for minutes must not use all tries up.
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 300.0
@@ -44,9 +44,11 @@ def cause_of(code: str, *, retryable: bool) -> Cause:
     """
     if code in _TIMEOUTS:
         return Cause.TIMEOUT
+    if code in _SHARD:
+        return Cause.INFRASTRUCTURE
     if code.startswith("agent_"):
         return Cause.AGENT
-    return Cause.INFRASTRUCTURE if retryable or code in _SHARD else Cause.REQUEST
+    return Cause.INFRASTRUCTURE if retryable else Cause.REQUEST
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ app.conf.update(
 
 @app.task(name=TASK)
 def hold(folder: str) -> None:
-    """Write down who runs it since when, and go on for long."""
+    """Write down who runs it since when, and go on until ``<folder>.stop`` is there."""
     Path(folder, f"{os.getpid()}.{time.time():.3f}").touch()
-    time.sleep(LOST_AFTER_S * 3)
+    deadline = time.monotonic() + 4 * LOST_AFTER_S
+    while not Path(f"{folder}.stop").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)

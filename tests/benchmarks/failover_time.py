@@ -45,6 +45,7 @@ def measure() -> Result:
         client.wait(job_id, lambda job: job["phase"] == "agent", 60)
         at_work_s = time.time() - killed_at
         peer_s = _second_start(folder) - bare_killed_at
+        (folder / "starts.stop").touch()
         client.cancel(job_id)
         client.wait_end(job_id)
     claimed_s = datetime.fromisoformat(second["claimed_at"]).timestamp() - killed_at

@@ -20,6 +20,7 @@ from jobs.retrying import Cause, Verdict, cause_of, decide
         ("repo_token_invalid", False, Cause.REQUEST),
         ("push_denied", False, Cause.REQUEST),
         ("agent_failed", False, Cause.AGENT),
+        ("agent_cli_missing", False, Cause.INFRASTRUCTURE),
         ("agent_api_error", True, Cause.AGENT),
         ("timeout", False, Cause.TIMEOUT),
         ("no_output", True, Cause.TIMEOUT),

@@ -85,6 +85,13 @@ class _Class:
         self.own = {shard.own_queue: shard.free - sent[shard.own_queue] for shard in members}
         on_the_way = sent[self.queue] + sum(sent[shard.own_queue] for shard in members)
         self.free = sum(shard.free for shard in members) - on_the_way
+        # The part of its slots that is free, kept at hand: decisions compare it all the time.
+        self.share = self.free / self.slots if self.slots else 0.0
+
+    def change(self, slots: int) -> None:
+        """Have so many more free slots."""
+        self.free += slots
+        self.share = self.free / self.slots if self.slots else 0.0
 
 
 class _Target:
@@ -100,7 +107,7 @@ class _Target:
     def __init__(self, group: _Class, rank: tuple[bool, int, int], shard: ShardView | None = None) -> None:
         self.group, self.rank, self.shard = group, rank, shard
         self.shards = (shard,) if shard else group.shards
-        self.slots = shard.slots if shard else group.slots
+        self.slots = max(1, shard.slots if shard else group.slots)
         # Made once: a decision takes less time than a new object.
         self.route = Route(shard.own_queue if shard else group.queue, group.name)
 
@@ -137,7 +144,7 @@ class Snapshot:
 
     def place(self, route: Route) -> None:
         group = self.classes[route.shard_class]
-        group.free -= 1
+        group.change(-1)
         self.free_slots -= 1
         if route.queue in group.own:
             group.own[route.queue] -= 1
@@ -244,10 +251,10 @@ def pick(tenant_id: int, needed: frozenset[str], snapshot: Snapshot, avoid: Coll
         best, most = None, 0.0
         for target in targets:
             # Most targets are classes; a call for each would take most of a decision's time.
-            free = target.group.free if target.shard is None else target.free()
+            share = target.group.share if target.shard is None else target.free() / target.slots
             # Of equal ones the first, which is so by name.
-            if free > 0 and free / target.slots > most:
-                best, most = target, free / target.slots
+            if share > most:
+                best, most = target, share
         if best is not None:
             return best.route
     return None

@@ -104,7 +104,7 @@ class Line:
     def _end(self) -> None:
         self.now, _, name, job, began = heapq.heappop(self._running)
         self._clocks()
-        self._snapshot.classes[name].free += 1
+        self._snapshot.classes[name].change(1)
         self._snapshot.free_slots += 1
         self._slots[job.tenant] -= 1
         self.used_s[job.tenant] += self.now - began

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from jobs import broker
@@ -36,6 +36,7 @@ from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Tenant
+from shards.models import Shard
 
 log = structlog.get_logger(__name__)
 
@@ -209,6 +210,10 @@ def _check_waiting(tenant: Tenant) -> None:
 
 
 def _check_somebody_can(tenant: Tenant, request: JobRequest) -> None:
+    usable = Q(pool=None) | Q(pool__assignments__tenant=tenant) | Q(assignments__tenant=tenant)
+    if Shard.objects.filter(usable, is_active=True, capabilities__contains=request.capabilities).exists():
+        return
+    # Only who is refused wants the sentence, and the look at all shards that it takes.
     decision = route(tenant.pk, request.capabilities, load_snapshot(database_now()))
     if isinstance(decision, NoRoute) and not decision.ever:
         raise NobodyCanRun(fields={"capabilities": [decision.reason]})

@@ -42,7 +42,9 @@ def conclude_failure(
         capabilities=job.capabilities,
         repeatable=settings.REPEATABLE_CAPABILITIES,
     )
-    said = f"{_sentence(message)} {verdict.note}".lstrip() if verdict.note else message
+    # Whoever asked for its end does not want another try, nor to read of one.
+    note = verdict.note if job.cancel_requested_at is None else ""
+    said = f"{_sentence(message)} {note}".lstrip() if note else message
     if verdict.again and job.cancel_requested_at is None:
         log.info("job.again", job=job.public_id, error=code, pause_s=verdict.pause_s)
         queue_again(job, pause_s=verdict.pause_s, code="retry", reason=said)

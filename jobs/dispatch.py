@@ -63,8 +63,8 @@ def _choose(snapshot: Snapshot) -> list[tuple[Candidate, Route]]:
         return []
     now = database_now()
     flows = queue.flows_of(lanes)
-    slots = slots_of_tenants(snapshot)
-    tenants = load_tenants({flow.tenant_id for flow in flows} | set(slots))
+    taken, slots = slots_of_tenants(snapshot)
+    tenants = load_tenants({flow.tenant_id for flow in flows} | set(slots), taken - slots)
     flows = [flow for flow in flows if flow.tenant_id in tenants]
     ahead = _read_clocks(slots, tenants, flows, now)
     choice = _Choice(snapshot, Order(flows, tenants, dict(slots), ahead), flows)
@@ -74,21 +74,36 @@ def _choose(snapshot: Snapshot) -> list[tuple[Candidate, Route]]:
     return choice.chosen
 
 
-def slots_of_tenants(snapshot: Snapshot) -> Counter[int]:
-    """Slots that each tenant has, or is about to have. Those of a pool of its own take nothing from others."""
-    holders = Counter(entry.pool for rights in snapshot.assignments.values() for entry in set(rights) if entry.pool)
-    found: Counter[int] = Counter()
+def slots_of_tenants(snapshot: Snapshot) -> tuple[Counter[int], Counter[int]]:
+    """Slots that each tenant has or is about to have: all, and those that count for its share.
+
+    What a tenant has in a pool that nobody else may use takes nothing from others.
+    """
+    pools = (pool for rights in snapshot.assignments.values() for pool in {entry.pool for entry in rights})
+    holders = Counter(pool for pool in pools if pool)
+    every: Counter[int] = Counter()
+    shared: Counter[int] = Counter()
     for tenant_id, shard_class, count in queue.in_flight():
+        every[tenant_id] += count
         pool = shard_class.partition("@")[2]
         if not pool or holders[pool] != 1:
-            found[tenant_id] += count
-    return found
+            shared[tenant_id] += count
+    return every, shared
 
 
-def load_tenants(tenant_ids: Iterable[int]) -> dict[int, TenantView]:
-    """Weights and limits of those that are active."""
+def load_tenants(tenant_ids: Iterable[int], elsewhere: Counter[int] | None = None) -> dict[int, TenantView]:
+    """Weights and limits of those that are active.
+
+    Args:
+        tenant_ids: of whom.
+        elsewhere: slots that they have beside those that are counted; they take from the limit.
+    """
+    beside = elsewhere or Counter()
     rows = Tenant.objects.filter(pk__in=list(tenant_ids), is_active=True)
-    return {pk: TenantView(weight, most) for pk, weight, most in rows.values_list("pk", "weight", "max_running_jobs")}
+    return {
+        pk: TenantView(weight, None if most is None else most - beside[pk])
+        for pk, weight, most in rows.values_list("pk", "weight", "max_running_jobs")
+    }
 
 
 def _read_clocks(

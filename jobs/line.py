@@ -70,8 +70,8 @@ class Line:
 
     @cached_property
     def slots(self) -> dict[int, int]:
-        """Slots of each tenant that count for its limit and its share."""
-        return dict(slots_of_tenants(self.snapshot))
+        """Slots of each tenant that count for its limit."""
+        return dict(slots_of_tenants(self.snapshot)[0])
 
     @cached_property
     def _tenants(self) -> dict[int, TenantView | None]:

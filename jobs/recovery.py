@@ -21,7 +21,7 @@ from jobs.dispatch import burn
 from jobs.ending import end_job
 from jobs.models import Attempt, Job
 from jobs.states import AttemptState
-from jobs.waiting import waiting_of
+from jobs.waiting import Waits
 from myctobot.lib.clock import database_now
 
 log = structlog.get_logger(__name__)
@@ -93,15 +93,16 @@ def _give_up(job: Job, attempt: Attempt) -> None:
 
 def _end_overdue_waits() -> None:
     overdue = Job.objects.filter(status=JobStatus.QUEUED, queue_deadline__lt=Now()).order_by("queue_deadline")
+    waits = Waits()
     for pk in list(overdue.values_list("pk", flat=True)[:_MOST]):
         with transaction.atomic():
             # Claimed or cancelled since: then there is nothing to end.
             if job := overdue.select_for_update(of=("self",)).filter(pk=pk).first():
-                _end_overdue_wait(job)
+                _end_overdue_wait(job, waits)
 
 
-def _end_overdue_wait(job: Job) -> None:
-    why = waiting_of(job, estimate=False)
+def _end_overdue_wait(job: Job, waits: Waits) -> None:
+    why = waits.of(job)
     message = f"No shard took the job within its queue_timeout_s of {job.queue_timeout_s}. {why.reason if why else ''}"
     for attempt in job.attempts.filter(state=AttemptState.SENT):
         burn(attempt, AttemptState.WITHDRAWN, code="queue_timeout", message="The job had waited for too long.")

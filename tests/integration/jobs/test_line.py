@@ -113,6 +113,17 @@ class TestLimits:
             "The tenant is at its limit of 1 running jobs.",
         )
 
+    def test_slots_in_a_pool_of_its_own_count_for_the_limit_and_not_for_the_share(self, tenant: Tenant) -> None:
+        _, key = make_shard("mine", "browser", "git", pool="mine")
+        make_shard("shared", "git", slots=1)
+        tenant.assignments.create(pool=Pool.objects.get())
+        running_job(tenant, key, capabilities=["browser"])
+        mine, other = make_job(tenant), make_job(make_tenant("other"))
+        Tenant.objects.filter(pk=tenant.pk).update(max_running_jobs=1)
+        dispatch_round()
+        assert sent(mine, other) == [False, True]
+        assert why(mine).code == "tenant_limit"
+
     def test_a_tenant_has_no_more_waiting_jobs_than_it_may(self, tenant: Tenant, shard: Shard) -> None:
         Tenant.objects.update(max_waiting_jobs=2)
         body = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}

@@ -73,7 +73,7 @@ def test_a_failure_of_the_requests_is_not(job: Job, runner: Runner) -> None:
 def test_a_failure_that_meets_a_cancel_is_the_end(job: Job, runner: Runner, tenant: Tenant) -> None:
     cancel(tenant, job.public_id)
     runner.finish("failed", error=ERROR)
-    assert fresh(job).status == "failed"
+    assert (fresh(job).status, fresh(job).error_message) == ("failed", "No such repository.")
 
 
 def test_an_error_beside_a_success_means_nothing(job: Job, runner: Runner) -> None:

@@ -138,6 +138,7 @@ def _answer(job: Job, attempt: Attempt, claim_token: str) -> ClaimAnswer:
         task=task,  # type: ignore[typeddict-item]  # the serializer that stored it gave it this shape
         capabilities=job.capabilities,
         timeout_s=job.timeout_s,
+        no_output_timeout_s=job.no_output_timeout_s,
         max_turns=job.max_turns,
         secrets=job_secrets(job, *RUNNER_SECRETS),
         gateway={"url": settings.GATEWAY_URL, "token": gateway_token(job, attempt, claim_token)},

@@ -87,8 +87,7 @@ class EventKind(StrEnum):
     TRUNCATED = "event.truncated"  # {kind, bytes, start}: an event that was too large; so many bytes were cut
     # {first_seq, events, bytes, reason: bound|retention}: stands for every number from first_seq to its own
     DROPPED = "log.dropped"
-    # Made by the stream, never stored and without a number of its own.
-    END = "end"  # {count, status}
+    END = "end"  # {count, status}: made by the stream, never stored and without a number of its own
 
 
 class Outcome(StrEnum):
@@ -145,7 +144,8 @@ class ClaimAnswer(TypedDict):
     next_seq: int
     task: TaskPayload
     capabilities: list[str]
-    timeout_s: int  # of the whole attempt, wall clock, from the claim
+    timeout_s: int  # of the whole attempt, from the claim; time in which the agent is frozen does not count
+    no_output_timeout_s: NotRequired[int | None]  # of the agent's silence, counted likewise
     max_turns: int
     # The git token or key and whatever else the runner, not the agent, may hold. Sent once.
     secrets: dict[str, str]

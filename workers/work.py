@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobs.contract import CancelProof, ClaimAnswer, EventKind, Phase
+from workers.awake import AwakeClock
 from workers.config import ShardConfig
 from workers.errors import JobError
 from workers.events import EventStream
@@ -17,6 +18,7 @@ from workers.git.cleanup import remove_tree
 from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
 from workers.prompting import build_instructions, build_prompt, commit_message
 from workers.sandbox import Sandbox, SandboxConfig
+from workers.silence import SilenceWatch
 
 # Less free space than this on the workspace's disk fails a job before it starts, with the reason.
 _MIN_FREE_MB = 64
@@ -35,6 +37,7 @@ class Work:
         self._config, self._answer, self._slot = config, answer, slot
         self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
         self._sandbox: Sandbox | None = None
+        self.clock = AwakeClock()
 
     async def run(self, events: EventStream) -> dict[str, Any]:
         """Do the work and return its result.
@@ -108,7 +111,8 @@ class Work:
             gateway_url=answer["gateway"]["url"],
             gateway_token=answer["gateway"]["token"],
         )
-        return await executor.run(task, sandbox, events.emit, lambda pid: None)
+        watch = SilenceWatch(self.clock, events.emit, answer.get("no_output_timeout_s"))
+        return await watch.over(executor.run(task, sandbox, watch.emit, lambda pid: None), sandbox.kill_all)
 
     async def _push(self, workspace: Workspace, events: EventStream) -> Collected | None:
         await events.enter(Phase.PUSHING)
@@ -155,6 +159,7 @@ class Work:
 
     async def freeze(self) -> None:
         """Stop the agent where it is: the control plane is silent and may give the attempt to another."""
+        self.clock.sleep()
         if self._sandbox is None:
             return
         try:
@@ -165,6 +170,7 @@ class Work:
 
     async def thaw(self) -> None:
         """Let the agent go on: the attempt is confirmed."""
+        self.clock.wake()
         if self._sandbox is not None:
             await self._sandbox.thaw()
 

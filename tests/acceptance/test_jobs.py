@@ -111,6 +111,12 @@ def test_a_job_that_runs_too_long_ends_with_the_reason(client: Client) -> None:
     assert "timeout_s" in job["error"]["message"]
 
 
+def test_an_agent_that_says_nothing_for_too_long_is_ended(client: Client) -> None:
+    job = client.run({"prompt": "RUN: sleep 300"}, no_output_timeout_s=10)
+    assert (job["status"], job["error"]["code"]) == ("failed", "no_output")
+    assert "no_output_timeout_s" in job["error"]["message"]
+
+
 def test_the_shard_keeps_nothing_of_a_job_that_has_ended(client: Client, remote: Path) -> None:
     job = client.run({"repo_url": file_url(remote), "prompt": "WRITE left.txt: over"})
     shard = client.stack.home / "shards" / "local"

@@ -1,0 +1,36 @@
+"""A clock that stands still while the agent is frozen: an outage of the control plane is not the job's time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class AwakeClock:
+    """Counts the seconds that an attempt could use.
+
+    Args:
+        monotonic: where the time comes from; the shard's wall clock may be wrong, or set back.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._started = monotonic()
+        self._asleep_s = 0.0
+        self._asleep_since: float | None = None
+
+    def sleep(self) -> None:
+        """Stand still; doing so twice is the same as once."""
+        if self._asleep_since is None:
+            self._asleep_since = self._monotonic()
+
+    def wake(self) -> None:
+        """Go on."""
+        if self._asleep_since is not None:
+            self._asleep_s += self._monotonic() - self._asleep_since
+            self._asleep_since = None
+
+    def seconds(self) -> float:
+        """Since it was made, less the time in which it stood still."""
+        now = self._monotonic() if self._asleep_since is None else self._asleep_since
+        return now - self._started - self._asleep_s

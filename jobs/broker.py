@@ -71,6 +71,18 @@ def round_begins() -> None:
         _redis().delete(_ROUND_WANTED)
 
 
+def depths(queues: Sequence[str]) -> dict[str, int]:
+    """How many messages wait in each queue; none when the broker cannot be reached."""
+    try:
+        with _redis().pipeline(transaction=False) as pipe:
+            for name in queues:
+                pipe.llen(name)
+            return dict(zip(queues, pipe.execute(), strict=True))
+    except RedisError as error:
+        log.warning("broker.unreachable", wanted="queue depths", error=str(error))
+        return {}
+
+
 @cache
 def _redis() -> Redis:
     # Short: with the broker away a round begins all the same.

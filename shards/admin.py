@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.http import HttpRequest
 
-from shards.models import Assignment, Pool, Shard
+from shards.models import Assignment, Closure, Pool, Shard
 
 
 @admin.register(Pool)
@@ -44,3 +45,30 @@ class ShardAdmin(admin.ModelAdmin[Shard]):
 class AssignmentAdmin(admin.ModelAdmin[Assignment]):
     list_display = ["tenant", "shard", "pool", "priority", "is_default"]
     list_filter = ["tenant"]
+
+
+@admin.register(Closure)
+class ClosureAdmin(admin.ModelAdmin[Closure]):
+    """The history of drains and pauses; ``manage.py jobs`` makes and ends them."""
+
+    list_display = [
+        "__str__",
+        "shard",
+        "pool",
+        "shard_class",
+        "reason",
+        "closed_by",
+        "closed_at",
+        "reopened_by",
+        "reopened_at",
+    ]
+    list_filter = ["reopened_at"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Closure | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Closure | None = None) -> bool:
+        return False

@@ -32,11 +32,15 @@ demo: setup ## watch an agent fix a failing test on a local shard, in a stack of
 	@$(BIN)/python -m myctobot.demo
 
 .PHONY: test
-test: lint format-check types test-all ## run every check and every test
+test: lint format-check types test-all test-faults ## run every check and every test
 
 .PHONY: test-all
 test-all: setup-tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-faults
+test-faults: setup-tests ## break the real processes and count what is left (ARGS="-k redis" chooses)
+	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 .PHONY: test-unit
 test-unit: setup ## run the unit tests alone (ARGS="-k name" passes options)

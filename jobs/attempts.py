@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Coalesce, Now
 
+from jobs.callbacks.announcing import STARTED, announce
 from jobs.conclusion import conclude_failure
 from jobs.contract import (
     ClaimAnswer,
@@ -121,6 +122,8 @@ def _take(shard: Shard, job: Job, attempt: Attempt, claim_hash: str, answer: Cla
         waiting_reason="",
         started_at=Coalesce("started_at", Now()),
     )
+    if job.callback_url:
+        announce(job.pk, STARTED)
     log.info("attempt.claimed", job=job.public_id, attempt=attempt.number, shard=shard.name)
     announce_change(job.public_id)
 

@@ -65,6 +65,14 @@ def request_round() -> None:
         log.warning("broker.unreachable", wanted="dispatch round", error=str(error))
 
 
+def request_delivery() -> None:
+    """Ask the control worker to send callbacks now; beat asks each second anyway."""
+    try:
+        app.send_task("jobs.deliver_callbacks", **_to("control"), retry=False)
+    except OperationalError as error:
+        log.warning("broker.unreachable", wanted="delivery of callbacks", error=str(error))
+
+
 def round_begins() -> None:
     """Whoever asks for a round from now on needs another one. Say so before the round looks at anything."""
     with suppress(RedisError):

@@ -8,6 +8,7 @@ import structlog
 from django.db.models.functions import Now
 
 from jobs import queue
+from jobs.callbacks.announcing import KINDS, announce
 from jobs.contract import JobStatus
 from jobs.dispatch import request_round
 from jobs.models import Job
@@ -56,6 +57,8 @@ def end_job(
     )
     if ended:
         queue.release_key(job)
+        if job.callback_url:
+            announce(job.pk, KINDS[status])
         log.info("job.ended", job=job.public_id, status=status.value, error=code or None)
         announce_change(job.public_id)
         request_round()

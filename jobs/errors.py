@@ -2,7 +2,7 @@
 
 MyctobotError
 ├── InvalidRequest ── NobodyCanRun
-├── NotFound ── UnknownJob
+├── NotFound ── UnknownJob, UnknownCallback
 ├── TooManyWaiting        429
 └── Conflict
     ├── JobIsOver, JobIsNotOver, IdempotencyMismatch, SecretsNeededAgain
@@ -34,6 +34,12 @@ class UnknownJob(NotFound):
     """There is no such job, or it belongs to another tenant."""
 
     code = "unknown_job"
+
+
+class UnknownCallback(NotFound):
+    """The job has no callback of that id."""
+
+    code = "unknown_callback"
 
 
 class JobIsOver(Conflict):

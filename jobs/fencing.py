@@ -19,7 +19,7 @@ from shards.models import Shard
 # needs to answer them. What is not named is read when somebody asks for it: a prompt may have a quarter of a megabyte.
 _LOCK_JOB = """
     SELECT id, public_id, tenant_id, status, phase, attempt_number, next_seq, cancel_requested_at,
-           sealed, inline_secrets, named_secrets, concurrency_key, log_bytes, log_head_seq
+           sealed, inline_secrets, named_secrets, concurrency_key, callback_url, log_bytes, log_head_seq
     FROM jobs_job WHERE public_id = %s FOR UPDATE
 """
 _FIND_ATTEMPT = """

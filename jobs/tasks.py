@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from jobs.callbacks.delivery import deliver_due
 from jobs.dispatch import dispatch_round
 from jobs.recovery import recover
 from jobs.retention import clean_up
@@ -27,3 +28,8 @@ def tick_task() -> None:
 @shared_task(name="jobs.retention", ignore_result=True)
 def retention_task() -> None:
     clean_up()
+
+
+@shared_task(name="jobs.deliver_callbacks", ignore_result=True)
+def deliver_callbacks_task() -> None:
+    deliver_due()

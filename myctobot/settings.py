@@ -33,6 +33,10 @@ ANTHROPIC_BASE_URL = url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
 REPO_SCHEMES: list[str] = env.list("REPO_SCHEMES", default=["https", "ssh", *(["file"] if EMBEDDED else [])])
 REPO_PRIVATE_HOSTS: list[str] = env.list("REPO_PRIVATE_HOSTS", default=[])
 
+# Hosts of callbacks that may have private addresses, and certificates to trust there beside the usual ones.
+CALLBACK_PRIVATE_HOSTS: list[str] = env.list("CALLBACK_PRIVATE_HOSTS", default=[])
+CALLBACK_CA_FILE: str = env.str("CALLBACK_CA_FILE", default="")
+
 # Capabilities whose effects may happen twice without harm: a job with no other is tried again when it is lost.
 REPEATABLE_CAPABILITIES: list[str] = env.list("REPEATABLE_CAPABILITIES", default=["git", "filesystem", "fetch"])
 
@@ -207,6 +211,7 @@ CELERY = {
             # A tick that nobody took for this long says nothing that the next one does not say.
             "options": {"expires": 5},
         },
+        "callbacks": {"task": "jobs.deliver_callbacks", "schedule": schedule(1.0), "options": {"expires": 5}},
         "retention": {"task": "jobs.retention", "schedule": schedule(600.0), "options": {"expires": 500}},
     },
 }

@@ -177,7 +177,7 @@ class JobRequestSerializer(StrictSerializer):
     anthropic_api_key = SecretField(required=False, help_text="The tenant's provider key; it never leaves the gateway.")
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
     context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
-    callback_url = StrictCharField(required=False, max_length=2000, help_text="Stored with the job; https only.")
+    callback_url = StrictCharField(required=False, max_length=2000, help_text="Told of start and end; https only.")
     timeout_s = StrictIntegerField(
         min_value=10,
         max_value=MAX_TIMEOUT_S,

@@ -99,3 +99,15 @@ class Secret(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tenant}/{self.name}"
+
+
+class CallbackSecret(models.Model):
+    """What a tenant's callbacks are signed with, sealed; the one before signs beside it for a day."""
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, related_name="callback_secret")
+    # The present secret and the one before it, in one column: whatever is sealed is so called everywhere.
+    sealed = models.TextField(editable=False)
+    rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.tenant}'s callback secret"

@@ -1,0 +1,136 @@
+"""``/api/v1/jobs/{id}/callbacks`` and the secret that they are signed with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from jobs import broker, requests
+from jobs.api.views import JobPages, caller_of
+from jobs.callbacks import signing
+from jobs.callbacks.delivery import send_again
+from jobs.callbacks.models import Callback, Delivery
+from jobs.errors import UnknownCallback
+from myctobot.errors import NotAllowed
+from myctobot.tenants.authentication import Caller
+from myctobot.tenants.models import Role
+
+# The latest tries of each; there are about twenty in a day.
+_MOST_DELIVERIES = 50
+
+
+class DeliverySerializer(serializers.ModelSerializer[Delivery]):
+    """One try: an HTTP status, or what went wrong."""
+
+    class Meta:
+        model = Delivery
+        fields = ["at", "status", "error", "took_ms", "asked_by"]
+
+
+class CallbackSerializer(serializers.ModelSerializer[Callback]):
+    """One thing that the job's endpoint is told."""
+
+    id = serializers.CharField(source="public_id")
+    deliveries = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Callback
+        fields = ["id", "kind", "state", "tries", "next_try_at", "created_at", "body", "deliveries"]
+
+    @extend_schema_field(DeliverySerializer(many=True))
+    def get_deliveries(self, callback: Callback) -> list[dict[str, Any]]:
+        latest = callback.deliveries.order_by("-pk")[:_MOST_DELIVERIES]
+        return [dict(row) for row in DeliverySerializer(latest, many=True).data]
+
+
+class CallbackPageSerializer(serializers.Serializer[Any]):
+    """A page of callbacks, newest first."""
+
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = CallbackSerializer(many=True)
+
+
+class CallbackSecretSerializer(serializers.Serializer[Any]):
+    """The secret, as receivers' libraries take it."""
+
+    secret = serializers.CharField()
+
+
+def find_callback(caller: Caller, job_id: str, callback_id: str) -> Callback:
+    """Return the callback of a job of the caller's tenant.
+
+    Raises:
+        UnknownJob, UnknownCallback: there is no such thing here.
+    """
+    job = requests.find_job(caller.tenant, job_id)
+    found = Callback.objects.filter(job=job, public_id=callback_id.replace("\x00", "")).first()
+    if found is None:
+        raise UnknownCallback
+    return found
+
+
+class JobCallbacks(APIView):
+    """What a job's endpoint was told, and what it said."""
+
+    @extend_schema(
+        operation_id="jobs_callbacks",
+        parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
+        responses=CallbackPageSerializer,
+    )
+    def get(self, request: Request, job_id: str) -> Response:
+        job = requests.find_job(caller_of(request).tenant, job_id)
+        pages = JobPages()
+        page = pages.paginate_queryset(Callback.objects.filter(job=job), request, view=self)
+        return pages.get_paginated_response(CallbackSerializer(page, many=True).data)
+
+
+class CallbackResend(APIView):
+    """Send a callback once more."""
+
+    @extend_schema(operation_id="jobs_callback_resend", request=None, responses={202: CallbackSerializer})
+    def post(self, request: Request, job_id: str, callback_id: str) -> Response:
+        caller = caller_of(request)
+        callback = find_callback(caller, job_id, callback_id)
+        send_again(callback, by=caller_name(caller))
+        broker.request_delivery()
+        callback.refresh_from_db()
+        return Response(CallbackSerializer(callback).data, status=status.HTTP_202_ACCEPTED)
+
+
+class CallbackSecret(APIView):
+    """What the tenant's callbacks are signed with."""
+
+    @extend_schema(operation_id="callback_secret_read", responses=CallbackSecretSerializer)
+    def get(self, request: Request) -> Response:
+        return self._answer(signing.secret_of(_admin(request).tenant))
+
+    @extend_schema(
+        operation_id="callback_secret_rotate",
+        description="Make a new secret. The one before signs beside it for a day, so receivers can change in peace.",
+        request=None,
+        responses=CallbackSecretSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        return self._answer(signing.rotate(_admin(request).tenant))
+
+    @staticmethod
+    def _answer(secret: str) -> Response:
+        return Response({"secret": secret}, headers={"Cache-Control": "no-store"})
+
+
+def _admin(request: Request) -> Caller:
+    caller = caller_of(request)
+    if caller.role != Role.ADMIN:
+        raise NotAllowed("Only admins of the tenant may see or change this secret.")
+    return caller
+
+
+def caller_name(caller: Caller) -> str:
+    """Who it is, as history keeps it."""
+    return str(caller.user or (f"API key {caller.api_key.name}" if caller.api_key else "somebody"))[:150]

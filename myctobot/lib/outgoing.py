@@ -1,0 +1,117 @@
+"""Calls to addresses that somebody else chose, such as callbacks.
+
+The name is resolved here, every address that it has is checked, and the connection goes to an address that was
+checked, with the name in SNI and Host: a name that resolves to something else a moment later gains nothing. No redirect
+is followed, no proxy of the environment used, and of the answer no more is read than says whether it was taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+import httpx
+
+TIMEOUT_S = 10.0
+_MOST_READ = 64 * 1024
+_PORTS = (443, 8443)
+
+
+class NotSent(Exception):
+    """The request did not arrive, or must not; the message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        took_ms: from the first look at the name to the answer's head.
+    """
+
+    status: int
+    took_ms: int
+
+
+class Outgoing:
+    """Sends requests to public hosts over TLS.
+
+    Args:
+        is_public: tells of an IP address whether anybody may be sent there.
+        private_hosts: names and addresses that are allowed though they are not public.
+        ca_file: certificates to trust beside the usual ones; empty for none.
+    """
+
+    def __init__(
+        self, is_public: Callable[[str], bool], private_hosts: Collection[str] = (), ca_file: str = ""
+    ) -> None:
+        self._is_public, self._private = is_public, frozenset(host.lower() for host in private_hosts)
+        self._tls = ssl.create_default_context()
+        if ca_file:
+            self._tls.load_verify_locations(ca_file)
+
+    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send one POST request, within ten seconds in all.
+
+        Raises:
+            NotSent: the URL is not allowed, nobody answered, or not in time.
+        """
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                status = await self._send(url, content, headers)
+        except TimeoutError as error:
+            raise NotSent(f"no answer within {TIMEOUT_S:g} s") from error
+        except (httpx.HTTPError, ssl.SSLError, OSError, UnicodeError) as error:
+            raise NotSent(f"it could not be reached: {str(error) or type(error).__name__}") from error
+        return Answer(status, round((time.monotonic() - began) * 1000))
+
+    async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> int:
+        parts, port = self._parse(url)
+        host = parts.hostname or ""
+        address = await self._resolve(host, port)
+        shown = f"[{address}]" if ":" in address else address
+        target = f"https://{shown}:{port}{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        name = f"[{host}]" if ":" in host else host
+        sent = {**headers, "Host": name if port == 443 else f"{name}:{port}", "Accept-Encoding": "identity"}
+        async with (
+            httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=TIMEOUT_S) as client,
+            client.stream("POST", target, content=content, headers=sent, extensions={"sni_hostname": host}) as response,
+        ):
+            read = 0
+            async for chunk in response.aiter_raw():
+                read += len(chunk)
+                if read >= _MOST_READ:
+                    break
+            return response.status_code
+
+    def _parse(self, url: str) -> tuple[SplitResult, int]:
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 443
+        except ValueError as error:
+            raise NotSent("the URL is not well-formed") from error
+        if parts.scheme != "https" or not parts.hostname:
+            raise NotSent("only https:// URLs are called")
+        if parts.username is not None or parts.password is not None:
+            raise NotSent("the URL holds a user name or password")
+        if port not in _PORTS and parts.hostname.lower() not in self._private:
+            raise NotSent(f"port {port} is not allowed; use 443 or 8443")
+        return parts, port
+
+    async def _resolve(self, host: str, port: int) -> str:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NotSent(f"the host {host[:100]} was not found") from error
+        addresses = [str(entry[4][0]) for entry in found]
+        # One private address among public ones is enough: nobody knows which one a connection would take.
+        if host.lower() not in self._private and not all(self._is_public(address) for address in addresses):
+            raise NotSent(f"the host {host[:100]} has an address that is not public, which is not allowed")
+        return addresses[0]

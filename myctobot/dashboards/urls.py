@@ -1,7 +1,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from myctobot.dashboards.views import account, estimate, jobs
+from myctobot.dashboards.views import account, callbacks, estimate, jobs
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="console-jobs")),
@@ -14,5 +14,10 @@ urlpatterns = [
     path("jobs/<str:job_id>/", jobs.job_detail, name="console-job"),
     path("jobs/<str:job_id>/header/", jobs.job_header, name="console-job-header"),
     path("jobs/<str:job_id>/cancel/", jobs.job_cancel, name="console-job-cancel"),
+    path(
+        "jobs/<str:job_id>/callbacks/<str:callback_id>/resend/",
+        callbacks.callback_resend,
+        name="console-callback-resend",
+    ),
     path("jobs/<str:job_id>/retry/", jobs.job_retry, name="console-job-retry"),
 ]

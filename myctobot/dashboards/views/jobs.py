@@ -21,6 +21,7 @@ from myctobot.api_errors import flatten
 from myctobot.dashboards.forms import JobForm, RetryForm
 from myctobot.dashboards.listing import STATUSES, Filters, read_page
 from myctobot.dashboards.pages import is_htmx, may_write, member_page, writers_only
+from myctobot.dashboards.views.callbacks import callbacks_of
 from myctobot.errors import InvalidRequest, MyctobotError
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Secret
@@ -100,6 +101,7 @@ def _facts(caller: Caller, job: Job) -> dict[str, Any]:
         "attempts": sorted(job.attempts.all(), key=lambda attempt: -attempt.number),
         "retries": job.retries.filter(tenant=caller.tenant).order_by("pk").only("public_id", "status"),
         "waiting": waiting_of(job),
+        "callbacks": callbacks_of(job),
         "holders": [one for ids in key_holders([job]).values() for one in ids[:3]] if job.hold == Hold.KEY else [],
         "can_cancel": writes and not job.is_over and job.cancel_requested_at is None,
         "can_retry": writes and job.is_over,

@@ -216,14 +216,16 @@ class JobRequestSerializer(StrictSerializer):
             raise serializers.ValidationError("Must hold no white space and no control characters.")
         try:
             parts = urlsplit(value)
-            _ = parts.port
+            port = parts.port or 443
         except ValueError as error:
             raise serializers.ValidationError("Is not a well-formed URL.") from error
         if parts.scheme != "https" or not parts.hostname:
             raise serializers.ValidationError("Must be an https:// URL.")
         if parts.username is not None or parts.password is not None:
             raise serializers.ValidationError("Must hold no user name or password.")
-        if problem := check_host(parts.hostname, []):
+        if port not in (443, 8443) and parts.hostname not in settings.CALLBACK_PRIVATE_HOSTS:
+            raise serializers.ValidationError(f"The URL has port {port}; 443 and 8443 are called.")
+        if problem := check_host(parts.hostname, settings.CALLBACK_PRIVATE_HOSTS):
             raise serializers.ValidationError(f"The URL {problem}.")
         return value
 

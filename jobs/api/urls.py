@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs.api import callback_views, views
+from jobs.api import callback_views, operator_views, views
 from jobs.api.estimate_views import JobEstimate
 
 urlpatterns = [
@@ -9,6 +9,12 @@ urlpatterns = [
     path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
     path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job-cancel"),
     path("jobs/<str:job_id>/retry", views.JobRetry.as_view(), name="job-retry"),
+    path("queues", operator_views.Queues.as_view(), name="queues"),
+    path("queues/pause", operator_views.QueuePause.as_view(), name="queue-pause"),
+    path("queues/resume", operator_views.QueueResume.as_view(), name="queue-resume"),
+    path("shards/<str:name>/drain", operator_views.ShardDrain.as_view(), name="shard-drain"),
+    path("shards/<str:name>/resume", operator_views.ShardResume.as_view(), name="shard-resume"),
+    path("closures", operator_views.Closures.as_view(), name="closures"),
     path("callback-secret", callback_views.CallbackSecret.as_view(), name="callback-secret"),
     path("jobs/<str:job_id>/callbacks", callback_views.JobCallbacks.as_view(), name="job-callbacks"),
     path(

@@ -106,3 +106,12 @@ class HasTenant(BasePermission):
         request.caller = caller  # type: ignore[attr-defined]  # a request carries its caller to the view
         reads = request.method in SAFE_METHODS or getattr(view, "only_reads", False)
         return caller is not None and (reads or caller.role != Role.VIEWER)
+
+
+class IsOperator(BasePermission):
+    """Lets operators in: staff, logged in. API keys belong to tenants, who operate nothing."""
+
+    message = "Only operators, logged in, may do this."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return not isinstance(request.auth, ApiKey) and request.user.is_authenticated and request.user.is_staff

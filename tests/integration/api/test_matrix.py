@@ -1,0 +1,120 @@
+"""Every address, tried by everybody: whoever adds one says here who may use it.
+
+The columns are a member, a viewer, an admin, a member of another tenant, an operator without a tenant, and nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.urls import URLPattern, get_resolver
+
+from jobs.api.urls import urlpatterns as api_patterns
+from jobs.callbacks.models import Callback
+from jobs.requests import cancel
+from myctobot.dashboards.urls import urlpatterns as console_patterns
+from myctobot.tenants.models import Role, Tenant
+from shards.models import Shard
+from tests.integration.jobs.support import Api, make_job, make_member, make_tenant
+
+pytestmark = pytest.mark.django_db
+
+EVERYBODY_OF_THE_TENANT = (200, 200, 200, 404, 403, 401)
+WRITERS = (200, 403, 200, 404, 403, 401)
+OPERATORS = (403, 403, 403, 403, 200, 401)
+BODY = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
+
+# By the address's name: the method, a body, and what each of them gets.
+API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
+    "jobs": [("get", None, (200, 200, 200, 200, 403, 401)), ("post", BODY, (201, 403, 201, 201, 403, 401))],
+    "job-estimate": [("post", {"capabilities": ["git"]}, (200, 200, 200, 200, 403, 401))],
+    "job": [("get", None, EVERYBODY_OF_THE_TENANT)],
+    "job-cancel": [("post", None, WRITERS)],
+    "job-retry": [("post", None, (201, 403, 201, 404, 403, 401))],
+    "job-events": [("get", None, EVERYBODY_OF_THE_TENANT)],
+    "job-download": [("get", None, EVERYBODY_OF_THE_TENANT)],
+    "job-ticket": [("post", None, EVERYBODY_OF_THE_TENANT)],
+    "job-stream": [("get", None, EVERYBODY_OF_THE_TENANT)],
+    "job-callbacks": [("get", None, EVERYBODY_OF_THE_TENANT)],
+    "job-callback-resend": [("post", None, (202, 403, 202, 404, 403, 401))],
+    # The other tenant's member is no admin there either.
+    "callback-secret": [("get", None, (403, 403, 200, 403, 403, 401)), ("post", None, (403, 403, 200, 403, 403, 401))],
+    "queues": [("get", None, OPERATORS)],
+    "queue-pause": [("post", {"shard_class": "filesystem+git", "reason": "x"}, OPERATORS)],
+    "queue-resume": [("post", {"shard_class": "filesystem+git"}, (403, 403, 403, 403, 409, 401))],
+    "shard-drain": [("post", {"reason": "x"}, OPERATORS)],
+    "shard-resume": [("post", None, (403, 403, 403, 403, 409, 401))],
+    "closures": [("get", None, OPERATORS)],
+}
+# The console sends whoever is not logged in to the login, and whoever may not write a page that says so.
+PAGES = (200, 200, 200, 404, 403, 302)
+CONSOLE: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
+    "console-jobs": [("get", None, (200, 200, 200, 200, 403, 302))],
+    "console-job-new": [("get", None, (200, 403, 200, 200, 403, 302))],
+    "console-job": [("get", None, PAGES)],
+    "console-job-header": [("get", None, PAGES)],
+    "console-job-cancel": [("post", None, (302, 403, 302, 404, 403, 302))],
+    "console-job-retry": [("get", None, (200, 403, 200, 404, 403, 302))],
+    "console-callback-resend": [("post", None, (302, 403, 302, 404, 403, 302))],
+}
+# These are for everybody, and have tests of their own.
+OPEN = {None, "login", "logout", "console-tenant", "console-estimate"}
+
+
+def names(patterns: list[Any]) -> set[str | None]:
+    return {pattern.name for pattern in patterns if isinstance(pattern, URLPattern)}
+
+
+def test_every_address_is_in_the_tables() -> None:
+    assert names(api_patterns) == set(API), "say in API who may use the new address"
+    assert names(console_patterns) - OPEN == set(CONSOLE), "say in CONSOLE who may use the new page"
+
+
+def cases() -> Iterator[Any]:
+    for table in (API, CONSOLE):
+        for name, calls in table.items():
+            for method, body, expected in calls:
+                yield pytest.param(name, method, body, expected, id=f"{name} {method}")
+
+
+@pytest.fixture
+def path_of(tenant: Tenant, shard: Shard) -> Any:
+    """A job that has ended and has a callback, for whatever an address names."""
+    job = make_job(tenant, callback_url="https://ci.example.com/hook")
+    cancel(tenant, job.public_id)
+    values = {"job_id": job.public_id, "callback_id": Callback.objects.get().public_id, "name": "one"}
+
+    def path(name: str) -> str:
+        ((template, needed),) = [found[0][0] for found in get_resolver().reverse_dict.getlist(name)][:1]
+        return "/" + template % {key: values[key] for key in needed}
+
+    return path
+
+
+@pytest.mark.parametrize(("name", "method", "body", "expected"), list(cases()))
+@pytest.mark.parametrize("who", range(6), ids=["member", "viewer", "admin", "outsider", "operator", "nobody"])
+def test_who_may(
+    name: str, method: str, body: Any, expected: tuple[int, ...], who: int, tenant: Tenant, path_of: Any
+) -> None:
+    person = [
+        lambda: make_member(tenant, "m"),
+        lambda: make_member(tenant, "v", Role.VIEWER),
+        lambda: make_member(tenant, "a", Role.ADMIN),
+        lambda: make_member(make_tenant("other"), "o"),
+        lambda: User.objects.create_user("op", is_staff=True),
+        lambda: None,
+    ][who]()
+    client = Api.session(person) if person else Api()
+    client.prefix = ""
+    answer = client.get(path_of(name)) if method == "get" else client.post(path_of(name), body)
+    assert answer.status_code == expected[who], f"{name} {method}"
+
+
+@pytest.mark.parametrize("name", API)
+def test_a_shards_key_opens_nothing_of_the_api(name: str, key: str, path_of: Any) -> None:
+    client = Api(key)
+    client.prefix = ""
+    assert client.get(path_of(name)).status_code in (401, 405)

@@ -5,7 +5,7 @@ The columns are a member, a viewer, an admin, a member of another tenant, an ope
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -89,7 +89,8 @@ def path_of(tenant: Tenant, shard: Shard) -> Any:
 
     def path(name: str) -> str:
         ((template, needed),) = [found[0][0] for found in get_resolver().reverse_dict.getlist(name)][:1]
-        return "/" + template % {key: values[key] for key in needed}
+        filled: str = template % {key: values[key] for key in needed}
+        return f"/{filled}"
 
     return path
 
@@ -99,14 +100,15 @@ def path_of(tenant: Tenant, shard: Shard) -> Any:
 def test_who_may(
     name: str, method: str, body: Any, expected: tuple[int, ...], who: int, tenant: Tenant, path_of: Any
 ) -> None:
-    person = [
+    people: list[Callable[[], User | None]] = [
         lambda: make_member(tenant, "m"),
         lambda: make_member(tenant, "v", Role.VIEWER),
         lambda: make_member(tenant, "a", Role.ADMIN),
         lambda: make_member(make_tenant("other"), "o"),
         lambda: User.objects.create_user("op", is_staff=True),
         lambda: None,
-    ][who]()
+    ]
+    person = people[who]()
     client = Api.session(person) if person else Api()
     client.prefix = ""
     answer = client.get(path_of(name)) if method == "get" else client.post(path_of(name), body)

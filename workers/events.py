@@ -168,6 +168,8 @@ class EventStream:
         request = EventsRequest(attempt=self._attempt, first_seq=first, events=batch, phase=self._phase.value)
         tries = 0
         while True:
+            # A runner that was itself stopped for a while must not let its agent act before it has asked.
+            await self._bear_silence()
             try:
                 self._in_flight = True
                 answer = await self._control.events(self._job_id, self._claim_token, request)
@@ -193,14 +195,16 @@ class EventStream:
     async def _take_answer(self, answer: LeaseAnswer, posted: int) -> None:
         self._in_flight = False
         self._heard_at = time.monotonic()
+        if answer["cancel"]:
+            self.cancel_wanted.set()
         if self._silent:
             self._silent = False
-            await self._on_contact()
+            # One that is to be cancelled does not act again before it is ended.
+            if not answer["cancel"]:
+                await self._on_contact()
         for _ in range(posted):
             _, size = self._waiting.popleft()
             self._waiting_bytes -= size
         self._answers += 1
-        if answer["cancel"]:
-            self.cancel_wanted.set()
         async with self._changed:
             self._changed.notify_all()

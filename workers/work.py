@@ -38,6 +38,8 @@ class Work:
         self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
         self._sandbox: Sandbox | None = None
         self.clock = AwakeClock()
+        self._awake = asyncio.Event()
+        self._awake.set()
 
     async def run(self, events: EventStream) -> dict[str, Any]:
         """Do the work and return its result.
@@ -59,6 +61,8 @@ class Work:
             await events.enter(Phase.CLONING)
             prepared = await workspace.prepare()
         await events.enter(Phase.AGENT)
+        # What is frozen is what runs: an agent must not be started meanwhile either.
+        await self._awake.wait()
         report = await self._run_agent(self._sandbox, events, prepared)
         # Whatever the agent left running must not write into what is collected now.
         await self._sandbox.kill_all()
@@ -160,6 +164,7 @@ class Work:
     async def freeze(self) -> None:
         """Stop the agent where it is: the control plane is silent and may give the attempt to another."""
         self.clock.sleep()
+        self._awake.clear()
         if self._sandbox is None:
             return
         try:
@@ -171,6 +176,7 @@ class Work:
     async def thaw(self) -> None:
         """Let the agent go on: the attempt is confirmed."""
         self.clock.wake()
+        self._awake.set()
         if self._sandbox is not None:
             await self._sandbox.thaw()
 

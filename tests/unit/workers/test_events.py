@@ -188,6 +188,29 @@ async def test_silence_stops_the_agent_and_an_answer_lets_it_go_on(monkeypatch: 
     assert brakes.pulled == ["freeze", "thaw"]
 
 
+async def test_one_that_is_to_be_cancelled_does_not_go_on_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SELF_STOP_S", 0)
+    monkeypatch.setattr(module, "_BACKOFF_S", (0.01,))
+    control, brakes = MemoryControl(), Brakes()
+    control.plan, control.cancel = [Unreachable("away")], True
+    async with streaming(control, brakes) as (stream, _):
+        await stream.emit(EventKind.LOG, {"text": "a"})
+        await stream.confirm()
+        assert stream.cancel_wanted.is_set()
+    assert "thaw" not in brakes.pulled
+
+
+async def test_a_runner_that_was_stopped_itself_asks_before_its_agent_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    control, brakes = MemoryControl(), Brakes()
+    async with streaming(control, brakes) as (stream, _):
+        await stream.emit(EventKind.LOG, {"text": "a"})
+        await stream.confirm()
+        stream._heard_at -= 300
+        await stream.emit(EventKind.LOG, {"text": "b"})
+        await stream.confirm()
+    assert brakes.pulled == ["freeze", "thaw"]
+
+
 async def test_a_short_silence_stops_nothing() -> None:
     control, brakes = MemoryControl(), Brakes()
     control.plan = [Unreachable("away")] * 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from django.db import connection, transaction
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 _ROUND_LOCK = 0x6D637462
 # Jobs read of a flow at first; each time more are wanted, twice as many.
 _FIRST_MORE, _MOST_MORE = 8, 256
+# How often the clocks of tenants are read at least, while jobs wait.
+_CLOCKS_EVERY = timedelta(seconds=5)
 # Jobs that a round puts aside because of their concurrency keys; the next goes on from there.
 _MOST_ASIDE = 2000
 
@@ -58,37 +60,53 @@ def dispatch_round() -> Round:
 
 
 def _choose(snapshot: Snapshot) -> list[tuple[Candidate, Route]]:
-    lanes = [lane for lane in queue.waiting_lanes() if snapshot.has_room_for(lane.split("+"))]
-    if not lanes:
-        return []
+    waiting = queue.waiting_lanes()
+    lanes = [lane for lane in waiting if snapshot.has_room_for(lane.split("+"))]
     now = database_now()
+    state = ShareState.objects.filter(pk=1).first() or ShareState(pk=1, virtual={}, counted_at=now)
+    # While all is full the clocks are read now and then: a job that ends takes what was not counted with it.
+    if not lanes and (not waiting or now - state.counted_at < _CLOCKS_EVERY):
+        return []
     flows = queue.flows_of(lanes)
-    taken, slots = slots_of_tenants(snapshot)
-    tenants = load_tenants({flow.tenant_id for flow in flows} | set(slots), taken - slots)
+    slots = slots_of_tenants(snapshot, state.counted_at)
+    tenants = load_tenants({flow.tenant_id for flow in flows} | set(slots.shared), slots.every - slots.shared)
     flows = [flow for flow in flows if flow.tenant_id in tenants]
-    ahead = _read_clocks(slots, tenants, flows, now)
-    choice = _Choice(snapshot, Order(flows, tenants, dict(slots), ahead), flows)
+    before = {int(tenant_id): clock for tenant_id, clock in state.virtual.items()}
+    ahead = advance_clocks(before, slots.used_s, tenants, (flow.tenant_id for flow in flows))
+    choice = _Choice(snapshot, Order(flows, tenants, dict(slots.shared), ahead), flows)
     choice.run()
     queue.hold_for_key(choice.aside)
     ShareState.objects.update_or_create(pk=1, defaults={"virtual": ahead, "counted_at": now})
     return choice.chosen
 
 
-def slots_of_tenants(snapshot: Snapshot) -> tuple[Counter[int], Counter[int]]:
-    """Slots that each tenant has or is about to have: all, and those that count for its share.
+@dataclass(frozen=True)
+class Slots:
+    """What tenants have, or are about to have, by tenant id.
 
-    What a tenant has in a pool that nobody else may use takes nothing from others.
+    Attributes:
+        every: all their slots.
+        shared: those that count for the share. What a tenant has in a pool of its own takes nothing from others.
+        used_s: slot-seconds of the latter since a moment.
     """
+
+    every: Counter[int]
+    shared: Counter[int]
+    used_s: dict[int, float]
+
+
+def slots_of_tenants(snapshot: Snapshot, since: datetime) -> Slots:
+    """Read who has how many slots, and what that came to since a moment."""
     pools = (pool for rights in snapshot.assignments.values() for pool in {entry.pool for entry in rights})
     holders = Counter(pool for pool in pools if pool)
-    every: Counter[int] = Counter()
-    shared: Counter[int] = Counter()
-    for tenant_id, shard_class, count in queue.in_flight():
-        every[tenant_id] += count
+    found = Slots(Counter(), Counter(), {})
+    for tenant_id, shard_class, count, used_s in queue.in_flight(since):
+        found.every[tenant_id] += count
         pool = shard_class.partition("@")[2]
         if not pool or holders[pool] != 1:
-            shared[tenant_id] += count
-    return every, shared
+            found.shared[tenant_id] += count
+            found.used_s[tenant_id] = found.used_s.get(tenant_id, 0.0) + used_s
+    return found
 
 
 def load_tenants(tenant_ids: Iterable[int], elsewhere: Counter[int] | None = None) -> dict[int, TenantView]:
@@ -104,16 +122,6 @@ def load_tenants(tenant_ids: Iterable[int], elsewhere: Counter[int] | None = Non
         pk: TenantView(weight, None if most is None else most - beside[pk])
         for pk, weight, most in rows.values_list("pk", "weight", "max_running_jobs")
     }
-
-
-def _read_clocks(
-    slots: Counter[int], tenants: dict[int, TenantView], flows: list[Flow[Candidate]], now: datetime
-) -> dict[int, float]:
-    """The tenants' clocks as of now; whoever has slots has had them since the last reading, as far as is known."""
-    state = ShareState.objects.filter(pk=1).first() or ShareState(virtual={}, counted_at=now)
-    before = {int(tenant_id): clock for tenant_id, clock in state.virtual.items()}
-    elapsed_s = (now - state.counted_at).total_seconds()
-    return advance_clocks(before, slots, tenants, (flow.tenant_id for flow in flows), elapsed_s)
 
 
 @dataclass

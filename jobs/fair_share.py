@@ -183,27 +183,24 @@ def claim(slots: int, weight: int, ahead_s: float) -> float:
 
 def advance_clocks(
     ahead: Mapping[int, float],
-    in_flight: Mapping[int, int],
+    used_s: Mapping[int, float],
     tenants: Mapping[int, TenantView],
     waiting: Iterable[int],
-    elapsed_s: float,
 ) -> dict[int, float]:
     """Let the tenants' clocks run.
 
     Args:
         ahead: slot-seconds over its weight that a tenant is ahead of the one furthest behind; those without are level.
-        in_flight: slots that each has had meanwhile.
+        used_s: slot-seconds since the clocks were read, of tenants that have slots.
         tenants: their weights.
         waiting: tenants that want slots now.
-        elapsed_s: since the clocks were read.
 
     Returns:
         The same, level with whoever is furthest behind of those that want or have slots. Who was idle starts there.
     """
     moved = dict(ahead)
-    for tenant_id, slots in in_flight.items():
+    for tenant_id, seconds in used_s.items():
         weight = (tenants.get(tenant_id) or _ANY).weight
-        moved[tenant_id] = moved.get(tenant_id, 0.0) + slots * max(0.0, elapsed_s) * NORMAL_WEIGHT / weight
-    active = {tenant_id for tenant_id, slots in in_flight.items() if slots} | set(waiting)
-    level = min((moved.get(tenant_id, 0.0) for tenant_id in active), default=0.0)
+        moved[tenant_id] = moved.get(tenant_id, 0.0) + max(0.0, seconds) * NORMAL_WEIGHT / weight
+    level = min((moved.get(tenant_id, 0.0) for tenant_id in {*used_s, *waiting}), default=0.0)
     return {tenant_id: clock - level for tenant_id, clock in moved.items() if clock > level}

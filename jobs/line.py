@@ -71,7 +71,7 @@ class Line:
     @cached_property
     def slots(self) -> dict[int, int]:
         """Slots of each tenant that count for its limit."""
-        return dict(slots_of_tenants(self.snapshot)[0])
+        return dict(slots_of_tenants(self.snapshot, self.now).every)
 
     @cached_property
     def _tenants(self) -> dict[int, TenantView | None]:

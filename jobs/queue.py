@@ -9,6 +9,7 @@ how many jobs do.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -82,7 +83,8 @@ _HOLDERS = """
     GROUP BY 1, 2
 """
 _IN_FLIGHT = """
-    SELECT job.tenant_id, attempt.shard_class, count(*)
+    SELECT job.tenant_id, attempt.shard_class, count(*),
+        sum(extract(epoch FROM statement_timestamp() - greatest(attempt.sent_at, %s)))::float8
     FROM jobs_attempt attempt JOIN jobs_job job ON job.id = attempt.job_id
     WHERE attempt.state IN ('sent', 'running') GROUP BY 1, 2
 """
@@ -179,9 +181,9 @@ def key_holders(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]
     return {(tenant_id, key): count for tenant_id, key, count in _rows(_HOLDERS, list(tenants), list(names))}
 
 
-def in_flight() -> list[tuple[int, str, int]]:
-    """Attempts that have a slot or are about to: tenant id, class, count."""
-    return [(tenant_id, name, count) for tenant_id, name, count in _rows(_IN_FLIGHT)]
+def in_flight(since: datetime) -> list[tuple[int, str, int, float]]:
+    """Attempts that have a slot or are about to: tenant id, class, count, and their slot-seconds since then."""
+    return [(tenant_id, name, count, max(0.0, used_s)) for tenant_id, name, count, used_s in _rows(_IN_FLIGHT, since)]
 
 
 def lost_on(job_ids: Collection[int]) -> dict[int, set[str]]:

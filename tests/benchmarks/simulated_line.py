@@ -113,7 +113,8 @@ class Line:
     def _clocks(self) -> None:
         waiting = {tenant for (_, _, tenant), line in self._waiting.items() if line}
         elapsed_s, self._counted_at = self.now - self._counted_at, self.now
-        self._ahead = advance_clocks(self._ahead, self._slots, self.tenants, waiting, elapsed_s)
+        used_s = {tenant: slots * elapsed_s for tenant, slots in self._slots.items() if slots}
+        self._ahead = advance_clocks(self._ahead, used_s, self.tenants, waiting)
 
     def _round(self) -> None:
         if self._snapshot.free_slots <= 0:

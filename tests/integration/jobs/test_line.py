@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from jobs import queue
 from jobs.dispatch import dispatch_round
-from jobs.models import Attempt, Job, Priority
+from jobs.models import Attempt, Job, Priority, ShareState
 from jobs.recovery import CANCEL_DEADLINE_S, RUN_GRACE_S, recover
 from jobs.requests import cancel
 from jobs.states import Hold
@@ -84,6 +84,25 @@ class TestShares:
             take(key, job).finish()
         assert [order.count(pk) for pk in jobs] == [4, 4]
         assert all(first != second for first, second in zip(order[::2], order[1::2], strict=True))
+
+    def test_time_in_which_nobody_waited_is_held_against_nobody(self, tenant: Tenant, key: str) -> None:
+        ShareState.objects.create(pk=1, counted_at=Now() - timedelta(hours=2))
+        running_job(tenant, key)
+        mine, other = make_job(tenant), make_job(make_tenant("other"))
+        dispatch_round()
+        # The tenant has had its slot for a moment: the two hours before count for nothing.
+        assert sent(mine, other) == [False, True]
+        assert all(clock < 60 for clock in ShareState.objects.get().virtual.values())
+
+    def test_while_all_is_full_the_clocks_run_on(self, tenant: Tenant, key: str) -> None:
+        running_job(tenant, key)
+        running_job(tenant, key)
+        make_job(make_tenant("other"))
+        Attempt.objects.update(sent_at=Now() - timedelta(seconds=100))
+        ShareState.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(seconds=50)})
+        dispatch_round()
+        state = ShareState.objects.get()
+        assert state.counted_at > Attempt.objects.earliest("sent_at").sent_at + timedelta(seconds=60)
 
     def test_weights(self, tenant: Tenant) -> None:
         make_shard("wide", slots=8)

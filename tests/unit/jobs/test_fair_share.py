@@ -144,19 +144,19 @@ def test_every_slot_is_used_and_each_job_once(
 
 def test_clocks_run_with_slots_and_by_weight() -> None:
     tenants = {1: TenantView(100), 2: TenantView(200)}
-    assert advance_clocks({}, {1: 2, 2: 2}, tenants, [3], 10) == {1: 20.0, 2: 10.0}
+    assert advance_clocks({}, {1: 20.0, 2: 20.0}, tenants, [3]) == {1: 20.0, 2: 10.0}
 
 
 def test_clocks_are_level_with_whoever_is_furthest_behind() -> None:
-    assert advance_clocks({1: 50.0, 2: 20.0, 3: 90.0}, {}, {}, [1, 2], 0) == {1: 30.0, 3: 70.0}
+    assert advance_clocks({1: 50.0, 2: 20.0, 3: 90.0}, {}, {}, [1, 2]) == {1: 30.0, 3: 70.0}
 
 
 def test_who_was_idle_gets_no_credit() -> None:
     ahead: dict[int, float] = {}
     for _ in range(10):
-        ahead = advance_clocks(ahead, {1: 1, 2: 1}, {}, [1, 2], 60)
-    assert advance_clocks(ahead, {}, {}, [1, 2, 3], 0).get(3, 0.0) == ahead.get(1, 0.0) == 0.0
+        ahead = advance_clocks(ahead, {1: 60.0, 2: 60.0}, {}, [1, 2])
+    assert advance_clocks(ahead, {}, {}, [1, 2, 3]).get(3, 0.0) == ahead.get(1, 0.0) == 0.0
 
 
 def test_a_clock_that_went_back_takes_nothing_away() -> None:
-    assert advance_clocks({1: 5.0}, {1: 1}, {}, [2], -100) == {1: 5.0}
+    assert advance_clocks({1: 5.0}, {1: -100.0}, {}, [2]) == {1: 5.0}

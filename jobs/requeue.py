@@ -40,13 +40,16 @@ def requeue(job_id: str, *, by: str) -> Requeued:
 
     Raises:
         UnknownJob: there is none of that id.
-        JobIsOver: it has ended; its secrets are gone, so only a retry can start it again.
+        JobIsOver: it has ended; its secrets are gone, so only a retry can start it again. Or it is about to, because
+            somebody cancelled it: no round would ever send it.
     """
     job = Job.objects.select_for_update().filter(public_id=job_id.replace("\x00", "")).first()
     if job is None:
         raise UnknownJob(f"There is no job '{job_id[:60]}'.")
     if job.is_over:
         raise JobIsOver(f"The job has {job.status} and its secrets are gone; retry it instead.")
+    if job.cancel_requested_at is not None:
+        raise JobIsOver("The job's cancel is asked for and ends it within two minutes, proven or not; then retry it.")
     was = _doing(job)
     attempt = job.attempts.filter(state__in=LIVE_ATTEMPTS).first()
     message = f"Put back into the line by {by}."

@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 
 from jobs.dispatch import dispatch_round
 from jobs.models import Job
+from jobs.requests import cancel
 from jobs.waiting import waiting_of
 from myctobot.tenants.models import Tenant
 from shards.models import Closure, Pool, Shard
@@ -152,6 +153,13 @@ class TestRequeue:
         Job.objects.update(hold="time")
         assert as_json("requeue", job.public_id)["was"] == "parked"
         assert dispatch_round().sent == 1
+
+    def test_one_that_is_being_cancelled_stays_with_its_runner(self, tenant: Tenant, key: str) -> None:
+        job, runner = running_job(tenant, key)
+        cancel(tenant, job.public_id)
+        assert "cancel is asked for" in refused("requeue", job.public_id)
+        assert fresh(job).status == "running"
+        assert runner.events("going").json()["cancel"]
 
     def test_one_that_has_ended(self, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)

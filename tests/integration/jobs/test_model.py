@@ -198,7 +198,7 @@ class JobsInAnyOrder(RuleBasedStateMachine):
         try:
             requeue(job.public_id, by="anna")
         except JobIsOver:
-            assert job.status in TERMINAL
+            assert job.status in TERMINAL or job.cancel_requested_at is not None
 
     def any_job(self, which: int) -> Job:
         jobs = list(Job.objects.order_by("pk"))
@@ -246,6 +246,7 @@ class JobsInAnyOrder(RuleBasedStateMachine):
                 assert states == ["running"]
             elif job.status == JobStatus.QUEUED:
                 assert states == (["sent"] if job.hold == Hold.SENT else [])
+                assert job.cancel_requested_at is None, "no round sends a job that is to be cancelled"
             else:
                 assert (states, job.sealed, job.hold) == ([], None, "")
             numbers = [attempt.number for attempt in job.attempts.all()]

@@ -103,7 +103,7 @@ class CallbackResend(APIView):
         return Response(CallbackSerializer(callback).data, status=status.HTTP_202_ACCEPTED)
 
 
-class CallbackSecret(APIView):
+class SigningSecret(APIView):
     """What the tenant's callbacks are signed with."""
 
     @extend_schema(operation_id="callback_secret_read", responses=CallbackSecretSerializer)

@@ -15,7 +15,7 @@ urlpatterns = [
     path("shards/<str:name>/drain", operator_views.ShardDrain.as_view(), name="shard-drain"),
     path("shards/<str:name>/resume", operator_views.ShardResume.as_view(), name="shard-resume"),
     path("closures", operator_views.Closures.as_view(), name="closures"),
-    path("callback-secret", callback_views.CallbackSecret.as_view(), name="callback-secret"),
+    path("callback-secret", callback_views.SigningSecret.as_view(), name="callback-secret"),
     path("jobs/<str:job_id>/callbacks", callback_views.JobCallbacks.as_view(), name="job-callbacks"),
     path(
         "jobs/<str:job_id>/callbacks/<str:callback_id>/resend",

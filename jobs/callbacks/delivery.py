@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -18,6 +21,7 @@ from jobs.callbacks.models import Callback, CallbackState, Delivery
 from jobs.callbacks.schedule import is_refused_for_good, is_taken, next_pause_s
 from jobs.contract import is_public_address
 from myctobot.lib.clock import database_now
+from myctobot.lib.crypto import CannotUnseal
 from myctobot.lib.outgoing import TIMEOUT_S, Answer, NotSent, Outgoing
 
 log = structlog.get_logger(__name__)
@@ -48,7 +52,7 @@ def deliver_due() -> int:
     try:
         callbacks = _take_due()
         if callbacks:
-            asyncio.run(_send_all([(callback, *_prepare(callback)) for callback in callbacks]))
+            _run(_send_all([(callback, _prepare(callback)) for callback in callbacks]))
         return len(callbacks)
     finally:
         with connection.cursor() as cursor:
@@ -70,22 +74,37 @@ def _take_due() -> list[Callback]:
     return list(Callback.objects.filter(pk__in=keys).select_related("job__tenant"))
 
 
-def _prepare(callback: Callback) -> tuple[str, dict[str, str]]:
-    headers = signing.headers(callback.job.tenant, callback.public_id, callback.body)
-    return callback.job.callback_url, {**headers, "content-type": "application/json", "user-agent": "MyCTOBot"}
+def _prepare(callback: Callback) -> dict[str, str] | NotSent:
+    """The headers; one tenant's secret that cannot be read is no reason to keep the others waiting."""
+    try:
+        headers = signing.headers(callback.job.tenant, callback.public_id, callback.body)
+    except CannotUnseal:
+        return NotSent("the signing secret cannot be read with the present MASTER_KEY; an admin can make a new one")
+    return {**headers, "content-type": "application/json", "user-agent": "MyCTOBot"}
 
 
-async def _send_all(prepared: list[tuple[Callback, str, dict[str, str]]]) -> None:
-    answers = await asyncio.gather(
-        *(_send(url, callback.body, headers) for callback, url, headers in prepared), return_exceptions=False
-    )
-    for (callback, _, _), answer in zip(prepared, answers, strict=True):
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Names are looked up in threads. With one for each, a name server that does not answer holds up its own alone."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_MOST + 1))
+    try:
+        loop.run_until_complete(work)
+    finally:
+        # Unlike ``asyncio.run`` this does not wait for threads that still wait for a name server.
+        loop.close()
+
+
+async def _send_all(prepared: list[tuple[Callback, dict[str, str] | NotSent]]) -> None:
+    answers = await asyncio.gather(*(_send(callback, headers) for callback, headers in prepared))
+    for (callback, _), answer in zip(prepared, answers, strict=True):
         await asyncio.to_thread(_record_and_close, callback, answer)
 
 
-async def _send(url: str, body: str, headers: dict[str, str]) -> Answer | NotSent:
+async def _send(callback: Callback, headers: dict[str, str] | NotSent) -> Answer | NotSent:
+    if isinstance(headers, NotSent):
+        return headers
     try:
-        return await _outgoing().post(url, body.encode(), headers)
+        return await _outgoing().post(callback.job.callback_url, callback.body.encode(), headers)
     except NotSent as trouble:
         return trouble
 

@@ -10,6 +10,7 @@ from django.db import transaction
 from standardwebhooks import Webhook
 
 from myctobot.lib.clock import database_now
+from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.models import CallbackSecret, Tenant
 from myctobot.tenants.secrets import sealer
 
@@ -23,8 +24,11 @@ def secret_of(tenant: Tenant) -> str:
 
 @transaction.atomic
 def rotate(tenant: Tenant) -> str:
-    """Make a new secret and return it; the one before signs beside it for a day."""
-    before = secret_of(tenant)
+    """Make a new secret and return it; the one before signs beside it for a day, if it can still be read."""
+    try:
+        before = secret_of(tenant)
+    except CannotUnseal:
+        before = ""
     fresh = _new()
     sealed = _seal(tenant, fresh, before)
     CallbackSecret.objects.filter(tenant=tenant).update(sealed=sealed, rotated_at=database_now())

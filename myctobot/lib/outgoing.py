@@ -67,13 +67,12 @@ class Outgoing:
                 status = await self._send(url, content, headers)
         except TimeoutError as error:
             raise NotSent(f"no answer within {TIMEOUT_S:g} s") from error
-        except (httpx.HTTPError, ssl.SSLError, OSError, UnicodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, UnicodeError) as error:
             raise NotSent(f"it could not be reached: {str(error) or type(error).__name__}") from error
         return Answer(status, round((time.monotonic() - began) * 1000))
 
     async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> int:
-        parts, port = self._parse(url)
-        host = parts.hostname or ""
+        parts, host, port = self._parse(url)
         address = await self._resolve(host, port)
         shown = f"[{address}]" if ":" in address else address
         target = f"https://{shown}:{port}{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
@@ -90,19 +89,21 @@ class Outgoing:
                     break
             return response.status_code
 
-    def _parse(self, url: str) -> tuple[SplitResult, int]:
+    def _parse(self, url: str) -> tuple[SplitResult, str, int]:
         try:
             parts = urlsplit(url)
             port = parts.port or 443
+            # In this form a name stands in DNS, in SNI and in Host.
+            host = (parts.hostname or "").encode("idna").decode()
         except ValueError as error:
             raise NotSent("the URL is not well-formed") from error
-        if parts.scheme != "https" or not parts.hostname:
+        if parts.scheme != "https" or not host:
             raise NotSent("only https:// URLs are called")
         if parts.username is not None or parts.password is not None:
             raise NotSent("the URL holds a user name or password")
-        if port not in _PORTS and parts.hostname.lower() not in self._private:
+        if port not in _PORTS and host.lower() not in self._private:
             raise NotSent(f"port {port} is not allowed; use 443 or 8443")
-        return parts, port
+        return parts, host, port
 
     async def _resolve(self, host: str, port: int) -> str:
         loop = asyncio.get_running_loop()

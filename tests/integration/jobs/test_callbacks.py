@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from jobs.callbacks.delivery import deliver_due
 from jobs.callbacks.models import Callback, Delivery
 from jobs.models import Job
 from jobs.requests import cancel
+from myctobot.lib.outgoing import TIMEOUT_S
 from myctobot.tenants.models import CallbackSecret, Role, Tenant
 from myctobot.tenants.rotation import rotate, sealed_models
 from tests.fixtures.endpoint import Endpoint, endpoint
@@ -101,6 +104,10 @@ def test_without_an_address_nothing_is_made(tenant: Tenant, key: str) -> None:
     assert kinds(job) == []
 
 
+def refreshed(callback: Callback) -> Callback:
+    return Callback.objects.get(pk=callback.pk)
+
+
 def one(tenant: Tenant, hook: Endpoint) -> Callback:
     """A callback that waits to be sent."""
     job = make_job(tenant, callback_url=hook.url)
@@ -176,6 +183,38 @@ def test_one_tenants_dead_endpoint_does_not_hold_up_anothers(tenant: Tenant, key
     other.refresh_from_db()
     assert other.state == "delivered"
     assert Callback.objects.filter(pk__in=[callback.pk for callback in dead], state="waiting").count() == 4
+
+
+def test_a_secret_that_cannot_be_read_holds_up_its_tenant_alone(tenant: Tenant, key: str, hook: Endpoint) -> None:
+    mine, other = one(tenant, hook), one(make_tenant("other"), hook)
+    signing.secret_of(tenant)
+    CallbackSecret.objects.filter(tenant=tenant).update(sealed="v1:made with a key that is gone")
+    assert deliver_due() == 2
+    assert [row.state for row in (refreshed(mine), refreshed(other))] == ["waiting", "delivered"]
+    assert "secret cannot be read" in mine.deliveries.get().error
+    signing.rotate(tenant)
+    due_now()
+    deliver_due()
+    assert refreshed(mine).state == "delivered"
+
+
+def test_name_servers_that_do_not_answer_hold_up_their_own_alone(
+    tenant: Tenant, key: str, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, deadline = socket.getaddrinfo, time.monotonic() + 2 * TIMEOUT_S
+
+    def look_up(host: str, *args: Any, **kwargs: Any) -> Any:
+        while host == "hang.example" and not hook.received and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return real("localhost", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for number in range(24):
+        stuck = make_tenant(f"stuck-{number}")
+        cancel(stuck, make_job(stuck, callback_url="https://hang.example/").public_id)
+    other = one(tenant, hook)
+    deliver_due()
+    assert refreshed(other).state == "delivered"
 
 
 class TestSecret:

@@ -67,6 +67,18 @@ def test_what_is_no_plain_https_address_is_refused(url: str, words: str) -> None
     assert words in refusal(url)
 
 
+@pytest.mark.parametrize("url", ["https://example.com/\x01", "https://.example.com/", f"https://{'a' * 64}.example/"])
+def test_what_no_request_can_be_made_of_is_not_sent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolves_to(monkeypatch, "192.0.2.1")
+    assert refusal(url, private=("example.com",))
+
+
+def test_a_name_is_looked_up_as_dns_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = resolves_to(monkeypatch, "127.0.0.1")
+    refusal("https://bücher.example/")
+    assert asked == ["xn--bcher-kva.example"]
+
+
 def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     """Every name has these addresses; returns the names that were asked for."""
     asked: list[str] = []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+# While the clock stands still, what is left does not become less: whoever waits for it waits so long at least.
+LEAST_WAIT_S = 0.05
+
 
 class AwakeClock:
     """Counts the seconds that an attempt could use.

@@ -31,7 +31,7 @@ from jobs.contract import (
     Outcome,
     Phase,
 )
-from workers.awake import AwakeClock
+from workers.awake import LEAST_WAIT_S, AwakeClock
 from workers.config import ShardConfig, load_config
 from workers.control import ControlPlane, Fenced, Refused, Unreachable
 from workers.errors import JobError
@@ -156,7 +156,8 @@ class Runner:
         """Wait for the first of them, or until the attempt has used up its time; then none is returned."""
         while (left_s := timeout_s - clock.seconds()) > 0:
             # The clock may stand still meanwhile: then there is time left afterwards.
-            done, _ = await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            wait_s = max(left_s, LEAST_WAIT_S)
+            done, _ = await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if done:
                 return done
         return set()

@@ -7,14 +7,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from jobs.contract import EventKind
-from workers.awake import AwakeClock
+from workers.awake import LEAST_WAIT_S, AwakeClock
 from workers.errors import JobError
 
 T = TypeVar("T")
 Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
-
-# While the clock stands still, what is left does not become less.
-_LEAST_WAIT_S = 0.05
 
 
 class SilenceWatch:
@@ -57,7 +54,7 @@ class SilenceWatch:
                     await kill()
                     message = f"The agent said nothing for {self._limit_s} s, its no_output_timeout_s, and was ended."
                     raise JobError("no_output", message)
-                await asyncio.wait({doing}, timeout=max(left_s, _LEAST_WAIT_S))
+                await asyncio.wait({doing}, timeout=max(left_s, LEAST_WAIT_S))
             return await doing
         finally:
             doing.cancel()

@@ -16,7 +16,7 @@ from jobs.contract import JobStatus
 from jobs.fair_share import Flow, Order, TenantView, advance_clocks
 from jobs.models import Attempt, Job, ShareState
 from jobs.queue import Candidate
-from jobs.routing import Route, Snapshot, pick
+from jobs.routing import Route, Snapshot, needs_of, pick
 from jobs.snapshot import load_snapshot
 from jobs.states import AttemptState, Hold
 from myctobot.lib.clock import database_now
@@ -61,18 +61,20 @@ def dispatch_round() -> Round:
 
 def _choose(snapshot: Snapshot) -> list[tuple[Candidate, Route]]:
     waiting = queue.waiting_lanes()
-    lanes = [lane for lane in waiting if snapshot.has_room_for(lane.split("+"))]
+    lanes = [lane for lane in waiting if snapshot.has_room_for(needs_of(lane))]
     now = database_now()
     state = ShareState.objects.filter(pk=1).first() or ShareState(pk=1, virtual={}, counted_at=now)
-    # While all is full the clocks are read now and then: a job that ends takes what was not counted with it.
+    # While all is full the clocks are read now and then, so that an estimate knows them.
     if not lanes and (not waiting or now - state.counted_at < _CLOCKS_EVERY):
         return []
     flows = queue.flows_of(lanes)
     slots = slots_of_tenants(snapshot, state.counted_at)
-    tenants = load_tenants({flow.tenant_id for flow in flows} | set(slots.shared), slots.every - slots.shared)
+    # All that wait, also those whose lanes have no room just now: they lose nothing to those who have slots.
+    wanting = queue.waiting_tenants() | slots.shared.keys()
+    tenants = load_tenants(wanting | slots.used_s.keys(), slots.every - slots.shared)
     flows = [flow for flow in flows if flow.tenant_id in tenants]
     before = {int(tenant_id): clock for tenant_id, clock in state.virtual.items()}
-    ahead = advance_clocks(before, slots.used_s, tenants, (flow.tenant_id for flow in flows))
+    ahead = advance_clocks(before, slots.used_s, tenants, wanting & tenants.keys())
     choice = _Choice(snapshot, Order(flows, tenants, dict(slots.shared), ahead), flows)
     choice.run()
     queue.hold_for_key(choice.aside)
@@ -87,7 +89,7 @@ class Slots:
     Attributes:
         every: all their slots.
         shared: those that count for the share. What a tenant has in a pool of its own takes nothing from others.
-        used_s: slot-seconds of the latter since a moment.
+        used_s: slot-seconds of the latter since a moment, with those of attempts that have ended.
     """
 
     every: Counter[int]
@@ -101,10 +103,12 @@ def slots_of_tenants(snapshot: Snapshot, since: datetime) -> Slots:
     holders = Counter(pool for pool in pools if pool)
     found = Slots(Counter(), Counter(), {})
     for tenant_id, shard_class, count, used_s in queue.in_flight(since):
-        found.every[tenant_id] += count
-        pool = shard_class.partition("@")[2]
-        if not pool or holders[pool] != 1:
+        is_shared = holders[shard_class.partition("@")[2]] != 1
+        if count:
+            found.every[tenant_id] += count
+        if count and is_shared:
             found.shared[tenant_id] += count
+        if is_shared:
             found.used_s[tenant_id] = found.used_s.get(tenant_id, 0.0) + used_s
     return found
 
@@ -160,7 +164,7 @@ class _Choice:
 
     def _place(self, flow: Flow[Candidate]) -> None:
         avoid = self._lost_on.get(flow.head.pk, ())
-        where = pick(flow.tenant_id, frozenset(flow.lane.split("+")), self.snapshot, avoid)
+        where = pick(flow.tenant_id, needs_of(flow.lane), self.snapshot, avoid)
         if where is None:
             # Slots only become fewer within a round: what was refused once is refused to the others alike.
             self._refused.add((flow.tenant_id, flow.lane))
@@ -193,12 +197,12 @@ class _Choice:
 
     def _is_over(self, flow: Flow[Candidate]) -> bool:
         """Whether nothing behind the head could have a slot, so that it need not be read."""
-        return not self.snapshot.has_room_for(flow.lane.split("+"))
+        return not self.snapshot.has_room_for(needs_of(flow.lane))
 
     def _look_up(self, candidates: list[tuple[int, Candidate]]) -> None:
         keys = {(tenant_id, job.key) for tenant_id, job in candidates if job.key} - self._holders.keys()
         self._holders.update(dict.fromkeys(keys, 0))
-        self._holders.update(queue.key_holders(keys))
+        self._holders.update(queue.count_key_holders(keys))
         if tried := [job.pk for _, job in candidates if job.attempt_number]:
             self._lost_on.update(queue.lost_on(tried))
 

@@ -185,22 +185,22 @@ def advance_clocks(
     ahead: Mapping[int, float],
     used_s: Mapping[int, float],
     tenants: Mapping[int, TenantView],
-    waiting: Iterable[int],
+    wanting: Iterable[int],
 ) -> dict[int, float]:
     """Let the tenants' clocks run.
 
     Args:
         ahead: slot-seconds over its weight that a tenant is ahead of the one furthest behind; those without are level.
-        used_s: slot-seconds since the clocks were read, of tenants that have slots.
+        used_s: slot-seconds since the clocks were read, of tenants that have or had slots.
         tenants: their weights.
-        waiting: tenants that want slots now.
+        wanting: tenants that have slots or wait for some, wherever.
 
     Returns:
-        The same, level with whoever is furthest behind of those that want or have slots. Who was idle starts there.
+        The same, level with whoever is furthest behind of those that want slots. Who was idle starts there.
     """
     moved = dict(ahead)
     for tenant_id, seconds in used_s.items():
         weight = (tenants.get(tenant_id) or _ANY).weight
         moved[tenant_id] = moved.get(tenant_id, 0.0) + max(0.0, seconds) * NORMAL_WEIGHT / weight
-    level = min((moved.get(tenant_id, 0.0) for tenant_id in {*used_s, *waiting}), default=0.0)
+    level = min((moved.get(tenant_id, 0.0) for tenant_id in wanting), default=0.0)
     return {tenant_id: clock - level for tenant_id, clock in moved.items() if clock > level}

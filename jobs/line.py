@@ -16,7 +16,7 @@ from jobs.dispatch import load_tenants, slots_of_tenants
 from jobs.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
 from jobs.fair_share import TenantView
 from jobs.models import Attempt, Job, ShareState
-from jobs.routing import Snapshot
+from jobs.routing import Snapshot, lane_of, needs_of
 from jobs.snapshot import load_snapshot
 from jobs.states import Hold
 from myctobot.lib.clock import database_now
@@ -97,7 +97,7 @@ class Line:
 
     def newcomer_wait_s(self, tenant_id: int, capabilities: list[str], priority: int) -> float | None:
         """In how many seconds a job may start that is submitted now."""
-        lane = "+".join(sorted(set(capabilities)))
+        lane = lane_of(capabilities)
         same = (flow.jobs for flow in self._waiting if flow[:3] == (lane, priority, tenant_id))
         return self._start_s(tenant_id, lane, priority, next(same, 0), newcomer=True)
 
@@ -163,7 +163,7 @@ class Line:
     def _classes(self, tenant_id: int, lane: str) -> frozenset[str]:
         """Classes with a shard that is well and that the tenant may use for a lane."""
         if (tenant_id, lane) not in self._known_classes:
-            ranks = self.snapshot.fitting(tenant_id, frozenset(lane.split("+")))
+            ranks = self.snapshot.fitting(tenant_id, needs_of(lane))
             groups = {target.group for targets in ranks for target in targets}
             self._known_classes[tenant_id, lane] = frozenset(group.name for group in groups if group.slots)
         return self._known_classes[tenant_id, lane]
@@ -186,8 +186,9 @@ class Line:
         """How many jobs of each flow come in a second, and for how long that may be relied on."""
         rows = Job.objects.order_by("-pk").values_list("lane", "priority", "tenant_id", "created_at")[:_RECENT]
         latest = [((lane, priority, pk), at.timestamp()) for lane, priority, pk, at in rows]
-        rates, for_s = arrival_rates(latest, self.now.timestamp())
-        return rates, for_s
+        views = load_tenants({key[2] for key, _ in latest})
+        self._tenants.update(views)
+        return arrival_rates([(key, at) for key, at in latest if key[2] in views], self.now.timestamp())
 
     @cached_property
     def _clocks(self) -> dict[int, float]:

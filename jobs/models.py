@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from jobs.contract import TERMINAL, JobStatus
+from jobs.routing import lane_of
 from jobs.states import LIVE_ATTEMPTS, AttemptState, Hold
 from myctobot.lib.ids import public_id
 from myctobot.tenants.models import ApiKey, Tenant
@@ -123,6 +124,9 @@ class Job(models.Model):
                 condition=models.Q(status="queued", hold=Hold.NONE),
                 name="ready_jobs",
             ),
+            models.Index(
+                fields=["tenant"], condition=models.Q(status="queued", hold=Hold.NONE), name="tenants_in_line"
+            ),
             models.Index(fields=["ready_at"], condition=models.Q(status="queued", hold=Hold.TIME), name="parked_jobs"),
             models.Index(
                 fields=["tenant", "concurrency_key", "priority", "id"],
@@ -151,7 +155,7 @@ class Job(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.capabilities = sorted(set(self.capabilities))
-        self.lane = "+".join(self.capabilities)
+        self.lane = lane_of(self.capabilities)
         super().save(*args, **kwargs)
 
     @property
@@ -224,7 +228,8 @@ class Attempt(models.Model):
                 fields=["state", "shard_class"],
                 condition=models.Q(state__in=sorted(s.value for s in LIVE_ATTEMPTS)),
                 name="live_attempts",
-            )
+            ),
+            models.Index(fields=["ended_at"], condition=models.Q(ended_at__isnull=False), name="attempts_by_their_end"),
         ]
 
     def __str__(self) -> str:

@@ -56,6 +56,16 @@ _LANES = f"""
     )
     SELECT lane FROM hop
 """  # noqa: S608  # only our own constants
+_TENANTS = f"""
+    WITH RECURSIVE hop AS (
+        (SELECT tenant_id FROM jobs_job WHERE {_READY} ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT following.tenant_id FROM hop, LATERAL (
+            SELECT tenant_id FROM jobs_job WHERE {_READY} AND tenant_id > hop.tenant_id ORDER BY tenant_id LIMIT 1
+        ) following
+    )
+    SELECT tenant_id FROM hop
+"""  # noqa: S608  # only our own constants
 _FLOWS = f"""
     WITH RECURSIVE flow AS (
         SELECT first.* FROM unnest(%s::text[]) AS wanted(lane), LATERAL (
@@ -82,11 +92,17 @@ _HOLDERS = """
         AND (tenant_id, concurrency_key) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
     GROUP BY 1, 2
 """
+# An attempt that ended since has no slot any more, but it used one.
 _IN_FLIGHT = """
-    SELECT job.tenant_id, attempt.shard_class, count(*),
-        sum(extract(epoch FROM statement_timestamp() - greatest(attempt.sent_at, %s)))::float8
-    FROM jobs_attempt attempt JOIN jobs_job job ON job.id = attempt.job_id
-    WHERE attempt.state IN ('sent', 'running') GROUP BY 1, 2
+    SELECT job.tenant_id, attempt.shard_class, count(*) FILTER (WHERE attempt.is_live),
+        sum(greatest(0, extract(epoch FROM attempt.until - greatest(attempt.sent_at, %s))))::float8
+    FROM (
+        SELECT job_id, shard_class, sent_at, statement_timestamp() AS until, true AS is_live
+        FROM jobs_attempt WHERE state IN ('sent', 'running')
+        UNION ALL
+        SELECT job_id, shard_class, sent_at, ended_at, false FROM jobs_attempt WHERE ended_at > %s
+    ) attempt JOIN jobs_job job ON job.id = attempt.job_id
+    GROUP BY 1, 2
 """
 # Compare-and-set: a cancel may have come in since the round read the job.
 _SEND = """
@@ -159,6 +175,11 @@ def waiting_lanes() -> list[str]:
     return [lane for (lane,) in _rows(_LANES)]
 
 
+def waiting_tenants() -> set[int]:
+    """Tenants of which any job could be dispatched, by id."""
+    return {tenant_id for (tenant_id,) in _rows(_TENANTS)}
+
+
 def flows_of(lanes: Sequence[str]) -> list[Flow[Candidate]]:
     """What waits in these lanes: of each tenant and priority the oldest job."""
     return [
@@ -173,7 +194,7 @@ def more_of(flow: Flow[Candidate], count: int) -> list[Candidate]:
     return [Candidate(*row) for row in _rows(_MORE, flow.lane, flow.priority, flow.tenant_id, after, count)]
 
 
-def key_holders(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
+def count_key_holders(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
     """How many jobs with each concurrency key are with shards, by tenant and key."""
     if not keys:
         return {}
@@ -182,8 +203,12 @@ def key_holders(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]
 
 
 def in_flight(since: datetime) -> list[tuple[int, str, int, float]]:
-    """Attempts that have a slot or are about to: tenant id, class, count, and their slot-seconds since then."""
-    return [(tenant_id, name, count, max(0.0, used_s)) for tenant_id, name, count, used_s in _rows(_IN_FLIGHT, since)]
+    """Attempts that have a slot or are about to, and those that ended since then.
+
+    Returns:
+        By tenant id and class: how many have one now, and the slot-seconds that all of them had since then.
+    """
+    return [(tenant_id, name, count, used_s) for tenant_id, name, count, used_s in _rows(_IN_FLIGHT, since, since)]
 
 
 def lost_on(job_ids: Collection[int]) -> dict[int, set[str]]:
@@ -223,6 +248,6 @@ def release_key(job: Job) -> None:
 def release_free_keys() -> int:
     """Wake jobs whose key is free though nobody woke them: a round may put one aside just as the holder ends."""
     held = {(tenant_id, key): limit for tenant_id, key, limit in _rows(_HELD_KEYS)}
-    holders = key_holders(held.keys())
+    holders = count_key_holders(held.keys())
     free = [place for place, limit in held.items() if holders.get(place, 0) < limit]
     return sum(_changed(_NEXT_OF_KEY, tenant_id, key) for tenant_id, key in free)

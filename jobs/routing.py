@@ -12,6 +12,16 @@ UNASSIGNED_PRIORITY = 1_000_000
 _MOST_NAMES = 5
 
 
+def lane_of(capabilities: Iterable[str]) -> str:
+    """The lane in which jobs wait that ask for these capabilities."""
+    return "+".join(sorted(set(capabilities)))
+
+
+def needs_of(lane: str) -> frozenset[str]:
+    """The capabilities that jobs of a lane ask for."""
+    return frozenset(lane.split("+"))
+
+
 @dataclass(frozen=True)
 class ShardView:
     """A shard as the router sees it.

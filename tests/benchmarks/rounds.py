@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from jobs.dispatch import dispatch_round
 from jobs.models import Attempt, Job, ShareState
-from jobs.routing import NoRoute, route
+from jobs.routing import NoRoute, lane_of, route
 from jobs.snapshot import load_snapshot
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
@@ -77,9 +77,8 @@ def _take_all_slots() -> None:
 
 
 def _job(tenant: int, needs: Sequence[str], **facts: Any) -> Job:
-    lane = "+".join(needs)
     facts = {"tenant_id": _FIRST_TENANT + tenant, "task": {}, "timeout_s": 60, "max_turns": 5, **facts}
-    return Job(capabilities=list(needs), lane=lane, **facts)
+    return Job(capabilities=list(needs), lane=lane_of(needs), **facts)
 
 
 def _step(waiting: int) -> dict[str, Any]:

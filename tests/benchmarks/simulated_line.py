@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from jobs.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
 from jobs.fair_share import NORMAL_WEIGHT, Flow, Order, TenantView, advance_clocks
-from jobs.routing import ShardView, Snapshot, pick
+from jobs.routing import ShardView, Snapshot, needs_of, pick
 
 # As in jobs/line.py: what is usual is told by so many of the latest jobs.
 _RECENT = 500
@@ -114,7 +114,7 @@ class Line:
         waiting = {tenant for (_, _, tenant), line in self._waiting.items() if line}
         elapsed_s, self._counted_at = self.now - self._counted_at, self.now
         used_s = {tenant: slots * elapsed_s for tenant, slots in self._slots.items() if slots}
-        self._ahead = advance_clocks(self._ahead, used_s, self.tenants, waiting)
+        self._ahead = advance_clocks(self._ahead, used_s, self.tenants, waiting | used_s.keys())
 
     def _round(self) -> None:
         if self._snapshot.free_slots <= 0:
@@ -150,7 +150,7 @@ class Line:
         return Flow(*key, job, number, self.now - job.at)
 
     def _start(self, flow: Flow[Arrival]) -> bool:
-        where = pick(flow.tenant_id, frozenset(flow.lane.split("+")), self._snapshot)
+        where = pick(flow.tenant_id, needs_of(flow.lane), self._snapshot)
         if where is None:
             return False
         self._snapshot.place(where)
@@ -196,7 +196,7 @@ class Line:
         return FlowView(key, key[2], key[1], jobs, lengths, waited_s, per_s)
 
     def _classes(self, lane: str) -> frozenset[str]:
-        needed = frozenset(lane.split("+"))
+        needed = needs_of(lane)
         return frozenset(name for name, group in self._snapshot.classes.items() if needed <= group.capabilities)
 
 

@@ -20,6 +20,7 @@ from jobs.contract import EXECUTE_TASK
 from jobs.dispatch import Round, dispatch_round
 from jobs.models import Attempt, Job, Priority
 from jobs.requests import cancel
+from jobs.routing import lane_of
 from jobs.routing import pick as real_pick
 from jobs.waiting import waiting_of
 from myctobot.tenants.models import Tenant
@@ -46,7 +47,7 @@ def why(job: Job) -> tuple[str, str]:
 
 def many(tenant: Tenant, count: int, *capabilities: str, **changes: Any) -> list[Job]:
     """Jobs that wait, in the order of the list."""
-    facts = {"task": {}, "timeout_s": 60, "max_turns": 5, "lane": "+".join(sorted(capabilities)), **changes}
+    facts = {"task": {}, "timeout_s": 60, "max_turns": 5, "lane": lane_of(capabilities), **changes}
     return Job.objects.bulk_create(
         [Job(tenant=tenant, capabilities=sorted(capabilities), **facts) for _ in range(count)]
     )

@@ -104,6 +104,28 @@ class TestShares:
         state = ShareState.objects.get()
         assert state.counted_at > Attempt.objects.earliest("sent_at").sent_at + timedelta(seconds=60)
 
+    def test_what_a_job_used_counts_though_it_ended_before_anybody_looked(self, tenant: Tenant, key: str) -> None:
+        _, runner = running_job(tenant, key)
+        make_job(make_tenant("other"))
+        Attempt.objects.update(sent_at=Now() - timedelta(seconds=100))
+        runner.finish()
+        ShareState.objects.update(counted_at=Now() - timedelta(seconds=300))
+        dispatch_round()
+        assert ShareState.objects.get().virtual[str(tenant.pk)] == pytest.approx(100, abs=10)
+
+    def test_who_waits_for_a_full_class_loses_nothing(self, tenant: Tenant, key: str) -> None:
+        running_job(tenant, key)
+        running_job(tenant, key)
+        other = make_tenant("other")
+        make_job(other)
+        make_shard("elsewhere", "playwright")
+        make_job(tenant, "playwright")
+        Attempt.objects.update(sent_at=Now() - timedelta(seconds=100))
+        ShareState.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(seconds=300)})
+        dispatch_round()
+        clocks = ShareState.objects.get().virtual
+        assert (str(other.pk) in clocks, clocks[str(tenant.pk)]) == (False, pytest.approx(200, abs=10))
+
     def test_weights(self, tenant: Tenant) -> None:
         make_shard("wide", slots=8)
         Tenant.objects.filter(pk=tenant.pk).update(weight=300)

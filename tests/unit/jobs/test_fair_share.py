@@ -144,7 +144,7 @@ def test_every_slot_is_used_and_each_job_once(
 
 def test_clocks_run_with_slots_and_by_weight() -> None:
     tenants = {1: TenantView(100), 2: TenantView(200)}
-    assert advance_clocks({}, {1: 20.0, 2: 20.0}, tenants, [3]) == {1: 20.0, 2: 10.0}
+    assert advance_clocks({}, {1: 20.0, 2: 20.0}, tenants, [1, 2, 3]) == {1: 20.0, 2: 10.0}
 
 
 def test_clocks_are_level_with_whoever_is_furthest_behind() -> None:
@@ -156,6 +156,13 @@ def test_who_was_idle_gets_no_credit() -> None:
     for _ in range(10):
         ahead = advance_clocks(ahead, {1: 60.0, 2: 60.0}, {}, [1, 2])
     assert advance_clocks(ahead, {}, {}, [1, 2, 3]).get(3, 0.0) == ahead.get(1, 0.0) == 0.0
+
+
+def test_who_waits_keeps_what_it_is_behind() -> None:
+    ahead: dict[int, float] = {}
+    for _ in range(3):
+        ahead = advance_clocks(ahead, {1: 60.0, 2: 30.0}, {}, [1, 2, 3])
+    assert ahead == {1: 180.0, 2: 90.0}
 
 
 def test_a_clock_that_went_back_takes_nothing_away() -> None:

@@ -78,6 +78,12 @@ class NotClaimable(Fenced):
     code = "not_claimable"
 
 
+class SigningSecretUnreadable(Conflict):
+    """No present key opens the signing secret any more; make a new one with POST."""
+
+    code = "signing_secret_unreadable"
+
+
 class OutOfOrder(Conflict):
     """An event is missing before this batch; send again from the number expected."""
 

@@ -15,8 +15,9 @@ from jobs.api.views import JobPages, caller_of
 from jobs.callbacks import signing
 from jobs.callbacks.delivery import send_again
 from jobs.callbacks.models import Callback, Delivery
-from jobs.errors import UnknownCallback
+from jobs.errors import SigningSecretUnreadable, UnknownCallback
 from myctobot.errors import NotAllowed
+from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Role
 
@@ -108,7 +109,11 @@ class SigningSecret(APIView):
 
     @extend_schema(operation_id="callback_secret_read", responses=CallbackSecretSerializer)
     def get(self, request: Request) -> Response:
-        return self._answer(signing.secret_of(_admin(request).tenant))
+        tenant = _admin(request).tenant
+        try:
+            return self._answer(signing.secret_of(tenant))
+        except CannotUnseal as error:
+            raise SigningSecretUnreadable from error
 
     @extend_schema(
         operation_id="callback_secret_rotate",

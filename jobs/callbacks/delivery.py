@@ -79,7 +79,7 @@ def _prepare(callback: Callback) -> dict[str, str] | NotSent:
     try:
         headers = signing.headers(callback.job.tenant, callback.public_id, callback.body)
     except CannotUnseal:
-        return NotSent("the signing secret cannot be read with the present MASTER_KEY; an admin can make a new one")
+        return NotSent("the signing secret cannot be opened any more; an admin can make a new one")
     return {**headers, "content-type": "application/json", "user-agent": "MyCTOBot"}
 
 

@@ -50,7 +50,7 @@ class Outgoing:
     def __init__(
         self, is_public: Callable[[str], bool], private_hosts: Collection[str] = (), ca_file: str = ""
     ) -> None:
-        self._is_public, self._private = is_public, frozenset(host.lower() for host in private_hosts)
+        self._is_public, self._private = is_public, frozenset(map(_in_dns, private_hosts))
         self._tls = ssl.create_default_context()
         if ca_file:
             self._tls.load_verify_locations(ca_file)
@@ -93,15 +93,14 @@ class Outgoing:
         try:
             parts = urlsplit(url)
             port = parts.port or 443
-            # In this form a name stands in DNS, in SNI and in Host.
-            host = (parts.hostname or "").encode("idna").decode()
+            host = _in_dns(parts.hostname or "")
         except ValueError as error:
             raise NotSent("the URL is not well-formed") from error
         if parts.scheme != "https" or not host:
             raise NotSent("only https:// URLs are called")
         if parts.username is not None or parts.password is not None:
             raise NotSent("the URL holds a user name or password")
-        if port not in _PORTS and host.lower() not in self._private:
+        if port not in _PORTS and host not in self._private:
             raise NotSent(f"port {port} is not allowed; use 443 or 8443")
         return parts, host, port
 
@@ -113,6 +112,11 @@ class Outgoing:
             raise NotSent(f"the host {host[:100]} was not found") from error
         addresses = [str(entry[4][0]) for entry in found]
         # One private address among public ones is enough: nobody knows which one a connection would take.
-        if host.lower() not in self._private and not all(self._is_public(address) for address in addresses):
+        if host not in self._private and not all(self._is_public(address) for address in addresses):
             raise NotSent(f"the host {host[:100]} has an address that is not public, which is not allowed")
         return addresses[0]
+
+
+def _in_dns(host: str) -> str:
+    """A host's name as it stands in DNS, in SNI and in Host."""
+    return host.encode("idna").decode().lower()

@@ -191,8 +191,10 @@ def test_a_secret_that_cannot_be_read_holds_up_its_tenant_alone(tenant: Tenant, 
     CallbackSecret.objects.filter(tenant=tenant).update(sealed="v1:made with a key that is gone")
     assert deliver_due() == 2
     assert [row.state for row in (refreshed(mine), refreshed(other))] == ["waiting", "delivered"]
-    assert "secret cannot be read" in mine.deliveries.get().error
-    signing.rotate(tenant)
+    assert "secret cannot be opened" in mine.deliveries.get().error
+    admin = Api.of(tenant, Role.ADMIN)
+    assert admin.get("/callback-secret").json()["error"]["code"] == "signing_secret_unreadable"
+    assert admin.post("/callback-secret").json()["secret"].startswith("whsec_")
     due_now()
     deliver_due()
     assert refreshed(mine).state == "delivered"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 # While the clock stands still, what is left does not become less: whoever waits for it waits so long at least.
 LEAST_WAIT_S = 0.05
@@ -37,3 +39,14 @@ class AwakeClock:
         """Since it was made, less the time in which it stood still."""
         now = self._monotonic() if self._asleep_since is None else self._asleep_since
         return now - self._started - self._asleep_s
+
+
+async def first_of(tasks: set[asyncio.Task[Any]], clock: AwakeClock, timeout_s: float) -> set[asyncio.Task[Any]]:
+    """Wait for the first of them, or until the clock has counted so many seconds; then none is returned."""
+    while (left_s := timeout_s - clock.seconds()) > 0:
+        # The clock may stand still meanwhile: then there is time left afterwards.
+        wait_s = max(left_s, LEAST_WAIT_S)
+        done, _ = await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return done
+    return set()

@@ -31,7 +31,7 @@ from jobs.contract import (
     Outcome,
     Phase,
 )
-from workers.awake import LEAST_WAIT_S, AwakeClock
+from workers.awake import first_of
 from workers.config import ShardConfig, load_config
 from workers.control import ControlPlane, Fenced, Refused, Unreachable
 from workers.errors import JobError
@@ -132,7 +132,7 @@ class Runner:
         cancel = asyncio.create_task(events.cancel_wanted.wait())
         stop = asyncio.create_task(self._stop.wait())
         try:
-            done = await self._first_of({doing, cancel, stop, poster}, work.clock, timeout_s)
+            done = await first_of({doing, cancel, stop, poster}, work.clock, timeout_s)
             # A finished piece of work wins over a cancel that came in the same moment.
             if doing in done:
                 return await self._finished(doing, work)
@@ -150,17 +150,6 @@ class Runner:
             for task in (doing, cancel, stop):
                 task.cancel()
             await asyncio.gather(doing, cancel, stop, return_exceptions=True)
-
-    @staticmethod
-    async def _first_of(tasks: set[asyncio.Task[Any]], clock: AwakeClock, timeout_s: int) -> set[asyncio.Task[Any]]:
-        """Wait for the first of them, or until the attempt has used up its time; then none is returned."""
-        while (left_s := timeout_s - clock.seconds()) > 0:
-            # The clock may stand still meanwhile: then there is time left afterwards.
-            wait_s = max(left_s, LEAST_WAIT_S)
-            done, _ = await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            if done:
-                return done
-        return set()
 
     async def _finished(self, doing: asyncio.Task[dict[str, Any]], work: Work) -> FinishRequest | None:
         try:

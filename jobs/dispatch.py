@@ -64,8 +64,12 @@ def _choose(snapshot: Snapshot) -> list[tuple[Candidate, Route]]:
     lanes = [lane for lane in waiting if snapshot.has_room_for(needs_of(lane))]
     now = database_now()
     state = ShareState.objects.filter(pk=1).first() or ShareState(pk=1, virtual={}, counted_at=now)
+    clocks_are_new = now - state.counted_at < _CLOCKS_EVERY
+    if not waiting and not clocks_are_new:
+        # What the others had while nobody waited for it is held against nobody.
+        ShareState.objects.update(counted_at=now)
     # While all is full the clocks are read now and then, so that an estimate knows them.
-    if not lanes and (not waiting or now - state.counted_at < _CLOCKS_EVERY):
+    if not lanes and (not waiting or clocks_are_new):
         return []
     flows = queue.flows_of(lanes)
     slots = slots_of_tenants(snapshot, state.counted_at)

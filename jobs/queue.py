@@ -46,26 +46,21 @@ _COLUMNS = """
 """
 _READY = "status = 'queued' AND hold = ''"
 
-_LANES = f"""
-    WITH RECURSIVE hop AS (
-        (SELECT lane FROM jobs_job WHERE {_READY} ORDER BY lane LIMIT 1)
-        UNION ALL
-        SELECT following.lane FROM hop, LATERAL (
-            SELECT lane FROM jobs_job WHERE {_READY} AND lane > hop.lane ORDER BY lane LIMIT 1
-        ) following
-    )
-    SELECT lane FROM hop
-"""  # noqa: S608  # only our own constants
-_TENANTS = f"""
-    WITH RECURSIVE hop AS (
-        (SELECT tenant_id FROM jobs_job WHERE {_READY} ORDER BY tenant_id LIMIT 1)
-        UNION ALL
-        SELECT following.tenant_id FROM hop, LATERAL (
-            SELECT tenant_id FROM jobs_job WHERE {_READY} AND tenant_id > hop.tenant_id ORDER BY tenant_id LIMIT 1
-        ) following
-    )
-    SELECT tenant_id FROM hop
-"""  # noqa: S608  # only our own constants
+
+def _each(column: str) -> str:
+    """A statement that gives each value that a column has among the jobs of the line, at the cost of a hop."""
+    return f"""
+        WITH RECURSIVE hop AS (
+            (SELECT {column} AS value FROM jobs_job WHERE {_READY} ORDER BY {column} LIMIT 1)
+            UNION ALL
+            SELECT following.value FROM hop, LATERAL (
+                SELECT {column} AS value FROM jobs_job WHERE {_READY} AND {column} > hop.value ORDER BY {column} LIMIT 1
+            ) following
+        )
+        SELECT value FROM hop
+    """  # noqa: S608  # only our own constants
+
+
 _FLOWS = f"""
     WITH RECURSIVE flow AS (
         SELECT first.* FROM unnest(%s::text[]) AS wanted(lane), LATERAL (
@@ -172,12 +167,12 @@ def walk_the_index() -> None:
 
 def waiting_lanes() -> list[str]:
     """Lanes in which any job could be dispatched."""
-    return [lane for (lane,) in _rows(_LANES)]
+    return [lane for (lane,) in _rows(_each("lane"))]
 
 
 def waiting_tenants() -> set[int]:
     """Tenants of which any job could be dispatched, by id."""
-    return {tenant_id for (tenant_id,) in _rows(_TENANTS)}
+    return {tenant_id for (tenant_id,) in _rows(_each("tenant_id"))}
 
 
 def flows_of(lanes: Sequence[str]) -> list[Flow[Candidate]]:

@@ -94,6 +94,15 @@ class TestShares:
         assert sent(mine, other) == [False, True]
         assert all(clock < 60 for clock in ShareState.objects.get().virtual.values())
 
+    def test_what_was_used_while_nobody_waited_counts_for_nothing(self, tenant: Tenant, key: str) -> None:
+        running_job(tenant, key)
+        Attempt.objects.update(sent_at=Now() - timedelta(hours=2))
+        ShareState.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(hours=2)})
+        dispatch_round()
+        make_job(make_tenant("other"))
+        dispatch_round()
+        assert all(clock < 60 for clock in ShareState.objects.get().virtual.values())
+
     def test_while_all_is_full_the_clocks_run_on(self, tenant: Tenant, key: str) -> None:
         running_job(tenant, key)
         running_job(tenant, key)

@@ -79,9 +79,15 @@ class Line:
 
     def tenant(self, tenant_id: int) -> TenantView | None:
         """Weight and limit; None when the tenant is switched off."""
-        if tenant_id not in self._tenants:
-            self._tenants[tenant_id] = load_tenants([tenant_id]).get(tenant_id)
-        return self._tenants[tenant_id]
+        return self._tenants_of([tenant_id])[tenant_id]
+
+    def _tenants_of(self, tenant_ids: Iterable[int]) -> dict[int, TenantView | None]:
+        """Every tenant read so far, these among them; None is one that is switched off."""
+        unknown = set(tenant_ids) - self._tenants.keys()
+        if unknown:
+            views = load_tenants(unknown)
+            self._tenants.update({pk: views.get(pk) for pk in unknown})
+        return self._tenants
 
     def wait_s(self, job: Job) -> float | None:
         """In how many seconds a queued job may start; None when nobody can say."""
@@ -177,18 +183,16 @@ class Line:
         with connection.cursor() as cursor:
             cursor.execute(_COUNTS)
             flows = [_Flow(*row) for row in cursor.fetchall()]
-        views = load_tenants({flow.tenant_id for flow in flows})
-        self._tenants.update(views)
-        return [flow for flow in flows if flow.tenant_id in views]
+        tenants = self._tenants_of(flow.tenant_id for flow in flows)
+        return [flow for flow in flows if tenants[flow.tenant_id]]
 
     @cached_property
     def _rates(self) -> tuple[dict[tuple[str, int, int], float], float]:
         """How many jobs of each flow come in a second, and for how long that may be relied on."""
         rows = Job.objects.order_by("-pk").values_list("lane", "priority", "tenant_id", "created_at")[:_RECENT]
         latest = [((lane, priority, pk), at.timestamp()) for lane, priority, pk, at in rows]
-        views = load_tenants({key[2] for key, _ in latest})
-        self._tenants.update(views)
-        return arrival_rates([(key, at) for key, at in latest if key[2] in views], self.now.timestamp())
+        tenants = self._tenants_of(pk for (_, _, pk), _ in latest)
+        return arrival_rates([(key, at) for key, at in latest if tenants[key[2]]], self.now.timestamp())
 
     @cached_property
     def _clocks(self) -> dict[int, float]:

@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
 from jobs.callbacks.announcing import STARTED, announce
 from jobs.conclusion import conclude_failure
 from jobs.contract import (
+    LEASE_S,
     ClaimAnswer,
     ClaimRequest,
     FinishRequest,
     JobStatus,
     LeaseAnswer,
     Outcome,
-    Phase,
+    class_queue,
+    shard_queue,
 )
 from jobs.dispatch import burn, request_round
 from jobs.ending import end_job
 from jobs.errors import Fenced, NotClaimable, OutOfOrder
-from jobs.fencing import cleaner_of, fenced, gateway_token, lease_answer, lease_end, locked_job
+from jobs.fencing import cleaner_of, gateway_token, held, lease_answer
 from jobs.models import Attempt, Job
 from jobs.secrets import RUNNER_SECRETS, job_secrets
-from jobs.states import AttemptState, Hold
+from jobs.states import AttemptState
 from jobs.streaming.notify import announce_change
 from myctobot.lib.crypto import CannotUnseal, digest
+from myctobot.lib.rows import Columns, one_row
 from myctobot.tenants.secrets import UnknownSecret
 from shards.models import Shard, ShardState
 
 log = structlog.get_logger(__name__)
 
 
-def claim(shard: Shard, job_id: str, request: ClaimRequest) -> ClaimAnswer:
+def claim(key_hash: str, job_id: str, request: ClaimRequest) -> ClaimAnswer:
     """Take an attempt for a shard and hand out the payload and one-time secrets.
 
     Args:
-        shard: the caller.
-        job_id: public id of the job.
+        key_hash: digest of the caller's shard key.
+        job_id: public id of the job, which comes from a URL and may be any text.
         request: see the contract.
 
     Raises:
         NotClaimable: the attempt is taken, withdrawn, cancelled or not for this shard, or the shard is full.
             Nothing ran.
     """
-    answer, refusal = _claim(shard, job_id, request)
+    answer, refusal = _claim(key_hash, job_id, request)
     if refusal is not None:
         # Raised after commit: what the refusal changed (a withdrawn attempt, a failed job) must stay.
         raise refusal
@@ -55,84 +62,122 @@ def claim(shard: Shard, job_id: str, request: ClaimRequest) -> ClaimAnswer:
     return answer
 
 
+_JOB: Final = Columns(
+    Job,
+    *("id", "public_id", "tenant_id", "status", "attempt_number", "next_seq", "capabilities", "timeout_s"),
+    *("no_output_timeout_s", "max_turns", "sealed", "concurrency_key", "callback_url"),
+)
+_ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "queue", "claim_hash", "shard_id")
+_SHARD: Final = Columns(Shard, "id", "name", "capabilities", "is_active", "state", "max_concurrent_jobs")
+# The shard's row is the lock on its slots: two claims at once must not both take the last one.
+_CLAIMED = f"""
+    SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}, {_SHARD.of("shard")},
+        (SELECT name FROM shards_pool WHERE id = shard.pool_id), shard.report -> 'slots',
+        job.task::text, job.context::text
+    FROM shards_shard AS shard, jobs_job AS job, jobs_attempt AS attempt
+    WHERE shard.key_hash = %s AND job.public_id = %s AND attempt.job_id = job.id AND attempt.number = %s
+    FOR NO KEY UPDATE OF shard, job, attempt
+"""  # noqa: S608  # only our own constants
+_RUNNING = "SELECT count(*) FROM jobs_attempt WHERE shard_id = %s AND state = 'running'"
+_TAKE = """
+    WITH attempt AS (
+        UPDATE jobs_attempt SET state = 'running', shard_id = %s, claim_hash = %s, gateway_token_hash = %s,
+            claimed_at = statement_timestamp(), lease_until = statement_timestamp() + make_interval(secs => %s)
+        WHERE id = %s
+    )
+    UPDATE jobs_job SET status = 'running', phase = 'preparing', hold = '', queue_deadline = NULL, waiting_code = '',
+        waiting_reason = '', started_at = COALESCE(started_at, statement_timestamp())
+    WHERE id = %s
+"""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a claim is decided by; all rows are locked."""
+
+    job: Job
+    attempt: Attempt
+    shard: Shard
+    queues: tuple[str, str]
+    slots: int
+    task: dict[str, Any]
+    context: dict[str, Any]
+    claim_token: str
+
+
+def _read(key_hash: str, job_id: str, request: ClaimRequest) -> _Claim | None:
+    """Find and lock what is claimed; None when this shard was not sent such an attempt."""
+    row = one_row(_CLAIMED, [key_hash, job_id.replace("\x00", ""), request["attempt"]])
+    if row is None:
+        return None
+    at = iter(row)
+    job = _JOB.instance([*islice(at, len(_JOB))])
+    attempt = _ATTEMPT.instance([*islice(at, len(_ATTEMPT))])
+    shard = _SHARD.instance([*islice(at, len(_SHARD))])
+    pool, reported, task, context = at
+    queues = (class_queue(shard.capabilities, pool), shard_queue(shard.name))
+    if attempt.queue not in queues:
+        return None
+    most = shard.max_concurrent_jobs
+    slots = most if reported is None else min(most, int(reported))
+    return _Claim(job, attempt, shard, queues, slots, json.loads(task), json.loads(context), request["claim_token"])
+
+
 @transaction.atomic
-def _claim(shard: Shard, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswer | None, NotClaimable | None]:
-    # The shard's row is the lock on its slots: two claims at once must not both take the last one.
-    shard = Shard.objects.select_for_update(of=("self",)).select_related("pool").get(pk=shard.pk)
-    job = locked_job(job_id)
-    attempt = job.attempts.filter(number=request["attempt"]).first() if job else None
-    if job is None or attempt is None or attempt.queue not in shard.queues:
+def _claim(key_hash: str, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswer | None, NotClaimable | None]:
+    wanted = _read(key_hash, job_id, request)
+    if wanted is None:
         return None, NotClaimable("This shard was not sent such an attempt.")
+    job, attempt, shard = wanted.job, wanted.attempt, wanted.shard
     claim_hash = digest(request["claim_token"])
-    mine = attempt.claim_hash == claim_hash and attempt.shard_id == shard.pk
-    if attempt.state == AttemptState.RUNNING and mine:
-        return _answer_again(job, attempt, request["claim_token"])
-    if attempt.state != AttemptState.SENT or job.status != JobStatus.QUEUED or job.attempt_number != attempt.number:
+    again = attempt.state == AttemptState.RUNNING and (attempt.claim_hash, attempt.shard_id) == (claim_hash, shard.pk)
+    sent = attempt.state == AttemptState.SENT and job.status == JobStatus.QUEUED
+    if not again and not (sent and job.attempt_number == attempt.number):
         return None, NotClaimable()
-    if why := _why_full(shard):
+    if not again and (why := _why_full(wanted)):
         burn(attempt, AttemptState.WITHDRAWN, code="refused", message=why)
         request_round()
         return None, NotClaimable(why)
     try:
-        answer = _answer(job, attempt, request["claim_token"])
+        answer = _answer(wanted)
     except (UnknownSecret, CannotUnseal) as error:
+        # Of a repeated claim: removed since the first answer, which its runner did not get.
         burn(attempt, AttemptState.WITHDRAWN, code="secret_unavailable", message=str(error))
         end_job(job, JobStatus.FAILED, code="secret_unavailable", message=f"{error} Then retry the job.")
         return None, NotClaimable("The job failed before it started.")
-    _take(shard, job, attempt, claim_hash, answer)
+    if again:
+        Attempt.objects.filter(pk=attempt.pk).update(lease_until=Now() + timedelta(seconds=LEASE_S))
+    else:
+        _take(wanted, claim_hash, answer)
     return answer, None
 
 
-def _answer_again(job: Job, attempt: Attempt, claim_token: str) -> tuple[ClaimAnswer | None, NotClaimable | None]:
-    try:
-        answer = _answer(job, attempt, claim_token)
-    except (UnknownSecret, CannotUnseal) as error:
-        # Removed since the first answer, which the runner did not get: it has nothing to go on with.
-        burn(attempt, AttemptState.WITHDRAWN, code="secret_unavailable", message=str(error))
-        end_job(job, JobStatus.FAILED, code="secret_unavailable", message=f"{error} Then retry the job.")
-        return None, NotClaimable("The job failed before it started.")
-    Attempt.objects.filter(pk=attempt.pk).update(lease_until=lease_end())
-    return answer, None
-
-
-def _why_full(shard: Shard) -> str | None:
+def _why_full(wanted: _Claim) -> str | None:
+    shard = wanted.shard
     if not shard.is_active or shard.state == ShardState.DRAINING:
         return f"Shard {shard.name} takes no new jobs."
-    running = shard.attempts.filter(state=AttemptState.RUNNING).count()
-    if running >= shard.usable_slots:
-        return f"Shard {shard.name} runs {running} of {shard.usable_slots} jobs; it has no free slot."
+    # Not with the locks: what others took while this waited for them is seen by a later statement alone.
+    (running,) = one_row(_RUNNING, [shard.pk]) or (0,)
+    if running >= wanted.slots:
+        return f"Shard {shard.name} runs {running} of {wanted.slots} jobs; it has no free slot."
     return None
 
 
-def _take(shard: Shard, job: Job, attempt: Attempt, claim_hash: str, answer: ClaimAnswer) -> None:
-    Attempt.objects.filter(pk=attempt.pk, state=AttemptState.SENT).update(
-        state=AttemptState.RUNNING,
-        shard=shard,
-        claim_hash=claim_hash,
-        gateway_token_hash=digest(answer["gateway"]["token"]),
-        claimed_at=Now(),
-        lease_until=lease_end(),
-    )
-    Job.objects.filter(pk=job.pk, status=JobStatus.QUEUED, attempt_number=attempt.number).update(
-        status=JobStatus.RUNNING,
-        phase=Phase.PREPARING,
-        hold=Hold.NONE,
-        queue_deadline=None,
-        waiting_code="",
-        waiting_reason="",
-        started_at=Coalesce("started_at", Now()),
-    )
+def _take(wanted: _Claim, claim_hash: str, answer: ClaimAnswer) -> None:
+    job, attempt, shard = wanted.job, wanted.attempt, wanted.shard
+    token_hash = digest(answer["gateway"]["token"])
+    one_row(_TAKE, [shard.pk, claim_hash, token_hash, LEASE_S, attempt.pk, job.pk])
     if job.callback_url:
         announce(job.pk, STARTED)
     log.info("attempt.claimed", job=job.public_id, attempt=attempt.number, shard=shard.name)
     announce_change(job.public_id)
 
 
-def _answer(job: Job, attempt: Attempt, claim_token: str) -> ClaimAnswer:
-    task = dict(job.task)
+def _answer(wanted: _Claim) -> ClaimAnswer:
+    job, attempt, task = wanted.job, wanted.attempt, dict(wanted.task)
     if task.get("repo_url"):
         task.setdefault("branch", f"myctobot/{job.public_id}")
-    if extra := job.context.get("additional_instructions"):
+    if extra := wanted.context.get("additional_instructions"):
         task["additional_instructions"] = extra
     return ClaimAnswer(
         job_id=job.public_id,
@@ -144,21 +189,28 @@ def _answer(job: Job, attempt: Attempt, claim_token: str) -> ClaimAnswer:
         no_output_timeout_s=job.no_output_timeout_s,
         max_turns=job.max_turns,
         secrets=job_secrets(job, *RUNNER_SECRETS),
-        gateway={"url": settings.GATEWAY_URL, "token": gateway_token(job, attempt, claim_token)},
+        gateway={"url": settings.GATEWAY_URL, "token": gateway_token(job, attempt, wanted.claim_token)},
     )
 
 
+_END_ATTEMPT = """
+    UPDATE jobs_attempt SET state = 'ended', ended_at = statement_timestamp(), outcome = %s, error_code = %s,
+        error_message = %s, proof = %s, gateway_token_hash = NULL
+    WHERE id = %s
+"""
+
+
 @transaction.atomic
-def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
+def finish(key_hash: str, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
     """End the attempt and with it the job. Idempotent: a repeated finish gets the same answer.
 
     Raises:
-        Fenced: the attempt is not the present one any more.
+        UnknownJob, Fenced: see ``held``; or the attempt does not run any more.
         OutOfOrder: events are missing; send them first.
     """
-    job, attempt = fenced(shard, job_id, request["attempt"], claim_token)
+    job, attempt = held(key_hash, job_id, request["attempt"], claim_token, lock=True)
     if attempt.state == AttemptState.ENDED:
-        return lease_answer(job, job.next_seq)
+        return lease_answer(job.next_seq, job.cancel_requested_at)
     if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
         raise Fenced
     if request["final_seq"] != job.next_seq - 1:
@@ -166,22 +218,16 @@ def finish(shard: Shard, job_id: str, claim_token: str, request: FinishRequest) 
     cleaner = cleaner_of(job, attempt, claim_token)
     outcome, error = _verdict(job, request)
     code, message = (error["code"], cleaner.text(error["message"])) if error else ("", "")
-    Attempt.objects.filter(pk=attempt.pk).update(
-        state=AttemptState.ENDED,
-        ended_at=Now(),
-        outcome=outcome,
-        error_code=code,
-        error_message=message,
-        proof=cleaner.clean(request.get("proof")),
-        gateway_token_hash=None,
-    )
+    proof = request.get("proof")
+    shown = json.dumps(cleaner.clean(proof)) if proof else None
+    one_row(_END_ATTEMPT, [outcome.value, code, message, shown, attempt.pk])
     result = cleaner.clean(request["result"])
     retryable = bool(error and error["retryable"])
     if outcome is Outcome.FAILED:
         conclude_failure(job, code=code, message=message, retryable=retryable, result=result)
     else:
         end_job(job, JobStatus(outcome.value), code=code, message=message, retryable=retryable, result=result)
-    return lease_answer(job, job.next_seq)
+    return lease_answer(job.next_seq, job.cancel_requested_at)
 
 
 def _verdict(job: Job, request: FinishRequest) -> tuple[Outcome, Any]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import structlog
-from django.db.models.functions import Now
 
 from jobs import queue
 from jobs.callbacks.announcing import KINDS, announce
 from jobs.contract import JobStatus
 from jobs.dispatch import request_round
 from jobs.models import Job
-from jobs.states import ALLOWED, Hold
+from jobs.states import ALLOWED
 from jobs.streaming.notify import announce_change
+from myctobot.lib.rows import one_row
 
 log = structlog.get_logger(__name__)
+
+# By hand: every job comes through here, and to compile this takes Django longer than PostgreSQL needs to do it.
+_END = """
+    UPDATE jobs_job SET status = %s, phase = '', hold = '', queue_deadline = NULL, waiting_code = '',
+        waiting_reason = '', finished_at = statement_timestamp(), sealed = NULL, error_code = %s, error_message = %s,
+        error_retryable = %s, result = %s, has_log = log_bytes > 0
+    WHERE id = %s AND status = ANY(%s)
+    RETURNING id
+"""
 
 
 def end_job(
@@ -40,21 +50,9 @@ def end_job(
     Returns:
         False when somebody else changed the job first, which is normal.
     """
-    from_states = [state for state, targets in ALLOWED.items() if status in targets]
-    ended = Job.objects.filter(pk=job.pk, status__in=from_states).update(
-        status=status,
-        phase="",
-        hold=Hold.NONE,
-        queue_deadline=None,
-        waiting_code="",
-        waiting_reason="",
-        finished_at=Now(),
-        sealed=None,
-        error_code=code,
-        error_message=message,
-        error_retryable=retryable,
-        result=result,
-    )
+    from_states = [state.value for state, targets in ALLOWED.items() if status in targets]
+    values = [status, code, message, retryable, None if result is None else json.dumps(result), job.pk, from_states]
+    ended = one_row(_END, values) is not None
     if ended:
         queue.release_key(job)
         if job.callback_url:
@@ -62,4 +60,4 @@ def end_job(
         log.info("job.ended", job=job.public_id, status=status.value, error=code or None)
         announce_change(job.public_id)
         request_round()
-    return bool(ended)
+    return ended

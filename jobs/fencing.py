@@ -1,36 +1,43 @@
-"""What every write of a runner goes through: the job's lock, the fence, the lease, and the masking of secrets."""
+"""What every write of a runner goes through: the fence, the lease, and the masking of secrets."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from datetime import datetime
+from typing import Final, NamedTuple
 
 from django.conf import settings
-from django.db.models.functions import Now
 
 from jobs.contract import LEASE_S, Cleaner, LeaseAnswer
 from jobs.errors import Fenced, UnknownJob
 from jobs.models import Attempt, Job
 from jobs.secrets import masked_values
 from myctobot.lib.crypto import derive_token, digest
-from shards.models import Shard
+from myctobot.lib.rows import Columns, one_row
 
 # Every batch of every runner comes through here, and to compile these queries takes Django longer than PostgreSQL
 # needs to answer them. What is not named is read when somebody asks for it: a prompt may have a quarter of a megabyte.
-_LOCK_JOB = """
-    SELECT id, public_id, tenant_id, status, phase, attempt_number, next_seq, cancel_requested_at,
-           sealed, inline_secrets, named_secrets, concurrency_key, callback_url, log_bytes, log_head_seq
-    FROM jobs_job WHERE public_id = %s FOR UPDATE
-"""
-_FIND_ATTEMPT = """
-    SELECT id, job_id, number, state, shard_id
-    FROM jobs_attempt WHERE job_id = %s AND number = %s AND shard_id = %s AND claim_hash = %s
-"""
+_JOB: Final = Columns(
+    Job,
+    *("id", "public_id", "tenant_id", "status", "phase", "attempt_number", "next_seq", "cancel_requested_at"),
+    *("sealed", "concurrency_key", "callback_url", "log_bytes", "log_head_seq"),
+)
+_ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "shard_id")
+_HELD = f"""
+    SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}
+    FROM jobs_job AS job LEFT JOIN (
+        jobs_attempt AS attempt JOIN shards_shard AS shard ON shard.id = attempt.shard_id AND shard.key_hash = %s
+    ) ON attempt.job_id = job.id AND attempt.number = %s AND attempt.claim_hash = %s
+    WHERE job.public_id = %s
+"""  # noqa: S608  # only our own constants
+# Both rows: of one that was not locked too, what was true before the wait for the other would be read.
+_LOCKED = _HELD.replace("LEFT JOIN", "JOIN") + "FOR NO KEY UPDATE OF job, attempt"
 
 
-def lease_end() -> Any:
-    """The end of a lease that is renewed now, by the database's clock."""
-    return Now() + timedelta(seconds=LEASE_S)
+class Held(NamedTuple):
+    """A job and the attempt that the caller has of it."""
+
+    job: Job
+    attempt: Attempt
 
 
 def gateway_token(job: Job, attempt: Attempt, claim_token: str) -> str:
@@ -38,33 +45,37 @@ def gateway_token(job: Job, attempt: Attempt, claim_token: str) -> str:
     return derive_token("mctg", settings.SECRET_KEY, job.public_id, str(attempt.number), claim_token)
 
 
-def locked_job(job_id: str) -> Job | None:
-    """Lock the job of that public id, which comes from a URL and may be any text; PostgreSQL's has no NUL."""
-    return Job.objects.select_for_update().filter(public_id=job_id.replace("\x00", "")).first()
+def held(key_hash: str, job_id: str, number: int, claim_token: str, *, lock: bool = False) -> Held:
+    """Return the job with the caller's attempt, as they are now.
 
-
-def fenced(shard: Shard, job_id: str, number: int, claim_token: str) -> tuple[Job, Attempt]:
-    """Lock the job and return it with the caller's attempt.
+    Args:
+        key_hash: digest of the caller's shard key.
+        job_id: the job's public id, which comes from a URL and may be any text.
+        number: of the attempt.
+        claim_token: the runner's alone.
+        lock: the job, until the transaction ends. Without it, what is written must compare before it sets.
 
     Raises:
         UnknownJob: no such job.
-        Fenced: the attempt is not this shard's, or not this runner's.
+        Fenced: the attempt is not this shard's, or not this runner's, or not the present one.
     """
-    job = next(iter(Job.objects.raw(_LOCK_JOB, [job_id.replace("\x00", "")])), None)
-    if job is None:
+    # PostgreSQL's text has no NUL.
+    where = (key_hash, number, digest(claim_token), job_id.replace("\x00", ""))
+    row = one_row(_LOCKED if lock else _HELD, where)
+    if row is None and lock:
+        # Which of the two is missing says a look without the lock.
+        row = one_row(_HELD, where)
+    if row is None:
         raise UnknownJob
-    if job.attempt_number != number:
+    job = _JOB.instance(row[: len(_JOB)])
+    if job.attempt_number != number or row[len(_JOB)] is None:
         raise Fenced
-    held = Attempt.objects.raw(_FIND_ATTEMPT, [job.pk, number, shard.pk, digest(claim_token)])
-    attempt = next(iter(held), None)
-    if attempt is None:
-        raise Fenced
-    return job, attempt
+    return Held(job, _ATTEMPT.instance(row[len(_JOB) :]))
 
 
-def lease_answer(job: Job, next_seq: int) -> LeaseAnswer:
+def lease_answer(next_seq: int, cancel_requested_at: datetime | None) -> LeaseAnswer:
     """What every call that holds its attempt is told."""
-    return LeaseAnswer(next_seq=next_seq, lease_s=LEASE_S, cancel=job.cancel_requested_at is not None)
+    return LeaseAnswer(next_seq=next_seq, lease_s=LEASE_S, cancel=cancel_requested_at is not None)
 
 
 def cleaner_of(job: Job, attempt: Attempt, claim_token: str) -> Cleaner:

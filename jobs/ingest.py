@@ -3,86 +3,126 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from jobs.contract import LEASE_S, Cleaner, Event, EventKind, EventsRequest, JobStatus, LeaseAnswer, bounded
 from jobs.errors import Fenced, OutOfOrder
 from jobs.event_lines import Lines, encode
-from jobs.fencing import cleaner_of, fenced, lease_answer
-from jobs.log_bound import after_append
+from jobs.fencing import cleaner_of, held, lease_answer
+from jobs.log_bound import drop_middle, size_after
 from jobs.models import USAGE_FIELDS, Attempt, Job
 from jobs.states import AttemptState
 from jobs.streaming.notify import announce_change, announce_events
 from myctobot.errors import InvalidRequest
-from shards.models import Shard
+from myctobot.lib.rows import one_row
+
+# Whoever wrote in between has come a step further, so a writer that sees this many of them is a broken shard's.
+_MOST_TRIES = 20
 
 
-@transaction.atomic
-def append_events(shard: Shard, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer:
+def append_events(key_hash: str, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer:
     """Store a batch of events and renew the lease. Idempotent by number: what is stored already is passed over.
 
     Raises:
-        Fenced: the attempt is not the present one any more.
+        UnknownJob, Fenced: see ``held``; or the attempt does not run any more.
         OutOfOrder: the batch starts after the number expected; nothing is stored.
         InvalidRequest: the events' numbers are not consecutive.
     """
-    job, attempt = fenced(shard, job_id, request["attempt"], claim_token)
-    if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
-        raise Fenced
     first = request["first_seq"]
     if [event["seq"] for event in request["events"]] != list(range(first, first + len(request["events"]))):
+        # Told after the fence, to whom it lets through.
+        held(key_hash, job_id, request["attempt"], claim_token)
         raise InvalidRequest(fields={"events": ["The numbers must be consecutive and start with first_seq."]})
-    if first > job.next_seq:
+    for _ in range(_MOST_TRIES):
+        mine = held(key_hash, job_id, request["attempt"], claim_token)
+        if (answer := _append(*mine, claim_token, request)) is not None:
+            return answer
+    raise Fenced
+
+
+def _append(job: Job, attempt: Attempt, claim_token: str, request: EventsRequest) -> LeaseAnswer | None:
+    """Store what is new; None when somebody else changed the job since it was read."""
+    if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
+        raise Fenced
+    if request["first_seq"] > job.next_seq:
         raise OutOfOrder(f"Event {job.next_seq} is expected next.", expected=job.next_seq)
-    fresh = request["events"][job.next_seq - first :]
+    fresh = request["events"][job.next_seq - request["first_seq"] :]
     phase = request.get("phase") or job.phase
-    if fresh:
+    if not fresh:
+        stored = _renew(job, attempt, phase)
+    else:
         cleaner = cleaner_of(job, attempt, claim_token)
         lines = Lines(job.next_seq, job.next_seq + len(fresh) - 1, tuple(_line(event, cleaner) for event in fresh))
-        _store(job, attempt, lines, phase, _latest_usage(fresh))
+        stored = _store(job, attempt, lines, phase, _latest_usage(fresh))
+    if stored is None:
+        return None
+    if fresh:
         announce_events(job.public_id, lines)
-    else:
-        _renew(job, attempt, phase)
     if phase != job.phase:
         announce_change(job.public_id)
-    return lease_answer(job, job.next_seq + len(fresh))
+    return lease_answer(job.next_seq + len(fresh), stored.cancel_requested_at)
 
 
-# One statement a call: each way to the database costs more than what is written there. Times are the database's.
+# One statement a call: each way to the database costs more than what is written there. It compares what was read
+# before it sets anything; times are the database's.
 _STORE = """
-    WITH batch AS (
+    WITH held AS (
+        UPDATE jobs_job SET next_seq = %s, phase = %s, log_bytes = %s, log_head_seq = %s
+        WHERE id = %s AND next_seq = %s AND attempt_number = %s AND status = 'running'
+        RETURNING id, cancel_requested_at
+    ), batch AS (
         INSERT INTO jobs_eventbatch (job_id, attempt_number, first_seq, last_seq, lines, bytes)
-        VALUES (%s, %s, %s, %s, %s, %s)
+        SELECT id, %s, %s, %s, %s, %s FROM held
     ), lease AS (
         UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s),
             usage = COALESCE(%s::jsonb, usage)
-        WHERE id = %s
+        WHERE id = %s AND EXISTS (SELECT FROM held)
     )
-    UPDATE jobs_job SET next_seq = %s, phase = %s, log_bytes = %s, log_head_seq = %s WHERE id = %s
+    SELECT cancel_requested_at FROM held
 """
 _RENEW = """
-    WITH lease AS (
-        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s) WHERE id = %s
+    WITH held AS (
+        SELECT id, cancel_requested_at FROM jobs_job
+        WHERE id = %s AND next_seq = %s AND attempt_number = %s AND status = 'running' FOR NO KEY UPDATE
+    ), lease AS (
+        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s)
+        WHERE id = %s AND EXISTS (SELECT FROM held)
+    ), phase AS (
+        UPDATE jobs_job SET phase = %s WHERE phase <> %s AND id IN (SELECT id FROM held)
     )
-    UPDATE jobs_job SET phase = %s WHERE id = %s AND phase <> %s
+    SELECT cancel_requested_at FROM held
 """
 
 
-def _store(job: Job, attempt: Attempt, lines: Lines, phase: str, usage: dict[str, Any] | None) -> None:
+class _Stored(NamedTuple):
+    cancel_requested_at: datetime | None
+
+
+def _store(job: Job, attempt: Attempt, lines: Lines, phase: str, usage: dict[str, Any] | None) -> _Stored | None:
     text = "\n".join(lines.lines)
-    size = after_append(job, lines.last_seq, len(text))
-    batch = (job.pk, attempt.number, lines.first_seq, lines.last_seq, text, len(text))
+    size = size_after(job, lines.last_seq, len(text))
+    row = (lines.last_seq + 1, phase, size.stored, size.head_seq)
+    batch = (attempt.number, lines.first_seq, lines.last_seq, text, len(text))
     lease = (LEASE_S, json.dumps(usage) if usage else None, attempt.pk)
-    row = (lines.last_seq + 1, phase, size.stored, size.head_seq, job.pk)
-    with connection.cursor() as cursor:
-        cursor.execute(_STORE, (*batch, *lease, *row))
+    values = (*row, job.pk, job.next_seq, attempt.number, *batch, *lease)
+    if not size.excess:
+        return _written(_STORE, values)
+    with transaction.atomic():
+        if (stored := _written(_STORE, values)) is not None:
+            drop_middle(job, size, lines.last_seq)
+    return stored
 
 
-def _renew(job: Job, attempt: Attempt, phase: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_RENEW, (LEASE_S, attempt.pk, phase, job.pk, phase))
+def _renew(job: Job, attempt: Attempt, phase: str) -> _Stored | None:
+    return _written(_RENEW, (job.pk, job.next_seq, attempt.number, LEASE_S, attempt.pk, phase, phase))
+
+
+def _written(statement: str, values: tuple[Any, ...]) -> _Stored | None:
+    row = one_row(statement, values)
+    return None if row is None else _Stored(*row)
 
 
 def _line(event: Event, cleaner: Cleaner) -> str:

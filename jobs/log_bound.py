@@ -22,44 +22,45 @@ class LogSize:
     Attributes:
         stored: bytes.
         head_seq: the last number of the beginning, which is kept.
+        excess: bytes that are too much.
     """
 
     stored: int
     head_seq: int
+    excess: int
 
 
-def after_append(job: Job, last_seq: int, size: int) -> LogSize:
-    """Count a batch that is stored in this transaction, and drop from the middle what is too much.
+def size_after(job: Job, last_seq: int, size: int) -> LogSize:
+    """Count a batch that is about to be stored.
 
     Args:
-        job: locked, as it was before the batch.
+        job: as it was before the batch.
         last_seq: the batch's last number.
         size: its bytes.
     """
     stored = job.log_bytes + size
     head_seq = last_seq if stored <= settings.JOB_LOG_MAX_BYTES // 2 else job.log_head_seq
-    if stored > settings.JOB_LOG_MAX_BYTES:
-        stored -= _drop_middle(job, head_seq, last_seq, stored - settings.JOB_LOG_MAX_BYTES)
-    return LogSize(stored, head_seq)
+    return LogSize(stored, head_seq, max(0, stored - settings.JOB_LOG_MAX_BYTES))
 
 
-def _drop_middle(job: Job, head_seq: int, newest_seq: int, excess: int) -> int:
-    """Drop the oldest batches behind the beginning until ``excess`` bytes are gone; return how many bytes are."""
-    behind = EventBatch.objects.filter(job=job, first_seq__gt=head_seq, last_seq__lt=newest_seq).order_by("first_seq")
+def drop_middle(job: Job, size: LogSize, newest_seq: int) -> None:
+    """Drop the oldest batches behind the beginning until what is too much is gone; the job's row is locked."""
+    behind = EventBatch.objects.filter(job=job, first_seq__gt=size.head_seq, last_seq__lt=newest_seq)
     # The mark of earlier drops stands right behind the beginning, and its bytes are not counted.
-    mark = behind.filter(bytes=0).first()
+    mark = behind.order_by("first_seq").filter(bytes=0).first()
     freed, last_seq, doomed = 0, 0, []
-    for row in behind.filter(bytes__gt=0).values_list("pk", "last_seq", "bytes", "attempt_number")[:_MOST_ROWS]:
-        if freed >= excess:
+    rows = behind.order_by("first_seq").filter(bytes__gt=0)
+    for row in rows.values_list("pk", "last_seq", "bytes", "attempt_number")[:_MOST_ROWS]:
+        if freed >= size.excess:
             break
         doomed.append(row)
         freed, last_seq = freed + row[2], row[1]
     if not doomed:
-        return 0
+        return
     before = json.loads(mark.lines)["data"]["bytes"] if mark else 0
     EventBatch.objects.filter(pk__in=[row[0] for row in doomed]).delete()
-    _put_mark(job, head_seq + 1, last_seq, size=before + freed, attempt=doomed[-1][3], reason="bound")
-    return freed
+    _put_mark(job, size.head_seq + 1, last_seq, size=before + freed, attempt=doomed[-1][3], reason="bound")
+    Job.objects.filter(pk=job.pk).update(log_bytes=size.stored - freed)
 
 
 def _put_mark(job: Job, first_seq: int, last_seq: int, *, size: int, attempt: int, reason: str) -> None:
@@ -77,4 +78,4 @@ def drop_all(job: Job) -> None:
     EventBatch.objects.filter(job=job).delete()
     if job.next_seq > 1:
         _put_mark(job, 1, job.next_seq - 1, size=size, attempt=job.attempt_number, reason="retention")
-    Job.objects.filter(pk=job.pk).update(log_bytes=0, log_head_seq=0)
+    Job.objects.filter(pk=job.pk).update(log_bytes=0, log_head_seq=0, has_log=False)

@@ -39,8 +39,10 @@ class Priority(models.IntegerChoices):
 class Job(models.Model):
     """One piece of agent work."""
 
-    public_id = models.CharField(max_length=40, unique=True, default=new_job_id, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="jobs")
+    # A row is written some eight times in its life, and each index that it concerns costs as much as the row: there
+    # are no more of them than somebody looks with (unique=True, for one, would add another for LIKE).
+    public_id = models.CharField(max_length=40, default=new_job_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True)
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True)
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
@@ -90,6 +92,8 @@ class Job(models.Model):
     # Bytes of the stored events, and the last number of the log's beginning, which is never dropped.
     log_bytes = models.PositiveBigIntegerField(default=0, editable=False)
     log_head_seq = models.PositiveBigIntegerField(default=0, editable=False)
+    # Whether it has ended with a log that is still kept.
+    has_log = models.BooleanField(default=False, editable=False)
 
     result = models.JSONField(null=True, blank=True)
     error_code = models.CharField(max_length=60, blank=True)
@@ -102,6 +106,7 @@ class Job(models.Model):
 
     class Meta:
         constraints: ClassVar = [
+            models.UniqueConstraint(fields=["public_id"], name="public_id_of_one_job"),
             models.UniqueConstraint(
                 fields=["tenant", "idempotency_key"],
                 condition=models.Q(idempotency_key__isnull=False),
@@ -147,16 +152,22 @@ class Job(models.Model):
             models.Index(
                 fields=["finished_at"], condition=models.Q(finished_at__isnull=False), name="jobs_by_their_end"
             ),
-            models.Index(fields=["finished_at"], condition=models.Q(log_bytes__gt=0), name="jobs_with_a_log"),
+            # By a column of its own: PostgreSQL takes a short cut (heap-only tuples) when a write changes no column of
+            # any index, conditions included, and each batch of events changes the bytes.
+            models.Index(fields=["finished_at"], condition=models.Q(has_log=True), name="jobs_with_a_log"),
         ]
 
     def __str__(self) -> str:
         return self.public_id
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        self.enter_lane()
+        super().save(*args, **kwargs)
+
+    def enter_lane(self) -> None:
+        """Derive what follows from the capabilities."""
         self.capabilities = sorted(set(self.capabilities))
         self.lane = lane_of(self.capabilities)
-        super().save(*args, **kwargs)
 
     @property
     def binding(self) -> str:
@@ -191,7 +202,7 @@ class ShareState(models.Model):
 class Attempt(models.Model):
     """One sending of a job to a queue. Its number is the fencing token of every write from a shard."""
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts", db_index=False)
     number = models.PositiveIntegerField()
     state = models.CharField(
         max_length=10, choices=[(s.value, s.value) for s in AttemptState], default=AttemptState.SENT
@@ -200,7 +211,7 @@ class Attempt(models.Model):
     shard_class = models.CharField(max_length=400)
     shard = models.ForeignKey(Shard, on_delete=models.SET_NULL, null=True, blank=True, related_name="attempts")
     claim_hash = models.CharField(max_length=64, blank=True, editable=False)
-    gateway_token_hash = models.CharField(max_length=64, null=True, unique=True, editable=False)
+    gateway_token_hash = models.CharField(max_length=64, null=True, editable=False)
     sent_at = models.DateTimeField(db_default=Now(), editable=False)
     claimed_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -217,6 +228,11 @@ class Attempt(models.Model):
         ordering: ClassVar = ["job", "number"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["job", "number"], name="attempt_numbers_are_fencing_tokens"),
+            models.UniqueConstraint(
+                fields=["gateway_token_hash"],
+                condition=models.Q(gateway_token_hash__isnull=False),
+                name="gateway_token_of_one_attempt",
+            ),
             models.UniqueConstraint(
                 fields=["job"],
                 condition=models.Q(state__in=sorted(s.value for s in LIVE_ATTEMPTS)),
@@ -243,7 +259,7 @@ class EventBatch(models.Model):
     and nobody has to read it as JSON on the way.
     """
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="event_batches")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="event_batches", db_index=False)
     attempt_number = models.PositiveIntegerField()
     first_seq = models.PositiveBigIntegerField()
     last_seq = models.PositiveBigIntegerField()

@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Q, QuerySet
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from jobs import broker
@@ -34,9 +34,9 @@ from jobs.states import AttemptState, Hold
 from myctobot.errors import InvalidRequest
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
+from myctobot.lib.rows import insert, one_row
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Tenant
-from shards.models import Shard
 
 log = structlog.get_logger(__name__)
 
@@ -148,8 +148,7 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     _check_somebody_can(caller.tenant, request)
     # A retry gives its secrets by their own names, without the request around them.
     check_secrets(caller.tenant, request.secrets, REQUEST_FIELDS if retry_of is None else {})
-    _check_waiting(caller.tenant)
-    now = database_now()
+    now = _check_waiting(caller.tenant)
     parked_until = request.not_before if request.not_before and request.not_before > now else None
     wait = None if request.queue_timeout_s is None else timedelta(seconds=request.queue_timeout_s)
     job = Job(
@@ -177,10 +176,11 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
         ready_at=parked_until or now,
         queue_deadline=None if wait is None else (parked_until or now) + wait,
         waiting_code="parked" if parked_until else "new",
+        created_at=now,
     )
     seal_job_secrets(job, request.secrets)
-    job.save(force_insert=True)
-    job.refresh_from_db()
+    job.enter_lane()
+    insert(job)
     log.info("job.submitted", job=job.public_id, tenant=caller.tenant.slug, type=request.task["type"])
     request_round()
     return job
@@ -194,24 +194,37 @@ def key_of_branch(task: dict[str, Any]) -> str:
 # The first key of the advisory locks that submits of one tenant take, one after the other ("subm" in ASCII).
 _SUBMIT_LOCK = 0x7375626D
 _COUNT_WAITING = """
-    SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting
+    SELECT count(*), now() FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting
 """
 
 
-def _check_waiting(tenant: Tenant) -> None:
-    """See that the tenant may have one more waiting job; until the transaction ends nobody else adds one for it."""
+def _check_waiting(tenant: Tenant) -> datetime:
+    """See that the tenant may have one more waiting job; until the transaction ends nobody else adds one for it.
+
+    Returns:
+        The time of the database's present transaction.
+    """
     most = settings.MAX_WAITING_JOBS if tenant.max_waiting_jobs is None else tenant.max_waiting_jobs
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, tenant.pk % 2**31])
-        cursor.execute(_COUNT_WAITING, [tenant.pk, most])
-        waiting = cursor.fetchone()[0]
+    # A statement of its own: what others added while this waited is seen by the next one alone.
+    one_row("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, tenant.pk % 2**31])
+    waiting, now = one_row(_COUNT_WAITING, [tenant.pk, most]) or (0, None)
     if waiting >= most:
         raise TooManyWaiting(f"The tenant has {waiting} waiting jobs, as many as it may; try again when some started.")
+    moment: datetime = now
+    return moment
+
+
+_SOMEBODY = """
+    SELECT 1 FROM shards_shard AS shard
+    WHERE is_active AND capabilities @> %s::varchar[] AND (pool_id IS NULL OR EXISTS (
+        SELECT FROM shards_assignment AS assignment WHERE assignment.tenant_id = %s
+            AND (assignment.shard_id = shard.id OR assignment.pool_id = shard.pool_id)
+    )) LIMIT 1
+"""
 
 
 def _check_somebody_can(tenant: Tenant, request: JobRequest) -> None:
-    usable = Q(pool=None) | Q(pool__assignments__tenant=tenant) | Q(assignments__tenant=tenant)
-    if Shard.objects.filter(usable, is_active=True, capabilities__contains=request.capabilities).exists():
+    if one_row(_SOMEBODY, [request.capabilities, tenant.pk]):
         return
     # Only who is refused wants the sentence, and the look at all shards that it takes.
     decision = route(tenant.pk, request.capabilities, load_snapshot(database_now()))

@@ -39,7 +39,7 @@ def clean_up(run_for_s: float = RUN_FOR_S) -> tuple[int, int]:
 
 def _drop_old_logs(deadline: float) -> int:
     old = Job.objects.filter(
-        finished_at__lt=Now() - timedelta(days=settings.EVENT_RETENTION_DAYS), log_bytes__gt=0
+        finished_at__lt=Now() - timedelta(days=settings.EVENT_RETENTION_DAYS), has_log=True
     ).order_by("finished_at")
     done = 0
     while time.monotonic() < deadline and (found := list(old.values_list("pk", flat=True)[:_AT_ONCE])):
@@ -50,7 +50,7 @@ def _drop_old_logs(deadline: float) -> int:
 
 @transaction.atomic
 def _drop_log(pk: int) -> int:
-    job = Job.objects.select_for_update().filter(pk=pk, log_bytes__gt=0).first()
+    job = Job.objects.select_for_update().filter(pk=pk, has_log=True).first()
     if job is None:
         return 0
     drop_all(job)

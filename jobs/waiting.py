@@ -6,6 +6,8 @@ taken. What is stored is what happened to one job alone: that it was sent, or lo
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -61,6 +63,14 @@ class Waits:
         wait_s = self._line.wait_s(job) if estimate else None
         return Waiting(code, reason, None if wait_s is None else round(wait_s))
 
+    def of_new(self, job: Job) -> Waiting:
+        """Say why a job waits that was stored just now, and for how long: it stands behind all others of its flow."""
+        code, reason = self._why(job)
+        wait_s = self._line.newcomer_wait_s(job.tenant_id, job.capabilities, job.priority)
+        if wait_s is not None and job.hold == Hold.TIME:
+            wait_s = max(wait_s, (job.ready_at - self._line.now).total_seconds())
+        return Waiting(code, reason, None if wait_s is None else round(wait_s))
+
     def newcomer(self, tenant: Tenant, capabilities: list[str], priority: int = Priority.NORMAL) -> Waiting:
         """Say what would hold up a job that is submitted now, and for how long."""
         job = Job(tenant=tenant, capabilities=capabilities, priority=priority)
@@ -102,6 +112,34 @@ class Waits:
         if isinstance(where, NoRoute):
             return where.code, where.reason
         return "next", "A slot is free; the next dispatch round, within a second, may send it."
+
+
+# A burst of submits asks for one look a second at all that waits, not for one each.
+_LATELY_S = 1.0
+
+
+class Lately:
+    """The latest look, shared by all threads of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waits: Waits | None = None
+        self._until = 0.0
+
+    def of_new(self, job: Job) -> Waiting:
+        """Why a job waits that was stored just now, as of at most a second ago."""
+        # The parts of a line are read when they are first wanted, so one thread at a time looks.
+        with self._lock:
+            if self._waits is None or time.monotonic() >= self._until:
+                self._waits, self._until = Waits(), time.monotonic() + _LATELY_S
+            return self._waits.of_new(job)
+
+    def forget(self) -> None:
+        """The next one looks anew."""
+        self._until = 0.0
+
+
+lately = Lately()
 
 
 def key_holders(jobs: Collection[Job]) -> dict[tuple[int, str], list[str]]:

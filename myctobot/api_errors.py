@@ -65,7 +65,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     return None
 
 
-def _own(error: MyctobotError) -> Response:
+def body_of(error: MyctobotError) -> dict[str, Any]:
+    """The body of the answer that tells of an error."""
     more = dict(error.data)
     message = error.message
     if isinstance(error, InvalidRequest) and error.fields:
@@ -73,7 +74,11 @@ def _own(error: MyctobotError) -> Response:
         name, problems = next(iter(error.fields.items()))
         others = len(error.fields) - 1
         message = f"{name}: {problems[0]}" + (f" (and {others} more)" if others else "")
-    return Response(error_body(error.code, message, retryable=error.retryable, **more), status=error.http_status)
+    return error_body(error.code, message, retryable=error.retryable, **more)
+
+
+def _own(error: MyctobotError) -> Response:
+    return Response(body_of(error), status=error.http_status)
 
 
 def _of_drf(error: exceptions.APIException) -> Response:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
-from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
 from jobs.contract import MAX_REQUEST_BYTES
@@ -27,6 +26,12 @@ class RequestTooLarge(InvalidRequest):
         super().__init__(f"The request has more than {limit} bytes; send less at once.")
 
 
+class MalformedJson(InvalidRequest):
+    """The body is no well-formed JSON."""
+
+    code = "parse_error"
+
+
 class BoundedJSONParser(JSONParser):
     """JSON of at most ``view.max_body_bytes`` bytes (else 1 MiB), whatever its Content-Length says."""
 
@@ -34,18 +39,31 @@ class BoundedJSONParser(JSONParser):
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         limit: int = getattr((parser_context or {}).get("view"), "max_body_bytes", MAX_REQUEST_BYTES)
-        body: bytes = stream.read(limit + 1)
-        if len(body) > limit:
-            raise RequestTooLarge(limit)
-        try:
-            parsed = json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_object)
-        except ValueError as error:
-            raise ParseError(f"The body is no well-formed JSON: {error}") from error
-        except RecursionError as error:
-            raise ParseError(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from error
-        if not _is_shallow(parsed):
-            raise ParseError(f"The JSON is nested more than {MAX_DEPTH} levels deep.")
-        return parsed
+        return parsed_json(stream.read(limit + 1), limit)
+
+
+def parsed_json(body: bytes, limit: int = MAX_REQUEST_BYTES) -> Any:
+    """Read a body as JSON.
+
+    Args:
+        body: as it came; of one that is longer than ``limit`` its first ``limit + 1`` bytes do.
+        limit: bytes.
+
+    Raises:
+        RequestTooLarge: it has more bytes.
+        MalformedJson: it is something else, has a key twice or an infinite number, or is nested too deep.
+    """
+    if len(body) > limit:
+        raise RequestTooLarge(limit)
+    try:
+        parsed = json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_object)
+    except ValueError as error:
+        raise MalformedJson(f"The body is no well-formed JSON: {error}") from error
+    except RecursionError as error:
+        raise MalformedJson(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from error
+    if not _is_shallow(parsed):
+        raise MalformedJson(f"The JSON is nested more than {MAX_DEPTH} levels deep.")
+    return parsed
 
 
 def _refuse(name: str) -> Any:

@@ -10,6 +10,14 @@ from django.views import defaults
 
 from myctobot.api_errors import error_body
 
+NO_SUCH_ADDRESS = error_body(
+    "no_such_address", "There is no such address in this API; /api/docs/ lists those that there are."
+)
+INTERNAL_ERROR = error_body(
+    "internal_error",
+    "Something went wrong that MyCTOBot did not expect; try again, and tell the operators if it stays.",
+    retryable=True,
+)
 _API_PATHS = ("/api/", "/shard/")
 
 
@@ -32,12 +40,10 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_api(request):
         return defaults.page_not_found(request, exception)
-    message = "There is no such address in this API; /api/docs/ lists those that there are."
-    return JsonResponse(error_body("no_such_address", message), status=404)
+    return JsonResponse(NO_SUCH_ADDRESS, status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if not _is_api(request):
         return defaults.server_error(request)
-    message = "Something went wrong that MyCTOBot did not expect; try again, and tell the operators if it stays."
-    return JsonResponse(error_body("internal_error", message, retryable=True), status=500)
+    return JsonResponse(INTERNAL_ERROR, status=500)

@@ -28,6 +28,5 @@ urlpatterns = [
     path("api/v1/", include("jobs.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
-    path("shard/v1/", include("shards.api.urls")),
     path("shard/v1/", include("jobs.api.shard_urls")),
 ]

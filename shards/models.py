@@ -66,11 +66,14 @@ class Shard(models.Model):
     )
     is_active = models.BooleanField(default=True)
     state = models.CharField(max_length=12, choices=ShardState, default=ShardState.REQUESTED)
-    key_hash = models.CharField(max_length=64, unique=True, null=True, editable=False)
+    key_hash = models.CharField(max_length=64, null=True, editable=False)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
     # What the shard said of itself last: cpu, memory, disk, versions, live runners.
     report = models.JSONField(default=dict, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["key_hash"], name="key_of_one_shard")]
 
     def __str__(self) -> str:
         return self.name

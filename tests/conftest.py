@@ -78,3 +78,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     home = tmp_path_factory.mktemp("stack") / "home"
     with running_stack(home, environ={"GATEWAY_PLAYS": str(PLAYS)}) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_old_look() -> None:
+    """What a test before saw of the line, less than a second ago, is not this one's."""
+    from jobs.waiting import lately  # needs the apps
+
+    lately.forget()

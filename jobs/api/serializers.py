@@ -7,11 +7,12 @@ import re
 import socket
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db.models import prefetch_related_objects
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -30,7 +31,7 @@ from jobs.models import Attempt, Job, Priority, default_retry_on
 from jobs.requests import JobRequest
 from jobs.retrying import MAX_ATTEMPTS, RETRYABLE_CAUSES
 from jobs.secrets import SecretSource
-from jobs.waiting import Waits
+from jobs.waiting import Waiting, Waits, lately
 from shards.models import Shard
 
 MAX_TIMEOUT_S = 24 * 3600
@@ -229,33 +230,47 @@ class JobRequestSerializer(StrictSerializer):
             raise serializers.ValidationError(f"The URL {problem}.")
         return value
 
-    def to_request(self) -> JobRequest:
-        """Split the validated data into what is stored and the secrets, which are sealed."""
-        data = self.validated_data
-        task, context = dict(data["task"]), dict(data.get("context", {}))
-        secrets: dict[str, SecretSource] = {}
-        for holder, name in ((task, "repo_token"), (context, "jira_token"), (data, "anthropic_api_key")):
-            if name in holder:
-                secrets[name] = holder[name]
-        task.pop("repo_token", None)
-        context.pop("jira_token", None)
-        return JobRequest(
-            task=task,
-            capabilities=data["capabilities"],
-            priority=next(p.value for p in Priority if p.label == data["priority"]),
-            timeout_s=data["timeout_s"],
-            max_turns=data["max_turns"],
-            context=context,
-            callback_url=data.get("callback_url", ""),
-            queue_timeout_s=data["queue_timeout_s"],
-            no_output_timeout_s=data["no_output_timeout_s"],
-            not_before=data.get("not_before"),
-            concurrency_key=data.get("concurrency", {}).get("key", ""),
-            concurrency_limit=data.get("concurrency", {}).get("limit", 1),
-            max_attempts=data.get("retry", {}).get("max_attempts", 2),
-            retry_on=data.get("retry", {}).get("on", default_retry_on()),
-            secrets=secrets,
-        )
+    @classmethod
+    def read(cls, data: Any) -> JobRequest:
+        """Validate a request, and split it into what is stored and the secrets, which are sealed.
+
+        Raises:
+            ValidationError: with what is wrong, by field.
+        """
+        return _request_of(_reader().run_validation(data))
+
+
+@cache
+def _reader() -> JobRequestSerializer:
+    """One for all requests, and all threads: to validate leaves nothing in it, and to make one costs more."""
+    return JobRequestSerializer()
+
+
+def _request_of(data: dict[str, Any]) -> JobRequest:
+    task, context = dict(data["task"]), dict(data.get("context", {}))
+    secrets: dict[str, SecretSource] = {}
+    for holder, name in ((task, "repo_token"), (context, "jira_token"), (data, "anthropic_api_key")):
+        if name in holder:
+            secrets[name] = holder[name]
+    task.pop("repo_token", None)
+    context.pop("jira_token", None)
+    return JobRequest(
+        task=task,
+        capabilities=data["capabilities"],
+        priority=next(p.value for p in Priority if p.label == data["priority"]),
+        timeout_s=data["timeout_s"],
+        max_turns=data["max_turns"],
+        context=context,
+        callback_url=data.get("callback_url", ""),
+        queue_timeout_s=data["queue_timeout_s"],
+        no_output_timeout_s=data["no_output_timeout_s"],
+        not_before=data.get("not_before"),
+        concurrency_key=data.get("concurrency", {}).get("key", ""),
+        concurrency_limit=data.get("concurrency", {}).get("limit", 1),
+        max_attempts=data.get("retry", {}).get("max_attempts", 2),
+        retry_on=data.get("retry", {}).get("on", default_retry_on()),
+        secrets=secrets,
+    )
 
 
 class RetrySerializer(StrictSerializer):
@@ -314,7 +329,13 @@ class JobErrorSerializer(serializers.Serializer[Any]):
 
 
 class JobSerializer(serializers.ModelSerializer[Job]):
-    """A job, without any secret."""
+    """A job, without any secret.
+
+    Attributes:
+        of_new: it shows jobs that were stored just now.
+    """
+
+    of_new = False
 
     id = serializers.CharField(source="public_id")
     status = serializers.ChoiceField(choices=[status.value for status in JobStatus])
@@ -342,8 +363,11 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
     def get_waiting(self, job: Job) -> dict[str, Any] | None:
-        # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
-        waiting = self._waits.of(job, estimate=self.parent is None)
+        if self.of_new:
+            waiting: Waiting | None = lately.of_new(job)
+        else:
+            # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
+            waiting = self._waits.of(job, estimate=self.parent is None)
         return asdict(waiting) if waiting else None
 
     @cached_property
@@ -367,6 +391,22 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     def get_events_count(self, job: Job) -> int:
         return job.next_seq - 1
+
+
+class _NewJobSerializer(JobSerializer):
+    of_new = True
+
+
+@cache
+def _shown_new() -> JobSerializer:
+    """One for all new jobs; see ``_reader``."""
+    return _NewJobSerializer()
+
+
+def show_new(job: Job) -> dict[str, Any]:
+    """Show a job that was stored just now, so that it has no attempts yet and waits."""
+    prefetch_related_objects([job], "attempts__shard")
+    return dict(_shown_new().to_representation(job))
 
 
 class JobPageSerializer(serializers.Serializer[Any]):

@@ -24,6 +24,7 @@ from jobs.api.serializers import (
     JobSerializer,
     RetrySerializer,
     TicketSerializer,
+    show_new,
 )
 from jobs.contract import JobStatus
 from jobs.event_log import read_events
@@ -114,7 +115,7 @@ def idempotency_key_of(request: Request) -> str | None:
 def _answer_with(caller: Caller, job: Job, *, created: bool) -> Response:
     """The answer of a call that starts a job, or found the one that its key had started."""
     return Response(
-        _represent(caller, job),
+        show_new(job) if created else _represent(caller, job),
         status=status.HTTP_201_CREATED if created else status.HTTP_200_OK,
         headers={"Location": f"/api/v1/jobs/{job.public_id}"},
     )
@@ -151,10 +152,8 @@ class JobList(APIView):
         responses={201: JobSerializer, 200: OpenApiResponse(JobSerializer, "The job made before with this key.")},
     )
     def post(self, request: Request) -> Response:
-        body = JobRequestSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
         caller = caller_of(request)
-        job, created = requests.submit(caller, body.to_request(), idempotency_key_of(request))
+        job, created = requests.submit(caller, JobRequestSerializer.read(request.data), idempotency_key_of(request))
         return _answer_with(caller, job, created=created)
 
 

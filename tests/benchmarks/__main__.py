@@ -17,7 +17,9 @@ from tests.benchmarks import (
     fanout_many,
     fanout_slow_viewer,
     fanout_steady,
+    heartbeats,
     ingest_scaling,
+    lifecycle_throughput,
     router,
     runner_memory,
     submit_to_start,
@@ -41,6 +43,8 @@ BENCHMARKS = {
     "fairness": fairness.measure,
     "eta_error": eta_error.measure,
     "failover_time": failover_time.measure,
+    "lifecycle_throughput": lifecycle_throughput.measure,
+    "heartbeats": heartbeats.measure,
 }
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks.md"
 

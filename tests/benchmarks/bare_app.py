@@ -17,6 +17,9 @@ from kombu import Exchange, Queue
 
 QUEUE = "benchmark.bare"
 BROKER_VARIABLE = "BENCHMARK_BROKER_URL"
+# Of the peer that keeps its results.
+DATABASE_VARIABLE = "BENCHMARK_DATABASE_URL"
+TRACKED_VARIABLE = "BENCHMARK_TRACKED"
 SLOTS = 2
 TASK = "benchmark.start"
 

@@ -68,10 +68,9 @@ def job_new(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 def _submit(caller: Caller, form: JobForm) -> Job | None:
     """Start the job as the API would, or show in the form what is against it."""
-    serializer = JobRequestSerializer(data=form.request_body())
     try:
-        serializer.is_valid(raise_exception=True)
-        return requests.submit(caller, serializer.to_request(), form.cleaned_data["idempotency_key"])[0]
+        wanted = JobRequestSerializer.read(form.request_body())
+        return requests.submit(caller, wanted, form.cleaned_data["idempotency_key"])[0]
     except ValidationError as error:
         form.refuse(flatten(error.detail))
     except InvalidRequest as error:

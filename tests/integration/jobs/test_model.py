@@ -114,7 +114,7 @@ class JobsInAnyOrder(RuleBasedStateMachine):
         self.tokens += 1
         runner = RunnerModel(shard, job_id, number, f"{self.tokens:040}")
         try:
-            claim(shard, job_id, {"attempt": number, "claim_token": runner.token})
+            claim(shard.key_hash or "", job_id, {"attempt": number, "claim_token": runner.token})
         except Fenced:
             return
         self.runners.append(runner)
@@ -127,7 +127,7 @@ class JobsInAnyOrder(RuleBasedStateMachine):
         first = max(1, Job.objects.get(public_id=runner.job_id).next_seq + shift)
         events = [event(first + index, f"{runner.attempt}") for index in range(count)]
         request = EventsRequest(attempt=runner.attempt, first_seq=first, events=events)  # type: ignore[typeddict-item]  # as on the wire
-        self.call(runner, lambda: append_events(runner.shard, runner.job_id, runner.token, request))
+        self.call(runner, lambda: append_events(runner.shard.key_hash or "", runner.job_id, runner.token, request))
 
     @precondition(lambda self: self.runners)
     @rule(
@@ -149,7 +149,7 @@ class JobsInAnyOrder(RuleBasedStateMachine):
             error=error,  # type: ignore[typeddict-item]  # as on the wire
             proof=PROOF if how == "cancelled" else None,  # type: ignore[typeddict-item]  # as on the wire
         )
-        self.call(runner, lambda: finish(runner.shard, runner.job_id, runner.token, request))
+        self.call(runner, lambda: finish(runner.shard.key_hash or "", runner.job_id, runner.token, request))
 
     def call(self, runner: RunnerModel, do: Any) -> None:
         """Have a runner call; one whose attempt is not the present one must change nothing."""

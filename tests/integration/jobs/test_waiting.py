@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from jobs.dispatch import dispatch_round
 from jobs.models import Attempt, Job
-from jobs.waiting import waiting_of
+from jobs.waiting import lately, waiting_of
 from myctobot.tenants.models import Tenant
 from tests.integration.jobs.support import Api
 
@@ -64,6 +69,30 @@ def test_without_history_or_shards_nobody_can_say(tenant: Tenant, key: str) -> N
     elsewhere = make_job(tenant, "browser")
     dispatch_round()
     assert estimate_wait_s(fresh(elsewhere)) is None
+
+
+def test_a_burst_of_submits_looks_once(tenant: Tenant, key: str, history: None) -> None:
+    start(tenant, key, 150)
+    start(tenant, key, 150)
+    api = Api.of(tenant)
+    body = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
+    with CaptureQueriesContext(connection) as first:
+        one = api.post("/jobs", body).json()["waiting"]
+    with CaptureQueriesContext(connection) as second:
+        another = api.post("/jobs", body).json()["waiting"]
+    assert one == another
+    assert one["estimated_wait_s"] == pytest.approx(50, abs=3)
+    assert len(second) < len(first) - 5
+    lately.forget()
+    assert api.post("/jobs", body).json()["waiting"]["estimated_wait_s"] > 200
+
+
+def test_a_new_job_that_is_parked_waits_that_long(tenant: Tenant, key: str, history: None) -> None:
+    body = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
+    later = (timezone.now() + timedelta(hours=1)).isoformat()
+    waiting = Api.of(tenant).post("/jobs", {**body, "not_before": later}).json()["waiting"]
+    assert waiting["code"] == "parked"
+    assert waiting["estimated_wait_s"] == pytest.approx(3600, abs=5)
 
 
 def test_the_api_gives_it(tenant: Tenant, key: str, history: None) -> None:

@@ -1,0 +1,116 @@
+"""The shard API as an ASGI application, and as one view of Django."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from django.db import InterfaceError, OperationalError, connection
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from jobs.api import runner_calls
+from myctobot import short_calls
+from myctobot.api_errors import error_body
+from myctobot.error_pages import INTERNAL_ERROR, NO_SUCH_ADDRESS
+from myctobot.errors import MyctobotError
+from myctobot.short_calls import Threads, read_body
+from shards.api.calls import MAX_BODY_BYTES, Answer, Call
+from shards.api.heartbeat import take_heartbeat
+from shards.errors import UnknownShardKey
+from shards.heartbeats import is_known
+
+log = structlog.get_logger(__name__)
+
+PREFIX: Final = "/shard/v1/"
+_OF_JOBS: Final[dict[str, Callable[[Call, str], Any]]] = {
+    "claim": runner_calls.claim,
+    "events": runner_calls.events,
+    "finish": runner_calls.finish,
+}
+_NOT_ALLOWED = error_body("method_not_allowed", "Every call of the shard API is a POST.")
+
+
+def answer(call: Call) -> Answer:
+    """Do what a call asks for.
+
+    Every call may be repeated: what was done already is answered again.
+    """
+    work = _work(call)
+    if work is None:
+        return Answer.of(NO_SUCH_ADDRESS, 404)
+    try:
+        if call.method != "POST":
+            return _refusal(call, Answer.of(_NOT_ALLOWED, 405))
+        return Answer.of(work())
+    except UnknownShardKey as error:
+        return Answer.to(error)
+    except MyctobotError as error:
+        return _refusal(call, Answer.to(error))
+
+
+def _work(call: Call) -> Callable[[], Any] | None:
+    if call.path == "heartbeat":
+        return lambda: take_heartbeat(call)
+    parts = call.path.split("/")
+    if len(parts) != 3 or parts[0] != "jobs" or not parts[1] or parts[2] not in _OF_JOBS:
+        return None
+    return lambda: _OF_JOBS[parts[2]](call, parts[1])
+
+
+def _refusal(call: Call, refusal: Answer) -> Answer:
+    """Say why only to a shard: the statements that do the work look for the key themselves, and find nothing."""
+    try:
+        return refusal if is_known(call.key_hash) else Answer.to(UnknownShardKey())
+    except UnknownShardKey as error:
+        return Answer.to(error)
+
+
+def _safely(call: Call) -> Answer:
+    try:
+        return _once_more(call)
+    except Exception:
+        log.exception("shard_api.failed", path=call.path)
+        return Answer.of(INTERNAL_ERROR, 500)
+
+
+def _once_more(call: Call) -> Answer:
+    try:
+        return answer(call)
+    except (OperationalError, InterfaceError):
+        # The pool does not look at its connections before it gives them, and PostgreSQL may have restarted since.
+        connection.close()
+        return answer(call)
+
+
+class ShardApi:
+    """Answers calls under ``/shard/``.
+
+    Args:
+        threads: where.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        body = await read_body(receive, MAX_BODY_BYTES)
+        if body is None:
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["path"].startswith(PREFIX):
+            call = Call(scope["method"], scope["path"].removeprefix(PREFIX), headers, body)
+            found = await self._threads.run(_safely, call)
+        else:
+            found = Answer.of(NO_SUCH_ADDRESS, 404)
+        await short_calls.Answer(found.status, [(b"content-type", b"application/json")], found.body).send(send)
+
+
+@csrf_exempt
+def shard_api(request: HttpRequest, path: str = "") -> HttpResponse:
+    """The same behind any server of Django's, such as the one of its tests."""
+    headers: Mapping[str, str] = {name.lower(): value for name, value in request.headers.items()}
+    found = answer(Call(request.method or "", path, headers, request.body[: MAX_BODY_BYTES + 1]))
+    return HttpResponse(found.body, status=found.status, content_type="application/json")

@@ -1,0 +1,101 @@
+"""Calls that answer at once, in threads that live as long as the process.
+
+Django gives each request a thread of its own, and several ways there and back. For a page that is nothing; for calls
+that come hundreds of times a second it is most of the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final, TypeVar, cast
+
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.base import BaseHandler
+from django.db import connection
+from django.http import HttpResponse
+
+from jobs.contract import MAX_REQUEST_BYTES
+
+# Each has one of the pool's connections while it works. More would only wait for each other.
+THREADS: Final = 4
+
+T = TypeVar("T")
+
+
+class Threads:
+    """A few threads for work with the database, which give their connections back after each piece of it."""
+
+    def __init__(self, count: int = THREADS) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="short-calls")
+
+    async def run(self, work: Callable[..., T], *values: Any) -> T:
+        """Do this in one of the threads, and wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, _and_give_back, work, values)
+
+
+def _and_give_back(work: Callable[..., T], values: tuple[Any, ...]) -> T:
+    try:
+        return work(*values)
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent back."""
+
+    status: int
+    headers: Iterable[tuple[bytes, bytes]]
+    body: bytes
+
+    async def send(self, send: ASGISendCallable) -> None:
+        headers = [*self.headers, (b"content-length", str(len(self.body)).encode())]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers, "trailers": False})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+async def read_body(receive: ASGIReceiveCallable, limit: int) -> bytes | None:
+    """Read a body, of one that is longer its first ``limit + 1`` bytes; None when the caller went away."""
+    body = b""
+    while True:
+        message: Any = await receive()
+        if message["type"] != "http.request":
+            return None
+        if len(body) <= limit:
+            body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body[: limit + 1]
+
+
+class ShortCalls:
+    """Django's own handling of a request, with all its middleware, for views that neither stream nor wait.
+
+    Args:
+        threads: where.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads, self._django = threads, BaseHandler()
+        self._django.load_middleware()
+
+    async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        body = await read_body(receive, MAX_REQUEST_BYTES)
+        if body is not None:
+            await (await self._threads.run(self._answer, scope, body)).send(send)
+
+    def _answer(self, scope: HTTPScope, body: bytes) -> Answer:
+        # A body that came in pieces has no length in its headers, and is taken for none.
+        others = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
+        scope = {**scope, "headers": [*others, (b"content-length", str(len(body)).encode())]}
+        response = cast(HttpResponse, self._django.get_response(ASGIRequest(scope, BytesIO(body))))
+        names = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+        cookies = [(b"Set-Cookie", morsel.OutputString().encode("ascii")) for morsel in response.cookies.values()]
+        headers = [pair for pair in names if pair[0].lower() != b"content-length"]
+        found = Answer(response.status_code, [*headers, *cookies], response.content)
+        response.close()
+        return found

@@ -1,0 +1,134 @@
+"""Whole lives of jobs through the control plane, against bare Celery whose results are durable."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import environ
+import psycopg
+
+from tests.benchmarks.bare_app import BROKER_VARIABLE, DATABASE_VARIABLE, TRACKED_VARIABLE
+from tests.benchmarks.lives import BATCHES, LINES, Lives
+from tests.benchmarks.load import measured
+from tests.benchmarks.peers import CHECKOUT, broker_url, peer
+from tests.benchmarks.result import Result
+from tests.benchmarks.streams import streaming_stack
+from tests.fixtures.simulated_shard import register
+from tests.stacks import RunningStack
+
+SHARDS, SLOTS = 8, 8
+WARM_UP = 100
+JOBS = 1_500
+PEER_DATABASE = "benchmark_peer"
+# Celery's own default is a process a core; a few threads are the other usual choice.
+_POOLS = {"prefork, 2": ("--pool=prefork", "-c", "2"), "prefork, 4": ("--pool=prefork", "-c", "4")}
+_APP = "tests.benchmarks.durable_app"
+_OPTIONS = ("--loglevel=INFO", "--without-gossip", "--without-mingle", "--without-heartbeat")
+
+
+def measure() -> Result:
+    """Live jobs on simulated shards; then let Celery run as many tasks on the same broker and database."""
+    with streaming_stack() as client:
+        ours = asyncio.run(_ours(client.stack))
+        tracked, plain = _peers(client.stack)
+    best = max(tracked.values())
+    return Result(
+        "lifecycle_throughput",
+        ours.pop("lives_per_s"),
+        "1/s",
+        best,
+        best,
+        {
+            "unit": f"submit, dispatch, claim, {BATCHES} batches of {LINES} events, finish; {SHARDS * SLOTS} at once",
+            **ours,
+            "peer": "Celery, django-celery-results: started, two updates of progress, result; the better of its pools",
+            "peer_by_pool": tracked,
+            "peer_result_alone_by_pool": plain,
+        },
+        more_is_better=True,
+    )
+
+
+async def _ours(stack: RunningStack) -> dict[str, Any]:
+    wanted = [(f"simulated-{number}", ["simulated"]) for number in range(1, SHARDS + 1)]
+    identities = await asyncio.to_thread(register, stack, *wanted, slots=SLOTS)
+    async with Lives(stack, identities) as lives:
+        await lives.live(WARM_UP, SHARDS * SLOTS)
+        async with measured(stack) as load:
+            took = await lives.live(JOBS, SHARDS * SLOTS)
+    shares = statistics.quantiles(took, n=100)
+    return {
+        "lives_per_s": round(JOBS / load.seconds, 1),
+        "life_ms_p50": round(shares[49] * 1000),
+        "life_ms_p99": round(shares[98] * 1000),
+        **load.shown(),
+    }
+
+
+def _peers(stack: RunningStack) -> tuple[dict[str, float], dict[str, float]]:
+    """Tasks a second by pool: those that are tracked, and those that store their result alone."""
+    with _database(stack) as url:
+        environment = {DATABASE_VARIABLE: url, BROKER_VARIABLE: broker_url(stack)}
+        _run(environment, "from django.core.management import call_command; call_command('migrate', verbosity=0)")
+        tracked, plain = (
+            {name: _rate({**environment, **more}, pool) for name, pool in _POOLS.items()}
+            for more in ({TRACKED_VARIABLE: "yes"}, {})
+        )
+    return tracked, plain
+
+
+@contextmanager
+def _database(stack: RunningStack) -> Iterator[str]:
+    """Make a database for the peer beside the product's own."""
+    lines = (stack.home / "env").read_text().splitlines()
+    url = next(line for line in lines if line.startswith("DATABASE_URL=")).partition("=")[2]
+    ours = environ.Env.db_url_config(url)
+    names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
+    where = {name: ours[key] for name, key in names.items() if ours[key]} | ours.get("OPTIONS", {})
+    with psycopg.connect(**where, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {PEER_DATABASE}")
+    # Everything but the name stays: a socket's folder, for one, stands behind it.
+    yield re.sub(rf"/{re.escape(ours['NAME'])}(?=\?|$)", f"/{PEER_DATABASE}", url)
+
+
+def _rate(environment: dict[str, str], pool: tuple[str, ...]) -> float:
+    with peer(("-m", "celery", "-A", _APP, "worker", *pool, *_OPTIONS), environment):
+        for tasks in (WARM_UP, JOBS):
+            told = _run(environment, _LIVE.format(tasks=tasks))
+    return round(JOBS / float(told), 1)
+
+
+_LIVE = """
+import time
+from django_celery_results.models import TaskResult
+TaskResult.objects.all().delete()
+batch = [f"line {{number}} ".ljust(100, ".") for number in range(5)]
+began = time.perf_counter()
+for number in range({tasks}):
+    durable_app.life.delay(batch)
+while TaskResult.objects.filter(status="SUCCESS").count() < {tasks}:
+    time.sleep(0.05)
+print(time.perf_counter() - began)
+"""
+
+
+def _run(environment: dict[str, str], code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", f"from tests.benchmarks import durable_app\n{code}"],
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

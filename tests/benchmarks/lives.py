@@ -1,0 +1,162 @@
+"""Simulated shards that take their jobs from the broker, as real ones do, and live each of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from jobs.contract import CLAIM_HEADER, HEARTBEAT_EVERY_S, EventKind, HeartbeatRequest, class_queue, shard_queue
+from tests.benchmarks.peers import broker_url
+from tests.benchmarks.wire import Wire
+from tests.fixtures.simulated_shard import Identity, lines
+from tests.stacks import RunningStack
+
+BATCHES = 2
+LINES = 5
+# A slot asks the broker again after this.
+_POP_S = 2
+_WAIT_S = 600
+
+
+class Lives:
+    """Jobs from their submit to their end, over the real REST API, the real broker and the real shard API.
+
+    Args:
+        stack: without shards of its own.
+        identities: its registered shards, all of one class.
+    """
+
+    def __init__(self, stack: RunningStack, identities: Sequence[Identity]) -> None:
+        self._stack, self._identities = stack, identities
+        self._open = AsyncExitStack()
+        self._ended: defaultdict[str, asyncio.Future[None]] = defaultdict(asyncio.Future)
+
+    async def __aenter__(self) -> Lives:
+        self._api = await self._wire(self._stack.api_key)
+        self._broker = Redis.from_url(broker_url(self._stack), socket_timeout=None)
+        self._open.push_async_callback(self._broker.aclose)
+        work: list[Coroutine[Any, Any, None]] = []
+        for identity in self._identities:
+            wire = await self._wire(identity.key)
+            await beat(wire, identity)
+            work.append(_beat_on(wire, identity))
+            work += [self._slot(wire, identity) for _ in range(identity.slots)]
+        self._tasks = [asyncio.create_task(each) for each in work]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._open.aclose()
+
+    async def _wire(self, key: str) -> Wire:
+        wire = Wire(self._stack.web_url, {"Authorization": f"Bearer {key}"})
+        return await self._open.enter_async_context(wire)
+
+    async def live(self, jobs: int, at_once: int) -> list[float]:
+        """Live so many jobs, and return how many seconds each took.
+
+        Raises:
+            AssertionError: the control plane refused a call.
+            TimeoutError: they did not end within ten minutes.
+        """
+        places = asyncio.Semaphore(at_once)
+
+        async def life() -> float:
+            async with places:
+                began = time.perf_counter()
+                body = {
+                    "task": {"type": "prompt", "prompt": "Say it."},
+                    "capabilities": list(self._identities[0].capabilities),
+                }
+                job = await _done(self._api, "/api/v1/jobs", body, expected=201)
+                await self._ended[job["id"]]
+                return time.perf_counter() - began
+
+        async with asyncio.timeout(_WAIT_S):
+            lives = [asyncio.create_task(life()) for _ in range(jobs)]
+            # A slot that fails ends all: what is measured must be whole lives alone.
+            left = {*lives}
+            while left:
+                ended, _ = await asyncio.wait([*left, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+                for task in ended.intersection(self._tasks):
+                    await task
+                left -= ended
+            return [task.result() for task in lives]
+
+    async def _slot(self, wire: Wire, identity: Identity) -> None:
+        queues = [class_queue(identity.capabilities), shard_queue(identity.name)]
+        while True:
+            taken = await cast(Awaitable[Any], self._broker.brpop(queues, timeout=_POP_S))
+            if taken is not None:
+                job_id, number = _arguments(taken[1])
+                await _live(wire, job_id, number)
+                self._ended[job_id].set_result(None)
+
+
+async def beat(wire: Wire, identity: Identity) -> None:
+    """Say what a shard says every five seconds."""
+    report = HeartbeatRequest(
+        version="simulated",
+        capabilities=list(identity.capabilities),
+        slots=identity.slots,
+        running=[],
+        cpu_percent=12.5,
+        memory_mb=200,
+        memory_total_mb=512,
+        disk_free_mb=10_000,
+        versions={"claude": "2.1.0", "python": "3.11.2"},
+    )
+    await _done(wire, "/shard/v1/heartbeat", report)
+
+
+async def _beat_on(wire: Wire, identity: Identity) -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_EVERY_S)
+        await beat(wire, identity)
+
+
+def _arguments(message: bytes) -> tuple[str, int]:
+    """What a message of Celery's says (task protocol 2, in kombu's envelope for Redis)."""
+    job_id, number = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
+    return job_id, number
+
+
+async def _live(wire: Wire, job_id: str, number: int) -> None:
+    """What a runner says of a job: two batches of its output, and its end."""
+    path, token = f"/shard/v1/jobs/{job_id}", secrets.token_urlsafe(32)
+    answer = await _done(wire, f"{path}/claim", {"attempt": number, "claim_token": token})
+    seq, mine = answer["next_seq"], {CLAIM_HEADER: token}
+    for _ in range(BATCHES):
+        batch = {"attempt": number, "first_seq": seq, "events": _events(seq), "phase": "agent"}
+        seq = (await _done(wire, f"{path}/events", batch, mine))["next_seq"]
+    end = {"attempt": number, "outcome": "completed", "final_seq": seq - 1, "result": {"summary": "Done."}}
+    await _done(wire, f"{path}/finish", end, mine)
+
+
+def _events(first: int) -> list[dict[str, Any]]:
+    at = datetime.now(UTC).isoformat()
+    said: list[tuple[EventKind, dict[str, Any]]] = list(lines(LINES, first))
+    return [{"seq": first + n, "at": at, "kind": kind.value, "data": data} for n, (kind, data) in enumerate(said)]
+
+
+async def _done(
+    wire: Wire, path: str, body: Any, headers: dict[str, str] | None = None, expected: int = 200
+) -> dict[str, Any]:
+    status, answer = await wire.post(path, body, headers)
+    assert status == expected, (path, status, answer)
+    return dict(answer)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from django.contrib import admin
 from django.http import HttpRequest
 
+from shards.admin_actions import ReasonForm, drain, pause_classes, pause_pools, resume, resume_classes, resume_pools
 from shards.models import Assignment, Closure, Pool, Shard
 
 
 @admin.register(Pool)
 class PoolAdmin(admin.ModelAdmin[Pool]):
     list_display = ["name", "description"]
+    actions = [pause_pools, resume_pools]
+    action_form = ReasonForm
 
 
 class AssignmentInline(admin.TabularInline[Assignment, Shard]):
@@ -34,6 +37,8 @@ class ShardAdmin(admin.ModelAdmin[Shard]):
     search_fields = ["name", "description"]
     readonly_fields = ["shard_class", "last_heartbeat_at", "report", "created_at"]
     inlines = [AssignmentInline]
+    actions = [drain, resume, pause_classes, resume_classes]
+    action_form = ReasonForm
 
     # The label explains the state in a form, and is too long for a column.
     @admin.display(description="state", ordering="state")
@@ -49,7 +54,7 @@ class AssignmentAdmin(admin.ModelAdmin[Assignment]):
 
 @admin.register(Closure)
 class ClosureAdmin(admin.ModelAdmin[Closure]):
-    """The history of drains and pauses; ``manage.py jobs`` makes and ends them."""
+    """The history of drains and pauses; the pages of shards and pools, and ``manage.py jobs``, make and end them."""
 
     list_display = [
         "__str__",

@@ -66,9 +66,9 @@ async def read_body(receive: ASGIReceiveCallable, limit: int) -> bytes | None:
         message: Any = await receive()
         if message["type"] != "http.request":
             return None
-        if len(body) <= limit:
-            body += message.get("body", b"")
-        if not message.get("more_body", False):
+        body += message.get("body", b"")
+        # What follows is not waited for: it may have no end.
+        if len(body) > limit or not message.get("more_body", False):
             return body[: limit + 1]
 
 

@@ -75,11 +75,22 @@ async def test_without_either(client: httpx.AsyncClient) -> None:
     assert (await client.post("/api/v1/jobs", json=BODY)).status_code == 401
 
 
+async def test_a_body_that_names_no_length(client: httpx.AsyncClient, tenant: Tenant) -> None:
+    _, key = await in_thread(lambda: ApiKey.create(tenant, "k"))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"task": {"type": "prompt", "prompt": "'
+        yield b'Say it."}, "capabilities": ["git"]}'
+
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    assert (await client.post("/api/v1/jobs", content=pieces(), headers=headers)).status_code == 201
+
+
 async def test_a_body_that_is_too_large(client: httpx.AsyncClient, tenant: Tenant) -> None:
     _, key = await in_thread(lambda: ApiKey.create(tenant, "k"))
 
     async def endless() -> AsyncIterator[bytes]:
-        for _ in range(MAX_REQUEST_BYTES // 65536 + 2):
+        for _ in range(5 * MAX_REQUEST_BYTES // 65536):
             yield b" " * 65536
 
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}

@@ -166,17 +166,3 @@ async def test_a_viewer_that_leaves_leaves_nothing_behind(
     async with asyncio.timeout(10):
         while layer.channels or layer.groups:  # noqa: ASYNC110  # the layer tells nobody
             await asyncio.sleep(0.05)
-
-
-async def test_a_body_that_names_no_length_is_not_read(client: httpx.AsyncClient, tenant: Tenant, key: str) -> None:
-    async def body() -> AsyncIterator[bytes]:
-        yield b'{"task": {"type": "prompt", "prompt": "'
-        for _ in range(5):
-            yield b"x" * 2**20
-        yield b'"}, "capabilities": ["git"]}'
-
-    member = (await in_thread(ApiKey.create, tenant, "member"))[1]
-    headers = {"Authorization": f"Bearer {member}", "Content-Type": "application/json"}
-    response = await client.post("/jobs", content=body(), headers=headers)
-    assert response.status_code == 400
-    assert await in_thread(Job.objects.count) == 0

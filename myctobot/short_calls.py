@@ -66,7 +66,8 @@ async def read_body(receive: ASGIReceiveCallable, limit: int) -> bytes | None:
         message: Any = await receive()
         if message["type"] != "http.request":
             return None
-        body += message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        body += piece
         # What follows is not waited for: it may have no end.
         if len(body) > limit or not message.get("more_body", False):
             return body[: limit + 1]

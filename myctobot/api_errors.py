@@ -27,6 +27,16 @@ def error_body(code: str, message: str, *, retryable: bool = False, **more: Any)
     return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
 
 
+NO_SUCH_ADDRESS = error_body(
+    "no_such_address", "There is no such address in this API; /api/docs/ lists those that there are."
+)
+INTERNAL_ERROR = error_body(
+    "internal_error",
+    "Something went wrong that MyCTOBot did not expect; try again, and tell the operators if it stays.",
+    retryable=True,
+)
+
+
 def plain(text: str) -> str:
     """Bound a text that may repeat what the caller sent, and make it one that can be encoded."""
     short = text if len(text) <= _MAX_SENTENCE else text[:_MAX_SENTENCE] + "…"

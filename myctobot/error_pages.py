@@ -8,16 +8,8 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
-from myctobot.api_errors import error_body
+from myctobot.api_errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
 
-NO_SUCH_ADDRESS = error_body(
-    "no_such_address", "There is no such address in this API; /api/docs/ lists those that there are."
-)
-INTERNAL_ERROR = error_body(
-    "internal_error",
-    "Something went wrong that MyCTOBot did not expect; try again, and tell the operators if it stays.",
-    retryable=True,
-)
 _API_PATHS = ("/api/", "/shard/")
 
 

@@ -1,21 +1,18 @@
 """The runner's event stream: numbered without gaps, cleaned of secrets, posted in batches.
 
 Every answer renews the lease and may ask for a cancel. While the control plane is silent the events
-wait here up to a bound; past it whoever emits has to wait, down to the agent's own output.
+wait in a spool up to its bound; past it whoever emits has to wait, down to the agent's own output.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.contract import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_EVENTS,
     RENEW_EVERY_S,
     SELF_STOP_S,
     Cleaner,
@@ -27,10 +24,10 @@ from jobs.contract import (
     bounded,
 )
 from workers.control import ControlPlane, Fenced, Refused, Unreachable
+from workers.spool import Spool
 
 # Events within this time of each other go in one batch.
 _GATHER_S = 0.1
-_MAX_WAITING_BYTES = 4 * 1024 * 1024
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -48,6 +45,7 @@ class EventStream:
         claim_token: proves which runner this is.
         next_seq: number of the first event to come.
         cleaner: masks the secrets that this runner holds.
+        spool: where events wait.
         on_silence: called once when nothing was heard for ``SELF_STOP_S``: the agent must not act any more.
         on_contact: called once when the attempt is confirmed again after that.
     """
@@ -60,16 +58,15 @@ class EventStream:
         claim_token: str,
         next_seq: int,
         cleaner: Cleaner,
+        spool: Spool,
         *,
         on_silence: Callable[[], Awaitable[None]],
         on_contact: Callable[[], Awaitable[None]],
     ) -> None:
         self._control, self._job_id, self._attempt, self._claim_token = control, job_id, attempt, claim_token
         self._next_seq = next_seq
-        self._cleaner = cleaner
+        self._cleaner, self._waiting = cleaner, spool
         self._on_silence, self._on_contact = on_silence, on_contact
-        self._waiting: deque[tuple[Event, int]] = deque()
-        self._waiting_bytes = 0
         self._phase: Phase = Phase.PREPARING
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -87,15 +84,14 @@ class EventStream:
 
     async def emit(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Add an event. Waits while too much is waiting to be posted."""
-        while self._waiting_bytes > _MAX_WAITING_BYTES and self._failure is None:
+        while self._waiting.is_full and self._failure is None:
             async with self._changed:
                 await self._changed.wait()
         name, data, text = bounded(kind.value, self._cleaner.clean(data))
         # No await from here on: numbers must follow the order of the queue.
         event = Event(seq=self._next_seq, at=datetime.now(UTC).isoformat(), kind=name, data=data)
         self._next_seq += 1
-        self._waiting.append((event, len(text)))
-        self._waiting_bytes += len(text)
+        self._waiting.append(event, len(text))
         self._wake.set()
 
     async def enter(self, phase: Phase, detail: str = "") -> None:
@@ -133,7 +129,7 @@ class EventStream:
         try:
             while True:
                 await self._wait_for_work()
-                await self._post(self._take_batch())
+                await self._post(self._waiting.batch())
         except Exception as error:
             # Whatever ended the posting: who waits for a confirmation must not wait for ever.
             self._failure = error
@@ -152,16 +148,6 @@ class EventStream:
             if self._waiting:
                 await asyncio.sleep(_GATHER_S)
         self._wake.clear()
-
-    def _take_batch(self) -> list[Event]:
-        batch: list[Event] = []
-        size = 0
-        for event, bytes_ in self._waiting:
-            if batch and (size + bytes_ > MAX_BATCH_BYTES or len(batch) == MAX_BATCH_EVENTS):
-                break
-            batch.append(event)
-            size += bytes_
-        return batch
 
     async def _post(self, batch: list[Event]) -> None:
         first = batch[0]["seq"] if batch else self._next_seq
@@ -202,9 +188,7 @@ class EventStream:
             # One that is to be cancelled does not act again before it is ended.
             if not answer["cancel"]:
                 await self._on_contact()
-        for _ in range(posted):
-            _, size = self._waiting.popleft()
-            self._waiting_bytes -= size
+        self._waiting.drop(posted)
         self._answers += 1
         async with self._changed:
             self._changed.notify_all()

@@ -39,6 +39,7 @@ from workers.events import EventStream, OrderBroken
 from workers.executors import create_executor
 from workers.hardening import keep_memory_private
 from workers.registry import Registry, RunnerEntry
+from workers.spool import Spool
 from workers.work import Work
 
 log = logging.getLogger("runner")
@@ -94,6 +95,7 @@ class Runner:
             [*answer["secrets"].values(), answer["gateway"]["token"], self._claim_token, self._config.shard_key]
         )
         work = Work(self._config, answer, self._slot)
+        spool = Spool(self._config.run_path)
         events = EventStream(
             control,
             self._job_id,
@@ -101,6 +103,7 @@ class Runner:
             self._claim_token,
             answer["next_seq"],
             cleaner,
+            spool,
             on_silence=work.freeze,
             on_contact=work.thaw,
         )
@@ -119,6 +122,7 @@ class Runner:
             poster.cancel()
             with suppress(asyncio.CancelledError, Refused, OrderBroken):
                 await poster
+            spool.close()
 
     async def _outcome(
         self, work: Work, events: EventStream, poster: asyncio.Task[None], timeout_s: int

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from jobs.api.fields import CapabilitiesField, StrictSerializer
-from jobs.api.serializers import WaitingSerializer
+from jobs.api.shown import WaitingSerializer
 from jobs.api.views import caller_of
 from jobs.models import Priority
 from jobs.waiting import Waits

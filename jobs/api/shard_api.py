@@ -13,8 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from jobs.api import runner_calls
 from myctobot import short_calls
-from myctobot.api_errors import error_body
-from myctobot.error_pages import INTERNAL_ERROR, NO_SUCH_ADDRESS
+from myctobot.api_errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
 from myctobot.errors import MyctobotError
 from myctobot.short_calls import Threads, read_body
 from shards.api.calls import MAX_BODY_BYTES, Answer, Call

@@ -17,12 +17,11 @@ from rest_framework.views import APIView
 
 from jobs import requests
 from jobs.api.negotiation import AnyAccept
-from jobs.api.serializers import (
+from jobs.api.serializers import JobRequestSerializer, RetrySerializer
+from jobs.api.shown import (
     EventPageSerializer,
     JobPageSerializer,
-    JobRequestSerializer,
     JobSerializer,
-    RetrySerializer,
     TicketSerializer,
     show_new,
 )

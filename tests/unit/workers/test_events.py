@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from jobs.contract import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Cleaner, Event, Even
 from workers import events as module
 from workers.control import Fenced, Refused, Unreachable
 from workers.events import EventStream, OrderBroken
+from workers.spool import Spool
 
 pytestmark = pytest.mark.anyio
 
@@ -60,9 +63,10 @@ class Brakes:
 
 @asynccontextmanager
 async def streaming(
-    control: MemoryControl, brakes: Brakes | None = None
+    control: MemoryControl, brakes: Brakes | None = None, **bounds: int
 ) -> AsyncIterator[tuple[EventStream, asyncio.Task[None]]]:
     brakes = brakes or Brakes()
+    spool = Spool(Path(tempfile.gettempdir()), **bounds)
     stream = EventStream(
         control,  # type: ignore[arg-type]  # the one method that the stream calls
         "job_1",
@@ -70,6 +74,7 @@ async def streaming(
         "claim",
         1,
         Cleaner([TOKEN]),
+        spool,
         on_silence=brakes.silence,
         on_contact=brakes.contact,
     )
@@ -80,6 +85,7 @@ async def streaming(
         poster.cancel()
         with suppress(asyncio.CancelledError, Refused, OrderBroken):
             await poster
+        spool.close()
 
 
 async def say(stream: EventStream, text: str) -> None:
@@ -220,11 +226,22 @@ async def test_a_short_silence_stops_nothing() -> None:
     assert brakes.pulled == []
 
 
-async def test_whoever_emits_waits_while_too_much_is_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_WAITING_BYTES", 10_000)
+async def test_an_outage_fills_the_disk_and_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BACKOFF_S", (0.01,))
     control = MemoryControl()
     control.plan = [Unreachable("away")] * 1_000_000
-    async with streaming(control) as (stream, _):
+    async with streaming(control, memory_bytes=10_000) as (stream, _):
+        for number in range(200):
+            await say(stream, f"{number} ".ljust(1000, "."))
+        control.plan.clear()
+        await stream.confirm()
+    assert [event["seq"] for event in control.stored] == list(range(1, 201))
+
+
+async def test_whoever_emits_waits_while_too_much_is_waiting() -> None:
+    control = MemoryControl()
+    control.plan = [Unreachable("away")] * 1_000_000
+    async with streaming(control, most_bytes=10_000) as (stream, _):
         for _ in range(2):
             await say(stream, "z" * 6_000)
         blocked = asyncio.create_task(say(stream, "one too many"))

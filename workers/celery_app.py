@@ -16,7 +16,7 @@ from typing import Any
 from celery import Celery
 from celery.apps.worker import Worker
 from celery.bootsteps import StartStopStep
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready
 from celery.utils.nodenames import host_format
 from celery.worker import state as worker_state
 from celery.worker.consumer import Tasks
@@ -27,6 +27,7 @@ from jobs.contract import EXECUTE_TASK, HeartbeatAnswer
 from workers.config import ShardConfig
 from workers.heartbeat import Heartbeat
 from workers.registry import RunnerEntry
+from workers.reload import Reload
 from workers.spawner import Spawner
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,20 @@ class ShardWorker:
         self.heartbeat.start()
         log.info("shard %s takes jobs from %s", self.config.shard_id, ", ".join(queues))
         worker = self._worker = self._make_worker()
+        reload = Reload(self._let_go, lambda: not self.spawner.is_starting)
+        worker_ready.connect(lambda **_: reload.listen(), weak=False)
         try:
             worker.start()
         finally:
             self.heartbeat.stop()
             self.spawner.close()
         return worker.exitcode or 0
+
+    def _let_go(self) -> None:
+        """Take no more messages; what is at work stays at work."""
+        self.heartbeat.stop()
+        self._consume(set())
+        self.spawner.close()
 
     def adopt(self) -> None:
         """Take over the runners that are still at work and watch each until its end."""
@@ -122,7 +131,9 @@ class ShardWorker:
 
     def obey(self, answer: HeartbeatAnswer) -> None:
         """Consume the queues that the control plane names, none of them while it wants this shard drained."""
-        wanted = set() if "drain" in answer["orders"] else set(answer["queues"])
+        self._consume(set() if "drain" in answer["orders"] else set(answer["queues"]))
+
+    def _consume(self, wanted: set[str]) -> None:
         consumer: Any = getattr(self._worker, "consumer", None)
         if consumer is None or wanted == self._queues:
             return

@@ -87,8 +87,17 @@ class Spawner:
         """Return when an adopted runner has ended, and free its slot."""
         while entry.is_alive():
             time.sleep(_POLL_S)
+        # Of a worker that began anew the runners are still the children, and nobody else waits for them.
+        with suppress(ChildProcessError):
+            os.waitpid(entry.pid, 0)
         self._clean(entry.name)
         self._free(entry.slot)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a message has been taken whose runner has not begun its attempt."""
+        with self._lock:
+            return len(self._slots) > len(self._registry.live())
 
     def running(self) -> list[RunnerEntry]:
         return self._registry.live()

@@ -7,13 +7,14 @@ program; where the variable CI is set, nobody would notice, so nothing runs at a
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
 from tests.fixtures.chromium import find_chromium
 from tests.fixtures.ssh_server import find_sshd
 
-PROGRAMS = {"chromium": find_chromium, "sshd": find_sshd}
+PROGRAMS = {"chromium": find_chromium, "faketime": lambda: shutil.which("faketime"), "sshd": find_sshd}
 
 
 def wanted(item: pytest.Item) -> set[str]:

@@ -14,7 +14,12 @@ import pytest
 from tests.fixtures.chromium import find_chromium
 from tests.fixtures.ssh_server import find_sshd
 
-PROGRAMS = {"chromium": find_chromium, "faketime": lambda: shutil.which("faketime"), "sshd": find_sshd}
+PROGRAMS = {
+    "chromium": find_chromium,
+    "faketime": lambda: shutil.which("faketime"),
+    "ip": lambda: shutil.which("ip"),
+    "sshd": find_sshd,
+}
 
 
 def wanted(item: pytest.Item) -> set[str]:

@@ -136,15 +136,19 @@ def kill_runner(client: Client, job_id: str) -> None:
     os.kill(runner_of(client, job_id)[1].pid, signal.SIGKILL)
 
 
+def agents_of(*runners: int) -> list[process_tree.ProcessInfo]:
+    """The agents' own processes in the sandboxes of these runners."""
+    processes = process_tree.snapshot()
+    return [processes[pid] for pid in process_tree.descendants(processes, set(runners)) if _program(pid) == "claude"]
+
+
 def kill_agents(client: Client) -> None:
     """End the agent's own process in every sandbox, and nothing else."""
-    runners = [json.loads(path.read_text())["pid"] for path in _runs(client)]
-    processes = process_tree.snapshot()
-    agents = [pid for pid in process_tree.descendants(processes, set(runners)) if _program(pid) == "claude"]
+    agents = agents_of(*(json.loads(path.read_text())["pid"] for path in _runs(client)))
     assert agents, "no agent was at work"
-    for pid in agents:
+    for agent in agents:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(agent.pid, signal.SIGKILL)
 
 
 def kill_shard(client: Client, name: str) -> None:

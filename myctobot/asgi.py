@@ -18,10 +18,10 @@ from jobs.api.shard_api import ShardApi  # noqa: E402  # see above
 from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
 from myctobot.short_calls import ShortCalls, Threads  # noqa: E402  # see above
 
-_threads = Threads()
 _pages = get_asgi_application()
-_short_calls = ShortCalls(_threads)
-_shard_api = ShardApi(_threads)
+# Each has threads of its own: whatever tenants ask for, a runner's lease is renewed in time.
+_short_calls = ShortCalls(Threads())
+_shard_api = ShardApi(Threads())
 
 
 async def http(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from django.db import connection, transaction
 
+from jobs import requests
 from jobs.contract import CLAIM_HEADER
 from jobs.models import Job
 from myctobot.asgi import application
+from myctobot.tenants.models import ApiKey, Tenant
 from tests.integration.gateway.conftest import served
 from tests.integration.jobs.support import Runner, event, running_job
 from tests.integration.streaming.support import in_thread
@@ -93,3 +98,33 @@ async def test_connections_go_back_to_the_pool(
     for _ in range(settings.DATABASE_POOL_SIZE + 8):
         assert (await post(client, running)).status_code == 200
     assert await in_thread(Job.objects.count) == 1
+
+
+async def test_submits_that_wait_for_each_other_hold_up_no_runner(
+    client: httpx.AsyncClient, running: tuple[Job, Runner], tenant: Tenant
+) -> None:
+    _, member = await in_thread(lambda: ApiKey.create(tenant, "k"))
+    body = {"task": {"type": "prompt", "prompt": "Say it."}, "capabilities": ["git"]}
+    headers = {"Authorization": f"Bearer {member}"}
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        # Submits of one tenant go one by one; here is one that takes long.
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [requests._SUBMIT_LOCK, tenant.pk])
+            held.set()
+            over.wait(30)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        held.wait(10)
+        submits = [asyncio.create_task(client.post("/api/v1/jobs", json=body, headers=headers)) for _ in range(12)]
+        await asyncio.sleep(0.5)
+        assert (await post(client, running)).status_code == 200
+        assert not any(submit.done() for submit in submits)
+    finally:
+        over.set()
+        holder.join(10)
+    assert [answer.status_code for answer in await asyncio.gather(*submits)] == [201] * 12

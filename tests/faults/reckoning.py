@@ -15,13 +15,15 @@ import httpx
 from standardwebhooks import Webhook
 
 from jobs.contract import TERMINAL
-from tests.acceptance.client import Client, file_url
+from tests.acceptance.client import Client
 from tests.fixtures.endpoint import Endpoint, endpoint
+from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import git, make_remote
 from tests.stacks import PLAYS, running_stack
 
 # ``FAULTS=long`` makes outages as long as they are in the worst of nights; else they are as long as they must be.
 IS_LONG = os.environ.get("FAULTS") == "long"
+_TOKEN = "ghp_token-of-the-fault-tests-0123456789"
 # The scripted model answers a command with a text before it and one after it.
 TURNS = 2
 _HEARD_S = 40
@@ -29,10 +31,11 @@ _HEARD_S = 40
 
 @dataclass(frozen=True)
 class World:
-    """A stack that is about to be disturbed, a repository to push to, and an endpoint that is told."""
+    """A stack that is about to be disturbed, a repository to push to over HTTPS, and an endpoint that is told."""
 
     client: Client
     remote: Path
+    git: GitServer
     hook: Endpoint
 
 
@@ -52,17 +55,22 @@ def world(folder: Path, *options: str, **environ: str) -> Iterator[World]:
         options: of ``manage.py up``.
         environ: of the stack.
     """
-    with endpoint(folder) as hook:
+    repos, certificates = folder / "repos", folder / "certificates"
+    for directory in (repos, certificates):
+        directory.mkdir()
+    remote = make_remote(repos / "remote.git")
+    with endpoint(folder) as hook, serve(repos, certificates, token=_TOKEN) as server:
         settings = {
             "GATEWAY_PLAYS": str(PLAYS),
             "LOCAL_SHARD_SLOTS": "2",
             "CALLBACK_PRIVATE_HOSTS": "localhost",
             "CALLBACK_CA_FILE": str(hook.certificate),
+            "REPO_PRIVATE_HOSTS": "localhost",
+            "LOCAL_SHARD_GIT_CA_FILE": str(server.ca_file),
             **environ,
         }
-        remote = make_remote(folder / "remote.git")
         with running_stack(folder / "home", *options, environ=settings) as stack, Client(stack) as client:
-            yield World(client, remote, hook)
+            yield World(client, remote, server, hook)
 
 
 def submit_piece(place: World, branch: str, seconds: int, **more: Any) -> Piece:
@@ -71,7 +79,8 @@ def submit_piece(place: World, branch: str, seconds: int, **more: Any) -> Piece:
     While the control plane comes and goes it is asked again: with the same key, so that there is one job.
     """
     prompt = f"RUN: sleep {seconds}; echo {branch} > done.txt"
-    task = {"type": "prompt", "repo_url": file_url(place.remote), "branch": branch, "prompt": prompt}
+    repository = {"repo_url": place.git.url(place.remote.name), "repo_token": _TOKEN, "branch": branch}
+    task = {"type": "prompt", "prompt": prompt, **repository}
     body = {"task": task, "capabilities": ["git", "filesystem"], "callback_url": place.hook.url, **more}
     deadline, told = time.monotonic() + 60, ""
     while time.monotonic() < deadline:

@@ -72,8 +72,8 @@ def test_a_short_cut_is_a_pause_and_a_long_one_a_loss(place: World, tmp_path: Pa
     client = place.client
     broker = settings_of(client)["REDIS_URL"]
     outside = [port_of(url) for url in (client.stack.web_url, broker)]
-    # The agent is told the gateway's address by the control plane, so it must be the same inside.
-    with network([port_of(client.stack.gateway_url)], outside) as cable:
+    # The agent is told the gateway's address by the control plane, and the repository's by its job: the same inside.
+    with network([port_of(client.stack.gateway_url), place.git.port], outside) as cable:
         far = behind(cable, client.stack.shards["local"])
         with shard_worker(far, tmp_path / "far.log", prefix=cable.command()):
             _short(place, cable)

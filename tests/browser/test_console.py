@@ -73,6 +73,8 @@ def test_reload_in_the_middle_and_nothing_is_missing_or_twice(page: Tab, member:
     # A job that is over replays and ends: the same once more.
     page.page.reload()
     wait_ended(page.page, "cancelled")
+    # The rows of a log that comes at once are made one frame after the other.
+    expect(page.page.locator("#log .row")).to_have_count(len(watched))
     assert shown(page.page) == watched
 
 

@@ -40,7 +40,7 @@ test-all: setup-tests
 
 .PHONY: test-faults
 test-faults: setup-tests ## break the real processes and count what is left (FAULTS=long: outages as long as at night)
-	@$(BIN)/python -m pytest -m faults -n 3 --dist loadfile tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 .PHONY: test-unit
 test-unit: setup ## run the unit tests alone (ARGS="-k name" passes options)

@@ -40,7 +40,7 @@ def test_nothing_but_the_times_of_its_events_is_wrong(tmp_path: Path, hours: int
         config = place.client.stack.shards["local"]
         with shard_worker(config, tmp_path / "worker.log", command=(python, "-c", _AS, python)):
             began = time.time()
-            piece = submit_piece(place, "clock", 3, timeout_s=60, no_output_timeout_s=20)
+            piece = submit_piece(place, "clock", 3, timeout_s=180, no_output_timeout_s=90)
             job = reckon(place, piece)
             ended = time.time()
             events = place.client.events(piece.job_id)

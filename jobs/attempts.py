@@ -98,7 +98,6 @@ class _Claim:
     job: Job
     attempt: Attempt
     shard: Shard
-    queues: tuple[str, str]
     slots: int
     task: dict[str, Any]
     context: dict[str, Any]
@@ -115,12 +114,11 @@ def _read(key_hash: str, job_id: str, request: ClaimRequest) -> _Claim | None:
     attempt = _ATTEMPT.instance([*islice(at, len(_ATTEMPT))])
     shard = _SHARD.instance([*islice(at, len(_SHARD))])
     pool, reported, task, context = at
-    queues = (class_queue(shard.capabilities, pool), shard_queue(shard.name))
-    if attempt.queue not in queues:
+    if attempt.queue not in (class_queue(shard.capabilities, pool), shard_queue(shard.name)):
         return None
     most = shard.max_concurrent_jobs
     slots = most if reported is None else min(most, int(reported))
-    return _Claim(job, attempt, shard, queues, slots, json.loads(task), json.loads(context), request["claim_token"])
+    return _Claim(job, attempt, shard, slots, json.loads(task), json.loads(context), request["claim_token"])
 
 
 @transaction.atomic

@@ -31,34 +31,34 @@ class Spool:
     def __init__(self, folder: Path, memory_bytes: int = _MEMORY_BYTES, most_bytes: int = MOST_BYTES) -> None:
         self._folder, self._memory_bytes, self._most_bytes = folder, memory_bytes, most_bytes
         self._near: deque[tuple[Event, int]] = deque()
-        self._near_bytes = self._far_bytes = self._far_events = 0
+        # What the disk had no room for, behind all that is on it.
+        self._last: deque[tuple[Event, int]] = deque()
+        self._near_bytes = self._far_bytes = self._last_bytes = self._far_events = 0
         self._file: IO[bytes] | None = None
         self._read_at = 0
-        self._has_disk = True
 
     def __len__(self) -> int:
-        return len(self._near) + self._far_events
+        return len(self._near) + self._far_events + len(self._last)
 
     @property
     def bytes(self) -> int:
         """Bytes of all events."""
-        return self._near_bytes + self._far_bytes
+        return self._near_bytes + self._far_bytes + self._last_bytes
 
     @property
     def is_full(self) -> bool:
         """Whether nothing more should be added: there is too much already, or no disk for it."""
-        room = self._most_bytes if self._has_disk else self._memory_bytes
-        return self.bytes > room
+        return bool(self._last) or self.bytes > self._most_bytes
 
     def append(self, event: Event, size: int) -> None:
         """Add an event of about so many bytes."""
-        # What is on disk came before it.
-        if not self._far_events and (not self._near or self._near_bytes + size <= self._memory_bytes):
+        # It must overtake none that came before.
+        has_room = not self._near or self._near_bytes + size <= self._memory_bytes
+        if has_room and not self._far_events and not self._last:
             self._keep(event, size)
-        elif not self._write(event, size):
-            # With the disk full, memory takes it, and is full then; but it must not overtake what is on disk.
-            self._recall()
-            self._keep(event, size)
+        elif self._last or not self._write(event, size):
+            self._last.append((event, size))
+            self._last_bytes += size
 
     def batch(self) -> list[Event]:
         """The next events, as many as go in one batch; they stay until they are dropped."""
@@ -103,24 +103,23 @@ class Spool:
                 self._file.truncate(end)
                 raise
         except OSError as error:
-            if self._has_disk:
-                log.warning("events wait in memory alone: %s", error.strerror)
-            self._has_disk = False
+            log.warning("events cannot wait on disk: %s", error.strerror)
             return False
-        self._has_disk = True
         self._far_events += 1
         self._far_bytes += size
         return True
 
     def _refill(self) -> None:
         """Read what follows once memory has room for it."""
-        while self._far_events and (not self._near or self._near_bytes < self._memory_bytes):
-            self._read_one()
-
-    def _recall(self) -> None:
-        """Read everything back."""
-        while self._far_events:
-            self._read_one()
+        while not self._near or self._near_bytes < self._memory_bytes:
+            if self._far_events:
+                self._read_one()
+            elif self._last:
+                event, size = self._last.popleft()
+                self._last_bytes -= size
+                self._keep(event, size)
+            else:
+                return
 
     def _read_one(self) -> None:
         file = self._file

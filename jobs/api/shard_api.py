@@ -12,11 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from jobs.api import runner_calls
-from myctobot import short_calls
 from myctobot.api_errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
 from myctobot.errors import MyctobotError
-from myctobot.short_calls import Threads, read_body
-from shards.api.calls import MAX_BODY_BYTES, Answer, Call
+from myctobot.short_calls import Answer, Threads, read_body
+from shards.api.calls import MAX_BODY_BYTES, Call, answer_to, answer_with
 from shards.api.heartbeat import take_heartbeat
 from shards.errors import UnknownShardKey
 from shards.heartbeats import is_known
@@ -29,7 +28,32 @@ _OF_JOBS: Final[dict[str, Callable[[Call, str], Any]]] = {
     "events": runner_calls.events,
     "finish": runner_calls.finish,
 }
+_MOST_KEYS: Final = 10_000
 _NOT_ALLOWED = error_body("method_not_allowed", "Every call of the shard API is a POST.")
+
+
+class _KnownKeys:
+    """Keys that were some shard's when they were last looked up; one that has ended since opens nothing.
+
+    The statements that do the work look for the key themselves. This only keeps everybody else from having more done
+    than that.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def check(self, key_hash: str) -> None:
+        """Raises UnknownShardKey: it is nobody's."""
+        if key_hash in self._known:
+            return
+        if not is_known(key_hash):
+            raise UnknownShardKey
+        if len(self._known) >= _MOST_KEYS:
+            self._known.clear()
+        self._known.add(key_hash)
+
+
+_keys = _KnownKeys()
 
 
 def answer(call: Call) -> Answer:
@@ -39,15 +63,17 @@ def answer(call: Call) -> Answer:
     """
     work = _work(call)
     if work is None:
-        return Answer.of(NO_SUCH_ADDRESS, 404)
+        return answer_with(NO_SUCH_ADDRESS, 404)
     try:
+        # A body is read for shards alone: to read one costs more than to send one.
+        _keys.check(call.key_hash)
         if call.method != "POST":
-            return _refusal(call, Answer.of(_NOT_ALLOWED, 405))
-        return Answer.of(work())
+            return _refusal(call, answer_with(_NOT_ALLOWED, 405))
+        return answer_with(work())
     except UnknownShardKey as error:
-        return Answer.to(error)
+        return answer_to(error)
     except MyctobotError as error:
-        return _refusal(call, Answer.to(error))
+        return _refusal(call, answer_to(error))
 
 
 def _work(call: Call) -> Callable[[], Any] | None:
@@ -62,17 +88,17 @@ def _work(call: Call) -> Callable[[], Any] | None:
 def _refusal(call: Call, refusal: Answer) -> Answer:
     """Say why only to a shard: the statements that do the work look for the key themselves, and find nothing."""
     try:
-        return refusal if is_known(call.key_hash) else Answer.to(UnknownShardKey())
+        return refusal if is_known(call.key_hash) else answer_to(UnknownShardKey())
     except UnknownShardKey as error:
-        return Answer.to(error)
+        return answer_to(error)
 
 
 def _safely(call: Call) -> Answer:
     try:
         return _once_more(call)
-    except Exception:
+    except Exception:  # the border to the server, where a mistake of ours becomes an answer in JSON
         log.exception("shard_api.failed", path=call.path)
-        return Answer.of(INTERNAL_ERROR, 500)
+        return answer_with(INTERNAL_ERROR, 500)
 
 
 def _once_more(call: Call) -> Answer:
@@ -103,8 +129,8 @@ class ShardApi:
             call = Call(scope["method"], scope["path"].removeprefix(PREFIX), headers, body)
             found = await self._threads.run(_safely, call)
         else:
-            found = Answer.of(NO_SUCH_ADDRESS, 404)
-        await short_calls.Answer(found.status, [(b"content-type", b"application/json")], found.body).send(send)
+            found = answer_with(NO_SUCH_ADDRESS, 404)
+        await found.send(send)
 
 
 @csrf_exempt

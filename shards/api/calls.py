@@ -17,6 +17,7 @@ from myctobot.api_errors import body_of
 from myctobot.api_parsing import parsed_json
 from myctobot.errors import MyctobotError
 from myctobot.lib.crypto import digest
+from myctobot.short_calls import Answer
 from shards.errors import UnknownShardKey
 
 # A batch closes when it passes its bound, so one event may stand over it; JSON's own signs come on top.
@@ -61,17 +62,11 @@ class Call:
         return parsed_json(self.body, MAX_BODY_BYTES)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What is sent back: a status of HTTP and JSON."""
+def answer_with(value: Any, status: int = 200) -> Answer:
+    """Answer with a value as JSON."""
+    return Answer(status, [(b"content-type", b"application/json")], json.dumps(value, separators=(",", ":")).encode())
 
-    status: int
-    body: bytes
 
-    @classmethod
-    def of(cls, value: Any, status: int = 200) -> Answer:
-        return cls(status, json.dumps(value, separators=(",", ":")).encode())
-
-    @classmethod
-    def to(cls, error: MyctobotError) -> Answer:
-        return cls.of(body_of(error), error.http_status)
+def answer_to(error: MyctobotError) -> Answer:
+    """Say what is wrong."""
+    return answer_with(body_of(error), error.http_status)

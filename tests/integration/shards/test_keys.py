@@ -76,3 +76,19 @@ def test_other_methods(shard: Shard, key: str, path: str, method: str) -> None:
     response = getattr(client.http, method)(f"/shard/v1/{path}", headers=client.headers)
     assert response.status_code == 405
     assert not Job.objects.exists()
+
+
+def test_a_body_is_read_for_shards_alone(shard: Shard, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def reading(body: bytes, *_: object) -> object:
+        read.append(len(body))
+        return {}
+
+    monkeypatch.setattr("shards.api.calls.parsed_json", reading)
+    large = b"[" * 700_000
+    assert JsonClient("mcts_wrong").post("/shard/v1/heartbeat", large).status_code == 401
+    assert JsonClient().post("/shard/v1/heartbeat", large).status_code == 401
+    assert read == []
+    assert JsonClient(key).post("/shard/v1/heartbeat", large).status_code == 400
+    assert read == [700_000]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -26,6 +28,8 @@ _POOL_WAIT_S = 5
 # Set while a round is wanted and has not begun. A control worker that dies meanwhile costs this long at most.
 _ROUND_WANTED = "myctobot:round-wanted"
 _ROUND_WANTED_MS = 1000
+# Asking costs more than the bit of waiting that a burst has of it: rounds pause longer between each other.
+_ROUNDS_APART_S = 0.05
 
 
 def _to(name: str) -> dict[str, Any]:
@@ -52,17 +56,55 @@ def send_all(messages: Sequence[tuple[str, int, str]]) -> None:
         log.warning("broker.unreachable", wanted="execute", jobs=[message[0] for message in messages], error=str(error))
 
 
-def request_round() -> None:
-    """Ask the control worker for a dispatch round now; beat asks each second anyway.
+class Bell:
+    """Lets those who ask at almost the same time ring once; the first of them at once.
 
-    A round sees all that was committed before it began. So many who ask at once need one round, and one message.
+    Args:
+        ring: what is asked for. All that was done before somebody asked is done before it is called.
+        apart_s: seconds between two calls at least.
+        clock: seconds that only grow.
     """
+
+    def __init__(self, ring: Callable[[], None], apart_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ring, self._apart_s, self._clock = ring, apart_s, clock
+        self._lock = threading.Lock()
+        self._rings_at = float("-inf")
+
+    def ask(self) -> None:
+        """Ring now, or soon in a thread of its own."""
+        now = self._clock()
+        with self._lock:
+            if now < self._rings_at:
+                return
+            self._rings_at = max(now, self._rings_at + self._apart_s)
+            wait_s = self._rings_at - now
+        if wait_s <= 0:
+            self._ring()
+            return
+        timer = threading.Timer(wait_s, self._ring)
+        # A process that ends meanwhile leaves it to beat.
+        timer.daemon = True
+        timer.start()
+
+
+def _request_round() -> None:
     try:
         if not _redis().set(_ROUND_WANTED, 1, nx=True, px=_ROUND_WANTED_MS):
             return
         app.send_task("jobs.dispatch_round", **_to("control"), retry=False)
     except (OperationalError, RedisError) as error:
         log.warning("broker.unreachable", wanted="dispatch round", error=str(error))
+
+
+_bell = Bell(_request_round, _ROUNDS_APART_S)
+
+
+def request_round() -> None:
+    """Ask the control worker for a dispatch round now; beat asks each second anyway.
+
+    A round sees all that was committed before it began. So many who ask at once need one round, and one message.
+    """
+    _bell.ask()
 
 
 def request_delivery() -> None:

@@ -113,14 +113,16 @@ def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = No
 def _create_once(
     caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None = None
 ) -> tuple[Job, bool]:
-    if idempotency_key and (found := _same_request(caller, request, idempotency_key, retry_of)):
+    if idempotency_key is not None and (found := _same_request(caller, request, idempotency_key, retry_of)):
         return found, False
+    if idempotency_key is None:
+        return _create(caller, request, None, retry_of), True
     try:
         with transaction.atomic():
             return _create(caller, request, idempotency_key, retry_of), True
     except IntegrityError:
         # Two requests with one key at once: the other one won.
-        found = _same_request(caller, request, idempotency_key or "", retry_of)
+        found = _same_request(caller, request, idempotency_key, retry_of)
         if found is None:
             raise
         return found, False
@@ -145,10 +147,10 @@ def _same_request(caller: Caller, request: JobRequest, key: str, retry_of: Job |
 
 
 def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None) -> Job:
-    _check_somebody_can(caller.tenant, request)
+    look = _look(caller.tenant, request)
     # A retry gives its secrets by their own names, without the request around them.
     check_secrets(caller.tenant, request.secrets, REQUEST_FIELDS if retry_of is None else {})
-    now = _check_waiting(caller.tenant)
+    now = look.now
     parked_until = request.not_before if request.not_before and request.not_before > now else None
     wait = None if request.queue_timeout_s is None else timedelta(seconds=request.queue_timeout_s)
     job = Job(
@@ -180,7 +182,7 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     )
     seal_job_secrets(job, request.secrets)
     job.enter_lane()
-    insert(job)
+    _store(job, look)
     log.info("job.submitted", job=job.public_id, tenant=caller.tenant.slug, type=request.task["type"])
     request_round()
     return job
@@ -193,43 +195,73 @@ def key_of_branch(task: dict[str, Any]) -> str:
 
 # The first key of the advisory locks that submits of one tenant take, one after the other ("subm" in ASCII).
 _SUBMIT_LOCK = 0x7375626D
-_COUNT_WAITING = """
-    SELECT count(*), now() FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting
-"""
+# More submits at once than there can be: each has a connection to itself, and PostgreSQL takes a hundred as delivered.
+_AT_ONCE = 1000
+_WAITING = "(SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting)"
+_COUNT_WAITING = f"SELECT {_WAITING}"  # noqa: S608  # only our own constants
+# Whether somebody could ever run it, how many wait, and the time.
+_LOOK = f"""
+    SELECT EXISTS (
+        SELECT FROM shards_shard AS shard
+        WHERE is_active AND capabilities @> %s::varchar[] AND (pool_id IS NULL OR EXISTS (
+            SELECT FROM shards_assignment AS assignment WHERE assignment.tenant_id = %s
+                AND (assignment.shard_id = shard.id OR assignment.pool_id = shard.pool_id)
+        ))
+    ), {_WAITING}, statement_timestamp()
+"""  # noqa: S608  # only our own constants
 
 
-def _check_waiting(tenant: Tenant) -> datetime:
-    """See that the tenant may have one more waiting job; until the transaction ends nobody else adds one for it.
+@dataclass(frozen=True)
+class _Look:
+    """What a submit is decided by.
 
-    Returns:
-        The time of the database's present transaction.
+    Attributes:
+        waiting: jobs of the tenant, counted up to ``most``.
+        most: that may wait.
+    """
+
+    waiting: int
+    most: int
+    now: datetime
+
+
+def _look(tenant: Tenant, request: JobRequest) -> _Look:
+    """See what a submit is decided by.
+
+    Raises:
+        NobodyCanRun: no shard of the tenant could ever take it.
     """
     most = settings.MAX_WAITING_JOBS if tenant.max_waiting_jobs is None else tenant.max_waiting_jobs
-    # A statement of its own: what others added while this waited is seen by the next one alone.
-    one_row("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, tenant.pk % 2**31])
-    waiting, now = one_row(_COUNT_WAITING, [tenant.pk, most]) or (0, None)
-    if waiting >= most:
-        raise TooManyWaiting(f"The tenant has {waiting} waiting jobs, as many as it may; try again when some started.")
-    moment: datetime = now
-    return moment
+    row = one_row(_LOOK, [request.capabilities, tenant.pk, tenant.pk, most])
+    assert row is not None  # noqa: S101  # it has always one
+    somebody_can, waiting, now = row
+    if not somebody_can:
+        # Only who is refused wants the sentence, and the look at all shards that it takes.
+        decision = route(tenant.pk, request.capabilities, load_snapshot(now))
+        if isinstance(decision, NoRoute) and not decision.ever:
+            raise NobodyCanRun(fields={"capabilities": [decision.reason]})
+    return _Look(waiting, most, now)
 
 
-_SOMEBODY = """
-    SELECT 1 FROM shards_shard AS shard
-    WHERE is_active AND capabilities @> %s::varchar[] AND (pool_id IS NULL OR EXISTS (
-        SELECT FROM shards_assignment AS assignment WHERE assignment.tenant_id = %s
-            AND (assignment.shard_id = shard.id OR assignment.pool_id = shard.pool_id)
-    )) LIMIT 1
-"""
+def _store(job: Job, look: _Look) -> None:
+    """Store a new job, if the tenant may have one more that waits.
 
-
-def _check_somebody_can(tenant: Tenant, request: JobRequest) -> None:
-    if one_row(_SOMEBODY, [request.capabilities, tenant.pk]):
+    Raises:
+        TooManyWaiting: it may not.
+    """
+    if look.waiting + _AT_ONCE < look.most:
+        # However many others do the same at this moment, the limit is out of reach.
+        insert(job)
         return
-    # Only who is refused wants the sentence, and the look at all shards that it takes.
-    decision = route(tenant.pk, request.capabilities, load_snapshot(database_now()))
-    if isinstance(decision, NoRoute) and not decision.ever:
-        raise NobodyCanRun(fields={"capabilities": [decision.reason]})
+    with transaction.atomic():
+        # A statement of its own: what others added while this waited is seen by the next one alone.
+        one_row("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, job.tenant_id % 2**31])
+        (waiting,) = one_row(_COUNT_WAITING, [job.tenant_id, look.most]) or (0,)
+        if waiting >= look.most:
+            raise TooManyWaiting(
+                f"The tenant has {waiting} waiting jobs, as many as it may; try again when some started."
+            )
+        insert(job)
 
 
 def jobs_called(tenant: Tenant, public_id: str) -> QuerySet[Job]:

@@ -42,6 +42,7 @@ class Waits:
     def __init__(self) -> None:
         self._line = Line()
         self._holders: dict[tuple[int, str], list[str]] = {}
+        self._newcomers: dict[tuple[int, str, int], Waiting] = {}
 
     def expect(self, jobs: Collection[Job]) -> None:
         """Read what many jobs need in one go; each will be asked for soon."""
@@ -65,6 +66,12 @@ class Waits:
 
     def of_new(self, job: Job) -> Waiting:
         """Say why a job waits that was stored just now, and for how long: it stands behind all others of its flow."""
+        if job.hold == Hold.NONE:
+            # Of those that come in a burst all but the first are told the same.
+            flow = (job.tenant_id, job.lane, job.priority)
+            if flow not in self._newcomers:
+                self._newcomers[flow] = self._of_newcomer(job.tenant_id, job.capabilities, job.priority)
+            return self._newcomers[flow]
         code, reason = self._why(job)
         wait_s = self._line.newcomer_wait_s(job.tenant_id, job.capabilities, job.priority)
         if wait_s is not None and job.hold == Hold.TIME:
@@ -73,9 +80,11 @@ class Waits:
 
     def newcomer(self, tenant: Tenant, capabilities: list[str], priority: int = Priority.NORMAL) -> Waiting:
         """Say what would hold up a job that is submitted now, and for how long."""
-        job = Job(tenant=tenant, capabilities=capabilities, priority=priority)
-        code, reason = self._in_line(job)
-        wait_s = self._line.newcomer_wait_s(tenant.pk, capabilities, priority)
+        return self._of_newcomer(tenant.pk, capabilities, priority)
+
+    def _of_newcomer(self, tenant_id: int, capabilities: list[str], priority: int) -> Waiting:
+        code, reason = self._in_line(tenant_id, capabilities)
+        wait_s = self._line.newcomer_wait_s(tenant_id, capabilities, priority)
         return Waiting(code, reason, None if wait_s is None else round(wait_s))
 
     def _why(self, job: Job) -> tuple[str, str]:
@@ -87,7 +96,7 @@ class Waits:
             return "parked", f"It is not to start before {job.ready_at:%Y-%m-%d %H:%M:%S} UTC."
         if job.hold == Hold.KEY:
             return "key_busy", self._behind(job)
-        code, reason = self._in_line(job)
+        code, reason = self._in_line(job.tenant_id, job.capabilities)
         # What happened to it before goes with what it waits for now.
         return code, f"{reason} {job.waiting_reason}".strip()
 
@@ -101,14 +110,14 @@ class Waits:
             f"At most {most} with the concurrency key '{job.concurrency_key}' may run at once: {names or 'none'} now."
         )
 
-    def _in_line(self, job: Job) -> tuple[str, str]:
-        tenant = self._line.tenant(job.tenant_id)
+    def _in_line(self, tenant_id: int, capabilities: list[str]) -> tuple[str, str]:
+        tenant = self._line.tenant(tenant_id)
         if tenant is None:
             return "tenant_inactive", "The tenant is switched off; an operator can switch it on again."
-        running = self._line.slots.get(job.tenant_id, 0)
+        running = self._line.slots.get(tenant_id, 0)
         if tenant.max_running is not None and running >= tenant.max_running:
             return "tenant_limit", f"The tenant is at its limit of {tenant.max_running} running jobs."
-        where = route(job.tenant_id, job.capabilities, self._line.snapshot)
+        where = route(tenant_id, capabilities, self._line.snapshot)
         if isinstance(where, NoRoute):
             return where.code, where.reason
         return "next", "A slot is free; the next dispatch round, within a second, may send it."

@@ -116,6 +116,8 @@ _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10},
     "connect_timeout": 5,
+    # Django switches prepared statements off. With a threshold those are kept that ask for it (``lib.rows``), alone.
+    "prepare_threshold": 2**31,
 }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -6,14 +6,11 @@ from dataclasses import asdict
 from functools import cache, cached_property
 from typing import Any
 
-from django.db.models import prefetch_related_objects
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.api.serializers import ConcurrencySerializer, RetryPolicySerializer
-from jobs.contract import (
-    JobStatus,
-)
+from jobs.contract import JobStatus
 from jobs.models import Attempt, Job, Priority
 from jobs.waiting import Waiting, Waits, lately
 from shards.models import Shard
@@ -133,6 +130,10 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
 class _NewJobSerializer(JobSerializer):
     of_new = True
+    attempts = serializers.SerializerMethodField()  # type: ignore[assignment]  # nobody sent it yet: there are none
+
+    def get_attempts(self, job: Job) -> list[Any]:
+        return []
 
 
 @cache
@@ -143,7 +144,6 @@ def _shown_new() -> JobSerializer:
 
 def show_new(job: Job) -> dict[str, Any]:
     """Show a job that was stored just now, so that it has no attempts yet and waits."""
-    prefetch_related_objects([job], "attempts__shard")
     return dict(_shown_new().to_representation(job))
 
 

@@ -2,6 +2,10 @@
 
 A writer must not stand still because Redis does. So hints go over a thread of their own, a few wait there at most, and
 after a failure those that wait are dropped: viewers look into PostgreSQL by themselves.
+
+Most jobs are watched by nobody. To seal a message and send it costs far more than to ask whether anybody listens,
+which is asked for all that wait at once. Who begins to listen just afterwards reads what it missed from PostgreSQL,
+where it was stored before.
 """
 
 from __future__ import annotations
@@ -10,11 +14,15 @@ import asyncio
 import os
 import threading
 from collections import deque
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import structlog
 from channels.layers import BaseChannelLayer, get_channel_layer
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
@@ -31,12 +39,45 @@ def channel_layer() -> BaseChannelLayer:
     return layer
 
 
+class _Hint(NamedTuple):
+    group: str
+    message: dict[str, Any]
+    size: int
+
+
+class _Listeners:
+    """Tells which groups anybody listens to.
+
+    Args:
+        layer: one that goes over Redis's subscriptions is asked there; of any other all are taken to be heard.
+    """
+
+    def __init__(self, layer: BaseChannelLayer) -> None:
+        self._layer = layer
+        self._redis: Redis | None = None
+        if isinstance(layer, RedisPubSubChannelLayer):
+            self._redis = Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
+
+    async def of(self, groups: Iterable[str]) -> set[str]:
+        """Those of some groups that somebody listens to."""
+        if self._redis is None:
+            return {*groups}
+        # The layer has no public name for it.
+        channels = {self._layer._get_group_channel_name(group): group for group in groups}
+        found: list[tuple[bytes, int]] = await self._redis.pubsub_numsub(*channels)
+        return {channels[name.decode()] for name, listeners in found if listeners}
+
+    async def close(self) -> None:
+        if self._redis is not None:
+            await self._redis.aclose()
+
+
 class Publisher:
     """One thread with an event loop, which sends what waits in order; started by the first hint."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[str, dict[str, Any], int]] = deque()
+        self._waiting: deque[_Hint] = deque()
         self._bytes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -50,12 +91,13 @@ class Publisher:
         with self._lock:
             if len(self._waiting) >= MOST_WAITING or self._bytes + size > MOST_BYTES:
                 return False
-            self._waiting.append((group, message, size))
+            self._waiting.append(_Hint(group, message, size))
             self._bytes += size
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._main, args=(self._loop,), name="hints", daemon=True).start()
-            self._loop.call_soon_threadsafe(self._wake.set)
+            if len(self._waiting) == 1:
+                self._loop.call_soon_threadsafe(self._wake.set)
         return True
 
     def _main(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -65,33 +107,45 @@ class Publisher:
             # Whatever it was that ended the thread: the next hint starts another.
             with self._lock:
                 self._loop, self._wake = None, asyncio.Event()
+                self._forget()
             loop.close()
 
     async def _run(self) -> None:
         layer = channel_layer()
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while (item := self._take()) is not None:
-                try:
-                    await layer.group_send(item[0], item[1])
-                except (RedisError, OSError) as error:
-                    log.warning("stream.hints_dropped", count=self._drop() + 1, error=str(error))
+        listeners = _Listeners(layer)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while hints := self._take():
+                    try:
+                        await self._send(layer, listeners, hints)
+                    except (RedisError, OSError) as error:
+                        log.warning("stream.hints_dropped", count=self._drop() + len(hints), error=str(error))
+        finally:
+            await listeners.close()
 
-    def _take(self) -> tuple[str, dict[str, Any], int] | None:
+    async def _send(self, layer: BaseChannelLayer, listeners: _Listeners, hints: list[_Hint]) -> None:
+        heard = await listeners.of({hint.group for hint in hints})
+        for hint in hints:
+            if hint.group in heard:
+                await layer.group_send(hint.group, hint.message)
+
+    def _take(self) -> list[_Hint]:
         with self._lock:
-            if not self._waiting:
-                return None
-            item = self._waiting.popleft()
-            self._bytes -= item[2]
-            return item
+            hints = [*self._waiting]
+            self._forget()
+            return hints
 
     def _drop(self) -> int:
         with self._lock:
             count = len(self._waiting)
-            self._waiting.clear()
-            self._bytes = 0
+            self._forget()
             return count
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._bytes = 0
 
 
 _publishers: dict[int, Publisher] = {}

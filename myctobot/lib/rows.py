@@ -50,7 +50,9 @@ def one_row(statement: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement.encode(), values, prepare=True)
-        return cursor.fetchone() if cursor.description else None
+        result = cursor.pgresult
+        # Of ``description`` an object a column is made; whether there are any says this one.
+        return cursor.fetchone() if result is not None and result.nfields else None
 
 
 @cache

@@ -164,6 +164,8 @@ async def test_who_reaches_redis_can_neither_read_nor_speak(running: tuple[Job, 
     layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
     await until(lambda: layer.groups)
     group, alien = (layer._get_group_channel_name(notify.group_name(one.public_id)) for one in (job, other))
+    # What nobody listens to is not sent at all.
+    await tap.subscribe(alien)
     await in_thread(other_runner.events, *(f"canary {number}" for number in range(9)))
     overheard = await next_message(tap, alien)
     assert b"canary" not in overheard

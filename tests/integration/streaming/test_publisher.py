@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from django.conf import settings
+from redis import Redis
 
 from jobs.streaming import publisher
 from jobs.streaming.publisher import Publisher
@@ -71,5 +76,49 @@ def test_a_thread_that_ended_is_started_again(layer: Layer, recwarn: pytest.Warn
 @pytest.mark.parametrize(("size", "taken"), [(1, publisher.MOST_WAITING), (publisher.MOST_BYTES // 4, 4)])
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch, layer: Layer, size: int, taken: int) -> None:
     one = Publisher()
-    monkeypatch.setattr(one, "_take", lambda: None)
+    monkeypatch.setattr(one, "_take", list)
     assert [one.publish("job.a", {"n": 1}, size) for _ in range(taken + 3)] == [True] * taken + [False] * 3
+
+
+class Serializer:
+    """Seals nothing, and counts what it is asked to seal."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def serialize(self, message: dict[str, Any]) -> bytes:
+        self.asked.append(message["n"])
+        return json.dumps(message).encode()
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with Redis.from_url(settings.REDIS_URL, socket_timeout=5) as made:
+        yield made
+
+
+def test_what_nobody_listens_to_is_neither_sealed_nor_sent(monkeypatch: pytest.MonkeyPatch, redis: Redis) -> None:
+    layer, serializer = RedisPubSubChannelLayer(hosts=[settings.REDIS_URL]), Serializer()
+    layer._serializer = serializer
+    monkeypatch.setattr(publisher, "channel_layer", lambda: layer)
+    one = Publisher()
+    with redis.pubsub(ignore_subscribe_messages=True) as tap:  # type: ignore[no-untyped-call]  # no types there
+        tap.subscribe("asgi__group__job.b")
+        tap.get_message(timeout=5)
+        for number, group in enumerate(["job.a", "job.b", "job.a", "job.b"]):
+            one.publish(group, {"n": number}, 10)
+        heard: list[int] = []
+        wait(lambda: heard.extend(_numbers(tap)) or len(heard) == 2)
+    assert heard == serializer.asked == [1, 3]
+    # Somebody who comes later is heard from then on.
+    with redis.pubsub(ignore_subscribe_messages=True) as tap:  # type: ignore[no-untyped-call]  # no types there
+        tap.subscribe("asgi__group__job.a")
+        tap.get_message(timeout=5)
+        one.publish("job.a", {"n": 4}, 10)
+        wait(lambda: heard.extend(_numbers(tap)) or len(heard) == 3)
+    assert heard == [1, 3, 4]
+
+
+def _numbers(tap: Any) -> list[int]:
+    message = tap.get_message(timeout=0.1)
+    return [json.loads(message["data"])["n"]] if message else []

@@ -130,10 +130,15 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
 class _NewJobSerializer(JobSerializer):
     of_new = True
-    attempts = serializers.SerializerMethodField()  # type: ignore[assignment]  # nobody sent it yet: there are none
+    # Nobody has sent it yet, so nobody looks for what is not there.
+    attempts = serializers.SerializerMethodField()  # type: ignore[assignment]
+    usage = serializers.SerializerMethodField()  # type: ignore[assignment]
 
     def get_attempts(self, job: Job) -> list[Any]:
         return []
+
+    def get_usage(self, job: Job) -> None:
+        return None
 
 
 @cache

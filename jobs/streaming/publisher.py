@@ -22,13 +22,14 @@ from channels.layers import BaseChannelLayer, get_channel_layer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
 
 MOST_WAITING = 1000
 MOST_BYTES = 8 * 1024 * 1024
+# A first hint leaves at once; those that follow so soon leave together.
+_GATHER_S = 0.005
 
 
 def channel_layer() -> BaseChannelLayer:
@@ -58,18 +59,18 @@ class _Listeners:
         if isinstance(layer, RedisPubSubChannelLayer):
             self._redis = Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
 
-    async def of(self, groups: Iterable[str]) -> set[str]:
-        """Those of some groups that somebody listens to."""
+    def of(self, groups: Iterable[str]) -> set[str]:
+        """Those of some groups that somebody listens to. The thread waits: it has nothing else to do."""
         if self._redis is None:
             return {*groups}
         # The layer has no public name for it.
         channels = {self._layer._get_group_channel_name(group): group for group in groups}
-        found: list[tuple[bytes, int]] = await self._redis.pubsub_numsub(*channels)
+        found: list[tuple[bytes, int]] = self._redis.pubsub_numsub(*channels)
         return {channels[name.decode()] for name, listeners in found if listeners}
 
-    async def close(self) -> None:
+    def close(self) -> None:
         if self._redis is not None:
-            await self._redis.aclose()
+            self._redis.close()
 
 
 class Publisher:
@@ -122,11 +123,12 @@ class Publisher:
                         await self._send(layer, listeners, hints)
                     except (RedisError, OSError) as error:
                         log.warning("stream.hints_dropped", count=self._drop() + len(hints), error=str(error))
+                    await asyncio.sleep(_GATHER_S)
         finally:
-            await listeners.close()
+            listeners.close()
 
     async def _send(self, layer: BaseChannelLayer, listeners: _Listeners, hints: list[_Hint]) -> None:
-        heard = await listeners.of({hint.group for hint in hints})
+        heard = listeners.of({hint.group for hint in hints})
         for hint in hints:
             if hint.group in heard:
                 await layer.group_send(hint.group, hint.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from django.conf import settings
@@ -42,7 +43,11 @@ class Held(NamedTuple):
 
 def gateway_token(job: Job, attempt: Attempt, claim_token: str) -> str:
     """The attempt's gateway token: derived, so that a repeated claim gets the same one without it being stored."""
-    return derive_token("mctg", settings.SECRET_KEY, job.public_id, str(attempt.number), claim_token)
+    return _gateway_token(job.public_id, attempt.number, claim_token)
+
+
+def _gateway_token(job_id: str, number: int, claim_token: str) -> str:
+    return derive_token("mctg", settings.SECRET_KEY, job_id, str(number), claim_token)
 
 
 def held(key_hash: str, job_id: str, number: int, claim_token: str, *, lock: bool = False) -> Held:
@@ -80,4 +85,13 @@ def lease_answer(next_seq: int, cancel_requested_at: datetime | None) -> LeaseAn
 
 def cleaner_of(job: Job, attempt: Attempt, claim_token: str) -> Cleaner:
     """Masks what the runner should have masked already: the shard is not trusted to."""
-    return Cleaner([*masked_values(job), claim_token, gateway_token(job, attempt, claim_token)])
+    if (values := masked_values(job)):
+        return Cleaner([*values, claim_token, gateway_token(job, attempt, claim_token)])
+    return _cleaner_of_tokens(job.public_id, attempt.number, claim_token)
+
+
+@lru_cache(maxsize=1024)
+def _cleaner_of_tokens(job_id: str, number: int, claim_token: str) -> Cleaner:
+    """The attempt's own tokens open nothing after its end, so a while longer in memory harms nobody. Secrets do not
+    stay here."""
+    return Cleaner([claim_token, _gateway_token(job_id, number, claim_token)])

@@ -43,6 +43,10 @@ class RunningStack:
         pid: int = json.loads((self.home / "run" / f"{name}.json").read_text())["pid"]
         return pid
 
+    def web_pids(self) -> list[int]:
+        """The web processes, of which there may be several."""
+        return [self.pid_of(path.stem) for path in sorted((self.home / "run").glob("web*.json"))]
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, wait, and return its exit code."""
         if self.process.poll() is None:

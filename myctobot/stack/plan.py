@@ -42,8 +42,10 @@ class Plan:
     def bootstrap(self, shards: int) -> Program:
         return self._python("bootstrap", "manage.py", "bootstrap", "--json", "--shards", str(shards))
 
-    def web(self, listener: int) -> Program:
-        return self._asgi("web", "myctobot.asgi:application", listener)
+    def web(self, listener: int, processes: int = 1) -> list[Program]:
+        """So many processes that take their callers from the same socket: ``web``, ``web-2``, …"""
+        names = ["web", *(f"web-{number}" for number in range(2, processes + 1))]
+        return [self._asgi(name, "myctobot.asgi:application", listener) for name in names]
 
     def gateway(self, listener: int) -> Program:
         return self._asgi("gateway", "myctobot.asgi_gateway:application", listener)

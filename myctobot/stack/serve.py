@@ -7,6 +7,7 @@ which delays each small piece of an event stream.
 from __future__ import annotations
 
 import argparse
+import gc
 import socket
 from typing import Any
 
@@ -32,6 +33,10 @@ def main() -> None:
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
         **WEBSOCKETS,
     )
+    config.load()
+    # What is loaded now stays to the end: the collector need not go through it again and again.
+    gc.collect()
+    gc.freeze()
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
 
 

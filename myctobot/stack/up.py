@@ -42,6 +42,7 @@ class Options:
     """What ``manage.py up`` was asked for.
 
     Args:
+        web_processes: that answer on the one web port.
         without: names of ``plan.OPTIONAL`` that are not started.
         ready_file: written when all answers, removed at the end; holds the API key.
     """
@@ -50,6 +51,7 @@ class Options:
     shards: int = 1
     without: frozenset[str] = frozenset()
     ready_file: Path | None = None
+    web_processes: int = 1
     web_port: int = WEB_PORT
     gateway_port: int = GATEWAY_PORT
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -170,7 +172,8 @@ class Stack:
 
     def _programs(self, plan: Plan, shards: Sequence[Shard]) -> dict[str, Program]:
         web, gateway = (listener.fileno() for listener in self._listeners)
-        programs = [plan.web(web), plan.gateway(gateway), plan.control(), plan.beat(), *map(plan.shard, shards)]
+        webs = plan.web(web, self._options.web_processes)
+        programs = [*webs, plan.gateway(gateway), plan.control(), plan.beat(), *map(plan.shard, shards)]
         without = self._options.without
         return {
             program.name: program

@@ -14,7 +14,7 @@ from tests.benchmarks.starts import HZ
 from tests.stacks import RunningStack
 from workers import process_tree
 
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S = 1.0
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Load:
     Attributes:
         seconds: from one to the other.
         web_cpu_s, postgres_cpu_s, redis_cpu_s: processor time.
-        web_before_mb: resident memory of the web process at the beginning.
+        web_before_mb: resident memory of the web processes at the beginning.
         web_mb: the same, looked at again and again.
     """
 
@@ -68,7 +68,7 @@ def _cpu_s(pid: int) -> float:
 
 def _cpu(stack: RunningStack) -> tuple[float, float, float]:
     return (
-        tree_cpu_s(stack.pid_of("web")),
+        sum(map(tree_cpu_s, stack.web_pids())),
         tree_cpu_s(stack.pid_of("postgres")),
         tree_cpu_s(stack.pid_of("redis")),
     )
@@ -78,8 +78,8 @@ def _cpu(stack: RunningStack) -> tuple[float, float, float]:
 async def measured(stack: RunningStack) -> AsyncIterator[Load]:
     """Measure what the stack uses meanwhile; the figures are there in the end."""
     load = Load()
-    web = stack.pid_of("web")
-    load.web_before_mb = memory_of(web).rss
+    web = stack.web_pids()
+    load.web_before_mb = _rss_mb(web)
     load.web_mb.append(load.web_before_mb)
     looking = asyncio.create_task(_look(web, load.web_mb))
     began, before = time.monotonic(), _cpu(stack)
@@ -88,12 +88,16 @@ async def measured(stack: RunningStack) -> AsyncIterator[Load]:
     finally:
         looking.cancel()
     load.seconds = time.monotonic() - began
-    load.web_mb.append(memory_of(web).rss)
+    load.web_mb.append(_rss_mb(web))
     used = [end - start for start, end in zip(before, _cpu(stack), strict=True)]
     load.web_cpu_s, load.postgres_cpu_s, load.redis_cpu_s = used
 
 
-async def _look(pid: int, found: list[float]) -> None:
+async def _look(pids: list[int], found: list[float]) -> None:
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        found.append(memory_of(pid).rss)
+        found.append(_rss_mb(pids))
+
+
+def _rss_mb(pids: list[int]) -> float:
+    return round(sum(memory_of(pid).rss for pid in pids), 1)

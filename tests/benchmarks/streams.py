@@ -24,11 +24,15 @@ _START_AT_ONCE = 8
 
 
 @contextmanager
-def streaming_stack() -> Iterator[Client]:
-    """Start a stack whose jobs a simulated shard takes, in a folder that goes away with it."""
+def streaming_stack(*options: str) -> Iterator[Client]:
+    """Start a stack whose jobs a simulated shard takes, in a folder that goes away with it.
+
+    Args:
+        options: more of ``manage.py up``.
+    """
     with (
         TemporaryDirectory(prefix="benchmark-") as folder,
-        running_stack(Path(folder, "home"), "--without", "shard", "--without", "gateway") as stack,
+        running_stack(Path(folder, "home"), "--without", "shard", "--without", "gateway", *options) as stack,
         Client(stack) as client,
     ):
         yield client

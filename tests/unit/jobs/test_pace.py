@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def pace(clock: Clock) -> Pace:
-    return Pace(3, clock, clock.sleep)
+    return Pace(3, clock, clock, clock.sleep)
 
 
 def work(pace: Pace, clock: Clock, seconds: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from myctobot.stack.console import Console
 from myctobot.stack.environment import caller_environment
@@ -25,6 +25,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--shards", type=int, default=1, help="how many shards to run on this host (default 1)")
         parser.add_argument(
+            "--web-processes", type=int, default=1, metavar="N", help="web processes, on one port (default 1)"
+        )
+        parser.add_argument(
             "--without", action="append", default=[], metavar="NAME", choices=OPTIONAL, help="leave a process out"
         )
         parser.add_argument(
@@ -36,9 +39,12 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["web_processes"] < 1:
+            raise CommandError("--web-processes: must be 1 or more; to run none, say --without web.")
         wanted = Options(
             home=Path(settings.MYCTOBOT_HOME),
             shards=options["shards"],
+            web_processes=options["web_processes"],
             without=frozenset(options["without"]),
             ready_file=options["ready_file"].resolve() if options["ready_file"] else None,
             web_port=options["web_port"],

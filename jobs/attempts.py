@@ -29,7 +29,7 @@ from jobs.contract import (
 from jobs.dispatch import burn, request_round
 from jobs.ending import end_job
 from jobs.errors import Fenced, NotClaimable, OutOfOrder
-from jobs.fencing import cleaner_of, gateway_token, held, lease_answer
+from jobs.fencing import cleaner_of, gateway_token, held, lease_answer, note_secrets
 from jobs.models import Attempt, Job
 from jobs.secrets import RUNNER_SECRETS, job_secrets
 from jobs.states import AttemptState
@@ -164,6 +164,7 @@ def _why_full(wanted: _Claim) -> str | None:
 def _take(wanted: _Claim, claim_hash: str, answer: ClaimAnswer) -> None:
     job, attempt, shard = wanted.job, wanted.attempt, wanted.shard
     token_hash = digest(answer["gateway"]["token"])
+    note_secrets(job)
     one_row(_TAKE, [shard.pk, claim_hash, token_hash, LEASE_S, attempt.pk, job.pk])
     if job.callback_url:
         announce(job.pk, STARTED)

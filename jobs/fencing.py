@@ -23,10 +23,11 @@ _JOB: Final = Columns(
     *("sealed", "concurrency_key", "callback_url", "log_bytes", "log_head_seq"),
 )
 _ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "shard_id")
+# The "+ 0" hides an index: while a table is young PostgreSQL takes all that a shard ever ran for a single row.
 _HELD = f"""
     SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}
     FROM jobs_job AS job LEFT JOIN (
-        jobs_attempt AS attempt JOIN shards_shard AS shard ON shard.id = attempt.shard_id AND shard.key_hash = %s
+        jobs_attempt AS attempt JOIN shards_shard AS shard ON shard.id = attempt.shard_id + 0 AND shard.key_hash = %s
     ) ON attempt.job_id = job.id AND attempt.number = %s AND attempt.claim_hash = %s
     WHERE job.public_id = %s
 """  # noqa: S608  # only our own constants
@@ -85,9 +86,29 @@ def lease_answer(next_seq: int, cancel_requested_at: datetime | None) -> LeaseAn
 
 def cleaner_of(job: Job, attempt: Attempt, claim_token: str) -> Cleaner:
     """Masks what the runner should have masked already: the shard is not trusted to."""
-    if (values := masked_values(job)):
-        return Cleaner([*values, claim_token, gateway_token(job, attempt, claim_token)])
+    if job.sealed:
+        return Cleaner([*masked_values(job), claim_token, gateway_token(job, attempt, claim_token)])
+    note_secrets(job)
     return _cleaner_of_tokens(job.public_id, attempt.number, claim_token)
+
+
+# Jobs that were seen to have no secrets; none gets one after its submit.
+_without_secrets: set[str] = set()
+_MOST_WITHOUT: Final = 10_000
+
+
+def note_secrets(job: Job) -> None:
+    """Remember of a live job that it has no secrets, if that is so."""
+    if job.sealed:
+        return
+    if len(_without_secrets) >= _MOST_WITHOUT:
+        _without_secrets.clear()
+    _without_secrets.add(job.public_id)
+
+
+def cleaner_without_secrets(job_id: str, number: int, claim_token: str) -> Cleaner | None:
+    """What ``cleaner_of`` makes, for a job that is known to have no secrets; None for all others."""
+    return _cleaner_of_tokens(job_id, number, claim_token) if job_id in _without_secrets else None
 
 
 @lru_cache(maxsize=1024)

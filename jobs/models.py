@@ -246,6 +246,8 @@ class Attempt(models.Model):
                 name="live_attempts",
             ),
             models.Index(fields=["ended_at"], condition=models.Q(ended_at__isnull=False), name="attempts_by_their_end"),
+            # Every claim counts what its shard runs.
+            models.Index(fields=["shard"], condition=models.Q(state="running"), name="attempts_on_a_shard"),
         ]
 
     def __str__(self) -> str:

@@ -32,7 +32,6 @@ from jobs.secrets import REQUEST_FIELDS, SecretSource, check_secrets, misplaced_
 from jobs.snapshot import load_snapshot
 from jobs.states import AttemptState, Hold
 from myctobot.errors import InvalidRequest
-from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
 from myctobot.lib.rows import insert, one_row
 from myctobot.tenants.authentication import Caller
@@ -197,8 +196,10 @@ def key_of_branch(task: dict[str, Any]) -> str:
 _SUBMIT_LOCK = 0x7375626D
 # More submits at once than there can be: each has a connection to itself, and PostgreSQL takes a hundred as delivered.
 _AT_ONCE = 1000
-_WAITING = "(SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting)"
-_COUNT_WAITING = f"SELECT {_WAITING}"  # noqa: S608  # only our own constants
+_WAITING = (
+    "(SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting)"
+)
+_COUNT_WAITING = f"SELECT {_WAITING}"  # only our own constants
 # Whether somebody could ever run it, how many wait, and the time.
 _LOOK = f"""
     SELECT EXISTS (

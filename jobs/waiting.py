@@ -123,8 +123,8 @@ class Waits:
         return "next", "A slot is free; the next dispatch round, within a second, may send it."
 
 
-# A burst of submits asks for one look a second at all that waits, not for one each.
-_LATELY_S = 1.0
+# A burst of submits asks for one look in two seconds at all that waits, not for one each.
+_LATELY_S = 2.0
 
 
 class Lately:
@@ -136,7 +136,7 @@ class Lately:
         self._until = 0.0
 
     def of_new(self, job: Job) -> Waiting:
-        """Why a job waits that was stored just now, as of at most a second ago."""
+        """Why a job waits that was stored just now, as of at most two seconds ago."""
         # The parts of a line are read when they are first wanted, so one thread at a time looks.
         with self._lock:
             if self._waits is None or time.monotonic() >= self._until:

@@ -7,10 +7,13 @@ that come hundreds of times a second it is most of the work.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
@@ -21,30 +24,50 @@ from django.http import HttpResponse
 
 from jobs.contract import MAX_REQUEST_BYTES
 
-# Each has one of the pool's connections. More would only wait for each other.
+# Each has one of the pool's connections while it works. More would only wait for each other.
 THREADS: Final = 4
 
 T = TypeVar("T")
 
 
 class Threads:
-    """A few threads for work with the database. Each keeps its connection, as long as that is well."""
+    """A few threads for work with the database. Each keeps its connection while there is more to do.
+
+    To give it back after each piece of work and to take it again would be a tenth of the work.
+    """
 
     def __init__(self, count: int = THREADS) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="short-calls")
+        self._waiting: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
+        for number in range(count):
+            threading.Thread(target=self._serve, name=f"short-calls-{number}", daemon=True).start()
 
     async def run(self, work: Callable[..., T], *values: Any) -> T:
         """Do this in one of the threads, and wait for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _and_look_after, work, values)
+        future: Future[T] = Future()
+        self._waiting.put((future, work, values))
+        return await asyncio.wrap_future(future)
 
+    def _serve(self) -> None:
+        while True:
+            self._do(*self._next())
+            if connection.errors_occurred:
+                connection.close()
 
-def _and_look_after(work: Callable[..., T], values: tuple[Any, ...]) -> T:
-    try:
-        return work(*values)
-    finally:
-        # To give it back each time, and to take it again, would be a tenth of the work.
-        if connection.errors_occurred or connection.in_atomic_block:
-            connection.close()
+    def _next(self) -> tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]:
+        with suppress(Empty):
+            return self._waiting.get_nowait()
+        connection.close()
+        return self._waiting.get()
+
+    @staticmethod
+    def _do(future: Future[Any], work: Callable[..., Any], values: tuple[Any, ...]) -> None:
+        # Who asked may have gone meanwhile.
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work(*values))
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to who asked
+            future.set_exception(error)
 
 
 @dataclass(frozen=True)

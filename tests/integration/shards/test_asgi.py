@@ -104,6 +104,8 @@ async def test_submits_that_wait_for_each_other_hold_up_no_runner(
     client: httpx.AsyncClient, running: tuple[Job, Runner], tenant: Tenant
 ) -> None:
     _, member = await in_thread(lambda: ApiKey.create(tenant, "k"))
+    # So few may wait that each submit must be sure of its place.
+    await in_thread(lambda: Tenant.objects.filter(pk=tenant.pk).update(max_waiting_jobs=100))
     body = {"task": {"type": "prompt", "prompt": "Say it."}, "capabilities": ["git"]}
     headers = {"Authorization": f"Bearer {member}"}
     held, over = threading.Event(), threading.Event()

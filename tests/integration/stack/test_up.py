@@ -182,3 +182,31 @@ def test_what_is_left_out_is_not_started(tmp_path: Path) -> None:
     with running_stack(tmp_path / "home", "--without", "shard", "--without", "beat") as stack:
         running = {path.stem for path in (stack.home / "run").glob("*.json")}
     assert running == {*NAMES} - {"shard-local", "beat"}
+
+
+def test_several_web_processes_answer_on_one_port(tmp_path: Path) -> None:
+    without = [option for name in ("shard", "beat", "control", "gateway") for option in ("--without", name)]
+    with running_stack(tmp_path / "home", "--web-processes", "2", *without) as stack:
+        first, second = stack.web_pids()
+        for stopped in (first, second):
+            # With either of them away the other answers.
+            os.kill(stopped, signal.SIGSTOP)
+            try:
+                assert httpx.get(f"{stack.web_url}/healthz", timeout=20, trust_env=False).status_code == 200
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+    assert not any(psutil.pid_exists(pid) for pid in (first, second))
+
+
+def test_no_web_process_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        up_command("--web-processes", "0"),
+        cwd=CHECKOUT,
+        env=bare_environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "--web-processes: must be 1 or more; to run none, say --without web." in done.stderr

@@ -108,17 +108,19 @@ def test_what_nobody_listens_to_is_neither_sealed_nor_sent(monkeypatch: pytest.M
         for number, group in enumerate(["job.a", "job.b", "job.a", "job.b"]):
             one.publish(group, {"n": number}, 10)
         heard: list[int] = []
-        wait(lambda: heard.extend(_numbers(tap)) or len(heard) == 2)
+        wait(lambda: _hear(tap, heard) == 2)
     assert heard == serializer.asked == [1, 3]
     # Somebody who comes later is heard from then on.
     with redis.pubsub(ignore_subscribe_messages=True) as tap:  # type: ignore[no-untyped-call]  # no types there
         tap.subscribe("asgi__group__job.a")
         tap.get_message(timeout=5)
         one.publish("job.a", {"n": 4}, 10)
-        wait(lambda: heard.extend(_numbers(tap)) or len(heard) == 3)
+        wait(lambda: _hear(tap, heard) == 3)
     assert heard == [1, 3, 4]
 
 
-def _numbers(tap: Any) -> list[int]:
-    message = tap.get_message(timeout=0.1)
-    return [json.loads(message["data"])["n"]] if message else []
+def _hear(tap: Any, heard: list[int]) -> int:
+    """Take in what came, and say how much that is in all."""
+    if message := tap.get_message(timeout=0.1):
+        heard.append(json.loads(message["data"])["n"])
+    return len(heard)

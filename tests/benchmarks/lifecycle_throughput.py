@@ -24,7 +24,9 @@ from tests.benchmarks.streams import streaming_stack
 from tests.fixtures.simulated_shard import register
 from tests.stacks import RunningStack
 
-SHARDS, SLOTS = 8, 8
+SHARDS, SLOTS = 8, 16
+# As many as the peer's pool has.
+WEB_PROCESSES = 2
 WARM_UP = 100
 JOBS = 1_500
 PEER_DATABASE = "benchmark_peer"
@@ -36,7 +38,7 @@ _OPTIONS = ("--loglevel=INFO", "--without-gossip", "--without-mingle", "--withou
 
 def measure() -> Result:
     """Live jobs on simulated shards; then let Celery run as many tasks on the same broker and database."""
-    with streaming_stack() as client:
+    with streaming_stack("--web-processes", str(WEB_PROCESSES)) as client:
         ours = asyncio.run(_ours(client.stack))
         tracked, plain = _peers(client.stack)
     best = max(tracked.values())
@@ -47,6 +49,7 @@ def measure() -> Result:
         best,
         best,
         {
+            "web_processes": WEB_PROCESSES,
             "unit": f"submit, dispatch, claim, {BATCHES} batches of {LINES} events, finish; {SHARDS * SLOTS} at once",
             **ours,
             "peer": "Celery, django-celery-results: started, two updates of progress, result; the better of its pools",

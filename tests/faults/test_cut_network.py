@@ -68,6 +68,23 @@ def wait_until(what: Callable[[], object], words: str, timeout_s: float = 60) ->
         time.sleep(0.2)
 
 
+def is_stopped(runner_pid: int) -> bool:
+    """Whether its agent is frozen, as it seems: one that waits for its disk looks the same for a moment."""
+    states = {info.state for info in agents_of(runner_pid)}
+    return bool(states) and states <= {"D", "T", "t"}
+
+
+def wait_frozen(runner_pid: int, timeout_s: float) -> float:
+    """Wait until a runner's agent has been frozen for two seconds, and return since when (monotonic seconds)."""
+    deadline = time.monotonic() + timeout_s
+    since: float | None = None
+    while since is None or time.monotonic() - since < 2:
+        assert time.monotonic() < deadline, "not frozen"
+        since = (since or time.monotonic()) if is_stopped(runner_pid) else None
+        time.sleep(0.1)
+    return since
+
+
 def test_a_short_cut_is_a_pause_and_a_long_one_a_loss(place: World, tmp_path: Path) -> None:
     client = place.client
     broker = settings_of(client)["REDIS_URL"]
@@ -88,8 +105,7 @@ def _short(place: World, cable: Network) -> None:
     cable.pull()
     stopped = most = 0
     for _ in range(SHORT_CUT_S):
-        # One that waits for its disk looks like a frozen one, for a moment.
-        stopped = stopped + 1 if {info.state for info in agents_of(runner.pid)} <= {"D", "T", "t"} else 0
+        stopped = stopped + 1 if is_stopped(runner.pid) else 0
         most = max(most, stopped)
         time.sleep(1)
     assert silent_s(place.client, "local") > SHORT_CUT_S / 2, "the cable was not pulled"
@@ -111,9 +127,8 @@ def _long(place: World, cable: Network) -> None:
         connection.execute("UPDATE shards_shard SET is_active = true")
     began = time.monotonic()
     cable.pull()
-    stopped = {"D", "T", "t"}
-    wait_until(lambda: {info.state for info in agents_of(runner.pid)} <= stopped, "not frozen", SELF_STOP_S + 20)
-    assert time.monotonic() - began > SELF_STOP_S - 15, "frozen too soon"
+    frozen = wait_frozen(runner.pid, SELF_STOP_S + 20)
+    assert frozen - began > SELF_STOP_S - 15, "frozen too soon"
     client.wait(piece.job_id, lambda job: len(job["attempts"]) == 2 and bool(job["phase"]), LONG_CUT_S)
     assert agents_of(runner.pid), "the frozen agent was to wait for the end of the cut"
     time.sleep(max(0.0, LONG_CUT_S - (time.monotonic() - began)))

@@ -47,9 +47,20 @@ def append_events(key_hash: str, job_id: str, claim_token: str, request: EventsR
     raise Fenced
 
 
+# What is written once a job is ``held``: the batch, and the lease of its attempt.
+_BATCH_AND_LEASE = """
+    batch AS (
+        INSERT INTO jobs_eventbatch (job_id, attempt_number, first_seq, last_seq, lines, bytes)
+        SELECT id, %s, %s, %s, %s, %s FROM held
+    ), lease AS (
+        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s),
+            usage = COALESCE(%s::jsonb, usage)
+        WHERE id = (SELECT attempt_id FROM held)
+    )
+"""
 # Most batches are the next of a running attempt whose job has no secrets and room in its log. One statement stores such
 # a batch; it finds nothing when any of this is not so. What is added to columns hides indexes, as in ``fencing``.
-_STORE_NEXT = """
+_STORE_NEXT = f"""
     WITH mine AS MATERIALIZED (
         SELECT job.id, job.phase, attempt.id AS attempt_id, attempt.state
         FROM jobs_job AS job JOIN jobs_attempt AS attempt ON attempt.job_id = job.id
@@ -62,16 +73,9 @@ _STORE_NEXT = """
         WHERE job.id = mine.id AND job.next_seq = %s AND job.attempt_number = %s AND mine.state = 'running'
             AND job.status || '' = 'running' AND job.log_bytes + %s <= %s
         RETURNING job.id, job.cancel_requested_at, job.phase <> mine.phase AS moved, mine.attempt_id
-    ), batch AS (
-        INSERT INTO jobs_eventbatch (job_id, attempt_number, first_seq, last_seq, lines, bytes)
-        SELECT id, %s, %s, %s, %s, %s FROM held
-    ), lease AS (
-        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s),
-            usage = COALESCE(%s::jsonb, usage)
-        WHERE id = (SELECT attempt_id FROM held)
-    )
+    ), {_BATCH_AND_LEASE}
     SELECT cancel_requested_at, moved FROM held
-"""
+"""  # noqa: S608  # only our own constants
 
 
 def _append_at_once(key_hash: str, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer | None:
@@ -122,21 +126,14 @@ def _append(job: Job, attempt: Attempt, claim_token: str, request: EventsRequest
 
 # One statement a call: each way to the database costs more than what is written there. It compares what was read
 # before it sets anything; times are the database's.
-_STORE = """
+_STORE = f"""
     WITH held AS (
         UPDATE jobs_job SET next_seq = %s, phase = %s, log_bytes = %s, log_head_seq = %s
         WHERE id = %s AND next_seq = %s AND attempt_number = %s AND status = 'running'
-        RETURNING id, cancel_requested_at
-    ), batch AS (
-        INSERT INTO jobs_eventbatch (job_id, attempt_number, first_seq, last_seq, lines, bytes)
-        SELECT id, %s, %s, %s, %s, %s FROM held
-    ), lease AS (
-        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s),
-            usage = COALESCE(%s::jsonb, usage)
-        WHERE id = %s AND EXISTS (SELECT FROM held)
-    )
+        RETURNING id, cancel_requested_at, %s::bigint AS attempt_id
+    ), {_BATCH_AND_LEASE}
     SELECT cancel_requested_at FROM held
-"""
+"""  # noqa: S608  # only our own constants
 _RENEW = """
     WITH held AS (
         SELECT id, cancel_requested_at FROM jobs_job
@@ -160,8 +157,8 @@ def _store(job: Job, attempt: Attempt, lines: Lines, phase: str, usage: dict[str
     size = size_after(job, lines.last_seq, len(text))
     row = (lines.last_seq + 1, phase, size.stored, size.head_seq)
     batch = (attempt.number, lines.first_seq, lines.last_seq, text, len(text))
-    lease = (LEASE_S, json.dumps(usage) if usage else None, attempt.pk)
-    values = (*row, job.pk, job.next_seq, attempt.number, *batch, *lease)
+    lease = (LEASE_S, json.dumps(usage) if usage else None)
+    values = (*row, job.pk, job.next_seq, attempt.number, attempt.pk, *batch, *lease)
     if not size.excess:
         return _written(_STORE, values)
     with transaction.atomic():

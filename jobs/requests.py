@@ -199,7 +199,7 @@ _AT_ONCE = 1000
 _WAITING = (
     "(SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting)"
 )
-_COUNT_WAITING = f"SELECT {_WAITING}"  # only our own constants
+_COUNT_WAITING = f"SELECT {_WAITING}"
 # Whether somebody could ever run it, how many wait, and the time.
 _LOOK = f"""
     SELECT EXISTS (

@@ -123,7 +123,7 @@ class Publisher:
                     try:
                         heard = await self._send(layer, listeners, hints)
                     except (RedisError, OSError) as error:
-                        log.warning("stream.hints_dropped", count=self._drop() + len(hints), error=str(error))
+                        log.warning("stream.hints_dropped", count=len(self._take()) + len(hints), error=str(error))
                     await asyncio.sleep(_GATHER_S if heard else _GATHER_UNHEARD_S)
         finally:
             listeners.close()
@@ -141,12 +141,6 @@ class Publisher:
             hints = [*self._waiting]
             self._forget()
             return hints
-
-    def _drop(self) -> int:
-        with self._lock:
-            count = len(self._waiting)
-            self._forget()
-            return count
 
     def _forget(self) -> None:
         self._waiting.clear()

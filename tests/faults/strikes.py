@@ -19,6 +19,7 @@ from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client
 from tests.stacks import bare_environment
 from workers import process_tree
+from workers.limits import V2, own_groups
 from workers.registry import Registry, RunnerEntry
 
 _AGAIN_S = 60
@@ -140,6 +141,18 @@ def agents_of(*runners: int) -> list[process_tree.ProcessInfo]:
     """The agents' own processes in the sandboxes of these runners."""
     processes = process_tree.snapshot()
     return [processes[pid] for pid in process_tree.descendants(processes, set(runners)) if _program(pid) == "claude"]
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether a process is stopped, or its group is frozen. By its state alone it could as well wait for its disk."""
+    if (info := process_tree.read(pid)) is not None and info.state in {"T", "t"}:
+        return True
+    with suppress(OSError):
+        groups = own_groups(Path(f"/proc/{pid}/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+        if "freezer" in groups:
+            return (groups["freezer"] / "freezer.state").read_text().strip() == "FROZEN"
+        return "frozen 1" in (groups[V2] / "cgroup.events").read_text().splitlines()
+    return False
 
 
 def kill_agents(client: Client) -> None:

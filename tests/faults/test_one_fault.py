@@ -89,7 +89,7 @@ def test_messages_that_come_three_times_and_out_of_order(place: World) -> None:
             # The broker would still answer what the worker asked it just before, and the message lie in its socket.
             time.sleep(2 * redis_transport.Transport.brpop_timeout)
             pieces = [submit_piece(place, f"message-{n}", 1) for n in range(2)]
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 10
             while connection.llen(queue) < len(pieces):
                 why = [place.client.job(piece.job_id)["waiting"] for piece in pieces]
                 assert time.monotonic() < deadline, f"the messages are not in the queue: {why}"

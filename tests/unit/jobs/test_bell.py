@@ -52,11 +52,14 @@ def test_who_asks_after_the_later_one_is_heard_again() -> None:
     one.ask()
     clock.now += 0.01
     one.ask()
+    assert len(rung) == 1
     wait(rung, 2)
     # That one stood for all until then, and for nobody after it.
     clock.now += 0.041
     one.ask()
+    assert len(rung) == 2
     wait(rung, 3)
+    assert threading.current_thread().name not in rung[1:]
 
 
 def test_after_a_quiet_time_it_rings_at_once_again() -> None:

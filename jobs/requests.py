@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from jobs import broker
+from jobs import broker, room
 from jobs.contract import JobStatus
 from jobs.dispatch import burn, request_round
 from jobs.ending import end_job
@@ -23,7 +23,6 @@ from jobs.errors import (
     JobIsOver,
     NobodyCanRun,
     SecretsNeededAgain,
-    TooManyWaiting,
     UnknownJob,
 )
 from jobs.models import Job, default_retry_on
@@ -33,7 +32,7 @@ from jobs.snapshot import load_snapshot
 from jobs.states import AttemptState, Hold
 from myctobot.errors import InvalidRequest
 from myctobot.lib.crypto import keyed_digest
-from myctobot.lib.rows import insert, one_row
+from myctobot.lib.rows import one_row
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Tenant
 
@@ -146,10 +145,9 @@ def _same_request(caller: Caller, request: JobRequest, key: str, retry_of: Job |
 
 
 def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None) -> Job:
-    look = _look(caller.tenant, request)
+    now = _time_of_submit(caller.tenant, request)
     # A retry gives its secrets by their own names, without the request around them.
     check_secrets(caller.tenant, request.secrets, REQUEST_FIELDS if retry_of is None else {})
-    now = look.now
     parked_until = request.not_before if request.not_before and request.not_before > now else None
     wait = None if request.queue_timeout_s is None else timedelta(seconds=request.queue_timeout_s)
     job = Job(
@@ -181,7 +179,7 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     )
     seal_job_secrets(job, request.secrets)
     job.enter_lane()
-    _store(job, look)
+    room.store(job, caller.tenant)
     log.info("job.submitted", job=job.public_id, tenant=caller.tenant.slug, type=request.task["type"])
     request_round()
     return job
@@ -192,77 +190,34 @@ def key_of_branch(task: dict[str, Any]) -> str:
     return f"{task['repo_url']} {task['branch']}"[:300] if task.get("repo_url") and task.get("branch") else ""
 
 
-# The first key of the advisory locks that submits of one tenant take, one after the other ("subm" in ASCII).
-_SUBMIT_LOCK = 0x7375626D
-# More submits at once than there can be: each has a connection to itself, and PostgreSQL takes a hundred as delivered.
-_AT_ONCE = 1000
-_WAITING = (
-    "(SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting)"
-)
-_COUNT_WAITING = f"SELECT {_WAITING}"
-# Whether somebody could ever run it, how many wait, and the time.
-_LOOK = f"""
+# Whether somebody could ever run it, and the time.
+_LOOK = """
     SELECT EXISTS (
         SELECT FROM shards_shard AS shard
         WHERE is_active AND capabilities @> %s::varchar[] AND (pool_id IS NULL OR EXISTS (
             SELECT FROM shards_assignment AS assignment WHERE assignment.tenant_id = %s
                 AND (assignment.shard_id = shard.id OR assignment.pool_id = shard.pool_id)
         ))
-    ), {_WAITING}, statement_timestamp()
-"""  # noqa: S608  # only our own constants
+    ), statement_timestamp()
+"""
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What a submit is decided by.
-
-    Attributes:
-        waiting: jobs of the tenant, counted up to ``most``.
-        most: that may wait.
-    """
-
-    waiting: int
-    most: int
-    now: datetime
-
-
-def _look(tenant: Tenant, request: JobRequest) -> _Look:
-    """See what a submit is decided by.
+def _time_of_submit(tenant: Tenant, request: JobRequest) -> datetime:
+    """See that somebody could run it, and what time it is.
 
     Raises:
         NobodyCanRun: no shard of the tenant could ever take it.
     """
-    most = settings.MAX_WAITING_JOBS if tenant.max_waiting_jobs is None else tenant.max_waiting_jobs
-    row = one_row(_LOOK, [request.capabilities, tenant.pk, tenant.pk, most])
+    row = one_row(_LOOK, [request.capabilities, tenant.pk])
     assert row is not None  # noqa: S101  # it has always one
-    somebody_can, waiting, now = row
+    somebody_can, now = row
     if not somebody_can:
         # Only who is refused wants the sentence, and the look at all shards that it takes.
         decision = route(tenant.pk, request.capabilities, load_snapshot(now))
         if isinstance(decision, NoRoute) and not decision.ever:
             raise NobodyCanRun(fields={"capabilities": [decision.reason]})
-    return _Look(waiting, most, now)
-
-
-def _store(job: Job, look: _Look) -> None:
-    """Store a new job, if the tenant may have one more that waits.
-
-    Raises:
-        TooManyWaiting: it may not.
-    """
-    if look.waiting + _AT_ONCE < look.most:
-        # However many others do the same at this moment, the limit is out of reach.
-        insert(job)
-        return
-    with transaction.atomic():
-        # A statement of its own: what others added while this waited is seen by the next one alone.
-        one_row("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, job.tenant_id % 2**31])
-        (waiting,) = one_row(_COUNT_WAITING, [job.tenant_id, look.most]) or (0,)
-        if waiting >= look.most:
-            raise TooManyWaiting(
-                f"The tenant has {waiting} waiting jobs, as many as it may; try again when some started."
-            )
-        insert(job)
+    found: datetime = now
+    return found
 
 
 def jobs_called(tenant: Tenant, public_id: str) -> QuerySet[Job]:

@@ -15,12 +15,15 @@ django.setup(set_prefix=False)
 
 # These need the apps.
 from jobs.api.shard_api import ShardApi  # noqa: E402  # see above
+from jobs.api.submits import PATH, Submits  # noqa: E402  # see above
 from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
 from myctobot.short_calls import ShortCalls, Threads  # noqa: E402  # see above
 
 _pages = get_asgi_application()
 # Each has threads of its own: whatever tenants ask for, a runner's lease is renewed in time.
-_short_calls = ShortCalls(Threads())
+_threads = Threads()
+_short_calls = ShortCalls(_threads)
+_submits = Submits(_threads, _short_calls)
 _shard_api = ShardApi(Threads())
 
 
@@ -31,7 +34,7 @@ async def http(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable)
     if path.startswith("/shard/"):
         handler = _shard_api
     elif scope["method"] == "POST" and path.startswith("/api/"):
-        handler = _short_calls
+        handler = _submits if path == PATH else _short_calls
     await handler(scope, receive, send)
 
 

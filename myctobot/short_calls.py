@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from django.core.handlers.asgi import ASGIRequest
@@ -37,37 +36,56 @@ class Threads:
     """
 
     def __init__(self, count: int = THREADS) -> None:
-        self._waiting: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
+        self._waiting: SimpleQueue[_Work] = SimpleQueue()
         for number in range(count):
             threading.Thread(target=self._serve, name=f"short-calls-{number}", daemon=True).start()
 
     async def run(self, work: Callable[..., T], *values: Any) -> T:
         """Do this in one of the threads, and wait for it."""
-        future: Future[T] = Future()
-        self._waiting.put((future, work, values))
-        return await asyncio.wrap_future(future)
+        loop = asyncio.get_running_loop()
+        # The loop's own kind of future: one that threads share has a lock, and takes longer to make than it is waited.
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.put(_Work(loop, future, work, values))
+        return await future
 
     def _serve(self) -> None:
         while True:
-            self._do(*self._next())
+            self._next().do()
             if connection.errors_occurred:
                 connection.close()
 
-    def _next(self) -> tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]:
+    def _next(self) -> _Work:
         with suppress(Empty):
             return self._waiting.get_nowait()
         connection.close()
         return self._waiting.get()
 
-    @staticmethod
-    def _do(future: Future[Any], work: Callable[..., Any], values: tuple[Any, ...]) -> None:
+
+class _Work(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    work: Callable[..., Any]
+    values: tuple[Any, ...]
+
+    def do(self) -> None:
         # Who asked may have gone meanwhile.
-        if not future.set_running_or_notify_cancel():
+        if self.future.cancelled():
             return
         try:
-            future.set_result(work(*values))
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to who asked
-            future.set_exception(error)
+            result, error = self.work(*self.values), None
+        except BaseException as raised:  # noqa: BLE001  # whatever it is, it belongs to who asked
+            result, error = None, raised
+        # A loop that has ended waits for nothing any more.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._settle, result, error)
+
+    def _settle(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,10 @@ class ShortCalls:
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         body = await read_body(receive, MAX_REQUEST_BYTES)
         if body is not None:
-            await (await self._threads.run(self._answer, scope, body)).send(send)
+            await (await self._threads.run(self.answer, scope, body)).send(send)
 
-    def _answer(self, scope: HTTPScope, body: bytes) -> Answer:
+    def answer(self, scope: HTTPScope, body: bytes) -> Answer:
+        """Do what a request asks for, in this thread."""
         # A body that came in pieces has no length in its headers, and is taken for none.
         others = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
         scope = {**scope, "headers": [*others, (b"content-length", str(len(body)).encode())]}

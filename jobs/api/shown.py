@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache, cached_property
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -12,7 +13,7 @@ from rest_framework import serializers
 from jobs.api.serializers import ConcurrencySerializer, RetryPolicySerializer
 from jobs.contract import JobStatus
 from jobs.models import Attempt, Job, Priority
-from jobs.waiting import Waiting, Waits, lately
+from jobs.waiting import Waits, lately
 from shards.models import Shard
 
 
@@ -63,14 +64,16 @@ class JobErrorSerializer(serializers.Serializer[Any]):
     retryable = serializers.BooleanField()
 
 
+def _concurrency_of(job: Job) -> dict[str, Any] | None:
+    return {"key": job.concurrency_key, "limit": job.concurrency_limit} if job.concurrency_key else None
+
+
+def _retry_of(job: Job) -> dict[str, Any]:
+    return {"max_attempts": job.max_attempts, "on": job.retry_on}
+
+
 class JobSerializer(serializers.ModelSerializer[Job]):
-    """A job, without any secret.
-
-    Attributes:
-        of_new: it shows jobs that were stored just now.
-    """
-
-    of_new = False
+    """A job, without any secret."""
 
     id = serializers.CharField(source="public_id")
     status = serializers.ChoiceField(choices=[status.value for status in JobStatus])
@@ -98,11 +101,8 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
     def get_waiting(self, job: Job) -> dict[str, Any] | None:
-        if self.of_new:
-            waiting: Waiting | None = lately.of_new(job)
-        else:
-            # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
-            waiting = self._waits.of(job, estimate=self.parent is None)
+        # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
+        waiting = self._waits.of(job, estimate=self.parent is None)
         return asdict(waiting) if waiting else None
 
     @cached_property
@@ -112,11 +112,11 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     @extend_schema_field(ConcurrencySerializer(allow_null=True))
     def get_concurrency(self, job: Job) -> dict[str, Any] | None:
-        return {"key": job.concurrency_key, "limit": job.concurrency_limit} if job.concurrency_key else None
+        return _concurrency_of(job)
 
     @extend_schema_field(RetryPolicySerializer)
     def get_retry(self, job: Job) -> dict[str, Any]:
-        return {"max_attempts": job.max_attempts, "on": job.retry_on}
+        return _retry_of(job)
 
     @extend_schema_field(JobErrorSerializer(allow_null=True))
     def get_error(self, job: Job) -> dict[str, Any] | None:
@@ -128,28 +128,47 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         return job.next_seq - 1
 
 
-class _NewJobSerializer(JobSerializer):
-    of_new = True
-    # Nobody has sent it yet, so nobody looks for what is not there.
-    attempts = serializers.SerializerMethodField()  # type: ignore[assignment]  # shown as ever
-    usage = serializers.SerializerMethodField()  # type: ignore[assignment]  # shown as ever
-
-    def get_attempts(self, job: Job) -> list[Any]:
-        return []
-
-    def get_usage(self, job: Job) -> None:
-        return None
-
-
-@cache
-def _shown_new() -> JobSerializer:
-    """One for all new jobs; see ``_reader``."""
-    return _NewJobSerializer()
-
-
 def show_new(job: Job) -> dict[str, Any]:
-    """Show a job that was stored just now, so that it has no attempts yet and waits."""
-    return dict(_shown_new().to_representation(job))
+    """Show a job that was stored just now as ``JobSerializer`` does: it waits, and nothing has happened to it.
+
+    By hand: a serializer takes longer to show a job than PostgreSQL needs to store it.
+    """
+    waiting = lately.of_new(job)
+    return {
+        "id": job.public_id,
+        "status": job.status,
+        "phase": job.phase,
+        "waiting": {"code": waiting.code, "reason": waiting.reason, "estimated_wait_s": waiting.estimated_wait_s},
+        "task": job.task,
+        "context": job.context,
+        "capabilities": job.capabilities,
+        "priority": Priority(job.priority).label,
+        "timeout_s": job.timeout_s,
+        "queue_timeout_s": job.queue_timeout_s,
+        "no_output_timeout_s": job.no_output_timeout_s,
+        "not_before": _shown_time(job.not_before),
+        "concurrency": _concurrency_of(job),
+        "retry": _retry_of(job),
+        "max_turns": job.max_turns,
+        "callback_url": job.callback_url,
+        "result": None,
+        "error": None,
+        "usage": None,
+        "cancel_requested_at": None,
+        "retry_of": None if job.retry_of is None else job.retry_of.public_id,
+        "attempts": [],
+        "events_count": 0,
+        "created_at": _shown_time(job.created_at),
+        "started_at": None,
+        "finished_at": None,
+    }
+
+
+_TIME = serializers.DateTimeField()
+
+
+def _shown_time(value: datetime | None) -> str | None:
+    return None if value is None else str(_TIME.to_representation(value))
 
 
 class JobPageSerializer(serializers.Serializer[Any]):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from django.db import connection, transaction
 
-from jobs import requests
+from jobs import room
 from jobs.contract import CLAIM_HEADER
 from jobs.models import Job
 from myctobot.asgi import application
@@ -113,7 +113,7 @@ async def test_submits_that_wait_for_each_other_hold_up_no_runner(
     def hold() -> None:
         # Submits of one tenant go one by one; here is one that takes long.
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [requests._SUBMIT_LOCK, tenant.pk])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [room._SUBMIT_LOCK, tenant.pk])
             held.set()
             over.wait(30)
         connection.close()

@@ -69,13 +69,14 @@ _JOB: Final = Columns(
 )
 _ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "queue", "claim_hash", "shard_id")
 _SHARD: Final = Columns(Shard, "id", "name", "capabilities", "is_active", "state", "max_concurrent_jobs")
-# The shard's row is the lock on its slots: two claims at once must not both take the last one.
+# The shard's row is the lock on its slots: two claims at once must not both take the last one. The "+ 0" hides an index,
+# as in ``fencing``.
 _CLAIMED = f"""
     SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}, {_SHARD.of("shard")},
         (SELECT name FROM shards_pool WHERE id = shard.pool_id), shard.report -> 'slots',
         job.task::text, job.context::text
     FROM shards_shard AS shard, jobs_job AS job, jobs_attempt AS attempt
-    WHERE shard.key_hash = %s AND job.public_id = %s AND attempt.job_id = job.id AND attempt.number = %s
+    WHERE shard.key_hash = %s AND job.public_id = %s AND attempt.job_id = job.id AND attempt.number + 0 = %s
     FOR NO KEY UPDATE OF shard, job, attempt
 """  # noqa: S608  # only our own constants
 _RUNNING = "SELECT count(*) FROM jobs_attempt WHERE shard_id = %s AND state = 'running'"

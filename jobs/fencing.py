@@ -23,12 +23,13 @@ _JOB: Final = Columns(
     *("sealed", "concurrency_key", "callback_url", "log_bytes", "log_head_seq"),
 )
 _ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "shard_id")
-# The "+ 0" hides an index: while a table is young PostgreSQL takes all that a shard ever ran for a single row.
+# The "+ 0" hides indexes: while a table is young PostgreSQL takes all that a shard ever ran for a single row, and all
+# first attempts too, and it keeps to its plan until it has looked at the table.
 _HELD = f"""
     SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}
     FROM jobs_job AS job LEFT JOIN (
         jobs_attempt AS attempt JOIN shards_shard AS shard ON shard.id = attempt.shard_id + 0 AND shard.key_hash = %s
-    ) ON attempt.job_id = job.id AND attempt.number = %s AND attempt.claim_hash = %s
+    ) ON attempt.job_id = job.id AND attempt.number + 0 = %s AND attempt.claim_hash = %s
     WHERE job.public_id = %s
 """  # noqa: S608  # only our own constants
 # Both rows: of one that was not locked too, what was true before the wait for the other would be read.

@@ -65,12 +65,12 @@ _STORE_NEXT = f"""
         SELECT job.id, job.phase, attempt.id AS attempt_id, attempt.state
         FROM jobs_job AS job JOIN jobs_attempt AS attempt ON attempt.job_id = job.id
             JOIN shards_shard AS shard ON shard.id = attempt.shard_id + 0
-        WHERE job.public_id = %s AND attempt.number = %s AND attempt.claim_hash = %s AND shard.key_hash = %s
+        WHERE job.public_id = %s AND attempt.number + 0 = %s AND attempt.claim_hash = %s AND shard.key_hash = %s
     ), held AS (
         UPDATE jobs_job AS job SET next_seq = %s, phase = COALESCE(%s, job.phase), log_bytes = job.log_bytes + %s,
             log_head_seq = CASE WHEN job.log_bytes + %s <= %s THEN %s ELSE job.log_head_seq END
         FROM mine
-        WHERE job.id = mine.id AND job.next_seq = %s AND job.attempt_number = %s AND mine.state = 'running'
+        WHERE job.id = (SELECT id FROM mine) AND job.next_seq = %s AND job.attempt_number = %s AND mine.state = 'running'
             AND job.status || '' = 'running' AND job.log_bytes + %s <= %s
         RETURNING job.id, job.cancel_requested_at, job.phase <> mine.phase AS moved, mine.attempt_id
     ), {_BATCH_AND_LEASE}

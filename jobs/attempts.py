@@ -27,7 +27,7 @@ from jobs.contract import (
     shard_queue,
 )
 from jobs.dispatch import burn, request_round
-from jobs.ending import end_job
+from jobs.ending import complete_at_once, end_job
 from jobs.errors import Fenced, NotClaimable, OutOfOrder
 from jobs.fencing import cleaner_of, gateway_token, held, lease_answer, note_secrets
 from jobs.models import Attempt, Job
@@ -35,7 +35,7 @@ from jobs.secrets import RUNNER_SECRETS, job_secrets
 from jobs.states import AttemptState
 from jobs.streaming.notify import announce_change
 from myctobot.lib.crypto import CannotUnseal, digest
-from myctobot.lib.rows import Columns, one_row
+from myctobot.lib.rows import Columns, at_once, one_row
 from myctobot.tenants.secrets import UnknownSecret
 from shards.models import Shard, ShardState
 
@@ -54,6 +54,8 @@ def claim(key_hash: str, job_id: str, request: ClaimRequest) -> ClaimAnswer:
         NotClaimable: the attempt is taken, withdrawn, cancelled or not for this shard, or the shard is full.
             Nothing ran.
     """
+    if (at_once := _claim_at_once(key_hash, job_id, request)) is not None:
+        return at_once
     answer, refusal = _claim(key_hash, job_id, request)
     if refusal is not None:
         # Raised after commit: what the refusal changed (a withdrawn attempt, a failed job) must stay.
@@ -69,32 +71,43 @@ _JOB: Final = Columns(
 )
 _ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "queue", "claim_hash", "shard_id")
 _SHARD: Final = Columns(Shard, "id", "name", "capabilities", "is_active", "state", "max_concurrent_jobs")
-# The shard's row is the lock on its slots: two claims at once must not both take the last one. The "+ 0" hides an index,
-# as in ``fencing``.
+# The shard's row is the lock on its slots: two claims at once must not both take the last one. The "+ 0" hides an
+# index, as in ``fencing``.
 _CLAIMED = f"""
     SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}, {_SHARD.of("shard")},
         (SELECT name FROM shards_pool WHERE id = shard.pool_id), shard.report -> 'slots',
         job.task::text, job.context::text
     FROM shards_shard AS shard, jobs_job AS job, jobs_attempt AS attempt
     WHERE shard.key_hash = %s AND job.public_id = %s AND attempt.job_id = job.id AND attempt.number + 0 = %s
-    FOR NO KEY UPDATE OF shard, job, attempt
 """  # noqa: S608  # only our own constants
+_CLAIMED_LOCKED = f"{_CLAIMED} FOR NO KEY UPDATE OF shard, job, attempt"
 _RUNNING = "SELECT count(*) FROM jobs_attempt WHERE shard_id = %s AND state = 'running'"
-_TAKE = """
-    WITH attempt AS (
-        UPDATE jobs_attempt SET state = 'running', shard_id = %s, claim_hash = %s, gateway_token_hash = %s,
-            claimed_at = statement_timestamp(), lease_until = statement_timestamp() + make_interval(secs => %s)
-        WHERE id = %s
-    )
+_TAKE_ATTEMPT = """
+    UPDATE jobs_attempt SET state = 'running', shard_id = %s, claim_hash = %s, gateway_token_hash = %s,
+        claimed_at = statement_timestamp(), lease_until = statement_timestamp() + make_interval(secs => %s)
+    WHERE id = %s
+"""
+_START_JOB = """
     UPDATE jobs_job SET status = 'running', phase = 'preparing', hold = '', queue_deadline = NULL, waiting_code = '',
         waiting_reason = '', started_at = COALESCE(started_at, statement_timestamp())
     WHERE id = %s
 """
+_TAKE = f"WITH attempt AS ({_TAKE_ATTEMPT}) {_START_JOB}"
+_LOCK_SHARD = "SELECT id FROM shards_shard WHERE id = %s FOR NO KEY UPDATE"
+# Whoever changes the state of an attempt holds its job's row: a job that waits and was sent has an attempt that was.
+_TAKE_IF_FREE = f"""
+    WITH job AS (
+        {_START_JOB} AND status || '' = 'queued' AND hold || '' = 'sent' AND attempt_number = %s AND ({_RUNNING}) < %s
+            AND EXISTS (SELECT FROM shards_shard WHERE id = %s AND key_hash = %s AND is_active AND state <> 'draining')
+        RETURNING id
+    ), attempt AS ({_TAKE_ATTEMPT} AND job_id = (SELECT id FROM job))
+    SELECT id FROM job
+"""  # noqa: S608  # only our own constants
 
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a claim is decided by; all rows are locked."""
+    """What a claim is decided by."""
 
     job: Job
     attempt: Attempt
@@ -105,9 +118,9 @@ class _Claim:
     claim_token: str
 
 
-def _read(key_hash: str, job_id: str, request: ClaimRequest) -> _Claim | None:
-    """Find and lock what is claimed; None when this shard was not sent such an attempt."""
-    row = one_row(_CLAIMED, [key_hash, job_id.replace("\x00", ""), request["attempt"]])
+def _read(key_hash: str, job_id: str, request: ClaimRequest, *, lock: bool) -> _Claim | None:
+    """Find what is claimed; None when this shard was not sent such an attempt."""
+    row = one_row(_CLAIMED_LOCKED if lock else _CLAIMED, [key_hash, job_id.replace("\x00", ""), request["attempt"]])
     if row is None:
         return None
     at = iter(row)
@@ -122,9 +135,33 @@ def _read(key_hash: str, job_id: str, request: ClaimRequest) -> _Claim | None:
     return _Claim(job, attempt, shard, slots, json.loads(task), json.loads(context), request["claim_token"])
 
 
+def _claim_at_once(key_hash: str, job_id: str, request: ClaimRequest) -> ClaimAnswer | None:
+    """Take an attempt by a look and one write; None when it takes a closer look, and nothing was written.
+
+    Claims of one shard wait for each other's locks, and here they are held for the time of a commit alone.
+    """
+    wanted = _read(key_hash, job_id, request, lock=False)
+    # A callback is stored with what it tells of.
+    if wanted is None or wanted.job.callback_url or wanted.attempt.state != AttemptState.SENT:
+        return None
+    try:
+        answer = _answer(wanted)
+    except (UnknownSecret, CannotUnseal):
+        return None
+    job, attempt, shard = wanted.job, wanted.attempt, wanted.shard
+    note_secrets(job)
+    take = (shard.pk, digest(wanted.claim_token), digest(answer["gateway"]["token"]), LEASE_S, attempt.pk)
+    start = (job.pk, attempt.number, shard.pk, wanted.slots, shard.pk, key_hash)
+    _, taken = at_once((_LOCK_SHARD, [shard.pk]), (_TAKE_IF_FREE, [*start, *take]))
+    if taken is None:
+        return None
+    _tell_of_claim(wanted)
+    return answer
+
+
 @transaction.atomic
 def _claim(key_hash: str, job_id: str, request: ClaimRequest) -> tuple[ClaimAnswer | None, NotClaimable | None]:
-    wanted = _read(key_hash, job_id, request)
+    wanted = _read(key_hash, job_id, request, lock=True)
     if wanted is None:
         return None, NotClaimable("This shard was not sent such an attempt.")
     job, attempt, shard = wanted.job, wanted.attempt, wanted.shard
@@ -169,6 +206,11 @@ def _take(wanted: _Claim, claim_hash: str, answer: ClaimAnswer) -> None:
     one_row(_TAKE, [shard.pk, claim_hash, token_hash, LEASE_S, attempt.pk, job.pk])
     if job.callback_url:
         announce(job.pk, STARTED)
+    _tell_of_claim(wanted)
+
+
+def _tell_of_claim(wanted: _Claim) -> None:
+    job, attempt, shard = wanted.job, wanted.attempt, wanted.shard
     log.info("attempt.claimed", job=job.public_id, attempt=attempt.number, shard=shard.name)
     announce_change(job.public_id)
 
@@ -200,7 +242,6 @@ _END_ATTEMPT = """
 """
 
 
-@transaction.atomic
 def finish(key_hash: str, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
     """End the attempt and with it the job. Idempotent: a repeated finish gets the same answer.
 
@@ -208,6 +249,16 @@ def finish(key_hash: str, job_id: str, claim_token: str, request: FinishRequest)
         UnknownJob, Fenced: see ``held``; or the attempt does not run any more.
         OutOfOrder: events are missing; send them first.
     """
+    if request["outcome"] == Outcome.COMPLETED and not request.get("proof"):
+        job, attempt = held(key_hash, job_id, request["attempt"], claim_token)
+        result = cleaner_of(job, attempt, claim_token).clean(request["result"])
+        if complete_at_once(job, attempt, request["final_seq"], result):
+            return lease_answer(job.next_seq, job.cancel_requested_at)
+    return _finish(key_hash, job_id, claim_token, request)
+
+
+@transaction.atomic
+def _finish(key_hash: str, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
     job, attempt = held(key_hash, job_id, request["attempt"], claim_token, lock=True)
     if attempt.state == AttemptState.ENDED:
         return lease_answer(job.next_seq, job.cancel_requested_at)

@@ -11,8 +11,8 @@ from jobs import queue
 from jobs.callbacks.announcing import KINDS, announce
 from jobs.contract import JobStatus
 from jobs.dispatch import request_round
-from jobs.models import Job
-from jobs.states import ALLOWED
+from jobs.models import Attempt, Job
+from jobs.states import ALLOWED, AttemptState
 from jobs.streaming.notify import announce_change
 from myctobot.lib.rows import one_row
 
@@ -25,6 +25,22 @@ _END = """
         error_retryable = %s, result = %s, has_log = log_bytes > 0
     WHERE id = %s AND status = ANY(%s)
     RETURNING id
+"""
+# As ``_END`` does it, with the attempt. Whoever changes the state of an attempt holds its job's row: the present
+# attempt of a running job runs.
+_COMPLETE = """
+    WITH job AS (
+        UPDATE jobs_job SET status = 'completed', phase = '', hold = '', queue_deadline = NULL, waiting_code = '',
+            waiting_reason = '', finished_at = statement_timestamp(), sealed = NULL, error_code = '',
+            error_message = '', error_retryable = false, result = %s, has_log = log_bytes > 0
+        WHERE id = %s AND status || '' = 'running' AND attempt_number = %s AND next_seq = %s
+        RETURNING id
+    ), attempt AS (
+        UPDATE jobs_attempt SET state = 'ended', ended_at = statement_timestamp(), outcome = 'completed',
+            error_code = '', error_message = '', proof = NULL, gateway_token_hash = NULL
+        WHERE id = %s AND job_id = (SELECT id FROM job)
+    )
+    SELECT id FROM job
 """
 
 
@@ -57,7 +73,31 @@ def end_job(
         queue.release_key(job)
         if job.callback_url:
             announce(job.pk, KINDS[status])
-        log.info("job.ended", job=job.public_id, status=status.value, error=code or None)
-        announce_change(job.public_id)
-        request_round()
+        _tell_of_end(job, status, code)
     return ended
+
+
+def complete_at_once(job: Job, attempt: Attempt, final_seq: int, result: dict[str, Any]) -> bool:
+    """End a running job and its attempt as completed, by one statement.
+
+    Args:
+        job, attempt: as read just now.
+        final_seq: the number of the attempt's last event.
+        result: what came of it.
+
+    Returns:
+        False when it takes a closer look, and nothing was changed.
+    """
+    if job.concurrency_key or job.callback_url or attempt.state != AttemptState.RUNNING:
+        # Others are to be told in the same transaction, or there is nothing to end.
+        return False
+    if one_row(_COMPLETE, [json.dumps(result), job.pk, attempt.number, final_seq + 1, attempt.pk]) is None:
+        return False
+    _tell_of_end(job, JobStatus.COMPLETED, "")
+    return True
+
+
+def _tell_of_end(job: Job, status: JobStatus, code: str) -> None:
+    log.info("job.ended", job=job.public_id, status=status.value, error=code or None)
+    announce_change(job.public_id)
+    request_round()

@@ -70,8 +70,8 @@ _STORE_NEXT = f"""
         UPDATE jobs_job AS job SET next_seq = %s, phase = COALESCE(%s, job.phase), log_bytes = job.log_bytes + %s,
             log_head_seq = CASE WHEN job.log_bytes + %s <= %s THEN %s ELSE job.log_head_seq END
         FROM mine
-        WHERE job.id = (SELECT id FROM mine) AND job.next_seq = %s AND job.attempt_number = %s AND mine.state = 'running'
-            AND job.status || '' = 'running' AND job.log_bytes + %s <= %s
+        WHERE job.id = (SELECT id FROM mine) AND job.next_seq = %s AND job.attempt_number = %s
+            AND mine.state = 'running' AND job.status || '' = 'running' AND job.log_bytes + %s <= %s
         RETURNING job.id, job.cancel_requested_at, job.phase <> mine.phase AS moved, mine.attempt_id
     ), {_BATCH_AND_LEASE}
     SELECT cancel_requested_at, moved FROM held

@@ -42,7 +42,10 @@ class Columns(Generic[M]):
         return self._model.from_db("default", self._names, values)
 
 
-def one_row(statement: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
+Row = tuple[Any, ...]
+
+
+def one_row(statement: str, values: Sequence[Any]) -> Row | None:
     """Run a statement that PostgreSQL keeps prepared, and return its first row, if it has one.
 
     Django's own cursor writes the values into the text, which PostgreSQL reads and plans anew each time.
@@ -50,9 +53,30 @@ def one_row(statement: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement.encode(), values, prepare=True)
-        result = cursor.pgresult
-        # Of ``description`` an object a column is made; whether there are any says this one.
-        return cursor.fetchone() if result is not None and result.nfields else None
+        return _first(cursor)
+
+
+def at_once(*statements: tuple[str, Sequence[Any]]) -> list[Row | None]:
+    """Run statements as one transaction and one way to the database, and return the first row of each, if it has one.
+
+    Each sees what others had committed before it began, and so what one waited for is seen by the next. Outside of
+    ``transaction.atomic`` they are a transaction of their own.
+    """
+    connection.ensure_connection()
+    open_connection: psycopg.Connection[Any] = connection.connection
+    with connection.wrap_database_errors, open_connection.pipeline() as pipeline:
+        cursors = [psycopg.Cursor(open_connection) for _ in statements]
+        for cursor, (statement, values) in zip(cursors, statements, strict=True):
+            cursor.execute(statement.encode(), values, prepare=True)
+        # What failed raises here, and nothing of it stays.
+        pipeline.sync()
+        return [_first(cursor) for cursor in cursors]
+
+
+def _first(cursor: psycopg.Cursor[Row]) -> Row | None:
+    result = cursor.pgresult
+    # Of ``description`` an object a column is made; whether there are any says this one.
+    return cursor.fetchone() if result is not None and result.nfields else None
 
 
 @cache

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from threading import Barrier, Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
-from redis import Redis
+from redis import ConnectionError, Redis
+from redis.client import Pipeline
 
 from jobs import dispatch
+from jobs.broker import _to, send_all
 from jobs.contract import EXECUTE_TASK
 from jobs.dispatch import Round, dispatch_round
 from jobs.models import Attempt, Job, Priority
@@ -23,6 +26,7 @@ from jobs.requests import cancel
 from jobs.routing import lane_of
 from jobs.routing import pick as real_pick
 from jobs.waiting import waiting_of
+from myctobot.celery import app
 from myctobot.tenants.models import Tenant
 from shards.models import Assignment, Shard, ShardState
 
@@ -257,20 +261,55 @@ def test_a_finish_asks_for_a_round(broker: Redis, tenant: Tenant, key: str) -> N
     _, runner = running_job(tenant, key)
     broker.delete("control")
     runner.finish()
+    # Those who ask shortly after each other are answered together.
+    until = time.monotonic() + 5
+    while not broker.llen("control") and time.monotonic() < until:
+        time.sleep(0.01)
     assert broker.llen("control") == 1
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_broker_that_is_away_costs_no_job(tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kombu.exceptions import OperationalError
+def test_messages_are_those_that_celery_makes(broker: Redis) -> None:
+    app.send_task(EXECUTE_TASK, args=["job_x", 3], **_to(QUEUE))
+    send_all([("job_x", 3, QUEUE), ("job_y", 1, QUEUE), ("job_z", 2, "elsewhere")])
+    theirs, mine, second = (json.loads(text) for text in cast(list[str], broker.lrange(QUEUE, 0, -1))[::-1])
+    for message in (theirs, mine):
+        task_id = message["headers"].pop("id")
+        assert message["headers"].pop("root_id") == message["properties"].pop("correlation_id") == task_id
+        # Where an answer would go, and which delivery it is.
+        assert message["properties"].pop("reply_to") or message is mine
+        assert message["properties"].pop("delivery_tag")
+    assert mine == theirs
+    assert second["properties"]["delivery_tag"]
+    assert messages(broker) == [["job_x", 3], ["job_x", 3], ["job_y", 1]]
+    assert messages(broker, "elsewhere") == [["job_z", 2]]
 
-    from myctobot.celery import app
 
-    def away(*_: Any, **__: Any) -> None:
-        raise OperationalError("connection refused")
+class TestABrokerThatIsAway:
+    def fail(self, monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+        """Let so many pipelines find it away; what is returned has their sizes, and those of all that came after."""
+        sizes: list[int] = []
+        execute = Pipeline.execute
 
-    monkeypatch.setattr(app, "send_task", away)
-    job = make_job(tenant)
-    assert dispatch_round().sent == 1
-    assert fresh(job).status == "queued"
-    assert attempts_of(job)[0].state == "sent"
+        def away(pipeline: Pipeline, *args: Any, **options: Any) -> Any:
+            sizes.append(len(pipeline))
+            if len(sizes) <= times:
+                raise ConnectionError("connection refused")
+            return execute(pipeline, *args, **options)
+
+        monkeypatch.setattr(Pipeline, "execute", away)
+        return sizes
+
+    def test_for_a_moment_is_asked_again(self, broker: Redis, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+        make_shard("one", slots=9)
+        jobs = [make_job(tenant) for _ in range(3)]
+        sizes = self.fail(monkeypatch, 1)
+        assert dispatch_round().sent == 3
+        assert sizes == [3, 3]
+        assert messages(broker) == [[job.public_id, 1] for job in jobs]
+
+    def test_for_longer_costs_no_job(self, tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fail(monkeypatch, 99)
+        job = make_job(tenant)
+        assert dispatch_round().sent == 1
+        assert fresh(job).status == "queued"
+        assert attempts_of(job)[0].state == "sent"

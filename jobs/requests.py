@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -31,8 +31,9 @@ from jobs.secrets import REQUEST_FIELDS, SecretSource, check_secrets, misplaced_
 from jobs.snapshot import load_snapshot
 from jobs.states import AttemptState, Hold
 from myctobot.errors import InvalidRequest
+from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
-from myctobot.lib.rows import one_row
+from myctobot.lib.rows import Term
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Tenant
 
@@ -145,11 +146,8 @@ def _same_request(caller: Caller, request: JobRequest, key: str, retry_of: Job |
 
 
 def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, retry_of: Job | None) -> Job:
-    now = _time_of_submit(caller.tenant, request)
     # A retry gives its secrets by their own names, without the request around them.
     check_secrets(caller.tenant, request.secrets, REQUEST_FIELDS if retry_of is None else {})
-    parked_until = request.not_before if request.not_before and request.not_before > now else None
-    wait = None if request.queue_timeout_s is None else timedelta(seconds=request.queue_timeout_s)
     job = Job(
         tenant=caller.tenant,
         created_by=caller.user,
@@ -171,53 +169,64 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
         retry_on=request.retry_on,
         idempotency_key=idempotency_key or None,
         request_digest=request.digest(retry_of) if idempotency_key else "",
-        hold=Hold.TIME if parked_until else Hold.NONE,
-        ready_at=parked_until or now,
-        queue_deadline=None if wait is None else (parked_until or now) + wait,
-        waiting_code="parked" if parked_until else "new",
-        created_at=now,
     )
     seal_job_secrets(job, request.secrets)
     job.enter_lane()
-    room.store(job, caller.tenant)
+    terms = _terms_of(request)
+    if not room.store(job, caller.tenant, terms, Term(_SOMEBODY_CAN, [job.capabilities, job.tenant_id])):
+        _refuse_if_nobody_can(job)
+        room.store(job, caller.tenant, terms, None)
     log.info("job.submitted", job=job.public_id, tenant=caller.tenant.slug, type=request.task["type"])
     request_round()
     return job
 
 
-def key_of_branch(task: dict[str, Any]) -> str:
-    """Two jobs that push to the same branch would spoil each other's work, so one waits for the other."""
-    return f"{task['repo_url']} {task['branch']}"[:300] if task.get("repo_url") and task.get("branch") else ""
-
-
-# Whether somebody could ever run it, and the time.
-_LOOK = """
-    SELECT EXISTS (
+# Whether some shard could ever take a job, by its capabilities and its tenant.
+_SOMEBODY_CAN = """
+    EXISTS (
         SELECT FROM shards_shard AS shard
         WHERE is_active AND capabilities @> %s::varchar[] AND (pool_id IS NULL OR EXISTS (
             SELECT FROM shards_assignment AS assignment WHERE assignment.tenant_id = %s
                 AND (assignment.shard_id = shard.id OR assignment.pool_id = shard.pool_id)
         ))
-    ), statement_timestamp()
+    )
 """
+_NOW = "statement_timestamp()"
 
 
-def _time_of_submit(tenant: Tenant, request: JobRequest) -> datetime:
-    """See that somebody could run it, and what time it is.
+def _terms_of(request: JobRequest) -> dict[str, Term]:
+    """What of a new job follows from the time, which is the database's."""
+    terms = {"created_at": Term(_NOW)}
+    start = Term(_NOW)
+    if request.not_before is not None:
+        start = Term(f"GREATEST({_NOW}, %s::timestamptz)", [request.not_before])
+        is_parked = f"%s::timestamptz > {_NOW}"
+        terms["hold"] = Term(f"CASE WHEN {is_parked} THEN '{Hold.TIME.value}' ELSE '' END", [request.not_before])
+        terms["waiting_code"] = Term(f"CASE WHEN {is_parked} THEN 'parked' ELSE 'new' END", [request.not_before])
+    else:
+        terms["waiting_code"] = Term("'new'")
+    terms["ready_at"] = start
+    if request.queue_timeout_s is not None:
+        terms["queue_deadline"] = Term(
+            f"{start.sql} + make_interval(secs => %s)", [*start.values, request.queue_timeout_s]
+        )
+    return terms
+
+
+def _refuse_if_nobody_can(job: Job) -> None:
+    """Say what is missing: only who is refused wants the sentence, and the look at all shards that it takes.
 
     Raises:
         NobodyCanRun: no shard of the tenant could ever take it.
     """
-    row = one_row(_LOOK, [request.capabilities, tenant.pk])
-    assert row is not None  # noqa: S101  # it has always one
-    somebody_can, now = row
-    if not somebody_can:
-        # Only who is refused wants the sentence, and the look at all shards that it takes.
-        decision = route(tenant.pk, request.capabilities, load_snapshot(now))
-        if isinstance(decision, NoRoute) and not decision.ever:
-            raise NobodyCanRun(fields={"capabilities": [decision.reason]})
-    found: datetime = now
-    return found
+    decision = route(job.tenant_id, job.capabilities, load_snapshot(database_now()))
+    if isinstance(decision, NoRoute) and not decision.ever:
+        raise NobodyCanRun(fields={"capabilities": [decision.reason]})
+
+
+def key_of_branch(task: dict[str, Any]) -> str:
+    """Two jobs that push to the same branch would spoil each other's work, so one waits for the other."""
+    return f"{task['repo_url']} {task['branch']}"[:300] if task.get("repo_url") and task.get("branch") else ""
 
 
 def jobs_called(tenant: Tenant, public_id: str) -> QuerySet[Job]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from django.db import transaction
 
 from jobs.errors import TooManyWaiting
 from jobs.models import Job
-from myctobot.lib.rows import insert, one_row
+from myctobot.lib.rows import Term, insert, one_row
 from myctobot.tenants.models import Tenant
 
 # The first key of the advisory locks that submits of one tenant take, one after the other ("subm" in ASCII).
@@ -28,8 +28,16 @@ _MOST_TENANTS: Final = 1000
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting"
 
 
-def store(job: Job, tenant: Tenant) -> None:
+def store(job: Job, tenant: Tenant, terms: Mapping[str, Term], only_if: Term | None) -> bool:
     """Store a new job, if its tenant may have one more that waits.
+
+    Args:
+        job: without what the terms say.
+        tenant: whose.
+        terms, only_if: see ``rows.insert``.
+
+    Returns:
+        False when the condition does not hold, and nothing was stored.
 
     Raises:
         TooManyWaiting: it may not.
@@ -37,8 +45,7 @@ def store(job: Job, tenant: Tenant) -> None:
     most = settings.MAX_WAITING_JOBS if tenant.max_waiting_jobs is None else tenant.max_waiting_jobs
     if _ample.has_room(tenant.pk, most):
         # However many others do the same at this moment, the limit is out of reach.
-        insert(job)
-        return
+        return insert(job, terms, only_if)
     with transaction.atomic():
         # A statement of its own: what others added while this waited is seen by the next one alone.
         one_row("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, tenant.pk % 2**31])
@@ -47,7 +54,7 @@ def store(job: Job, tenant: Tenant) -> None:
             raise TooManyWaiting(
                 f"The tenant has {waiting} waiting jobs, as many as it may; try again when some started."
             )
-        insert(job)
+        return insert(job, terms, only_if)
 
 
 def count_waiting(tenant_id: int, most: int) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 from django.db import connection
@@ -79,24 +79,52 @@ def _first(cursor: psycopg.Cursor[Row]) -> Row | None:
     return cursor.fetchone() if result is not None and result.nfields else None
 
 
+class Term(NamedTuple):
+    """A piece of SQL with its values."""
+
+    sql: str
+    values: Sequence[Any] = ()
+
+
 @cache
-def _insert_of(model: type[Model]) -> tuple[str, tuple[Any, ...]]:
-    fields = tuple(field for field in model._meta.concrete_fields if not field.primary_key)
-    names = ", ".join(connection.ops.quote_name(field.column or field.name) for field in fields)
-    places = ", ".join(["%s"] * len(fields))
-    table = connection.ops.quote_name(model._meta.db_table)
-    return f"INSERT INTO {table} ({names}) VALUES ({places}) RETURNING id", fields  # noqa: S608  # the model's own names
+def _insert_of(model: type[Model], terms: tuple[tuple[str, str], ...], condition: str) -> tuple[str, tuple[Any, ...]]:
+    """A statement, and the fields whose values come first in it."""
+    made = dict(terms)
+    fields = tuple(
+        field for field in model._meta.concrete_fields if not field.primary_key and field.attname not in made
+    )
+    quote = connection.ops.quote_name
+    names = ", ".join(map(quote, [*(field.column or field.name for field in fields), *made]))
+    values = ", ".join([*["%s"] * len(fields), *made.values()])
+    told = ", ".join(["id", *map(quote, made)])
+    table = quote(model._meta.db_table)
+    where = f"WHERE {condition}" if condition else ""
+    return f"INSERT INTO {table} ({names}) SELECT {values} {where} RETURNING {told}", fields  # our own names
 
 
-def insert(instance: Model) -> None:
+def insert(instance: Model, terms: Mapping[str, Term] | None = None, only_if: Term | None = None) -> bool:
     """Store a new row as ``save(force_insert=True)`` does, and set its id.
 
     Django compiles an INSERT anew each time, which takes it longer than PostgreSQL needs to do it. Here every field
-    must have a value: what the database would set by itself is not known before.
+    must have a value, or a term: what the database would set by itself is not known before.
+
+    Args:
+        instance: without an id.
+        terms: by column, what the database computes; the instance gets the values.
+        only_if: a condition of SQL.
+
+    Returns:
+        False when the condition does not hold, and nothing was stored.
     """
-    statement, fields = _insert_of(type(instance))
+    made, condition = terms or {}, only_if or Term("")
+    statement, fields = _insert_of(type(instance), tuple((name, made[name].sql) for name in made), condition.sql)
     values = [field.get_db_prep_save(field.pre_save(instance, add=True), connection) for field in fields]
-    row = one_row(statement, values)
-    assert row is not None  # noqa: S101  # it returns the id, or raises
+    computed = [value for term in made.values() for value in term.values]
+    row = one_row(statement, [*values, *computed, *condition.values])
+    if row is None:
+        return False
     instance.pk = row[0]
+    for name, value in zip(made, row[1:], strict=True):
+        setattr(instance, name, value)
     instance._state.adding, instance._state.db = False, "default"
+    return True

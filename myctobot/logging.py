@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import logging.config
 from typing import Any
 
@@ -55,6 +56,10 @@ def logging_config(*, json_lines: bool, level: str) -> dict[str, Any]:
 
 def configure(config: dict[str, Any]) -> None:
     """Set up logging and structlog together; Django calls this with ``settings.LOGGING``."""
+    # Nothing here shows them, and to find out who called takes as long as to write the line
+    # (https://docs.python.org/3/howto/logging.html#optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.config.dictConfig(config)
     structlog.configure(
         processors=[

@@ -81,7 +81,7 @@ _CLAIMED = f"""
     WHERE shard.key_hash = %s AND job.public_id = %s AND attempt.job_id = job.id AND attempt.number + 0 = %s
 """  # noqa: S608  # only our own constants
 _CLAIMED_LOCKED = f"{_CLAIMED} FOR NO KEY UPDATE OF shard, job, attempt"
-_RUNNING = "SELECT count(*) FROM jobs_attempt WHERE shard_id = %s AND state = 'running'"
+_RUNNING = "SELECT count(*) FROM jobs_attempt WHERE shard_id = %s AND ended_at IS NULL"
 _TAKE_ATTEMPT = """
     UPDATE jobs_attempt SET state = 'running', shard_id = %s, claim_hash = %s, gateway_token_hash = %s,
         claimed_at = statement_timestamp(), lease_until = statement_timestamp() + make_interval(secs => %s)

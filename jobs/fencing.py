@@ -23,12 +23,12 @@ _JOB: Final = Columns(
     *("sealed", "concurrency_key", "callback_url", "log_bytes", "log_head_seq"),
 )
 _ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "shard_id")
-# The "+ 0" hides indexes: while a table is young PostgreSQL takes all that a shard ever ran for a single row, and all
-# first attempts too, and it keeps to its plan until it has looked at the table.
+# The "+ 0" hides an index: while a table is young PostgreSQL takes all first attempts for a single row, and it keeps to
+# its plan until it has looked at the table.
 _HELD = f"""
     SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}
     FROM jobs_job AS job LEFT JOIN (
-        jobs_attempt AS attempt JOIN shards_shard AS shard ON shard.id = attempt.shard_id + 0 AND shard.key_hash = %s
+        jobs_attempt AS attempt JOIN shards_shard AS shard ON shard.id = attempt.shard_id AND shard.key_hash = %s
     ) ON attempt.job_id = job.id AND attempt.number + 0 = %s AND attempt.claim_hash = %s
     WHERE job.public_id = %s
 """  # noqa: S608  # only our own constants

@@ -64,7 +64,7 @@ _STORE_NEXT = f"""
     WITH mine AS MATERIALIZED (
         SELECT job.id, job.phase, attempt.id AS attempt_id, attempt.state
         FROM jobs_job AS job JOIN jobs_attempt AS attempt ON attempt.job_id = job.id
-            JOIN shards_shard AS shard ON shard.id = attempt.shard_id + 0
+            JOIN shards_shard AS shard ON shard.id = attempt.shard_id
         WHERE job.public_id = %s AND attempt.number + 0 = %s AND attempt.claim_hash = %s AND shard.key_hash = %s
     ), held AS (
         UPDATE jobs_job AS job SET next_seq = %s, phase = COALESCE(%s, job.phase), log_bytes = job.log_bytes + %s,

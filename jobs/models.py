@@ -43,9 +43,13 @@ class Job(models.Model):
     # are no more of them than somebody looks with (unique=True, for one, would add another for LIKE).
     public_id = models.CharField(max_length=40, default=new_job_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="jobs", db_index=False)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True)
-    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True)
-    retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, db_index=False
+    )
+    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, db_index=False)
+    retry_of = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries", db_index=False
+    )
 
     # As the tenant wrote it, less the secrets: those are in ``sealed`` until the job ends.
     task = models.JSONField()
@@ -155,6 +159,11 @@ class Job(models.Model):
             # By a column of its own: PostgreSQL takes a short cut (heap-only tuples) when a write changes no column of
             # any index, conditions included, and each batch of events changes the bytes.
             models.Index(fields=["finished_at"], condition=models.Q(has_log=True), name="jobs_with_a_log"),
+            # Only who removes a user, a key or a job looks for these.
+            *(
+                models.Index(fields=[name], condition=models.Q(**{f"{name}__isnull": False}), name=f"jobs_by_{name}")
+                for name in ("created_by", "api_key", "retry_of")
+            ),
         ]
 
     def __str__(self) -> str:
@@ -209,7 +218,9 @@ class Attempt(models.Model):
     )
     queue = models.CharField(max_length=420)
     shard_class = models.CharField(max_length=400)
-    shard = models.ForeignKey(Shard, on_delete=models.SET_NULL, null=True, blank=True, related_name="attempts")
+    shard = models.ForeignKey(
+        Shard, on_delete=models.SET_NULL, null=True, blank=True, related_name="attempts", db_index=False
+    )
     claim_hash = models.CharField(max_length=64, blank=True, editable=False)
     gateway_token_hash = models.CharField(max_length=64, null=True, editable=False)
     sent_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -246,8 +257,13 @@ class Attempt(models.Model):
                 name="live_attempts",
             ),
             models.Index(fields=["ended_at"], condition=models.Q(ended_at__isnull=False), name="attempts_by_their_end"),
-            # Every claim counts what its shard runs.
-            models.Index(fields=["shard"], condition=models.Q(state="running"), name="attempts_on_a_shard"),
+            # Every claim counts what its shard runs: the attempts that it has and that have not ended. By their state
+            # PostgreSQL would sooner count those of all shards.
+            models.Index(
+                fields=["shard"],
+                condition=models.Q(shard__isnull=False, ended_at__isnull=True),
+                name="attempts_on_a_shard",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Model
 
 M = TypeVar("M", bound=Model)
@@ -50,8 +50,10 @@ def one_row(statement: str, values: Sequence[Any]) -> Row | None:
 
     Django's own cursor writes the values into the text, which PostgreSQL reads and plans anew each time.
     """
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+    # Found once: where a thread's connection is costs more to look up than a value to send.
+    database = connections[DEFAULT_DB_ALIAS]
+    database.ensure_connection()
+    with database.wrap_database_errors, psycopg.Cursor(database.connection) as cursor:
         cursor.execute(statement.encode(), values, prepare=True)
         return _first(cursor)
 
@@ -62,9 +64,10 @@ def at_once(*statements: tuple[str, Sequence[Any]]) -> list[Row | None]:
     Each sees what others had committed before it began, and so what one waited for is seen by the next. Outside of
     ``transaction.atomic`` they are a transaction of their own.
     """
-    connection.ensure_connection()
-    open_connection: psycopg.Connection[Any] = connection.connection
-    with connection.wrap_database_errors, open_connection.pipeline() as pipeline:
+    database = connections[DEFAULT_DB_ALIAS]
+    database.ensure_connection()
+    open_connection: psycopg.Connection[Any] = database.connection
+    with database.wrap_database_errors, open_connection.pipeline() as pipeline:
         cursors = [psycopg.Cursor(open_connection) for _ in statements]
         for cursor, (statement, values) in zip(cursors, statements, strict=True):
             cursor.execute(statement.encode(), values, prepare=True)
@@ -118,7 +121,8 @@ def insert(instance: Model, terms: Mapping[str, Term] | None = None, only_if: Te
     """
     made, condition = terms or {}, only_if or Term("")
     statement, fields = _insert_of(type(instance), tuple((name, made[name].sql) for name in made), condition.sql)
-    values = [field.get_db_prep_save(field.pre_save(instance, add=True), connection) for field in fields]
+    database = connections[DEFAULT_DB_ALIAS]
+    values = [field.get_db_prep_save(field.pre_save(instance, add=True), database) for field in fields]
     computed = [value for term in made.values() for value in term.values]
     row = one_row(statement, [*values, *computed, *condition.values])
     if row is None:

@@ -15,6 +15,7 @@ import uvicorn
 
 # Event streams never end by themselves; their viewers come back with a cursor.
 GRACEFUL_SHUTDOWN_S = 3
+GC_AFTER_OBJECTS = 20_000
 # Viewers of a job send nothing. Each would be compressed for by itself, which costs more than all the rest.
 WEBSOCKETS: dict[str, Any] = {"ws_max_size": 64 * 1024, "ws_per_message_deflate": False}
 
@@ -37,6 +38,8 @@ def main() -> None:
     # What is loaded now stays to the end: the collector need not go through it again and again.
     gc.collect()
     gc.freeze()
+    # A call makes hundreds of objects and few cycles: as delivered it would be looked for these with almost each call.
+    gc.set_threshold(GC_AFTER_OBJECTS, 20, 50)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
 
 

@@ -88,15 +88,17 @@ class Lives:
                 return time.perf_counter() - began
 
         async with asyncio.timeout(_WAIT_S):
-            lives = [asyncio.create_task(life()) for _ in range(jobs)]
+            lives = asyncio.gather(*(life() for _ in range(jobs)))
             # A slot that fails ends all: what is measured must be whole lives alone.
-            left = {*lives}
-            while left:
-                ended, _ = await asyncio.wait([*left, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-                for task in ended.intersection(self._tasks):
+            slots = asyncio.ensure_future(asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED))
+            either: list[asyncio.Future[Any]] = [lives, slots]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            slots.cancel()
+            for task in self._tasks:
+                if task.done():
+                    lives.cancel()
                     await task
-                left -= ended
-            return [task.result() for task in lives]
+            return await lives
 
     async def _slot(self, wire: Wire, identity: Identity) -> None:
         queues = [class_queue(identity.capabilities), shard_queue(identity.name)]

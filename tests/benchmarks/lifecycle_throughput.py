@@ -8,7 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.benchmarks.load import measured
 from tests.benchmarks.peers import CHECKOUT, broker_url, peer
 from tests.benchmarks.result import Result
 from tests.benchmarks.streams import streaming_stack
-from tests.fixtures.simulated_shard import register
+from tests.fixtures.simulated_shard import Identity, register
 from tests.stacks import RunningStack
 
 SHARDS, SLOTS = 16, 32
@@ -31,8 +31,10 @@ SHARDS, SLOTS = 16, 32
 AT_ONCE = 600
 # As many as the peer's pool has.
 WEB_PROCESSES = 2
-WARM_UP = 100
-JOBS = 3_000
+WARM_UP = 200
+JOBS = 2_000
+ROUNDS = 3
+_WANTED = [(f"simulated-{number}", ["simulated"]) for number in range(1, SHARDS + 1)]
 PEER_DATABASE = "benchmark_peer"
 # Celery's own default is a process a core; a few threads are the other usual choice.
 _POOLS = {"prefork, 2": ("--pool=prefork", "-c", "2"), "prefork, 4": ("--pool=prefork", "-c", "4")}
@@ -41,15 +43,24 @@ _OPTIONS = ("--loglevel=INFO", "--without-gossip", "--without-mingle", "--withou
 
 
 def measure() -> Result:
-    """Live jobs on simulated shards; then let Celery run as many tasks on the same broker and database."""
-    with streaming_stack("--web-processes", str(WEB_PROCESSES)) as client:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            ours = runner.run(_ours(client.stack))
-        tracked, plain = _peers(client.stack)
-    best = max(tracked.values())
+    """Live jobs on simulated shards, then let Celery run as many tasks on the same broker and database; and again.
+
+    They take turns, and the median of each counts: the speed of a shared machine is not the same for a minute.
+    """
+    ours: list[dict[str, Any]] = []
+    tracked: list[dict[str, float]] = []
+    with streaming_stack("--web-processes", str(WEB_PROCESSES)) as client, _peer(client.stack) as environment:
+        identities = register(client.stack, *_WANTED, slots=SLOTS)
+        for _ in range(ROUNDS):
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                ours.append(runner.run(_ours(client.stack, identities)))
+            tracked.append(_rates({**environment, TRACKED_VARIABLE: "yes"}))
+        plain = _rates(environment)
+    best = max(statistics.median(found[pool] for found in tracked) for pool in _POOLS)
+    middle = sorted(ours, key=lambda found: float(found["lives_per_s"]))[ROUNDS // 2]
     return Result(
         "lifecycle_throughput",
-        ours.pop("lives_per_s"),
+        middle["lives_per_s"],
         "1/s",
         best,
         best,
@@ -58,7 +69,8 @@ def measure() -> Result:
             "unit": f"submit, dispatch, claim, {BATCHES} batches of {LINES} events, finish",
             "at_once": AT_ONCE,
             "slots": SHARDS * SLOTS,
-            **ours,
+            **{name: value for name, value in middle.items() if name != "lives_per_s"},
+            "all_rounds": [found["lives_per_s"] for found in ours],
             "peer": "Celery, django-celery-results: started, two updates of progress, result; the better of its pools",
             "peer_by_pool": tracked,
             "peer_result_alone_by_pool": plain,
@@ -67,9 +79,7 @@ def measure() -> Result:
     )
 
 
-async def _ours(stack: RunningStack) -> dict[str, Any]:
-    wanted = [(f"simulated-{number}", ["simulated"]) for number in range(1, SHARDS + 1)]
-    identities = await asyncio.to_thread(register, stack, *wanted, slots=SLOTS)
+async def _ours(stack: RunningStack, identities: Sequence[Identity]) -> dict[str, Any]:
     async with Lives(stack, identities) as lives:
         await lives.live(WARM_UP, AT_ONCE)
         async with measured(stack) as load:
@@ -83,16 +93,18 @@ async def _ours(stack: RunningStack) -> dict[str, Any]:
     }
 
 
-def _peers(stack: RunningStack) -> tuple[dict[str, float], dict[str, float]]:
-    """Tasks a second by pool: those that are tracked, and those that store their result alone."""
+@contextmanager
+def _peer(stack: RunningStack) -> Iterator[dict[str, str]]:
+    """Give the peer's environment, with a database of its own."""
     with _database(stack) as url:
         environment = {DATABASE_VARIABLE: url, BROKER_VARIABLE: broker_url(stack)}
         _run(environment, "from django.core.management import call_command; call_command('migrate', verbosity=0)")
-        tracked, plain = (
-            {name: _rate({**environment, **more}, pool) for name, pool in _POOLS.items()}
-            for more in ({TRACKED_VARIABLE: "yes"}, {})
-        )
-    return tracked, plain
+        yield environment
+
+
+def _rates(environment: dict[str, str]) -> dict[str, float]:
+    """Tasks a second by pool."""
+    return {name: _rate(environment, pool) for name, pool in _POOLS.items()}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 MyctobotError
 ├── InvalidRequest ── NobodyCanRun
+├── NotAuthenticated ── NotCertain
 ├── NotFound ── UnknownJob, UnknownCallback
 ├── TooManyWaiting        429
 └── Conflict
@@ -13,13 +14,19 @@ MyctobotError
 
 from __future__ import annotations
 
-from myctobot.errors import Conflict, InvalidRequest, MyctobotError, NotFound
+from myctobot.errors import Conflict, InvalidRequest, MyctobotError, NotAuthenticated, NotFound
 
 
 class NobodyCanRun(InvalidRequest):
     """No shard that this tenant may use could ever run the job."""
 
     code = "nobody_can_run"
+
+
+class NotCertain(NotAuthenticated):
+    """The caller was known a moment ago, and may not be any more: look again."""
+
+    code = "not_certain"
 
 
 class TooManyWaiting(MyctobotError):

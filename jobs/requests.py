@@ -22,6 +22,7 @@ from jobs.errors import (
     JobIsNotOver,
     JobIsOver,
     NobodyCanRun,
+    NotCertain,
     SecretsNeededAgain,
     UnknownJob,
 )
@@ -104,6 +105,7 @@ def submit(caller: Caller, request: JobRequest, idempotency_key: str | None = No
         InvalidRequest: a field that anybody of the tenant may read holds one of its secrets.
         IdempotencyMismatch: the key was used for another request.
         TooManyWaiting: the tenant has as many waiting jobs as it may.
+        NotCertain: the caller is remembered, and either its key has ended since or nobody can run the job.
     """
     _check_texts(request, idempotency_key)
     return _create_once(caller, request, idempotency_key)
@@ -173,7 +175,12 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     seal_job_secrets(job, request.secrets)
     job.enter_lane()
     terms = _terms_of(request)
-    if not room.store(job, caller.tenant, terms, Term(_SOMEBODY_CAN, [job.capabilities, job.tenant_id])):
+    only_if = Term(_SOMEBODY_CAN, [job.capabilities, job.tenant_id])
+    if caller.still:
+        only_if = Term(f"{only_if.sql} AND {caller.still.sql}", [*only_if.values, *caller.still.values])
+    if not room.store(job, caller.tenant, terms, only_if):
+        if caller.still:
+            raise NotCertain
         _refuse_if_nobody_can(job)
         room.store(job, caller.tenant, terms, None)
     log.info("job.submitted", job=job.public_id, tenant=caller.tenant.slug, type=request.task["type"])

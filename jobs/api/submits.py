@@ -7,7 +7,7 @@ What is as most requests are is answered here; all else, and whatever is wrong, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -29,7 +29,7 @@ from myctobot.api_errors import INTERNAL_ERROR
 from myctobot.api_parsing import parsed_json
 from myctobot.errors import MyctobotError
 from myctobot.short_calls import Answer, ShortCalls, Threads, read_body
-from myctobot.tenants.authentication import Caller, find_api_key
+from myctobot.tenants.authentication import RecentKeys
 from myctobot.tenants.models import Role
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ class Submits:
     """
 
     def __init__(self, threads: Threads, others: ShortCalls) -> None:
-        self._threads, self._others = threads, others
+        self._threads, self._others, self._keys = threads, others, RecentKeys()
         self._headers = list(_headers_of_middleware())
 
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -72,23 +72,24 @@ class Submits:
         headers = _plain_headers(scope)
         if headers is None or len(body) > _MOST_BYTES:
             return None
+        token = _bearer_token(headers[b"authorization"])
         try:
-            caller = _caller(headers[b"authorization"])
+            caller = self._keys.find(token) if token else None
         except (OperationalError, InterfaceError):
             # The pool does not look at its connections before it gives them, and PostgreSQL may have restarted since.
             connection.close()
             return None
-        if caller is None:
+        if caller is None or caller.role == Role.VIEWER:
             return None
-        key = headers.get(b"idempotency-key")
         try:
             request = JobRequestSerializer.read(parsed_json(body, _MOST_BYTES))
-            job, created = requests.submit(caller, request, None if key is None else key.decode("ascii"))
+            job, created = requests.submit(caller, request, _idempotency_key(headers))
             if not created:
                 return None
             shown = json.dumps(show_new(job), separators=(",", ":")).encode()
         except (MyctobotError, APIException):
             # Nothing was stored. It is refused again where sentences are made.
+            self._keys.forget(token)
             return None
         except Exception:  # the border to the server; once more would be one job more
             log.exception("submit.failed")
@@ -120,12 +121,14 @@ def _is_our_host(host: bytes) -> bool:
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
-def _caller(authorization: bytes) -> Caller | None:
+def _bearer_token(authorization: bytes) -> str:
     scheme, _, token = authorization.decode("latin-1").partition(" ")
-    if scheme.lower() != "bearer" or not (token := token.strip()):
-        return None
-    key = find_api_key(token)
-    return None if key is None or key.role == Role.VIEWER else Caller(key.tenant, key.role, api_key=key)
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:
+    key = headers.get(b"idempotency-key")
+    return None if key is None else key.decode("ascii")
 
 
 def _headers_of_middleware() -> Iterable[tuple[bytes, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from myctobot.lib.crypto import digest
-from myctobot.lib.rows import Columns, one_row
+from myctobot.lib.rows import Columns, Term, one_row
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 
 if TYPE_CHECKING:
@@ -37,23 +38,26 @@ class Caller:
         role: of the member or of the key.
         user: set for a session, None for a key.
         api_key: set for a key, None for a session.
+        still: of one that is remembered, a condition of SQL: whatever is done for it must depend on that.
     """
 
     tenant: Tenant
     role: str
     user: User | None = None
     api_key: ApiKey | None = None
+    still: Term | None = None
 
 
 _KEY = Columns(ApiKey, "id", "tenant_id", "name", "role", "last_used_at")
 _TENANT = Columns(Tenant, "id", "slug", "name", "is_active", "weight", "max_running_jobs", "max_waiting_jobs")
 # As ``ApiKey.live``, by hand: it is asked with every call of the REST API.
-_LIVE_KEY = f"""
-    SELECT {_KEY.of("key")}, {_TENANT.of("tenant")}
+_LIVE = """
     FROM tenants_apikey AS key JOIN tenants_tenant AS tenant ON tenant.id = key.tenant_id
     WHERE key.key_hash = %s AND key.revoked_at IS NULL AND tenant.is_active
         AND (key.expires_at IS NULL OR key.expires_at > statement_timestamp())
-"""  # noqa: S608  # only our own constants
+"""
+_LIVE_KEY = f"SELECT {_KEY.of('key')}, {_TENANT.of('tenant')} {_LIVE}"
+_STILL = f"EXISTS (SELECT {_LIVE} AND key.id = %s AND key.tenant_id = %s AND key.role = %s)"
 
 
 def find_api_key(key: str) -> ApiKey | None:
@@ -66,6 +70,42 @@ def find_api_key(key: str) -> ApiKey | None:
     if found.last_used_at is None or timezone.now() - found.last_used_at > LAST_USED_PRECISION:
         ApiKey.objects.filter(pk=found.pk).update(last_used_at=Now())
     return found
+
+
+_REMEMBERED_S = 5.0
+_MOST_REMEMBERED = 1000
+
+
+class RecentKeys:
+    """Callers whose keys were live a moment ago, so that who calls many times a second is not looked up each time.
+
+    A key may have ended since, and its tenant's limits may be a few seconds old. So each caller comes with a condition
+    (``still``) that the statement which does the work has to check.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, Caller]] = {}
+
+    def find(self, key: str) -> Caller | None:
+        """Return who calls with a key, as of a few seconds ago, or None when it is not live."""
+        key_hash = digest(key)
+        until, caller = self._known.get(key_hash, (0.0, None))
+        if caller is not None and time.monotonic() < until:
+            return caller
+        found = find_api_key(key)
+        if found is None:
+            self._known.pop(key_hash, None)
+            return None
+        still = Term(_STILL, [key_hash, found.pk, found.tenant_id, found.role])
+        caller = Caller(found.tenant, found.role, api_key=found, still=still)
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        self._known[key_hash] = (time.monotonic() + _REMEMBERED_S, caller)
+        return caller
+
+    def forget(self, key: str) -> None:
+        """Look it up again when it is next asked for."""
+        self._known.pop(digest(key), None)
 
 
 def bearer_token(request: Any) -> str | None:

@@ -44,10 +44,14 @@ class Wire:
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\n{self._head}{more}Content-Length: {len(content)}\r\n\r\n"
-        async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await self._connection()
+        reader, writer = await self._connection()
+        # Cheaper than ``asyncio.timeout``; whoever reads finds the connection gone.
+        too_late = asyncio.get_running_loop().call_later(_TIMEOUT_S, writer.transport.abort)
+        try:
             writer.write(head.encode() + content)
             status, answer = await _read(reader)
+        finally:
+            too_late.cancel()
         self._idle.append((time.monotonic(), reader, writer))
         return status, answer
 
@@ -57,7 +61,8 @@ class Wire:
             if time.monotonic() - since < _KEPT_S:
                 return reader, writer
             writer.close()
-        return await asyncio.open_connection(self._host, self._port)
+        async with asyncio.timeout(_TIMEOUT_S):
+            return await asyncio.open_connection(self._host, self._port)
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from jobs.api.shown import JobSerializer, show_new
 from jobs.models import Job
 from myctobot.asgi import application
 from myctobot.short_calls import Answer, ShortCalls
+from myctobot.tenants.authentication import find_api_key
 from myctobot.tenants.models import ApiKey, Role, Tenant
 from myctobot.tenants.secrets import store_secret
 from tests.integration.gateway.conftest import served
@@ -149,6 +150,43 @@ async def test_a_viewer_a_stranger_and_a_revoked_key_are_refused(
     await in_thread(lambda: ApiKey.objects.filter(name="k").update(revoked_at=timezone.now()))
     assert (await client.post(PATH, json=BODY, headers=bearer(key))).status_code == 401
     assert await in_thread(Job.objects.count) == 1
+
+
+ENDS: dict[str, tuple[int, Callable[[], object]]] = {
+    "revoked": (401, lambda: ApiKey.objects.update(revoked_at=timezone.now())),
+    "expired": (401, lambda: ApiKey.objects.update(expires_at=timezone.now())),
+    "removed": (401, lambda: ApiKey.objects.all().delete()),
+    "of a tenant that is switched off": (401, lambda: Tenant.objects.update(is_active=False)),
+    "for reading alone from now on": (403, lambda: ApiKey.objects.update(role=Role.VIEWER)),
+    "of another tenant": (201, lambda: ApiKey.objects.update(tenant=make_tenant("other"))),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_key_that_is_remembered_ends_at_once(client: httpx.AsyncClient, key: str, end: str) -> None:
+    status, change = ENDS[end]
+    for _ in range(2):
+        assert (await client.post(PATH, json=BODY, headers=bearer(key))).status_code == 201
+    await in_thread(change)
+    after = [await client.post(PATH, json=BODY, headers=bearer(key)) for _ in range(2)]
+    assert [answer.status_code for answer in after] == [status] * 2
+    slugs = await in_thread(lambda: list(Job.objects.order_by("pk").values_list("tenant__slug", flat=True)))
+    assert slugs == ["acme"] * 2 + (["other"] * 2 if status == 201 else [])
+
+
+async def test_who_calls_often_is_looked_up_once(
+    client: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+
+    def counted(text: str) -> ApiKey | None:
+        looked_up.append(text)
+        return find_api_key(text)
+
+    monkeypatch.setattr("myctobot.tenants.authentication.find_api_key", counted)
+    for _ in range(5):
+        assert (await client.post(PATH, json=BODY, headers=bearer(key))).status_code == 201
+    assert looked_up == [key]
 
 
 UNUSUAL: dict[str, dict[str, Any]] = {

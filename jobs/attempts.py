@@ -27,7 +27,7 @@ from jobs.contract import (
     shard_queue,
 )
 from jobs.dispatch import burn, request_round
-from jobs.ending import complete_at_once, end_job
+from jobs.ending import complete_at_once, end_job, ends_alone
 from jobs.errors import Fenced, NotClaimable, OutOfOrder
 from jobs.fencing import cleaner_of, gateway_token, held, lease_answer, note_secrets
 from jobs.models import Attempt, Job
@@ -251,9 +251,10 @@ def finish(key_hash: str, job_id: str, claim_token: str, request: FinishRequest)
     """
     if request["outcome"] == Outcome.COMPLETED and not request.get("proof"):
         job, attempt = held(key_hash, job_id, request["attempt"], claim_token)
-        result = cleaner_of(job, attempt, claim_token).clean(request["result"])
-        if complete_at_once(job, attempt, request["final_seq"], result):
-            return lease_answer(job.next_seq, job.cancel_requested_at)
+        if ends_alone(job, attempt):
+            result = cleaner_of(job, attempt, claim_token).clean(request["result"])
+            if complete_at_once(job, attempt, request["final_seq"], result):
+                return lease_answer(job.next_seq, job.cancel_requested_at)
     return _finish(key_hash, job_id, claim_token, request)
 
 

@@ -51,8 +51,10 @@ def send_all(messages: Sequence[tuple[str, int, str]]) -> None:
         return
     try:
         with app.producer_pool.acquire(block=True, timeout=_POOL_WAIT_S) as producer:
-            ensured = cast(Connection, producer.connection).ensure(producer, _send_batch, **_RETRY)
-            ensured(producer, messages)
+            connection = cast(Connection, producer.connection)
+            # What ``ensure`` does for a connection that broke, for one that was never there.
+            connection.ensure_connection(**_RETRY)
+            connection.ensure(producer, _send_batch, **_RETRY)(producer, messages)
     except OperationalError as error:
         log.warning("broker.unreachable", wanted="execute", jobs=[message[0] for message in messages], error=str(error))
 

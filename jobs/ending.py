@@ -77,8 +77,13 @@ def end_job(
     return ended
 
 
+def ends_alone(job: Job, attempt: Attempt) -> bool:
+    """Whether a running job can end without others being told in the same transaction."""
+    return attempt.state == AttemptState.RUNNING and not job.concurrency_key and not job.callback_url
+
+
 def complete_at_once(job: Job, attempt: Attempt, final_seq: int, result: dict[str, Any]) -> bool:
-    """End a running job and its attempt as completed, by one statement.
+    """End a running job that ``ends_alone`` and its attempt as completed, by one statement.
 
     Args:
         job, attempt: as read just now.
@@ -88,9 +93,6 @@ def complete_at_once(job: Job, attempt: Attempt, final_seq: int, result: dict[st
     Returns:
         False when it takes a closer look, and nothing was changed.
     """
-    if job.concurrency_key or job.callback_url or attempt.state != AttemptState.RUNNING:
-        # Others are to be told in the same transaction, or there is nothing to end.
-        return False
     if one_row(_COMPLETE, [json.dumps(result), job.pk, attempt.number, final_seq + 1, attempt.pk]) is None:
         return False
     _tell_of_end(job, JobStatus.COMPLETED, "")

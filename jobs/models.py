@@ -218,6 +218,7 @@ class Attempt(models.Model):
     )
     queue = models.CharField(max_length=420)
     shard_class = models.CharField(max_length=400)
+    # Without an index over all that it ever ran: only who removes a shard looks for that.
     shard = models.ForeignKey(
         Shard, on_delete=models.SET_NULL, null=True, blank=True, related_name="attempts", db_index=False
     )

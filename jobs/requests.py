@@ -24,6 +24,7 @@ from jobs.errors import (
     NobodyCanRun,
     NotCertain,
     SecretsNeededAgain,
+    TooManyWaiting,
     UnknownJob,
 )
 from jobs.models import Job, default_retry_on
@@ -34,7 +35,7 @@ from jobs.states import AttemptState, Hold
 from myctobot.errors import InvalidRequest
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import keyed_digest
-from myctobot.lib.rows import Term
+from myctobot.lib.rows import Term, one_row
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Tenant
 
@@ -178,7 +179,13 @@ def _create(caller: Caller, request: JobRequest, idempotency_key: str | None, re
     only_if = Term(_SOMEBODY_CAN, [job.capabilities, job.tenant_id])
     if caller.still:
         only_if = Term(f"{only_if.sql} AND {caller.still.sql}", [*only_if.values, *caller.still.values])
-    if not room.store(job, caller.tenant, terms, only_if):
+    try:
+        stored = room.store(job, caller.tenant, terms, only_if)
+    except TooManyWaiting:
+        # To wait for room would be in vain.
+        _refuse_if_nobody_can(job)
+        raise
+    if not stored:
         if caller.still:
             raise NotCertain
         _refuse_if_nobody_can(job)
@@ -221,11 +228,15 @@ def _terms_of(request: JobRequest) -> dict[str, Term]:
 
 
 def _refuse_if_nobody_can(job: Job) -> None:
-    """Say what is missing: only who is refused wants the sentence, and the look at all shards that it takes.
+    """Say what is missing.
 
     Raises:
         NobodyCanRun: no shard of the tenant could ever take it.
     """
+    (somebody_can,) = one_row(f"SELECT {_SOMEBODY_CAN}", [job.capabilities, job.tenant_id]) or (False,)
+    if somebody_can:
+        return
+    # Only who is refused wants the sentence, and the look at all shards that it takes.
     decision = route(job.tenant_id, job.capabilities, load_snapshot(database_now()))
     if isinstance(decision, NoRoute) and not decision.ever:
         raise NobodyCanRun(fields={"capabilities": [decision.reason]})

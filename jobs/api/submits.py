@@ -65,35 +65,38 @@ class Submits:
             await (await self._threads.run(self._answer, scope, body)).send(send)
 
     def _answer(self, scope: HTTPScope, body: bytes) -> Answer:
-        return self._at_once(scope, body) or self._others.answer(scope, body)
+        try:
+            return self._at_once(scope, body) or self._others.answer(scope, body)
+        except Exception:  # the border to the server; once more might be one job more
+            log.exception("submit.failed")
+            return Answer(500, self._headers, json.dumps(INTERNAL_ERROR).encode())
 
     def _at_once(self, scope: HTTPScope, body: bytes) -> Answer | None:
-        """Make a job; None when it takes a closer look, and nothing was done."""
+        """Make a job; None when it takes a closer look, and nothing was done or is done twice."""
         headers = _plain_headers(scope)
         if headers is None or len(body) > _MOST_BYTES:
             return None
-        token = _bearer_token(headers[b"authorization"])
+        token, key = _bearer_token(headers[b"authorization"]), _idempotency_key(headers)
         try:
             caller = self._keys.find(token) if token else None
-        except (OperationalError, InterfaceError):
-            # The pool does not look at its connections before it gives them, and PostgreSQL may have restarted since.
-            connection.close()
-            return None
-        if caller is None or caller.role == Role.VIEWER:
-            return None
-        try:
-            request = JobRequestSerializer.read(parsed_json(body, _MOST_BYTES))
-            job, created = requests.submit(caller, request, _idempotency_key(headers))
-            if not created:
+            if caller is None or caller.role == Role.VIEWER:
                 return None
-            shown = json.dumps(show_new(job), separators=(",", ":")).encode()
+            request = JobRequestSerializer.read(parsed_json(body, _MOST_BYTES))
+            job, created = requests.submit(caller, request, key)
         except (MyctobotError, APIException):
             # Nothing was stored. It is refused again where sentences are made.
             self._keys.forget(token)
             return None
-        except Exception:  # the border to the server; once more would be one job more
-            log.exception("submit.failed")
-            return Answer(500, self._headers, json.dumps(INTERNAL_ERROR).encode())
+        except (OperationalError, InterfaceError):
+            # The pool does not look at its connections before it gives them, and PostgreSQL may have restarted since.
+            connection.close()
+            if key is None:
+                # Whether a job was stored is not known, and another try would make another.
+                raise
+            return None
+        if not created:
+            return None
+        shown = json.dumps(show_new(job), separators=(",", ":")).encode()
         return Answer(201, [*self._headers, (b"location", f"{PATH}/{job.public_id}".encode())], shown)
 
 

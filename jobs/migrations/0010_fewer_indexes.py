@@ -1,4 +1,4 @@
-"""Keys that few rows have, or nobody looks for, cost each write of a job an entry in an index no more."""
+"""Keys that a job or an attempt has not, or nobody looks for, cost its writes no entry in an index any more."""
 
 import django.db.models.deletion
 from django.conf import settings

@@ -61,18 +61,19 @@ def one_row(statement: str, values: Sequence[Any]) -> Row | None:
 def at_once(*statements: tuple[str, Sequence[Any]]) -> list[Row | None]:
     """Run statements as one transaction and one way to the database, and return the first row of each, if it has one.
 
-    Each sees what others had committed before it began, and so what one waited for is seen by the next. Outside of
-    ``transaction.atomic`` they are a transaction of their own.
+    Each sees what others had committed before it began, and so what one waited for is seen by the next. When PostgreSQL
+    refuses one, nothing of those before it stays; a value that cannot be sent at all must come before what writes.
+    Outside of ``transaction.atomic`` they are a transaction of their own.
     """
     database = connections[DEFAULT_DB_ALIAS]
     database.ensure_connection()
     open_connection: psycopg.Connection[Any] = database.connection
-    with database.wrap_database_errors, open_connection.pipeline() as pipeline:
-        cursors = [psycopg.Cursor(open_connection) for _ in statements]
-        for cursor, (statement, values) in zip(cursors, statements, strict=True):
-            cursor.execute(statement.encode(), values, prepare=True)
-        # What failed raises here, and nothing of it stays.
-        pipeline.sync()
+    cursors = [psycopg.Cursor(open_connection) for _ in statements]
+    with database.wrap_database_errors:
+        # What failed raises when the pipeline ends.
+        with open_connection.pipeline():
+            for cursor, (statement, values) in zip(cursors, statements, strict=True):
+                cursor.execute(statement.encode(), values, prepare=True)
         return [_first(cursor) for cursor in cursors]
 
 

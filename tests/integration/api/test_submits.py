@@ -8,9 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import OperationalError
 from django.http import HttpRequest
 from django.utils import timezone
 
+from jobs import requests
 from jobs.api.shown import JobSerializer, show_new
 from jobs.models import Job
 from myctobot.asgi import application
@@ -204,7 +206,14 @@ UNUSUAL: dict[str, dict[str, Any]] = {
     "a lone surrogate": {"content": b'{"task": {"type": "prompt", "prompt": "\\ud800"}, "capabilities": ["git"]}'},
     "an unknown field": {"json": {**BODY, "shards": 3}},
     "nobody can": {"json": {**BODY, "capabilities": ["quantum"]}},
-    "a secret in sight": {"json": {**BODY, "anthropic_api_key": "sk-ant-canary-1", "callback_url": "sk-ant-canary-1"}},
+    "a secret in sight": {
+        "json": {
+            **BODY,
+            "anthropic_api_key": "sk-ant-canary-1",
+            "callback_url": "https://a.example.com/sk-ant-canary-1",
+        },
+        "says": "Holds the value of anthropic_api_key",
+    },
     "an unknown secret": {"json": {**BODY, "anthropic_api_key": {"secret": "none"}}},
 }
 
@@ -217,6 +226,7 @@ async def test_what_is_wrong_is_refused_as_django_refuses_it(client: httpx.Async
     short = await client.post(PATH, headers=headers, **content)
     long = await client.post(PATH, headers={**headers, **THROUGH_DJANGO}, **content)
     assert short.status_code == long.status_code >= 400
+    assert unusual.get("says", "") in short.text
     assert short.content == long.content
     assert dict(short.headers) == dict(long.headers)
     assert not await in_thread(Job.objects.exists)
@@ -246,6 +256,36 @@ async def test_what_breaks_after_a_job_was_stored_makes_no_second_one(
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert not through_django
     assert await in_thread(Job.objects.count) == 1
+
+
+@pytest.mark.parametrize(("headers", "status"), [({"Idempotency-Key": "once"}, 201), ({}, 500)])
+async def test_a_database_that_restarts_costs_no_job_and_makes_no_second_one(
+    client: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    gone = [OperationalError("the connection is closed")]
+    submit = requests.submit
+
+    def restarting(*values: Any) -> Any:
+        if gone:
+            raise gone.pop()
+        return submit(*values)
+
+    monkeypatch.setattr(requests, "submit", restarting)
+    answer = await client.post(PATH, json=BODY, headers={**bearer(key), **headers})
+    assert answer.status_code == status
+    assert status == 201 or answer.json()["error"]["retryable"]
+    assert await in_thread(Job.objects.count) == (status == 201)
+
+
+async def test_what_breaks_before_a_caller_is_known_is_an_answer_too(
+    client: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(text: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("myctobot.tenants.authentication.find_api_key", broken)
+    answer = await client.post(PATH, json=BODY, headers=bearer(key))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
 
 
 def test_a_new_job_is_shown_as_any_other(tenant: Tenant) -> None:

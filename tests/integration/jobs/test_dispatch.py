@@ -11,6 +11,7 @@ from threading import Barrier, Thread
 from typing import Any, cast
 
 import pytest
+from celery import Celery
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
@@ -307,6 +308,19 @@ class TestABrokerThatIsAway:
         assert dispatch_round().sent == 3
         assert sizes == [3, 3]
         assert messages(broker) == [[job.public_id, 1] for job in jobs]
+
+    def test_that_was_never_there_holds_up_no_round(
+        self, tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = make_job(tenant)
+        # Nothing listens on this port; a pool of its own has no connection from before.
+        with Celery(broker="redis://127.0.0.1:1/0", set_as_current=False) as away:
+            monkeypatch.setattr("jobs.broker.app", away)
+            began = time.monotonic()
+            assert dispatch_round().sent == 1
+        # Two more tries with pauses of some tenths of a second; as delivered they would be six.
+        assert time.monotonic() - began < 4
+        assert attempts_of(job)[0].state == "sent"
 
     def test_for_longer_costs_no_job(self, tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fail(monkeypatch, 99)

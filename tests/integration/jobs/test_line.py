@@ -181,6 +181,8 @@ class TestLimits:
         assert [api.post("/jobs", body).status_code for _ in range(3)] == [201, 201, 429]
         refused = error_of(api.post("/jobs", body))
         assert (refused["code"], refused["retryable"]) == ("too_many_waiting", True)
+        # Whom no room would help is told so.
+        assert error_of(api.post("/jobs", {**body, "capabilities": ["quantum"]}))["code"] == "nobody_can_run"
         dispatch_round()
         assert api.post("/jobs", body).status_code == 429
         Job.objects.filter(hold=Hold.SENT).update(status="running", hold="")

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import (
+    autoscale_day,
     dispatch_round,
     eta_error,
     failover_time,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "failover_time": failover_time.measure,
     "lifecycle_throughput": lifecycle_throughput.measure,
     "heartbeats": heartbeats.measure,
+    "autoscale_day": autoscale_day.measure,
 }
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks.md"
 

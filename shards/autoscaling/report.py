@@ -1,0 +1,105 @@
+"""What a simulation came to, as text; and the arrivals that it is played with."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from myctobot.errors import InvalidRequest
+from shards.autoscaling.simulation import Arrival, Moment, Outcome
+
+MOST_ARRIVALS: Final = 200_000
+_COLUMNS: Final = ("at", "length_s")
+_LONGEST_S: Final = 366 * 86400.0
+_BARS: Final = " ▁▂▃▄▅▆▇█"
+_WIDTH: Final = 72
+
+
+class Recorded(NamedTuple):
+    """Arrivals, and when the first of them came, UTC."""
+
+    start: datetime
+    arrivals: list[Arrival]
+
+
+def read_arrivals(lines: Iterable[str]) -> Recorded:
+    """Read jobs that came, as CSV with the columns ``at`` (ISO 8601, UTC if it says nothing else) and ``length_s``.
+
+    Raises:
+        InvalidRequest: with the line and the column that are wrong.
+    """
+    rows = csv.DictReader(lines, strict=True)
+    try:
+        if tuple(rows.fieldnames or ()) != _COLUMNS:
+            raise _wrong(1, "at", f"The first line must be: {','.join(_COLUMNS)}")
+        found = [_arrival(rows.line_num, row) for row in rows]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _wrong(rows.line_num, "at", f"Is no well-formed CSV: {error}.") from None
+    if not 0 < len(found) <= MOST_ARRIVALS:
+        raise _wrong(rows.line_num, "at", f"There are {len(found)} jobs; 1 to {MOST_ARRIVALS} are taken.")
+    start = min(at for at, _ in found)
+    if max(at for at, _ in found) - start > timedelta(seconds=_LONGEST_S):
+        raise _wrong(rows.line_num, "at", "From the first job to the last there must be a year at most.")
+    return Recorded(start, [Arrival((at - start).total_seconds(), length_s) for at, length_s in found])
+
+
+def _arrival(line: int, row: dict[str, Any]) -> tuple[datetime, float]:
+    try:
+        at = datetime.fromisoformat(row["at"] or "")
+    except (TypeError, ValueError):
+        raise _wrong(line, "at", "Must be a time such as 2026-11-26T08:00:00Z.") from None
+    try:
+        length_s = float(row["length_s"] or "")
+    except (TypeError, ValueError):
+        length_s = -1
+    if not 0 <= length_s <= _LONGEST_S:
+        raise _wrong(line, "length_s", "Must be the seconds that the job ran.")
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC), length_s
+
+
+def _wrong(line: int, column: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(fields={f"line {line}, {column}": [problem]})
+
+
+def figures(outcome: Outcome) -> dict[str, float]:
+    """What a rule set is judged by: waits, cost and restlessness."""
+    built = sum(shards for _, shards, _ in outcome.changes if shards > 0)
+    return {
+        "jobs": len(outcome.waits_s),
+        "wait_p50_s": round(outcome.wait_s(0.5), 1),
+        "wait_p95_s": round(outcome.wait_s(0.95), 1),
+        "wait_most_s": round(outcome.wait_s(1), 1),
+        "shard_hours": round(outcome.shard_s / 3600, 2),
+        "shards_most": max((moment.shards for moment in outcome.moments), default=0),
+        "built": built,
+        "let_go": -sum(shards for _, shards, _ in outcome.changes if shards < 0),
+        "flaps": outcome.flaps,
+    }
+
+
+def chart(start: datetime, moments: Sequence[Moment]) -> str:
+    """Shards, running and waiting jobs over the time, the most of each stretch of it."""
+    if not moments:
+        return ""
+    rows: dict[str, Callable[[Moment], int]] = {
+        "shards": lambda moment: moment.shards,
+        "running": lambda moment: moment.running,
+        "waiting": lambda moment: moment.waiting,
+    }
+    end_s = moments[-1].at_s
+    lines = [_row(name, moments, value, end_s) for name, value in rows.items()]
+    first, last = (f"{start + timedelta(seconds=at_s):%a %H:%M}" for at_s in (0, end_s))
+    return "\n".join([*lines, f"{'':8} {first}{last:>{_WIDTH - len(first)}}"])
+
+
+def _row(name: str, moments: Sequence[Moment], value: Callable[[Moment], int], end_s: float) -> str:
+    most = [0] * _WIDTH
+    for moment in moments:
+        column = min(_WIDTH - 1, int(_WIDTH * moment.at_s / end_s)) if end_s else 0
+        most[column] = max(most[column], value(moment))
+    top = max(most)
+    # Of what is not nothing there is always something to see.
+    bars = (_BARS[-(-(len(_BARS) - 1) * number // top)] if top else " " for number in most)
+    return f"{name:8} {''.join(bars)} {top} at most"

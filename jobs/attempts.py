@@ -54,8 +54,8 @@ def claim(key_hash: str, job_id: str, request: ClaimRequest) -> ClaimAnswer:
         NotClaimable: the attempt is taken, withdrawn, cancelled or not for this shard, or the shard is full.
             Nothing ran.
     """
-    if (at_once := _claim_at_once(key_hash, job_id, request)) is not None:
-        return at_once
+    if (taken := _claim_at_once(key_hash, job_id, request)) is not None:
+        return taken
     answer, refusal = _claim(key_hash, job_id, request)
     if refusal is not None:
         # Raised after commit: what the refusal changed (a withdrawn attempt, a failed job) must stay.

@@ -29,7 +29,7 @@ from myctobot.api_errors import INTERNAL_ERROR
 from myctobot.api_parsing import parsed_json
 from myctobot.errors import MyctobotError
 from myctobot.short_calls import Answer, ShortCalls, Threads, read_body
-from myctobot.tenants.authentication import RecentKeys
+from myctobot.tenants.authentication import RecentKeys, token_in
 from myctobot.tenants.models import Role
 
 log = structlog.get_logger(__name__)
@@ -76,9 +76,11 @@ class Submits:
         headers = _plain_headers(scope)
         if headers is None or len(body) > _MOST_BYTES:
             return None
-        token, key = _bearer_token(headers[b"authorization"]), _idempotency_key(headers)
+        token, key = token_in(headers[b"authorization"]), _idempotency_key(headers)
+        if token is None:
+            return None
         try:
-            caller = self._keys.find(token) if token else None
+            caller = self._keys.find(token)
             if caller is None or caller.role == Role.VIEWER:
                 return None
             request = JobRequestSerializer.read(parsed_json(body, _MOST_BYTES))
@@ -122,11 +124,6 @@ def _plain_headers(scope: HTTPScope) -> dict[bytes, bytes] | None:
 def _is_our_host(host: bytes) -> bool:
     domain, _ = split_domain_port(host.decode("latin-1"))
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-
-
-def _bearer_token(authorization: bytes) -> str:
-    scheme, _, token = authorization.decode("latin-1").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:

@@ -110,7 +110,12 @@ class RecentKeys:
 
 def bearer_token(request: Any) -> str | None:
     """Return the token of ``Authorization: Bearer …``, or None when the header is absent or of another kind."""
-    scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+    return token_in(get_authorization_header(request))
+
+
+def token_in(authorization: bytes) -> str | None:
+    """Return the token of a header ``Authorization``, or None when it is of another kind."""
+    scheme, _, token = authorization.decode("latin-1").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 

@@ -77,8 +77,7 @@ def test_a_short_cut_is_a_pause_and_a_long_one_a_loss(place: World, tmp_path: Pa
         far = behind(cable, client.stack.shards["local"])
         with shard_worker(far, tmp_path / "far.log", prefix=cable.command()):
             _short(place, cable)
-            with shard_worker(client.stack.shards["local-2"], tmp_path / "near.log"):
-                _long(place, cable)
+            _long(place, cable, tmp_path / "near.log")
 
 
 def _short(place: World, cable: Network) -> None:
@@ -96,34 +95,26 @@ def _short(place: World, cable: Network) -> None:
     assert len(reckon(place, piece)["attempts"]) == 1
 
 
-def _long(place: World, cable: Network) -> None:
+def _long(place: World, cable: Network, near_log: Path) -> None:
     client = place.client
-    with psycopg.connect(settings_of(client)["DATABASE_URL"]) as connection:
-        # The first one to the shard that will be cut off.
-        connection.execute("UPDATE shards_shard SET is_active = (name = 'local')")
     piece = submit_piece(place, "long-cut", 45)
     client.wait_event(piece.job_id, "tool.call")
     name, runner = runner_of(client, piece.job_id)
     assert name == "local"
-    with psycopg.connect(settings_of(client)["DATABASE_URL"]) as connection:
-        connection.execute("UPDATE shards_shard SET is_active = true")
-    began = time.monotonic()
-    cable.pull()
-    agent = agents_of(runner.pid)[0].pid
-    wait_until(lambda: is_frozen(agent), "not frozen", SELF_STOP_S + 20)
-    assert time.monotonic() - began > SELF_STOP_S - 15, "frozen too soon"
-    client.wait(piece.job_id, lambda job: len(_runs(job)) == 2 and bool(job["phase"]), LONG_CUT_S)
-    assert agents_of(runner.pid), "the frozen agent was to wait for the end of the cut"
-    time.sleep(max(0.0, LONG_CUT_S - (time.monotonic() - began)))
-    agents = {info.pid for info in agents_of(runner.pid)}
-    cable.plug()
-    # It is told that it is fenced, and ends its agent and itself.
-    wait_until(lambda: not runner.is_alive() and not agents & process_tree.snapshot().keys(), "the runner goes on")
-    first, second = _runs(reckon(place, piece))
-    assert (first["state"], first["shard"]) == ("lost", "local")
-    assert (second["outcome"], second["shard"]) == ("completed", "local-2")
-
-
-def _runs(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The attempts that ran: while it is switched off the near shard may ask for the job first, and is refused."""
-    return [attempt for attempt in job["attempts"] if attempt["claimed_at"]]
+    # The other one is there only now, so that the first attempt is the far shard's.
+    with shard_worker(client.stack.shards["local-2"], near_log):
+        began = time.monotonic()
+        cable.pull()
+        agent = agents_of(runner.pid)[0].pid
+        wait_until(lambda: is_frozen(agent), "not frozen", SELF_STOP_S + 20)
+        assert time.monotonic() - began > SELF_STOP_S - 15, "frozen too soon"
+        client.wait(piece.job_id, lambda job: len(job["attempts"]) == 2 and bool(job["phase"]), LONG_CUT_S)
+        assert agents_of(runner.pid), "the frozen agent was to wait for the end of the cut"
+        time.sleep(max(0.0, LONG_CUT_S - (time.monotonic() - began)))
+        agents = {info.pid for info in agents_of(runner.pid)}
+        cable.plug()
+        # It is told that it is fenced, and ends its agent and itself.
+        wait_until(lambda: not runner.is_alive() and not agents & process_tree.snapshot().keys(), "the runner goes on")
+        first, second = reckon(place, piece)["attempts"]
+        assert (first["state"], first["shard"]) == ("lost", "local")
+        assert (second["outcome"], second["shard"]) == ("completed", "local-2")

@@ -1,8 +1,7 @@
 """Names and shapes on the wire between the control plane and its shards.
 
-The only file of the control plane that ``workers/`` imports, so it uses the standard library alone.
-Both sides check what the other sends against the rules here: a shard does not trust a job
-because the control plane accepted it, nor the other way round.
+All that ``workers/`` imports of the control plane, so it uses the standard library alone. Both sides check what the
+other sends against the rules here: neither trusts a job because the other accepted it.
 """
 
 from __future__ import annotations
@@ -208,6 +207,14 @@ class HeartbeatAnswer(TypedDict):
     orders: list[str]
 
 
+class EnrolRequest(TypedDict):
+    token: str  # one-time
+
+
+class EnrolAnswer(TypedDict):
+    config: dict[str, Any]  # what belongs into config.json: the shard's key and its own broker user are in it
+
+
 # --- Capabilities and queues -----------------------------------------------------------------------
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -219,11 +226,7 @@ def is_slug(value: str) -> bool:
 
 
 def shard_class(capabilities: Iterable[str], pool: str | None = None) -> str:
-    """Name the class of shards with these capabilities in this pool, e.g. ``filesystem+git@premium``.
-
-    Raises:
-        ValueError: a capability or the pool is not a slug, or there is no capability.
-    """
+    """Name a class, e.g. ``filesystem+git@premium``; ``ValueError``: no capability, or something is not a slug."""
     names = sorted(set(capabilities))
     for name in [*names, *([pool] if pool is not None else [])]:
         if not is_slug(name):
@@ -385,10 +388,7 @@ class Cleaner:
         return value
 
     def clean(self, value: Any, _depth: int = 0) -> Any:
-        """Return ``value`` with every string in it cleaned, the keys of objects too.
-
-        What is nested deeper than ``MAX_NESTING`` is left out: an agent chooses how deep its tools' input is.
-        """
+        """Clean every string in it, keys too; what is nested too deep is left out: agents choose their tools' input."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list | dict) and _depth >= MAX_NESTING:

@@ -60,6 +60,14 @@ LOCAL_SHARD: dict[str, Any] = {
     "git_ca_file": env.str("LOCAL_SHARD_GIT_CA_FILE", default=""),
 }
 
+# Who makes containers for shards, by name; see ``shards.providers.base``.
+PROVIDERS = {
+    "lxc": "shards.providers.lxc.provider.LxcProvider",
+    "memory": "shards.providers.memory.MemoryProvider",
+    "process": "shards.providers.process.ProcessProvider",
+    "proxmox": "shards.providers.proxmox.provider.ProxmoxProvider",
+}
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

@@ -21,6 +21,7 @@ from jobs.dispatch import burn
 from jobs.ending import end_job
 from jobs.models import Attempt, Job
 from jobs.states import AttemptState
+from jobs.stopping import stop_what_runs
 from jobs.waiting import Waits
 from myctobot.lib.clock import database_now
 
@@ -122,7 +123,7 @@ def _lose(attempt: Attempt) -> None:
         return
     log.warning("attempt.lost", job=job.public_id, attempt=attempt.number, shard=name)
     if job.cancel_requested_at is not None:
-        _cancelled_unconfirmed(job, f"{name} fell silent and has not confirmed it")
+        _cancelled_unconfirmed(job, attempt, f"{name} fell silent and has not confirmed it")
     else:
         conclude_failure(job, code="lost", message=once, retryable=True)
 
@@ -133,13 +134,14 @@ def _end_unproven_cancel(attempt: Attempt) -> None:
     message = f"The cancel was not proven within {CANCEL_DEADLINE_S} s."
     if burn(attempt, AttemptState.LOST, code="cancel_unproven", message=message):
         log.warning("attempt.cancel_unproven", job=job.public_id, attempt=attempt.number, shard=_shard_of(attempt))
-        _cancelled_unconfirmed(job, f"{_shard_of(attempt)} has not confirmed it within {CANCEL_DEADLINE_S} s")
+        _cancelled_unconfirmed(job, attempt, f"{_shard_of(attempt)} has not confirmed it within {CANCEL_DEADLINE_S} s")
 
 
-def _cancelled_unconfirmed(job: Job, what: str) -> None:
+def _cancelled_unconfirmed(job: Job, attempt: Attempt, what: str) -> None:
+    done = stop_what_runs(attempt) or "See to the shard."
     message = (
         f"Cancelled, but {what}. Known: the attempt is fenced, so it can push nothing, spend nothing and report "
-        "nothing. Not known: whether its processes still run; see to the shard."
+        f"nothing. Not known: whether its processes still run. {done}"
     )
     end_job(job, JobStatus.CANCELLED, code="cancelled_unconfirmed", message=message)
 
@@ -149,10 +151,11 @@ def _end_overdue_run(attempt: Attempt) -> None:
     job = Job.objects.select_for_update().get(pk=attempt.job_id)
     message = (
         f"The job is past its timeout_s of {job.timeout_s} by half an hour, and {_shard_of(attempt)} has not ended it. "
-        "The attempt is fenced; whether its processes still run is not known: see to the shard."
+        "The attempt is fenced; whether its processes still run is not known."
     )
     if burn(attempt, AttemptState.LOST, code="timeout", message=message):
         log.warning("attempt.overdue", job=job.public_id, attempt=attempt.number, shard=_shard_of(attempt))
+        message = f"{message} {stop_what_runs(attempt) or 'See to the shard.'}"
         end_job(job, JobStatus.FAILED, code="timeout", message=message)
 
 

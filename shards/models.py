@@ -20,19 +20,8 @@ def validate_slug(value: str) -> None:
         raise ValidationError("'%(value)s' is not a lower-case slug (a-z, 0-9, inner dashes).", params={"value": value})
 
 
-class Pool(models.Model):
-    """A named group of shards and the border of trust: who may take one message of its queues may take any."""
-
-    name = models.CharField(max_length=40, unique=True, validators=[validate_slug])
-    description = models.TextField(blank=True)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    def __str__(self) -> str:
-        return self.name
-
-
 class ShardType(models.TextChoices):
-    """Templates of capabilities and resources."""
+    """What a shard is for, in one word."""
 
     GENERAL = "general"
     PLAYWRIGHT = "playwright"
@@ -41,13 +30,69 @@ class ShardType(models.TextChoices):
     CUSTOM = "custom"
 
 
-class ShardState(models.TextChoices):
-    """Where a shard is in its life, as far as dispatch cares."""
+class ShardTemplate(models.Model):
+    """What a new shard of a type has: capabilities, MCP servers, resources and the image that it is made from."""
 
-    REQUESTED = "requested", "Requested: has never sent a heartbeat"
+    name = models.CharField(max_length=40, unique=True, validators=[validate_slug])
+    description = models.TextField(blank=True)
+    shard_type = models.CharField(max_length=12, choices=ShardType, default=ShardType.CUSTOM)
+    capabilities = ArrayField(models.CharField(max_length=40, validators=[validate_slug]))
+    mcp_servers = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='As in config.json: {"git": {"command": "mcp-server-git", "args": [], "env": {}}}.',
+    )
+    image = models.CharField(max_length=100, blank=True, help_text="The template image, as the provider knows it.")
+    cpus = models.FloatField(default=1, validators=[MinValueValidator(0.1), MaxValueValidator(512)])
+    memory_mb = models.PositiveIntegerField(default=512, validators=[MinValueValidator(128)])
+    disk_mb = models.PositiveIntegerField(default=8192, validators=[MinValueValidator(512)])
+    processes = models.PositiveIntegerField(default=1024, validators=[MinValueValidator(64)])
+    max_concurrent_jobs = models.PositiveSmallIntegerField(
+        default=1, validators=[MinValueValidator(1), MaxValueValidator(64)]
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PoolMode(models.TextChoices):
+    """What becomes of a shard after a job."""
+
+    PERSISTENT = "persistent", "Persistent: takes the next job"
+    EPHEMERAL = "ephemeral", "Ephemeral: is made anew after each job"
+
+
+class Pool(models.Model):
+    """A named group of shards and the border of trust: who may take one message of its queues may take any."""
+
+    name = models.CharField(max_length=40, unique=True, validators=[validate_slug])
+    description = models.TextField(blank=True)
+    mode = models.CharField(max_length=12, choices=PoolMode, default=PoolMode.PERSISTENT)
+    # What autoscaling builds, and by which rules; without rules nobody does.
+    provider = models.CharField(max_length=40, blank=True, help_text="Who makes its shards when it is scaled.")
+    template = models.ForeignKey(
+        ShardTemplate, on_delete=models.PROTECT, null=True, blank=True, related_name="pools", help_text="What it makes."
+    )
+    scaling_rules = models.JSONField(null=True, blank=True, help_text="See “Autoscaling rules” in the docs.")
+    scaling_dry_run = models.BooleanField(default=True, help_text="Decide and write down why, but change nothing.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ShardState(models.TextChoices):
+    """Where a shard is in its life; the moves between are in ``shards.lifecycle``."""
+
+    REQUESTED = "requested", "Requested: nothing was made for it yet, or it has never been heard of"
+    PROVISIONING = "provisioning", "Provisioning: is being made, or made anew"
     READY = "ready", "Ready: takes jobs"
+    SUSPECT = "suspect", "Suspect: silent, or just back; gets no new jobs"
+    LOST = "lost", "Lost: silent for so long that it is given up"
     DRAINING = "draining", "Draining: finishes what it runs"
-    STOPPED = "stopped", "Stopped"
+    STOPPED = "stopped", "Stopped: switched off by an operator"
+    GONE = "gone", "Gone: destroyed; kept as history"
 
 
 class Shard(models.Model):
@@ -60,14 +105,32 @@ class Shard(models.Model):
     capabilities = ArrayField(models.CharField(max_length=40, validators=[validate_slug]))
     # Derived from capabilities and pool on every save; stored to be searched and shown.
     shard_class = models.CharField(max_length=400, editable=False, db_index=True)
-    resource_spec = models.JSONField(default=dict, blank=True, help_text='Such as {"cpus": 1, "memory_mb": 512}.')
+    template = models.ForeignKey(ShardTemplate, on_delete=models.PROTECT, null=True, blank=True, related_name="shards")
+    mcp_servers = models.JSONField(default=dict, blank=True, help_text="As in config.json; beside the template's.")
+    resource_spec = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='What differs from its template: {"cpus": 1, "memory_mb": 512, "disk_mb": 8192, "processes": 1024}.',
+    )
+    # Who made its container, and under which reference; no provider means a machine that somebody set up by hand.
+    provider = models.CharField(max_length=40, blank=True)
+    provider_ref = models.CharField(max_length=200, blank=True, editable=False)
     max_concurrent_jobs = models.PositiveSmallIntegerField(
         default=1, validators=[MinValueValidator(1), MaxValueValidator(64)]
     )
     is_active = models.BooleanField(default=True)
-    state = models.CharField(max_length=12, choices=ShardState, default=ShardState.REQUESTED)
+    # Made ahead of need: ready but for taking jobs, until it is activated.
+    is_spare = models.BooleanField(default=False, editable=False)
+    # Took a job since it was made. Of an ephemeral pool it takes no other before it was made anew.
+    is_used = models.BooleanField(default=False, editable=False)
+    state = models.CharField(max_length=12, choices=ShardState, default=ShardState.REQUESTED, editable=False)
+    state_since = models.DateTimeField(db_default=Now(), editable=False)
+    state_reason = models.CharField(max_length=500, blank=True, editable=False)
     key_hash = models.CharField(max_length=64, null=True, editable=False)
+    broker_password_hash = models.CharField(max_length=64, null=True, editable=False)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # The first heartbeat since it was silent last; a shard that comes and goes is not trusted at once.
+    steady_since = models.DateTimeField(null=True, blank=True, editable=False)
     # What the shard said of itself last: cpu, memory, disk, versions, live runners.
     report = models.JSONField(default=dict, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -17,6 +17,8 @@ EXECUTORS = ("claude_code", "scripted")
 # Agents of two jobs on one shard must differ: slot n runs as this uid plus n. Above what Debian hands
 # out to people and services, and below 65536, so that it exists inside an unprivileged container too.
 FIRST_AGENT_UID = 64600
+# Below ``run_path``.
+GIT_CERTIFICATES = "git-ca.pem"
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class ShardConfig:
         workspace_path: holds one directory a running job.
         run_path: holds one small file a live runner, by which a restarted worker finds it again.
         job_ttl_minutes: what a crash left behind is removed after this at the latest.
+        git_certificates: PEM; ``git.ca_file`` is where the worker writes them at its start.
     """
 
     shard_id: str
@@ -64,6 +67,7 @@ class ShardConfig:
     first_agent_uid: int
     allow_unsandboxed: bool
     git: GitPolicy
+    git_certificates: str = ""
 
 
 class _Reader:
@@ -141,7 +145,10 @@ def parse_config(values: Any) -> ShardConfig:
     """
     top = _Reader(values, "")
     agent, sandbox, cleanup = top.section("claude_code"), top.section("sandbox"), top.section("cleanup")
-    git = _git(top.section("git"))
+    run_path = top.path("run_path") or Path("/run/claude-shard")
+    git_section = top.section("git")
+    git_certificates = git_section.take("ca_certificates", str, "")
+    git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None)
     limits = Limits(
         memory_mb=sandbox.number("memory_mb", 2048, 64, 1_048_576),
         processes=sandbox.number("processes", 256, 8, 65_536),
@@ -156,7 +163,7 @@ def parse_config(values: Any) -> ShardConfig:
         capabilities=tuple(sorted({_slug(name, "capabilities") for name in top.texts("capabilities")})),
         max_concurrent_jobs=top.number("max_concurrent_jobs", 1, 1, 64),
         workspace_path=cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs"),
-        run_path=top.path("run_path") or Path("/run/claude-shard"),
+        run_path=run_path,
         job_ttl_minutes=cleanup.number("job_ttl_minutes", 60, 1, 100_000),
         executor=_one_of(top.take("executor", str, EXECUTORS[0]), "executor", EXECUTORS),
         cli_path=agent.path("cli_path"),
@@ -165,24 +172,39 @@ def parse_config(values: Any) -> ShardConfig:
         first_agent_uid=sandbox.number("first_agent_uid", FIRST_AGENT_UID, 1000, 2**31),
         allow_unsandboxed=sandbox.take("allow_unsandboxed", bool, False),
         git=git,
+        git_certificates=git_certificates,
     )
     for reader in (agent, sandbox, cleanup, top):
         reader.close()
     return config
 
 
-def _git(reader: _Reader) -> GitPolicy:
+def _git(reader: _Reader, certificates: Path | None) -> GitPolicy:
+    proxy = _proxy(reader.take("proxy_url", str, ""))
+    schemes = frozenset(reader.texts("schemes", ["https", "ssh"]))
     policy = GitPolicy(
-        schemes=frozenset(reader.texts("schemes", ["https", "ssh"])),
+        # The proxy carries https alone, and nothing else may go past it.
+        schemes=schemes - {"ssh"} if proxy else schemes,
         allowed_private_hosts=frozenset(reader.texts("allowed_private_hosts", [])),
-        ca_file=reader.path("ca_file"),
+        ca_file=reader.path("ca_file") or certificates,
         known_hosts=reader.path("known_hosts"),
+        proxy_url=proxy,
     )
-    unknown = sorted(policy.schemes - {"https", "ssh", "file"})
+    unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:
         raise ConfigError(f"git.schemes holds {unknown[0]!r}; known are https, ssh and file.")
     reader.close()
     return policy
+
+
+def _proxy(value: str) -> str | None:
+    if not value:
+        return None
+    parts = urlsplit(_url(value, "git.proxy_url", ("http", "https")))
+    # It stands on git's argument list, where others on the shard can read it.
+    if not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
+        raise ConfigError("git.proxy_url must be a proxy's address alone, such as http://10.0.0.1:3128.")
+    return value.rstrip("/")
 
 
 def _mcp_server(reader: _Reader) -> McpServer:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from workers.celery_app import ShardWorker
-from workers.config import ConfigError, ShardConfig, load_config
+from workers.config import GIT_CERTIFICATES, ConfigError, ShardConfig, load_config
 from workers.hardening import keep_memory_private
 from workers.limits import sweep_groups
 from workers.sandbox import SandboxConfig, check
@@ -30,6 +30,9 @@ def main() -> int:
         return 2
     if not _sandbox_will_do(config):
         return 2
+    if config.git_certificates:
+        config.run_path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (config.run_path / GIT_CERTIFICATES).write_text(config.git_certificates)
     sweep_groups()
     return ShardWorker(config, path.absolute()).run()
 

@@ -15,6 +15,7 @@ from jobs.api import runner_calls
 from myctobot.api_errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
 from myctobot.errors import MyctobotError
 from myctobot.short_calls import Answer, Threads, read_body
+from shards.api import enroll
 from shards.api.calls import MAX_BODY_BYTES, Call, answer_to, answer_with
 from shards.api.heartbeat import take_heartbeat
 from shards.errors import UnknownShardKey
@@ -61,6 +62,8 @@ def answer(call: Call) -> Answer:
 
     Every call may be repeated: what was done already is answered again.
     """
+    if call.path == enroll.PATH:
+        return _enrol(call)
     work = _work(call)
     if work is None:
         return answer_with(NO_SUCH_ADDRESS, 404)
@@ -74,6 +77,16 @@ def answer(call: Call) -> Answer:
         return answer_to(error)
     except MyctobotError as error:
         return _refusal(call, answer_to(error))
+
+
+def _enrol(call: Call) -> Answer:
+    """Let a shard in that has no key yet: the token alone decides."""
+    if call.method != "POST":
+        return answer_with(_NOT_ALLOWED, 405)
+    try:
+        return answer_with(enroll.take_enrolment(call))
+    except MyctobotError as error:
+        return answer_to(error)
 
 
 def _work(call: Call) -> Callable[[], Any] | None:

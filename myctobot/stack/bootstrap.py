@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
@@ -14,7 +15,11 @@ from django.db import transaction
 from myctobot.lib.crypto import digest
 from myctobot.stack.home import GeneratedSecrets, write_private
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
+from shards.broker_access.admission import admit
+from shards.errors import BrokerRefused, BrokerTooOld
 from shards.models import Shard, ShardType
+
+log = structlog.get_logger(__name__)
 
 _LOGIN = "admin"
 _CAPABILITIES = ["filesystem", "git"]
@@ -77,7 +82,8 @@ def _shard(name: str, home: Path) -> Path:
         },
     )
     path = folder / "config.json"
-    write_private(path, json.dumps(_config(shard, folder, _known_key(shard, path)), indent=1) + "\n")
+    config = _config(shard, folder, _known_key(shard, path), _broker_url(shard, path))
+    write_private(path, json.dumps(config, indent=1) + "\n")
     return path
 
 
@@ -89,13 +95,27 @@ def _known_key(shard: Shard, path: Path) -> str:
     return key if digest(key) == shard.key_hash else shard.issue_key()
 
 
-def _config(shard: Shard, folder: Path, key: str) -> dict[str, Any]:
+def _broker_url(shard: Shard, path: Path) -> str:
+    """The broker with the shard's own user, where it can have one; the password that it has stays good."""
+    try:
+        present = str(json.loads(path.read_text())["broker_url"])
+    except (FileNotFoundError, ValueError, KeyError):
+        present = ""
+    try:
+        return admit(shard, present_url=present, address=settings.REDIS_URL)
+    except (BrokerTooOld, BrokerRefused) as error:
+        log.warning("shard.shares_the_broker", shard=shard.name, reason=error.message)
+        Shard.objects.filter(pk=shard.pk).update(broker_password_hash=None)
+        return settings.REDIS_URL
+
+
+def _config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict[str, Any]:
     local = settings.LOCAL_SHARD
     return {
         "shard_id": shard.name,
         "shard_type": shard.shard_type,
         "control_url": settings.CONTROL_URL,
-        "broker_url": settings.REDIS_URL,
+        "broker_url": broker_url,
         "shard_key": key,
         "capabilities": shard.capabilities,
         "max_concurrent_jobs": shard.max_concurrent_jobs,

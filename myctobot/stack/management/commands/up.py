@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from myctobot.stack.console import Console
 from myctobot.stack.environment import caller_environment
 from myctobot.stack.errors import StackError
-from myctobot.stack.plan import OPTIONAL
+from myctobot.stack.plan import EXTRA, OPTIONAL
+from myctobot.stack.ports import LOOPBACK
 from myctobot.stack.up import GATEWAY_PORT, WEB_PORT, Options, run
 
 
@@ -31,11 +33,21 @@ class Command(BaseCommand):
             "--without", action="append", default=[], metavar="NAME", choices=OPTIONAL, help="leave a process out"
         )
         parser.add_argument(
+            "--with", action="append", default=[], metavar="NAME", choices=EXTRA, help="run this too: flower"
+        )
+        parser.add_argument(
             "--ready-file", type=Path, metavar="PATH", help="write URLs and credentials there (JSON) when all answers"
         )
         parser.add_argument("--web-port", type=int, default=WEB_PORT, help="another is used if it is taken")
         parser.add_argument(
             "--gateway-port", type=int, default=GATEWAY_PORT, help="wanted port; another if it is taken"
+        )
+
+        parser.add_argument(
+            "--listen",
+            default=LOOPBACK,
+            metavar="ADDRESS",
+            help="where shards in containers reach web, gateway and broker (default 127.0.0.1)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -46,9 +58,11 @@ class Command(BaseCommand):
             shards=options["shards"],
             web_processes=options["web_processes"],
             without=frozenset(options["without"]),
+            extra=frozenset(options["with"]),
             ready_file=options["ready_file"].resolve() if options["ready_file"] else None,
             web_port=options["web_port"],
             gateway_port=options["gateway_port"],
+            listen=_address(options["listen"]),
             caller=caller_environment(),
         )
         console = Console(sys.stdout)
@@ -58,3 +72,13 @@ class Command(BaseCommand):
             for line in error.message.splitlines():
                 console.say(line)
             sys.exit(error.exit_code)
+
+
+def _address(text: str) -> str:
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        raise CommandError(f"--listen: {text!r} is no IPv4 address of this machine, such as 10.213.0.1.") from None
+    if address.is_unspecified or address.is_global:
+        raise CommandError("--listen: only loopback and private addresses; put a proxy with TLS before anything else.")
+    return str(address)

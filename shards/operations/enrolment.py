@@ -1,0 +1,108 @@
+"""How a new shard becomes known: a one-time token, exchanged for its key, its own broker user and its configuration."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from jobs.contract import EnrolAnswer
+from myctobot.lib.crypto import digest, new_token
+from myctobot.tenants.audit import record
+from shards.broker_access import server as broker
+from shards.errors import BadEnrolment
+from shards.models import Shard
+from shards.operations.broker_users import one_at_a_time
+from shards.operations.models import Enrolment
+from shards.resources import Resources, resources_of
+
+log = structlog.get_logger(__name__)
+
+TOKEN_LIFE: Final = timedelta(minutes=30)
+# What the worker, a warm spare and a runner need of a container's memory; the rest is for agents.
+_OWN_MEMORY_MB: Final = 192
+_LEAST_AGENT_MB: Final = 128
+_OWN_PROCESSES: Final = 128
+
+
+def issue_token(shard: Shard, *, by: str, life: timedelta = TOKEN_LIFE) -> str:
+    """Make a token for a shard, which ends those that it had; it is shown this once."""
+    token = new_token("mcte")
+    with transaction.atomic():
+        Enrolment.objects.filter(shard=shard, used_at=None).delete()
+        Enrolment.objects.create(shard=shard, token_hash=digest(token), created_by=by[:150], expires_at=Now() + life)
+        record(by, "shard.enrolment_issued", f"shard/{shard.name}")
+    return token
+
+
+def enrol(token: str) -> EnrolAnswer:
+    """Exchange a token; it is used up, and what the shard had before (key, broker password) has ended.
+
+    Raises:
+        BadEnrolment: it is unknown, was used already, or has expired. A second use is written down: whoever comes
+            first may have been the wrong one.
+        BrokerTooOld, BrokerUnreachable: the shard cannot have a broker user of its own; the token stays good.
+    """
+    with one_at_a_time():
+        rows = Enrolment.objects.select_for_update(of=("self",)).select_related("shard__pool", "shard__template")
+        found = rows.filter(Q(expires_at__gt=Now()) | Q(used_at__isnull=False), token_hash=digest(token)).first()
+        if found is None:
+            raise BadEnrolment
+        if found.used_at is None:
+            return _hand_out(found)
+    record("enrolment", "shard.enrolment_repeated", f"shard/{found.shard.name}")
+    log.error("enrolment.repeated", shard=found.shard.name)
+    raise BadEnrolment
+
+
+def _hand_out(enrolment: Enrolment) -> EnrolAnswer:
+    shard = enrolment.shard
+    key, password = shard.issue_key(), new_token("mctr")
+    shard.broker_password_hash = digest(password)
+    shard.save(update_fields=["broker_password_hash"])
+    # Before the commit: a shard must not be told of a user that does not exist.
+    broker.grant(shard.name, shard.queues, shard.broker_password_hash)
+    Enrolment.objects.filter(pk=enrolment.pk).update(used_at=Now())
+    record("enrolment", "shard.enrolled", f"shard/{shard.name}")
+    return EnrolAnswer(config=config_of(shard, key=key, broker_url=broker.broker_url_for(shard.name, password)))
+
+
+def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
+    """What stands in a shard's ``config.json``; docs/shards.md lists the keys."""
+    resources = resources_of(shard)
+    git: dict[str, Any] = {
+        "schemes": [scheme for scheme in settings.REPO_SCHEMES if scheme != "file"],
+        "allowed_private_hosts": settings.REPO_PRIVATE_HOSTS,
+    }
+    if settings.SHARD_GIT_CA_FILE:
+        git["ca_certificates"] = Path(settings.SHARD_GIT_CA_FILE).read_text()
+    if settings.SHARD_PROXY_URL:
+        git["proxy_url"] = settings.SHARD_PROXY_URL
+    servers = {**(shard.template.mcp_servers if shard.template else {}), **shard.mcp_servers}
+    return {
+        "shard_id": shard.name,
+        "shard_type": shard.shard_type,
+        "control_url": settings.SHARD_CONTROL_URL,
+        "broker_url": broker_url,
+        "shard_key": key,
+        "capabilities": shard.capabilities,
+        "max_concurrent_jobs": shard.max_concurrent_jobs,
+        "claude_code": {"mcp_servers": servers},
+        "sandbox": _sandbox(resources, shard.max_concurrent_jobs),
+        "git": git,
+    }
+
+
+def _sandbox(resources: Resources, slots: int) -> dict[str, Any]:
+    """Share what the container has among its slots, less what MyCTOBot itself needs there."""
+    return {
+        "memory_mb": max(_LEAST_AGENT_MB, (resources.memory_mb - _OWN_MEMORY_MB) // slots),
+        "processes": max(64, (resources.processes - _OWN_PROCESSES) // slots),
+        "file_size_mb": max(64, min(2048, resources.disk_mb // 4)),
+    }

@@ -1,0 +1,47 @@
+"""Celery tasks of shards: shells around one service call each."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from shards.history.alerts import tell_due
+from shards.history.retention import clean_up
+from shards.history.sampling import sample
+from shards.history.watch import look, watch
+from shards.operations.engine import carry_out, sweep
+from shards.operations.upkeep import reconcile_all
+
+
+@shared_task(name="shards.operate", ignore_result=True)
+def operate_task(operation_id: int) -> None:
+    carry_out(operation_id)
+
+
+@shared_task(name="shards.sweep_operations", ignore_result=True)
+def sweep_operations_task() -> None:
+    sweep()
+
+
+@shared_task(name="shards.reconcile", ignore_result=True)
+def reconcile_task() -> None:
+    reconcile_all()
+
+
+@shared_task(name="shards.watch", ignore_result=True)
+def watch_task() -> None:
+    watch(look())
+
+
+@shared_task(name="shards.sample", ignore_result=True)
+def sample_task() -> None:
+    sample()
+
+
+@shared_task(name="shards.tell", ignore_result=True)
+def tell_task() -> None:
+    tell_due()
+
+
+@shared_task(name="shards.history_retention", ignore_result=True)
+def history_retention_task() -> None:
+    clean_up()

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+from django.db.models.functions import Now
+
+from shards.models import Shard, ShardState
+from shards.operations.engine import carry_out, sweep
+from shards.operations.journal import Abandoned, OperationJournal
+from shards.operations.models import Operation, OperationKind, OperationState
+from shards.operations.reconciling import reconcile
+from shards.operations.requests import request
+from shards.providers.base import ContainerState
+from shards.providers.errors import ProviderUnreachable
+
+from .support import LivelyProvider, do
+
+pytestmark = pytest.mark.django_db
+
+
+def left_behind(operation: Operation) -> None:
+    """As if its process had been killed a while ago."""
+    Operation.objects.filter(pk=operation.pk).update(
+        state=OperationState.RUNNING, alive_at=Now() - timedelta(minutes=2), started_at=Now() - timedelta(minutes=3)
+    )
+
+
+def test_a_second_message_does_nothing(shard: Shard, maker: LivelyProvider) -> None:
+    operation = do(shard, OperationKind.PROVISION)
+    carry_out(operation.pk)
+    assert len(maker.list()) == 1
+
+
+def test_a_provision_that_was_left_behind_is_cleaned_up(shard: Shard, maker: LivelyProvider) -> None:
+    do(shard, OperationKind.PROVISION)
+    Shard.objects.update(state=ShardState.PROVISIONING)
+    left_behind(Operation.objects.get())
+    sweep()
+    ended, destroy = Operation.objects.order_by("pk")
+    assert (ended.state, destroy.kind) == (OperationState.FAILED, OperationKind.DESTROY)
+    carry_out(destroy.pk)
+    assert maker.list() == []
+
+
+def test_an_operation_that_is_alive_is_left_alone(shard: Shard) -> None:
+    operation = request(shard, OperationKind.PROVISION, by="anna")
+    Operation.objects.update(state=OperationState.RUNNING, alive_at=Now(), started_at=Now() - timedelta(hours=1))
+    sweep()
+    operation.refresh_from_db()
+    assert operation.state == OperationState.RUNNING
+
+
+def test_whoever_was_given_up_stops_at_its_next_step(shard: Shard) -> None:
+    operation = request(shard, OperationKind.PROVISION, by="anna")
+    Operation.objects.update(state=OperationState.FAILED)
+    with pytest.raises(Abandoned):
+        OperationJournal(operation).step("create the container")
+
+
+def test_an_orphan_is_destroyed_once_it_is_old(shard: Shard, maker: LivelyProvider) -> None:
+    do(shard, OperationKind.PROVISION)
+    Shard.objects.update(provider_ref="", state=ShardState.REQUESTED)
+    (young,) = reconcile("memory", repair=True)
+    assert (young.may_repair, len(maker.list())) == (False, 1)
+    with patch("shards.operations.differences.ORPHAN_AFTER", timedelta(0)):
+        (old,) = reconcile("memory", repair=False)
+        assert (old.may_repair, len(maker.list())) == (True, 1)
+        reconcile("memory", repair=True)
+    assert maker.list() == []
+
+
+def test_a_shard_whose_container_is_gone_is_suspect_and_then_lost(shard: Shard, maker: LivelyProvider) -> None:
+    do(shard, OperationKind.PROVISION)
+    maker.set_state(shard.provider_ref, ContainerState.GONE)
+    reconcile("memory", repair=True)
+    shard.refresh_from_db()
+    assert (shard.state, shard.state_reason, shard.provider_ref) == ("suspect", "its container is gone", "")
+
+
+def test_nothing_is_concluded_from_a_provider_that_does_not_answer(shard: Shard, maker: LivelyProvider) -> None:
+    do(shard, OperationKind.PROVISION)
+    maker.fail_next("list", ProviderUnreachable("connection refused"))
+    with pytest.raises(ProviderUnreachable):
+        reconcile("memory", repair=True)
+    shard.refresh_from_db()
+    assert shard.state == ShardState.READY

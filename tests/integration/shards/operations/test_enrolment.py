@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from myctobot.lib.crypto import digest
+from myctobot.tenants.models import AuditEntry
+from shards.models import Shard
+from shards.operations.enrolment import issue_token
+from tests.integration.jobs.support import JsonClient, error_of
+
+from .support import REPORT, post
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_token_opens_once(shard: Shard) -> None:
+    token = issue_token(shard, by="anna")
+    config = post("/shard/v1/enroll", {"token": token}).json()["config"]
+    assert JsonClient(config["shard_key"]).post("/shard/v1/heartbeat", REPORT).status_code == 200
+    again = post("/shard/v1/enroll", {"token": token})
+    assert (again.status_code, error_of(again)["code"]) == (401, "bad_enrolment")
+    # Whoever came first may have been the wrong one.
+    assert AuditEntry.objects.filter(action="shard.enrolment_repeated", subject="shard/made").exists()
+
+
+def test_what_is_stored_opens_nothing(shard: Shard) -> None:
+    token = issue_token(shard, by="anna")
+    assert post("/shard/v1/enroll", {"token": digest(token)}).status_code == 401
+    assert token not in str(list(AuditEntry.objects.values_list("details", flat=True)))
+
+
+@pytest.mark.parametrize("life", [timedelta(seconds=-1)])
+def test_an_old_token_opens_nothing(shard: Shard, life: timedelta) -> None:
+    assert post("/shard/v1/enroll", {"token": issue_token(shard, by="anna", life=life)}).status_code == 401
+
+
+def test_a_new_token_ends_the_one_before(shard: Shard) -> None:
+    first, _ = issue_token(shard, by="anna"), issue_token(shard, by="anna")
+    assert post("/shard/v1/enroll", {"token": first}).status_code == 401
+
+
+def test_enrolment_ends_what_the_shard_had(shard: Shard) -> None:
+    old = shard.issue_key()
+    post("/shard/v1/enroll", {"token": issue_token(shard, by="anna")})
+    assert JsonClient(old).post("/shard/v1/heartbeat", REPORT).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({}, 400), ({"token": 1}, 400), ({"token": "x"}, 401), ({"token": "x" * 5000}, 400), ([], 400), ("no", 400)],
+)
+def test_nonsense_is_refused(shard: Shard, body: object, status: int) -> None:
+    assert post("/shard/v1/enroll", body).status_code == status
+
+
+def test_the_sandbox_gets_what_the_container_has_less_what_the_worker_needs(shard: Shard) -> None:
+    shard.resource_spec, shard.max_concurrent_jobs = {"memory_mb": 2048}, 2
+    shard.save()
+    config = post("/shard/v1/enroll", {"token": issue_token(shard, by="anna")}).json()["config"]
+    assert config["sandbox"]["memory_mb"] == (2048 - 192) // 2

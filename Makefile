@@ -42,6 +42,10 @@ test-all: setup-tests
 test-faults: setup-tests ## break the real processes and count what is left (FAULTS=long: outages as long as at night)
 	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
+.PHONY: test-lxc
+test-lxc: setup-tests ## make real containers, as root; they, their network and their files go away again
+	@$(BIN)/python -m pytest -m lxc tests/lxc $(ARGS)
+
 .PHONY: test-unit
 test-unit: setup ## run the unit tests alone (ARGS="-k name" passes options)
 	@$(BIN)/python -m pytest tests/unit $(ARGS)

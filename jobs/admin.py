@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
 from jobs.models import Attempt, Job
 from jobs.waiting import waiting_of
+from myctobot.panel import Inline, Page, ReadOnly
 
 
-class ReadOnly:
-    """Denies every change: a job's state moves by its own rules only."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class AttemptInline(ReadOnly, admin.TabularInline[Attempt, Job]):
+class AttemptInline(ReadOnly, Inline[Attempt, Job]):
     model = Attempt
     readonly_fields = [
         "number", "state", "shard", "queue", "sent_at", "claimed_at", "ended_at", "outcome", "error_code",
@@ -34,7 +19,7 @@ class AttemptInline(ReadOnly, admin.TabularInline[Attempt, Job]):
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnly, admin.ModelAdmin[Job]):
+class JobAdmin(ReadOnly, Page[Job]):
     list_display = ["public_id", "tenant", "status", "phase", "priority", "attempt_number", "created_at", "finished_at"]
     list_filter = ["status", "hold", "tenant", "priority"]
     search_fields = ["public_id"]

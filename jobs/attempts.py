@@ -37,7 +37,9 @@ from jobs.streaming.notify import announce_change
 from myctobot.lib.crypto import CannotUnseal, digest
 from myctobot.lib.rows import Columns, at_once, one_row
 from myctobot.tenants.secrets import UnknownSecret
-from shards.models import Shard, ShardState
+from shards.changing import move
+from shards.health import may_take_jobs
+from shards.models import PoolMode, Shard, ShardState
 
 log = structlog.get_logger(__name__)
 
@@ -70,12 +72,15 @@ _JOB: Final = Columns(
     *("no_output_timeout_s", "max_turns", "sealed", "concurrency_key", "callback_url"),
 )
 _ATTEMPT: Final = Columns(Attempt, "id", "job_id", "number", "state", "queue", "claim_hash", "shard_id")
-_SHARD: Final = Columns(Shard, "id", "name", "capabilities", "is_active", "state", "max_concurrent_jobs")
+_SHARD: Final = Columns(
+    Shard, *("id", "name", "capabilities", "is_active", "state", "max_concurrent_jobs", "is_spare", "is_used")
+)
 # The shard's row is the lock on its slots: two claims at once must not both take the last one. The "+ 0" hides an
 # index, as in ``fencing``.
 _CLAIMED = f"""
     SELECT {_JOB.of("job")}, {_ATTEMPT.of("attempt")}, {_SHARD.of("shard")},
-        (SELECT name FROM shards_pool WHERE id = shard.pool_id), shard.report -> 'slots',
+        (SELECT name FROM shards_pool WHERE id = shard.pool_id),
+        (SELECT mode FROM shards_pool WHERE id = shard.pool_id), shard.report -> 'slots',
         job.task::text, job.context::text
     FROM shards_shard AS shard, jobs_job AS job, jobs_attempt AS attempt
     WHERE shard.key_hash = %s AND job.public_id = %s AND attempt.job_id = job.id AND attempt.number + 0 = %s
@@ -94,11 +99,20 @@ _START_JOB = """
 """
 _TAKE = f"WITH attempt AS ({_TAKE_ATTEMPT}) {_START_JOB}"
 _LOCK_SHARD = "SELECT id FROM shards_shard WHERE id = %s FOR NO KEY UPDATE"
+# Once in the life of a shard: what has run a job is not clean any more, should its pool become an ephemeral one.
+_MARK_USED = """
+    UPDATE shards_shard SET is_used = true
+    WHERE id = %s AND EXISTS (SELECT FROM jobs_attempt WHERE id = %s AND state || '' = 'running')
+"""
 # Whoever changes the state of an attempt holds its job's row: a job that waits and was sent has an attempt that was.
+# The states are those of ``may_take_jobs``.
 _TAKE_IF_FREE = f"""
     WITH job AS (
         {_START_JOB} AND status || '' = 'queued' AND hold || '' = 'sent' AND attempt_number = %s AND ({_RUNNING}) < %s
-            AND EXISTS (SELECT FROM shards_shard WHERE id = %s AND key_hash = %s AND is_active AND state <> 'draining')
+            AND EXISTS (
+                SELECT FROM shards_shard WHERE id = %s AND key_hash = %s AND is_active AND NOT is_spare
+                    AND state IN ('ready', 'suspect', 'lost')
+            )
         RETURNING id
     ), attempt AS ({_TAKE_ATTEMPT} AND job_id = (SELECT id FROM job))
     SELECT id FROM job
@@ -107,12 +121,18 @@ _TAKE_IF_FREE = f"""
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a claim is decided by."""
+    """What a claim is decided by.
+
+    Attributes:
+        slots: of the shard.
+        is_ephemeral: whether the shard is made anew after each job.
+    """
 
     job: Job
     attempt: Attempt
     shard: Shard
     slots: int
+    is_ephemeral: bool
     task: dict[str, Any]
     context: dict[str, Any]
     claim_token: str
@@ -127,12 +147,14 @@ def _read(key_hash: str, job_id: str, request: ClaimRequest, *, lock: bool) -> _
     job = _JOB.instance([*islice(at, len(_JOB))])
     attempt = _ATTEMPT.instance([*islice(at, len(_ATTEMPT))])
     shard = _SHARD.instance([*islice(at, len(_SHARD))])
-    pool, reported, task, context = at
+    pool, mode, reported, task, context = at
     if attempt.queue not in (class_queue(shard.capabilities, pool), shard_queue(shard.name)):
         return None
-    most = shard.max_concurrent_jobs
+    is_ephemeral = mode == PoolMode.EPHEMERAL
+    most = 1 if is_ephemeral else shard.max_concurrent_jobs
     slots = most if reported is None else min(most, int(reported))
-    return _Claim(job, attempt, shard, slots, json.loads(task), json.loads(context), request["claim_token"])
+    words = (json.loads(task), json.loads(context), request["claim_token"])
+    return _Claim(job, attempt, shard, slots, is_ephemeral, *words)
 
 
 def _claim_at_once(key_hash: str, job_id: str, request: ClaimRequest) -> ClaimAnswer | None:
@@ -141,8 +163,8 @@ def _claim_at_once(key_hash: str, job_id: str, request: ClaimRequest) -> ClaimAn
     Claims of one shard wait for each other's locks, and here they are held for the time of a commit alone.
     """
     wanted = _read(key_hash, job_id, request, lock=False)
-    # A callback is stored with what it tells of.
-    if wanted is None or wanted.job.callback_url or wanted.attempt.state != AttemptState.SENT:
+    # A callback is stored with what it tells of, and so is that the shard is drained.
+    if wanted is None or wanted.job.callback_url or wanted.is_ephemeral or wanted.attempt.state != AttemptState.SENT:
         return None
     try:
         answer = _answer(wanted)
@@ -152,7 +174,8 @@ def _claim_at_once(key_hash: str, job_id: str, request: ClaimRequest) -> ClaimAn
     note_secrets(job)
     take = (shard.pk, digest(wanted.claim_token), digest(answer["gateway"]["token"]), LEASE_S, attempt.pk)
     start = (job.pk, attempt.number, shard.pk, wanted.slots, shard.pk, key_hash)
-    _, taken = at_once((_LOCK_SHARD, [shard.pk]), (_TAKE_IF_FREE, [*start, *take]))
+    mark = [] if shard.is_used else [(_MARK_USED, [shard.pk, attempt.pk])]
+    _, taken, *_ = at_once((_LOCK_SHARD, [shard.pk]), (_TAKE_IF_FREE, [*start, *take]), *mark)
     if taken is None:
         return None
     _tell_of_claim(wanted)
@@ -190,8 +213,10 @@ def _claim(key_hash: str, job_id: str, request: ClaimRequest) -> tuple[ClaimAnsw
 
 def _why_full(wanted: _Claim) -> str | None:
     shard = wanted.shard
-    if not shard.is_active or shard.state == ShardState.DRAINING:
+    if not may_take_jobs(is_active=shard.is_active, is_spare=shard.is_spare, state=shard.state):
         return f"Shard {shard.name} takes no new jobs."
+    if wanted.is_ephemeral and shard.is_used:
+        return f"Shard {shard.name} had a job; it takes the next one when it was made anew."
     # Not with the locks: what others took while this waited for them is seen by a later statement alone.
     (running,) = one_row(_RUNNING, [shard.pk]) or (0,)
     if running >= wanted.slots:
@@ -204,6 +229,10 @@ def _take(wanted: _Claim, claim_hash: str, answer: ClaimAnswer) -> None:
     token_hash = digest(answer["gateway"]["token"])
     note_secrets(job)
     one_row(_TAKE, [shard.pk, claim_hash, token_hash, LEASE_S, attempt.pk, job.pk])
+    if not shard.is_used:
+        one_row(_MARK_USED, [shard.pk, attempt.pk])
+    if wanted.is_ephemeral:
+        move(shard, ShardState.DRAINING, reason=f"took {job.public_id}; it is made anew afterwards")
     if job.callback_url:
         announce(job.pk, STARTED)
     _tell_of_claim(wanted)

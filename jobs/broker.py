@@ -17,6 +17,7 @@ from kombu.utils import uuid
 from redis import Redis, RedisError
 
 from jobs.contract import EXECUTE_TASK
+from jobs.round_times import RoundClock
 from myctobot.celery import app
 
 log = structlog.get_logger(__name__)
@@ -158,6 +159,10 @@ def depths(queues: Sequence[str]) -> dict[str, int]:
 def _redis() -> Redis:
     # Short: with the broker away a round begins all the same.
     return Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+
+
+# How long rounds take, of all processes that make them.
+round_clock = RoundClock(_redis)
 
 
 def hint_cancel(job_id: str) -> None:

@@ -46,6 +46,13 @@ def dispatch_round() -> Round:
 
     Any number of processes may call this at any time: an advisory lock lets them go one by one.
     """
+    with broker.round_clock.round() as sent:
+        done = _round()
+        sent(done.sent)
+        return done
+
+
+def _round() -> Round:
     broker.round_begins()
     with transaction.atomic():
         with connection.cursor() as cursor:

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from jobs.log_bound import drop_all
 from jobs.models import Job
+from jobs.totals import fold_all
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,8 @@ def clean_up(run_for_s: float = RUN_FOR_S) -> tuple[int, int]:
         How many logs and how many jobs were removed.
     """
     deadline = time.monotonic() + run_for_s
+    # What goes has been counted.
+    fold_all()
     logs = _drop_old_logs(deadline) if settings.EVENT_RETENTION_DAYS else 0
     jobs = _delete_old_jobs(deadline) if settings.JOB_RETENTION_DAYS else 0
     if logs or jobs:

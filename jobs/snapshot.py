@@ -1,4 +1,4 @@
-"""Reads the router's snapshot from the database: five queries, whatever the number of jobs."""
+"""Reads the router's snapshot from the database: six queries, whatever the number of jobs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, cast
 
 from django.db.models import Count
 
-from jobs.contract import shard_queue
+from jobs.contract import class_queue, shard_class, shard_queue
 from jobs.models import Attempt
 from jobs.routing import AssignmentView, ShardView, Snapshot
 from jobs.states import AttemptState
 from shards.health import closed_phrase, why_not_healthy
-from shards.models import Assignment, Closure, Shard
+from shards.models import Assignment, Closure, Pool, PoolMode, Shard, ShardState
 
 _Row = dict[str, Any]
 _SHARD = (
     "pk", "name", "shard_class", "capabilities", "pool__name", "is_active", "state", "last_heartbeat_at",
-    "max_concurrent_jobs", "report__slots",
+    "max_concurrent_jobs", "report__slots", "pool__mode", "is_spare", "is_used",
 )  # fmt: skip
 
 
@@ -33,12 +33,35 @@ def load_snapshot(now: datetime) -> Snapshot:
     sent = Attempt.objects.filter(state=AttemptState.SENT).values_list("queue").annotate(n=Count("pk"))
     why_closed = _closures()
     # Rows, not objects: a thousand shards are read every second.
-    shards = Shard.objects.filter(is_active=True).order_by("name").values(*_SHARD)
+    there = Shard.objects.filter(is_active=True).exclude(state=ShardState.GONE)
+    shards = there.order_by("name").values(*_SHARD)
+    views = [_view(row, running.get(row["pk"], 0), why_closed, now) for row in shards.iterator()]
     return Snapshot(
-        [_view(row, running.get(row["pk"], 0), why_closed, now) for row in shards.iterator()],
+        [*views, *_not_built_yet({view.pool for view in views})],
         _assignments(),
         Counter(dict(sent)),
     )
+
+
+def _not_built_yet(pools: set[str | None]) -> list[ShardView]:
+    """What autoscaling would build of pools that have no shard now: a job for it waits, and is not refused."""
+    scaled = Pool.objects.filter(scaling_rules__isnull=False, scaling_dry_run=False, template__isnull=False)
+    return [
+        ShardView(
+            # As none is called that autoscaling makes.
+            name=f"{name}-0",
+            shard_class=shard_class(capabilities, name),
+            class_queue=class_queue(capabilities, name),
+            own_queue=shard_queue(f"{name}-0"),
+            capabilities=frozenset(capabilities),
+            pool=name,
+            slots=0,
+            running=0,
+            unhealthy="is built when jobs wait",
+        )
+        for name, capabilities in scaled.exclude(provider="").values_list("name", "template__capabilities")
+        if name not in pools
+    ]
 
 
 def _assignments() -> dict[int, tuple[AssignmentView, ...]]:
@@ -75,11 +98,17 @@ def _closures() -> Callable[[_Row], str | None]:
 
 
 def _view(row: _Row, running: int, why_closed: Callable[[_Row], str | None], now: datetime) -> ShardView:
+    is_ephemeral = row["pool__mode"] == PoolMode.EPHEMERAL
     sick = why_not_healthy(
         is_active=row["is_active"], state=row["state"], last_heartbeat_at=row["last_heartbeat_at"], now=now
     )
+    if row["is_spare"]:
+        sick = sick or "a warm spare"
+    if is_ephemeral and row["is_used"]:
+        # It drains by itself; at its one job it is as busy as any.
+        sick = None if running else "about to be made anew"
     closed = why_closed(row)
-    most, reported = row["max_concurrent_jobs"], row["report__slots"]
+    most, reported = 1 if is_ephemeral else row["max_concurrent_jobs"], row["report__slots"]
     return ShardView(
         name=row["name"],
         shard_class=row["shard_class"],

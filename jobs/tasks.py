@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from jobs.autoscaling import scale_pools
 from jobs.callbacks.delivery import deliver_due
-from jobs.dispatch import dispatch_round
+from jobs.full_round import full_round
 from jobs.pace import Pace
 from jobs.recovery import recover
 from jobs.retention import clean_up
@@ -19,7 +20,7 @@ _pace = Pace(6)
 @shared_task(name="jobs.dispatch_round", ignore_result=True)
 def dispatch_round_task() -> None:
     with _pace.work():
-        dispatch_round()
+        full_round()
 
 
 @shared_task(name="jobs.tick", ignore_result=True)
@@ -29,7 +30,12 @@ def tick_task() -> None:
     finally:
         # Work that waits must not wait for what is wrong with other work.
         with _pace.work():
-            dispatch_round()
+            full_round()
+
+
+@shared_task(name="jobs.scale_pools", ignore_result=True)
+def scale_pools_task() -> None:
+    scale_pools()
 
 
 @shared_task(name="jobs.retention", ignore_result=True)

@@ -8,6 +8,7 @@ from typing import Any
 import django
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable
 from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
@@ -17,6 +18,8 @@ django.setup(set_prefix=False)
 from jobs.api.shard_api import ShardApi  # noqa: E402  # see above
 from jobs.api.submits import PATH, Submits  # noqa: E402  # see above
 from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
+from myctobot.metrics.processes import Teller  # noqa: E402  # see above
+from myctobot.shard_border import Border  # noqa: E402  # see above
 from myctobot.short_calls import ShortCalls, Threads  # noqa: E402  # see above
 
 _pages = get_asgi_application()
@@ -25,10 +28,12 @@ _threads = Threads()
 _short_calls = ShortCalls(_threads)
 _submits = Submits(_threads, _short_calls)
 _shard_api = ShardApi(Threads())
+_process = Teller()
 
 
 async def http(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
     """Hand a request to the shard API, to the part of the REST API that answers at once, or to all else."""
+    _process.begin()
     path: str = scope["path"]
     handler: Any = _pages
     if path.startswith("/shard/"):
@@ -38,4 +43,5 @@ async def http(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable)
     await handler(scope, receive, send)
 
 
-application = ProtocolTypeRouter({"http": http, "websocket": URLRouter([*websocket_urlpatterns])})
+_border = Border(settings.SHARD_NETWORKS, settings.SHARD_NETWORKS_EXCEPT)
+application = _border.around(ProtocolTypeRouter({"http": http, "websocket": URLRouter([*websocket_urlpatterns])}))

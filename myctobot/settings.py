@@ -9,8 +9,21 @@ import django_stubs_ext
 from celery.schedules import schedule
 from kombu import Exchange, Queue
 
-from myctobot.env import BASE_DIR, HOME, choice, env, url, whole_number
+from myctobot.env import (
+    BASE_DIR,
+    HOME,
+    choice,
+    endpoint,
+    env,
+    first_address,
+    networks,
+    token,
+    url,
+    webhook_secret,
+    whole_number,
+)  # fmt: skip
 from myctobot.logging import logging_config
+from myctobot.settings_panel import PANEL
 
 django_stubs_ext.monkeypatch()
 
@@ -52,6 +65,20 @@ JOB_LOG_MAX_BYTES = whole_number("JOB_LOG_MAX_BYTES", 64 * 1024 * 1024, least=10
 EVENT_RETENTION_DAYS = whole_number("EVENT_RETENTION_DAYS", 90, least=0)
 JOB_RETENTION_DAYS = whole_number("JOB_RETENTION_DAYS", 0, least=0)
 
+# Who may read /metrics beside operators: whoever has the token, or comes from one of the networks. Without: nobody.
+METRICS_TOKEN: str = token("METRICS_TOKEN")
+METRICS_NETWORKS: list[Any] = networks("METRICS_NETWORKS")
+
+# Operators are told in the log, and where these lead. An address may be inside: it is the operators' own.
+ALERT_WEBHOOK_URL = endpoint("ALERT_WEBHOOK_URL")
+ALERT_WEBHOOK_SECRET = webhook_secret("ALERT_WEBHOOK_SECRET")
+ALERT_EMAILS: list[str] = env.list("ALERT_EMAILS", default=[])
+globals().update(env.email_url("EMAIL_URL", default="smtp://localhost:25"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL: str = env.str("EMAIL_FROM", default="MyCTOBot <myctobot@localhost>")
+# Samples of shards for charts that are older go; 0 keeps them.
+SHARD_SAMPLE_RETENTION_DAYS = whole_number("SHARD_SAMPLE_RETENTION_DAYS", 7, least=0)
+
 # The embedded stack's own shards.
 LOCAL_SHARD: dict[str, Any] = {
     "slots": env.int("LOCAL_SHARD_SLOTS", default=2),
@@ -59,6 +86,42 @@ LOCAL_SHARD: dict[str, Any] = {
     "memory_mb": env.int("LOCAL_SHARD_MEMORY_MB", default=2048),
     "git_ca_file": env.str("LOCAL_SHARD_GIT_CA_FILE", default=""),
 }
+
+# Where shards in containers and on other machines find what they call; REDIS_URL without its user and password.
+SHARD_CONTROL_URL = url("SHARD_CONTROL_URL", CONTROL_URL)
+SHARD_BROKER_URL: str = env.str("SHARD_BROKER_URL", default="") or env.str(
+    "REDIS_URL", default="redis://127.0.0.1:6379/0"
+)
+# The proxy through which their git reaches repositories; empty: directly.
+SHARD_PROXY_URL: str = env.str("SHARD_PROXY_URL", default="")
+# A file with certificates that they shall trust for https repositories; empty: their system's.
+SHARD_GIT_CA_FILE: str = env.str("SHARD_GIT_CA_FILE", default="")
+SHARD_SSH_KEY_FILE: str = env.str("SHARD_SSH_KEY_FILE", default="")
+# How long a new container may take to enrol, and its worker to report.
+SHARD_READY_TIMEOUT_S = whole_number("SHARD_READY_TIMEOUT_S", 120, least=5)
+
+# Containers on this host, made by the LXC tools; see ``shards.providers.lxc.host``. Control planes that share a folder
+# differ in LXC_OWNER. LXC_ALLOWED: what containers may reach of this host beside what it serves on the bridge.
+LXC_PATH: str = env.str("LXC_PATH", default="/var/lib/myctobot/lxc")
+LXC_OWNER: str = env.str("LXC_OWNER", default="myctobot")
+LXC_BRIDGE: str = env.str("LXC_BRIDGE", default="mctb0")
+LXC_NETWORK: str = env.str("LXC_NETWORK", default="10.213.0.0/24")
+LXC_FIRST_ID = whole_number("LXC_FIRST_ID", 1_000_000_000, least=100_000)
+LXC_ALLOWED: list[str] = env.list("LXC_ALLOWED", default=[])
+# Who may come into a container by SSH, as its root: a file of public keys.
+LXC_AUTHORIZED_KEYS_FILE: str = env.str(
+    "LXC_AUTHORIZED_KEYS_FILE", default=f"{SHARD_SSH_KEY_FILE}.pub" if SHARD_SSH_KEY_FILE else ""
+)
+# Calls from these networks get the shard API and nothing else; but for the addresses that are this machine's own.
+SHARD_NETWORKS: list[str] = env.list("SHARD_NETWORKS", default=[LXC_NETWORK] if first_address(LXC_NETWORK) else [])
+SHARD_NETWORKS_EXCEPT: list[str] = env.list(
+    "SHARD_NETWORKS_EXCEPT", default=[address] if (address := first_address(LXC_NETWORK)) else []
+)
+# The proxy of the bridge: names that it connects to (``.example.org``: and all below it), and private networks where
+# such a name may lead.
+EGRESS_PORT = whole_number("EGRESS_PORT", 8888, least=1)
+EGRESS_ALLOWED_HOSTS: list[str] = env.list("EGRESS_ALLOWED_HOSTS", default=[])
+EGRESS_PRIVATE_NETWORKS: list[str] = env.list("EGRESS_PRIVATE_NETWORKS", default=[])
 
 # Who makes containers for shards, by name; see ``shards.providers.base``.
 PROVIDERS = {
@@ -68,7 +131,35 @@ PROVIDERS = {
     "proxmox": "shards.providers.proxmox.provider.ProxmoxProvider",
 }
 
+# Where Proxmox VE is, and what of it shards may use; docs/proxmox.md explains each. Looked at by the provider alone.
+PROXMOX: dict[str, Any] = {
+    "url": env.str("PROXMOX_URL", default=""),
+    "token_id": env.str("PROXMOX_TOKEN_ID", default=""),
+    "token_secret": env.str("PROXMOX_TOKEN_SECRET", default=""),
+    "node": env.str("PROXMOX_NODE", default=""),
+    "storage": env.str("PROXMOX_STORAGE", default=""),
+    "bridge": env.str("PROXMOX_BRIDGE", default=""),
+    "pool": env.str("PROXMOX_POOL", default=""),
+    "templates": env.dict("PROXMOX_TEMPLATES", default={}),
+    "owner": env.str("PROXMOX_OWNER", default="myctobot"),
+    "ca_file": env.str("PROXMOX_CA_FILE", default=""),
+    "fingerprint": env.str("PROXMOX_FINGERPRINT", default=""),
+    "sdn_zone": env.str("PROXMOX_SDN_ZONE", default="localnetwork"),
+    "vlan": whole_number("PROXMOX_VLAN", 0, least=0),
+    "ip": choice("PROXMOX_IP", ("dhcp", "manual"), "dhcp"),
+    "nameserver": env.str("PROXMOX_NAMESERVER", default=""),
+    "egress": env.list("PROXMOX_EGRESS", default=[]),
+    "ssh_from": env.list("PROXMOX_SSH_FROM", default=[]),
+    "ssh_public_keys": env.str("PROXMOX_SSH_PUBLIC_KEYS", default=""),
+    "full_clones": env.bool("PROXMOX_FULL_CLONES", default=False),
+    "call_timeout_s": whole_number("PROXMOX_CALL_TIMEOUT_S", 30, least=1),
+    "task_timeout_s": whole_number("PROXMOX_TASK_TIMEOUT_S", 900, least=10),
+}
+
 INSTALLED_APPS = [
+    # Before the admin, whose site and templates it replaces.
+    "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -104,6 +195,8 @@ ASGI_APPLICATION = "myctobot.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Parts of the panel that are ours go before those of unfold.
+        "DIRS": [BASE_DIR / "myctobot/templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -140,7 +233,11 @@ CHANNEL_LAYERS = {
     }
 }
 
+# How the operators' panel looks.
+UNFOLD = PANEL
+
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = ["myctobot.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
@@ -195,12 +292,16 @@ LOGGING = logging_config(json_lines=not EMBEDDED and not DEBUG, level=env.str("L
 _anonymous = Exchange("", type="direct")
 CELERY = {
     "broker_url": REDIS_URL,
+    # Kombu's default for rediss:// believes any certificate.
+    "broker_use_ssl": {"ssl_cert_reqs": "required"} if REDIS_URL.startswith("rediss:") else None,
     "task_ignore_result": True,
     "task_acks_late": False,
     "task_create_missing_queues": False,
     "task_default_queue": "control",
     # Bindings in Redis are keys that shards would have to be allowed to read; the anonymous exchange needs none.
-    "task_queues": [Queue("control", exchange=_anonymous, routing_key="control", no_declare=True)],
+    "task_queues": [
+        Queue(name, exchange=_anonymous, routing_key=name, no_declare=True) for name in ("control", "operations")
+    ],
     "accept_content": ["json"],
     "worker_prefetch_multiplier": 1,
     "worker_disable_prefetch": True,
@@ -221,6 +322,18 @@ CELERY = {
             # A tick that nobody took for this long says nothing that the next one does not say.
             "options": {"expires": 5},
         },
+        "operations": {"task": "shards.sweep_operations", "schedule": schedule(5.0), "options": {"expires": 5}},
+        # Where it does not hold up what comes each second.
+        "reconcile": {
+            "task": "shards.reconcile",
+            "schedule": schedule(60.0),
+            "options": {"expires": 50, "queue": "operations"},
+        },
+        "watch": {"task": "shards.watch", "schedule": schedule(2.0), "options": {"expires": 5}},
+        "samples": {"task": "shards.sample", "schedule": schedule(30.0), "options": {"expires": 25}},
+        "alerts": {"task": "shards.tell", "schedule": schedule(5.0), "options": {"expires": 10}},
+        "history": {"task": "shards.history_retention", "schedule": schedule(600.0), "options": {"expires": 500}},
+        "autoscaling": {"task": "jobs.scale_pools", "schedule": schedule(10.0), "options": {"expires": 9}},
         "callbacks": {"task": "jobs.deliver_callbacks", "schedule": schedule(1.0), "options": {"expires": 5}},
         "retention": {"task": "jobs.retention", "schedule": schedule(600.0), "options": {"expires": 500}},
     },

@@ -9,6 +9,8 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from myctobot.errors import InvalidRequest
+from myctobot.tenants.audit import record
+from shards.changing import move
 from shards.errors import AlreadyClosed, NothingToReopen, UnknownShard
 from shards.models import Closure, Pool, Shard, ShardState
 
@@ -41,10 +43,12 @@ def drain(name: str, *, by: str, reason: str) -> Closure:
 
     Raises:
         UnknownShard, AlreadyClosed, InvalidRequest: and nothing is changed.
+        WrongState: nothing runs there: it is not made yet, or gone.
     """
     shard = find_shard(name)
     closure = _close({"shard": shard}, f"Shard {name}", by, reason)
-    Shard.objects.filter(pk=shard.pk).update(state=ShardState.DRAINING)
+    move(shard, ShardState.DRAINING, reason=closure.reason, by=by)
+    record(by, "shard.drained", f"shard/{name}", {"reason": closure.reason})
     return closure
 
 
@@ -60,8 +64,9 @@ def resume(name: str, *, by: str) -> Closure | None:
     if closure is None and shard.state != ShardState.DRAINING:
         raise NothingToReopen(f"Shard {name} is not drained; it is {shard.state}.")
     Closure.objects.filter(shard=shard, reopened_at=None).update(reopened_at=Now(), reopened_by=by)
-    Shard.objects.filter(pk=shard.pk, state=ShardState.DRAINING).update(state=ShardState.READY)
-    log.info("shard.resumed", shard=name, by=by)
+    if shard.state == ShardState.DRAINING:
+        move(shard, ShardState.READY, reason="resumed", by=by)
+    record(by, "shard.resumed", f"shard/{name}")
     return closure
 
 
@@ -74,7 +79,9 @@ def pause(*, pool: str | None = None, shard_class: str | None = None, by: str, r
         InvalidRequest: there is no such pool or class, or no reason.
     """
     where, label = _place(pool, shard_class)
-    return _close(where, label, by, reason)
+    closure = _close(where, label, by, reason)
+    record(by, f"{_subject(where)[0]}.paused", "/".join(_subject(where)), {"reason": closure.reason})
+    return closure
 
 
 @transaction.atomic
@@ -88,7 +95,7 @@ def unpause(*, pool: str | None = None, shard_class: str | None = None, by: str)
     where, label = _place(pool, shard_class)
     if not Closure.objects.filter(reopened_at=None, **where).update(reopened_at=Now(), reopened_by=by):
         raise NothingToReopen(f"{label} is not paused.")
-    log.info("dispatch.resumed", place=label, by=by)
+    record(by, f"{_subject(where)[0]}.resumed", "/".join(_subject(where)))
 
 
 def _place(pool: str | None, shard_class: str | None) -> tuple[dict[str, Any], str]:
@@ -105,6 +112,11 @@ def _place(pool: str | None, shard_class: str | None) -> tuple[dict[str, Any], s
         problem = f"There is no class '{(shard_class or '')[:60]}'; there are: {', '.join(names) or 'none'}."
         raise InvalidRequest(fields={"class": [problem]})
     return {"shard_class": shard_class}, f"Class {shard_class}"
+
+
+def _subject(where: dict[str, Any]) -> tuple[str, str]:
+    """What the audit log calls a pool or a class."""
+    return ("pool", where["pool"].name) if "pool" in where else ("class", where["shard_class"])
 
 
 def _close(where: dict[str, Any], label: str, by: str, reason: str) -> Closure:

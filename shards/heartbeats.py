@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import structlog
+from django.db.models import Q
 
 from jobs.contract import Cleaner, HeartbeatAnswer, HeartbeatRequest, class_queue, shard_queue
 from myctobot.lib.rows import one_row
-from shards.errors import UnknownShardKey
-from shards.models import ShardState
+from shards.changing import move
+from shards.errors import UnknownShardKey, WrongState
+from shards.health import SILENT_AFTER, may_take_jobs
+from shards.models import Closure, Shard, ShardState
 
 log = structlog.get_logger(__name__)
 
-# One statement: a thousand shards say this two hundred times a second.
-_TAKE = """
-    WITH before AS (SELECT id, state FROM shards_shard WHERE key_hash = %s FOR NO KEY UPDATE)
+_SILENT_S: Final = SILENT_AFTER.total_seconds()
+# One statement: a thousand shards say this two hundred times a second. What it does not touch is as it was, so no index
+# of the table is written; silence and return are found by ``history.watch``. The last word is whether a shard wakes: it
+# was never heard of before, or was stopped so long ago that this is no last word of the worker that was stopped.
+_TAKE = f"""
+    WITH before AS (
+        SELECT id, last_heartbeat_at, state, state_since FROM shards_shard WHERE key_hash = %s FOR NO KEY UPDATE
+    )
     UPDATE shards_shard AS shard SET report = %s, last_heartbeat_at = statement_timestamp(),
-        state = CASE WHEN before.state IN ('requested', 'stopped') THEN 'ready' ELSE before.state END
+        steady_since = CASE
+            WHEN before.last_heartbeat_at > statement_timestamp() - interval '{_SILENT_S} s'
+            THEN COALESCE(shard.steady_since, statement_timestamp()) ELSE statement_timestamp() END
     FROM before WHERE shard.id = before.id
-    RETURNING shard.name, before.state, shard.state, shard.is_active, shard.capabilities,
-        (SELECT name FROM shards_pool WHERE id = shard.pool_id)
-"""
+    RETURNING shard.id, shard.name, shard.state, shard.is_active, shard.is_spare, shard.capabilities,
+        (SELECT name FROM shards_pool WHERE id = shard.pool_id),
+        shard.state = 'requested' OR shard.state = 'stopped' AND (before.last_heartbeat_at IS NULL
+            OR before.state_since < statement_timestamp() - interval '{_SILENT_S} s')
+"""  # noqa: S608  # only our own constant
 
 
 def heartbeat(key_hash: str, report: HeartbeatRequest) -> HeartbeatAnswer:
@@ -37,11 +50,23 @@ def heartbeat(key_hash: str, report: HeartbeatRequest) -> HeartbeatAnswer:
     row = one_row(_TAKE, [key_hash, json.dumps(Cleaner().clean(report))])
     if row is None:
         raise UnknownShardKey
-    name, was, state, is_active, capabilities, pool = row
-    if state != was:
-        log.info("shard.state", shard=name, state=state, was=was)
-    orders = [] if is_active and state != ShardState.DRAINING else ["drain"]
+    pk, name, state, is_active, is_spare, capabilities, pool, wakes = row
+    if wakes:
+        state = _wake(Shard(pk=pk, name=name, state=state))
+    orders = [] if may_take_jobs(is_active=is_active, is_spare=is_spare, state=state) else ["drain"]
     return HeartbeatAnswer(shard=name, queues=[class_queue(capabilities, pool), shard_queue(name)], orders=orders)
+
+
+def _wake(shard: Shard) -> str:
+    """Move a shard that nobody expected to hear of; its next heartbeat tries again what fails here."""
+    drained = Closure.objects.filter(shard=shard, reopened_at=None).exists()
+    try:
+        to = ShardState.DRAINING if drained else ShardState.READY
+        move(shard, to, reason="heard of", only_if=Q(state=shard.state))
+    except WrongState as error:
+        # An operator or an operation was faster.
+        log.info("shard.not_woken", shard=shard.name, why=error.message)
+    return shard.state
 
 
 def is_known(key_hash: str) -> bool:

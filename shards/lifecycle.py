@@ -22,8 +22,8 @@ LOST, DRAINING, STOPPED, GONE = "lost", "draining", "stopped", "gone"
 # Where a shard may go from where it is. Every state may be destroyed, and whatever was destroyed may be made again.
 MOVES: Final[dict[str, frozenset[str]]] = {
     REQUESTED: frozenset({PROVISIONING, READY, DRAINING, STOPPED, GONE}),
-    # Back to requested: it could not be made, and nothing of it is left.
-    PROVISIONING: frozenset({READY, REQUESTED, STOPPED, LOST, GONE}),
+    # Back to requested: it could not be made, and nothing of it is left. Draining: it is still to drain.
+    PROVISIONING: frozenset({READY, DRAINING, REQUESTED, STOPPED, LOST, GONE}),
     READY: frozenset({SUSPECT, DRAINING, STOPPED, PROVISIONING, GONE}),
     SUSPECT: frozenset({READY, LOST, DRAINING, STOPPED, PROVISIONING, GONE}),
     # Heard of again it has to prove itself like every other that was silent.

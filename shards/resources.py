@@ -38,8 +38,8 @@ def _problem(name: str, value: Any) -> str | None:
     if name not in _BOUNDS:
         return f"“{name}” is not known; known are {', '.join(_BOUNDS)}."
     least, most, whole = _BOUNDS[name]
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not least <= value <= most:
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most:
         return f"“{name}” must be a {'whole ' if whole else ''}number from {least:g} to {most:g}."
     return None
 

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 
 import pytest
 
+from myctobot.stack.redis import find_server
+from shards.broker_access.rules import supports
 from tests.fixtures.chromium import find_chromium
-from tests.fixtures.ssh_server import find_sshd
+from tests.fixtures.ssh_server import SBIN, find_sshd
 
-PROGRAMS = {
+PROGRAMS: dict[str, Callable[[], object]] = {
     "chromium": find_chromium,
+    "debootstrap": lambda: shutil.which("debootstrap", path=SBIN),
     "faketime": lambda: shutil.which("faketime"),
+    "a redis of 7.0 or newer": lambda: supports(find_server()[1]) or None,
     "ip": lambda: shutil.which("ip"),
+    "lxc": lambda: shutil.which("lxc-start"),
+    "nft": lambda: shutil.which("nft", path=SBIN),
+    "root": lambda: "root" if os.geteuid() == 0 else None,
     "sshd": find_sshd,
+    "tinyproxy": lambda: shutil.which("tinyproxy", path=SBIN),
 }
 
 
@@ -26,6 +35,8 @@ def wanted(item: pytest.Item) -> set[str]:
     return {name for mark in item.iter_markers("needs") for name in mark.args}
 
 
+# Last: what -m deselects needs nothing.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = {name for name, find in PROGRAMS.items() if find() is None}
     for item in items:

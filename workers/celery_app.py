@@ -24,6 +24,7 @@ from celery.worker.control import control_command, inspect_command
 from kombu import Exchange, Queue
 
 from jobs.contract import EXECUTE_TASK, HeartbeatAnswer
+from workers.broker import ShardEvents, use_for_redis
 from workers.config import ShardConfig
 from workers.heartbeat import Heartbeat
 from workers.registry import RunnerEntry
@@ -33,6 +34,8 @@ from workers.spawner import Spawner
 log = logging.getLogger(__name__)
 
 MAX_LOG_LINES = 1000
+# Seconds between two events that say that the worker lives; who watches events waits for two of them.
+_EVENTS_EVERY_S = 10
 
 
 class AdoptedRunner:
@@ -80,7 +83,8 @@ class ShardWorker:
         self.log_tail: deque[str] = deque(maxlen=MAX_LOG_LINES)
         # WeakSet on Celery's side: these must be held here.
         self._adopted: set[AdoptedRunner] = set()
-        self.app = Celery("workers")
+        use_for_redis()
+        self.app = Celery("workers", events=ShardEvents)
         self._worker: Worker | None = None
         self._queues: set[str] = set()
 
@@ -146,7 +150,6 @@ class ShardWorker:
         self._queues = wanted
 
     def _configure(self, queues: list[str]) -> None:
-        shard = self.config.shard_id
         self._queues = set(queues)
         self.app.conf.update(
             broker_url=self.config.broker_url,
@@ -161,13 +164,13 @@ class ShardWorker:
             worker_hijack_root_logger=False,
             broker_connection_max_retries=None,
             broker_connection_retry_on_startup=True,
-            # A shard's unacknowledged messages are its own business, and keys that only it may touch.
+            # Kombu's default for rediss:// believes any certificate.
+            broker_use_ssl={"ssl_cert_reqs": "required"} if self.config.broker_url.startswith("rediss:") else None,
             broker_transport_options={
-                "unacked_key": f"unacked:{shard}",
-                "unacked_index_key": f"unacked_index:{shard}",
-                "unacked_mutex_key": f"unacked_mutex:{shard}",
                 "priority_steps": [0],
                 "socket_connect_timeout": 5,
+                # An event must not wait for a broker that fell silent: the loop that sends it does everything else.
+                "socket_timeout": 10,
                 "socket_keepalive": True,
             },
         )
@@ -190,7 +193,8 @@ class ShardWorker:
             quiet=True,
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,
+            heartbeat_interval=_EVENTS_EVERY_S,
+            task_events=True,
         )
 
 
@@ -243,3 +247,13 @@ def cancel(state: Any, job_id: str) -> dict[str, str]:
     Only a hint: the runner believes the control plane, not the message.
     """
     return {"ok": f"poked {_shard(state).spawner.poke(job_id)} runner(s)"}
+
+
+@control_command()
+def refresh(state: Any) -> dict[str, str]:
+    """Ask the control plane for orders now, not with the next heartbeat.
+
+    Only a hint: the worker believes the control plane, not the message.
+    """
+    _shard(state).heartbeat.ask_now()
+    return {"ok": "asks now"}

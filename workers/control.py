@@ -49,7 +49,8 @@ class Fenced(Refused):
     """This attempt is not the job's present one: stop and forget."""
 
 
-def _check(response: httpx.Response) -> dict[str, Any]:
+def check_answer(response: httpx.Response) -> dict[str, Any]:
+    """Return what the control plane answered, or raise ``Refused`` or ``Unreachable``."""
     if response.is_success:
         return _object(response)
     if response.status_code >= 500 or response.status_code == 429:
@@ -64,7 +65,7 @@ def _check(response: httpx.Response) -> dict[str, Any]:
 def _object(response: httpx.Response) -> dict[str, Any]:
     try:
         answer = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         # A proxy's page, say: it is no word of the control plane's.
@@ -103,7 +104,7 @@ class ControlPlane:
             response = await self._client.post(path, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise Unreachable(f"the control plane cannot be reached: {error or type(error).__name__}") from error
-        return _check(response)
+        return check_answer(response)
 
     async def claim(self, job_id: str, request: ClaimRequest) -> ClaimAnswer:
         """Claim an attempt.
@@ -149,7 +150,7 @@ class ControlPlaneOfWorker:
             response = self._client.post("/shard/v1/heartbeat", json=report)
         except httpx.HTTPError as error:
             raise Unreachable(f"the control plane cannot be reached: {error or type(error).__name__}") from error
-        return cast(HeartbeatAnswer, _check(response))
+        return cast(HeartbeatAnswer, check_answer(response))
 
     def close(self) -> None:
         self._client.close()

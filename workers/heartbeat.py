@@ -20,6 +20,9 @@ from workers.spawner import Spawner
 
 log = logging.getLogger(__name__)
 
+# However often it is asked to beat at once, heartbeats are so far apart.
+_SOONEST_S = 0.3
+
 
 def versions() -> dict[str, str]:
     """Versions of what jobs depend on, for the operators' panel."""
@@ -47,6 +50,7 @@ class Heartbeat(threading.Thread):
         self._control = ControlPlaneOfWorker(config.control_url, config.shard_key)
         self._versions = versions()
         self._ended = threading.Event()
+        self._asked = threading.Event()
         self._trouble = ""
         self.answer: HeartbeatAnswer | None = None
 
@@ -95,11 +99,20 @@ class Heartbeat(threading.Thread):
         return answer
 
     def run(self) -> None:
-        while not self._ended.wait(HEARTBEAT_EVERY_S):
+        while not self._ended.wait(_SOONEST_S):
+            self._asked.wait(HEARTBEAT_EVERY_S - _SOONEST_S)
+            self._asked.clear()
+            if self._ended.is_set():
+                return
             answer = self._try()
             if answer is not None:
                 self._obey(answer)
             self._spawner.sweep(self._config.job_ttl_minutes * 60)
 
+    def ask_now(self) -> None:
+        """Beat at once, and so hear what the control plane wants."""
+        self._asked.set()
+
     def stop(self) -> None:
         self._ended.set()
+        self._asked.set()

@@ -11,11 +11,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from jobs import broker, requests
-from jobs.api.views import JobPages, caller_of
+from jobs.api.views import caller_of
 from jobs.callbacks import signing
 from jobs.callbacks.delivery import send_again
 from jobs.callbacks.models import Callback, Delivery
 from jobs.errors import SigningSecretUnreadable, UnknownCallback
+from myctobot.api_pages import Pages
 from myctobot.errors import NotAllowed
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller
@@ -86,7 +87,7 @@ class JobCallbacks(APIView):
     )
     def get(self, request: Request, job_id: str) -> Response:
         job = requests.find_job(caller_of(request).tenant, job_id)
-        pages = JobPages()
+        pages = Pages()
         page = pages.paginate_queryset(Callback.objects.filter(job=job), request, view=self)
         return pages.get_paginated_response(CallbackSerializer(page, many=True).data)
 

@@ -8,13 +8,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from jobs import broker, overview
-from jobs.api.fields import StrictCharField, StrictSerializer
-from jobs.api.views import JobPages, whole_number
-from myctobot.tenants.authentication import IsOperator
+from myctobot.api_fields import StrictCharField, StrictSerializer
+from myctobot.api_pages import Pages, whole_number
 from shards import closing
+from shards.api.operators import OperatorView, checked
 from shards.models import Closure
 
 _MOST_CLASSES = 200
@@ -92,22 +91,10 @@ class PauseSerializer(PlaceSerializer):
     reason = StrictCharField(max_length=300)
 
 
-class OperatorView(APIView):
-    """A call of an operator."""
-
-    permission_classes = [IsOperator]
-
-    @staticmethod
-    def checked(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
-        body = serializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        return dict(body.validated_data)
-
-    @staticmethod
-    def answer(closure: Closure | None) -> Response:
-        # What is open again may be wanted at once.
-        broker.request_round()
-        return Response(ClosureSerializer(closure).data if closure else {})
+def answer(closure: Closure | None) -> Response:
+    """Tell of a closure; what is open again may be wanted at once."""
+    broker.request_round()
+    return Response(ClosureSerializer(closure).data if closure else {})
 
 
 class Queues(OperatorView):
@@ -134,7 +121,7 @@ class QueuePause(OperatorView):
         responses=ClosureSerializer,
     )
     def post(self, request: Request) -> Response:
-        return self.answer(closing.pause(**self.checked(request, PauseSerializer), by=str(request.user)))
+        return answer(closing.pause(**checked(request, PauseSerializer), by=str(request.user)))
 
 
 class QueueResume(OperatorView):
@@ -145,8 +132,8 @@ class QueueResume(OperatorView):
         responses=None,
     )
     def post(self, request: Request) -> Response:
-        closing.unpause(**self.checked(request, PlaceSerializer), by=str(request.user))
-        return self.answer(None)
+        closing.unpause(**checked(request, PlaceSerializer), by=str(request.user))
+        return answer(None)
 
 
 class ShardDrain(OperatorView):
@@ -157,8 +144,8 @@ class ShardDrain(OperatorView):
         responses=ClosureSerializer,
     )
     def post(self, request: Request, name: str) -> Response:
-        reason = self.checked(request, ReasonSerializer)["reason"]
-        return self.answer(closing.drain(name.replace("\x00", ""), by=str(request.user), reason=reason))
+        reason = checked(request, ReasonSerializer)["reason"]
+        return answer(closing.drain(name.replace("\x00", ""), by=str(request.user), reason=reason))
 
 
 class ShardResume(OperatorView):
@@ -172,7 +159,7 @@ class ShardResume(OperatorView):
         closure = closing.resume(name.replace("\x00", ""), by=str(request.user))
         if closure is not None:
             closure.refresh_from_db()
-        return self.answer(closure)
+        return answer(closure)
 
 
 class Closures(OperatorView):
@@ -183,6 +170,6 @@ class Closures(OperatorView):
         responses=ClosurePageSerializer,
     )
     def get(self, request: Request) -> Response:
-        pages = JobPages()
+        pages = Pages()
         page = pages.paginate_queryset(Closure.objects.select_related("shard", "pool"), request, view=self)
         return pages.get_paginated_response(ClosureSerializer(page, many=True).data)

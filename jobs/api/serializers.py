@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework import serializers
 
-from jobs.api.fields import CapabilitiesField, SecretField, StrictCharField, StrictIntegerField, StrictSerializer
+from jobs.api.fields import SecretField
 from jobs.contract import (
     MAX_PROMPT_BYTES,
     TaskType,
@@ -27,6 +27,7 @@ from jobs.models import Priority, default_retry_on
 from jobs.requests import JobRequest
 from jobs.retrying import MAX_ATTEMPTS, RETRYABLE_CAUSES
 from jobs.secrets import SecretSource
+from myctobot.api_fields import CapabilitiesField, StrictCharField, StrictIntegerField, StrictSerializer
 
 MAX_TIMEOUT_S = 24 * 3600
 MAX_QUEUE_TIMEOUT_S = 30 * 24 * 3600

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs.api import callback_views, operator_views, views
+from jobs.api import callback_views, operator_views, preview_views, views
 from jobs.api.estimate_views import JobEstimate
 
 urlpatterns = [
@@ -12,6 +12,7 @@ urlpatterns = [
     path("queues", operator_views.Queues.as_view(), name="queues"),
     path("queues/pause", operator_views.QueuePause.as_view(), name="queue-pause"),
     path("queues/resume", operator_views.QueueResume.as_view(), name="queue-resume"),
+    path("shards/preview", preview_views.ShardPreview.as_view(), name="shard-preview"),
     path("shards/<str:name>/drain", operator_views.ShardDrain.as_view(), name="shard-drain"),
     path("shards/<str:name>/resume", operator_views.ShardResume.as_view(), name="shard-resume"),
     path("closures", operator_views.Closures.as_view(), name="closures"),

@@ -10,7 +10,6 @@ from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -31,32 +30,13 @@ from jobs.models import Job
 from jobs.streaming.access import TICKET_LIFE_S, Access, make_ticket
 from jobs.streaming.download import download
 from jobs.streaming.sse import HEADERS, follow
+from myctobot.api_pages import Pages, parse_whole_number, whole_number
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.authentication import Caller
 
 _KEY_HEADER = "Idempotency-Key"
 _MAX_PAGE = 1000
 _MAX_SEQ = 2**53
-
-
-class JobPages(CursorPagination):
-    """Newest first; a cursor stays right while new jobs come in."""
-
-    ordering = "-id"
-    page_size = 50
-    page_size_query_param = "limit"
-    max_page_size = 200
-
-    def get_page_size(self, request: Request) -> int:
-        return max(1, whole_number(request, "limit", 50, self.max_page_size))
-
-    def decode_cursor(self, request: Request) -> Any:
-        cursor = super().decode_cursor(request)
-        position = str(cursor.position) if cursor and cursor.position is not None else None
-        # The library takes any text for a position; ours are the keys of rows.
-        if position is not None and not (position.isascii() and position.isdigit() and len(position) < 20):
-            raise InvalidRequest(fields={"cursor": ["Must be a cursor that a page of this list gave."]})
-        return cursor
 
 
 def caller_of(request: Request) -> Caller:
@@ -76,27 +56,6 @@ def jobs_of(caller: Caller) -> QuerySet[Job]:
 
 def _represent(caller: Caller, job: Job) -> dict[str, Any]:
     return dict(JobSerializer(jobs_of(caller).get(pk=job.pk)).data)
-
-
-def whole_number(request: Request, name: str, default: int, most: int) -> int:
-    """Read a query parameter that is a whole number from 0 to ``most``.
-
-    Raises:
-        InvalidRequest: it is something else.
-    """
-    return parse_whole_number(name, request.query_params.get(name, str(default)), most)
-
-
-def parse_whole_number(name: str, text: str, most: int) -> int:
-    """Read a whole number from 0 to ``most``; ``name`` is what the error calls it.
-
-    Raises:
-        InvalidRequest: it is something else.
-    """
-    # The length is looked at first: Python refuses to read numbers of thousands of digits.
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or int(text) > most:
-        raise InvalidRequest(fields={name: [f"Must be a whole number from 0 to {most}."]})
-    return int(text)
 
 
 def idempotency_key_of(request: Request) -> str | None:
@@ -139,7 +98,7 @@ class JobList(APIView):
             if wanted not in set(JobStatus):
                 raise InvalidRequest(fields={"status": [f"Must be one of: {', '.join(JobStatus)}."]})
             rows = rows.filter(status=wanted)
-        pages = JobPages()
+        pages = Pages()
         page = pages.paginate_queryset(rows, request, view=self)
         return pages.get_paginated_response(JobSerializer(page, many=True).data)
 

@@ -55,7 +55,7 @@ def member_page(view: MemberView[P]) -> View[P]:
     @wraps(view)
     def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not request.user.is_authenticated:
-            return protected(_to_login(request))
+            return protected(to_login(request))
         caller = find_caller(request, None)
         if caller is None:
             return protected(render(request, "dashboards/no_tenant.html", status=403))
@@ -85,7 +85,8 @@ def may_write(caller: Caller) -> bool:
     return caller.role != Role.VIEWER
 
 
-def _to_login(request: HttpRequest) -> HttpResponseBase:
+def to_login(request: HttpRequest) -> HttpResponseBase:
+    """Send whoever is not logged in to the login page, and back from there."""
     login = resolve_url("login")
     if is_htmx(request):
         # A part of a page cannot become the login page; the whole window goes there, and back to where it was.

@@ -9,22 +9,25 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 
 from myctobot.lib.crypto import digest, new_token
-from myctobot.tenants.models import ApiKey, Member, Secret, Tenant
+from myctobot.panel import Inline, Page, PasswordInput, ReadOnly
+from myctobot.tenants import users_admin
+from myctobot.tenants.models import ApiKey, AuditEntry, Member, Secret, Tenant
+from myctobot.tenants.panel import AuditedPage, in_words
 from myctobot.tenants.secrets import sealer, secret_binding
 
-admin.site.site_header = admin.site.site_title = "MyCTOBot"
+__all__ = ["users_admin"]
+
+# The name of the panel and its menu are in ``settings_panel``.
 admin.site.index_title = "Overview"
-# Where "View site" leads.
-admin.site.site_url = "/api/docs/"
 
 
-class MemberInline(admin.TabularInline[Member, Tenant]):
+class MemberInline(Inline[Member, Tenant]):
     model = Member
     extra = 0
 
 
 @admin.register(Tenant)
-class TenantAdmin(admin.ModelAdmin[Tenant]):
+class TenantAdmin(AuditedPage[Tenant]):
     list_display = ["slug", "name", "is_active", "weight", "max_running_jobs", "max_waiting_jobs", "created_at"]
     search_fields = ["slug", "name"]
     inlines = [MemberInline]
@@ -42,7 +45,7 @@ class TenantAdmin(admin.ModelAdmin[Tenant]):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
+class ApiKeyAdmin(AuditedPage[ApiKey]):
     list_display = [
         "name",
         "tenant",
@@ -74,7 +77,7 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
 class SecretForm(forms.ModelForm[Secret]):
     """Takes a new value; the stored one is never shown."""
 
-    value = forms.CharField(widget=forms.PasswordInput(render_value=False), min_length=8, max_length=20_000)
+    value = forms.CharField(widget=PasswordInput(render_value=False), min_length=8, max_length=20_000)
 
     class Meta:
         model = Secret
@@ -82,7 +85,7 @@ class SecretForm(forms.ModelForm[Secret]):
 
 
 @admin.register(Secret)
-class SecretAdmin(admin.ModelAdmin[Secret]):
+class SecretAdmin(AuditedPage[Secret]):
     form = SecretForm
     list_display = ["name", "tenant", "created_at", "updated_at"]
     list_filter = ["tenant"]
@@ -96,3 +99,28 @@ class SecretAdmin(admin.ModelAdmin[Secret]):
         value = form.cleaned_data["value"]
         obj.sealed = sealer().seal({"value": value}, bound_to=secret_binding(obj.tenant_id, obj.name))
         super().save_model(request, obj, form, change)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnly, Page[AuditEntry]):
+    """Who changed what, and when. Nobody changes or removes an entry, whoever they are."""
+
+    list_fullwidth = True
+    list_display = ["at", "actor", "action", "subject", "changes"]
+    list_display_links = ["at"]
+    list_filter = ["at", "tenant"]
+    search_fields = ["actor", "action", "subject"]
+    list_select_related = ["tenant"]
+    ordering = ["-id"]
+    list_per_page = 50
+    fields = ["at", "actor", "action", "subject", "tenant", "changes_in_full"]
+    readonly_fields = ["changes_in_full"]
+
+    @admin.display(description="changes", empty_value="-")
+    def changes(self, entry: AuditEntry) -> str | None:
+        text = in_words(entry.details)
+        return text if len(text) <= 200 else f"{text[:200]}…"
+
+    @admin.display(description="changes", empty_value="-")
+    def changes_in_full(self, entry: AuditEntry) -> str | None:
+        return in_words(entry.details) or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -30,6 +30,7 @@ class ShardView:
         running: jobs.
         slots: that it has, or will have.
         idle_since: when its last job ended, or it became ready; None while it runs any.
+        is_fixed: nobody could remove it, such as a machine that was set up by hand.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ShardView:
     running: int
     slots: int
     idle_since: datetime | None
+    is_fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class PoolView:
         shards: all that are there or being built.
         waits_s: how long each job has waited that could run here and waits for a slot.
         built_at, removed_at: when shards were last asked for, and when one was last let go.
+        new_slots: of a shard that is built.
     """
 
     shards: Sequence[ShardView]
     waits_s: Sequence[float] = ()
     built_at: datetime | None = None
     removed_at: datetime | None = None
+    new_slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Decision:
         count: shards to build.
         remove: the shard to drain and, when it is idle, to remove.
         measured: by measure; ``shard_idle`` of the shard that is idle for longest.
+        as_spares: what is built stands by until it is needed.
+        held_back: something was wanted, and a limit did not allow it.
     """
 
     action: Action
@@ -73,6 +79,8 @@ class Decision:
     count: int = 0
     remove: str | None = None
     measured: dict[str, float] = field(default_factory=dict)
+    as_spares: bool = False
+    held_back: bool = False
 
 
 def decide(rules: RuleSet, pool: PoolView, shard_type: str, now: datetime) -> Decision:
@@ -97,7 +105,7 @@ def measure(rules: RuleSet, pool: PoolView, now: datetime) -> dict[str, float]:
     ready = [shard for shard in staying if shard.is_ready]
     slots, running = sum(shard.slots for shard in ready), sum(shard.running for shard in ready)
     waits = sorted(pool.waits_s)
-    idle = [_idle_s(shard, now) for shard in ready]
+    idle = [_idle_s(shard, now) for shard in ready if not shard.is_fixed]
     return {
         "avg_queue_wait": sum(waits) / len(waits) if waits else 0.0,
         "p95_queue_wait": waits[math.ceil(0.95 * len(waits)) - 1] if waits else 0.0,
@@ -132,7 +140,7 @@ class _Deciding:
         of_type = sum(shard.shard_type == shard_type for shard in pool.shards)
         limits = rules.limits
         self._room = max(0, min(limits.max_shards - len(pool.shards), limits.max_shards_per_type - of_type))
-        self._per_shard = max([1, *(shard.slots for shard in staying if shard.shard_type == shard_type)])
+        self._per_shard = max([pool.new_slots, *(shard.slots for shard in staying if shard.shard_type == shard_type)])
 
     def decide(self) -> Decision:
         for step in (self._up_to_the_least, self._down_to_the_most, self._for_waiting_jobs, self._spares, self._down):
@@ -150,9 +158,10 @@ class _Deciding:
         most = self._rules.limits.max_shards
         if self._count <= most:
             return None
-        idle = self._idle()
+        idle = self._removable()
         if not idle:
-            return self._nothing(f"There are {self._count} shards, {most} at most are allowed, and none is idle.")
+            why = f"There are {self._count} shards, {most} at most are allowed, and none is idle."
+            return replace(self._nothing(why), held_back=True)
         return self._remove(idle[0], f"There are {self._count} shards, and {most} at most are allowed.")
 
     def _for_waiting_jobs(self) -> Decision | None:
@@ -177,12 +186,14 @@ class _Deciding:
         if idle >= wanted or self._cooldown_left(self._rules.scale_up, self._pool.built_at) > 0:
             return None
         # Where there is no room the rest of the rules still counts.
-        return self._build(wanted - idle, f"{idle} of {wanted} warm spares stand ready.") if self._room else None
+        if not self._room:
+            return None
+        return replace(self._build(wanted - idle, f"{idle} of {wanted} warm spares stand ready."), as_spares=True)
 
     def _down(self) -> Decision | None:
-        rule, idle = self._rules.scale_down, self._idle()
-        spare = len(idle) > self._rules.warm_spares and self._count > self._rules.least_at(self._now)
-        if not spare or not rule.condition.holds(self._measured):
+        rule, idle = self._rules.scale_down, self._removable()
+        spare = len(self._idle()) > self._rules.warm_spares and self._count > self._rules.least_at(self._now)
+        if not spare or not idle or not rule.condition.holds(self._measured):
             return None
         why = f"This holds: {rule.condition.text}."
         # After any change: what was built just now is not torn down again.
@@ -196,6 +207,9 @@ class _Deciding:
         idle = [shard for shard in self._ready if not shard.running]
         return sorted(idle, key=lambda shard: (-_idle_s(shard, self._now), shard.name))
 
+    def _removable(self) -> list[ShardView]:
+        return [shard for shard in self._idle() if not shard.is_fixed]
+
     def _cooldown_left(self, rule: Rule, last: datetime | None) -> float:
         if last is None:
             return 0.0
@@ -205,9 +219,8 @@ class _Deciding:
         count = min(max(1, count), self._room)
         if not count:
             limits = self._rules.limits
-            return self._nothing(
-                f"{why} The limits leave no room: {limits.max_shards} shards, {limits.max_shards_per_type} of a type."
-            )
+            room = f"{limits.max_shards} shards, {limits.max_shards_per_type} of a type"
+            return replace(self._nothing(f"{why} The limits leave no room: {room}."), held_back=True)
         return Decision(Action.BUILD, why, count=count, measured=self._measured)
 
     def _remove(self, shard: ShardView, why: str) -> Decision:

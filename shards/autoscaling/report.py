@@ -73,6 +73,7 @@ def figures(outcome: Outcome) -> dict[str, float]:
         "wait_most_s": round(outcome.wait_s(1), 1),
         "shard_hours": round(outcome.shard_s / 3600, 2),
         "shards_most": max((moment.shards for moment in outcome.moments), default=0),
+        "scale_events": len(outcome.changes),
         "built": built,
         "let_go": -sum(shards for _, shards, _ in outcome.changes if shards < 0),
         "flaps": outcome.flaps,

@@ -204,7 +204,7 @@ class _Play:
         ]  # fmt: skip
         waits = [now_s - self._arrivals[number].at_s for number in self._waiting]
         built, removed = (None if at_s is None else self._at(at_s) for at_s in (self._built_s, self._removed_s))
-        return PoolView(shards, waits, built, removed)
+        return PoolView(shards, waits, built, removed, self._world.slots)
 
     def _at(self, seconds: float) -> datetime:
         return self._world.start + timedelta(seconds=seconds)

@@ -13,6 +13,7 @@ from myctobot.errors import MyctobotError
 from myctobot.tenants.audit import record
 from shards.changing import move
 from shards.errors import OperationUnderWay, WrongState
+from shards.history.alerts import alert
 from shards.models import Shard, ShardState
 from shards.operations.flows import FLOWS
 from shards.operations.journal import ABANDONED_AFTER_S, Abandoned, OperationJournal, alive
@@ -54,6 +55,8 @@ def _end(operation: Operation, problem: str) -> None:
         done = f"shard.{operation.kind}_{'failed' if problem else 'done'}"
         details = {"operation": operation.pk, **({"error": problem} if problem else {})}
         record(operation.requested_by, done, f"shard/{operation.shard.name}", details)
+        if problem:
+            alert("operation.failed", f"{operation.kind} of {operation.shard.name} failed", problem)
         log.info("operation.ends", operation=operation.pk, kind=operation.kind, state=state.value, error=problem)
 
 

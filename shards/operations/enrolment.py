@@ -17,6 +17,7 @@ from myctobot.lib.crypto import digest, new_token
 from myctobot.tenants.audit import record
 from shards.broker_access import server as broker
 from shards.errors import BadEnrolment
+from shards.history.alerts import alert
 from shards.models import Shard
 from shards.operations.broker_users import one_at_a_time
 from shards.operations.models import Enrolment
@@ -57,6 +58,11 @@ def enrol(token: str) -> EnrolAnswer:
         if found.used_at is None:
             return _hand_out(found)
     record("enrolment", "shard.enrolment_repeated", f"shard/{found.shard.name}")
+    alert(
+        "enrolment.repeated",
+        f"the enrolment token of {found.shard.name} was used twice",
+        "Whoever came first may have been the wrong one: destroy the shard, or give it a new token.",
+    )
     log.error("enrolment.repeated", shard=found.shard.name)
     raise BadEnrolment
 

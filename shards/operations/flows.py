@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
@@ -50,7 +51,7 @@ def provision(operation: Operation, journal: OperationJournal) -> None:
     except Exception as error:
         _undo(shard, maker, journal, error)
         raise
-    move(shard, ShardState.READY, reason="made and heard of", by=by)
+    _settle(shard, "made and heard of", by)
 
 
 def recycle(operation: Operation, journal: OperationJournal) -> None:
@@ -73,15 +74,16 @@ def recycle(operation: Operation, journal: OperationJournal) -> None:
     # Nothing of a job is left in it, and nothing has run there since.
     Shard.objects.filter(pk=shard.pk).update(is_used=False)
     _bring_up(shard, maker, ref, environment, journal)
-    move(shard, ShardState.READY, reason="made anew", by=by)
+    _settle(shard, "made anew", by)
 
 
 def start(operation: Operation, journal: OperationJournal) -> None:
     """Start a container that was stopped, and wait until its shard is heard of."""
     shard = operation.shard
-    since = _now()
-    provider(shard.provider).start(shard.provider_ref, journal)
-    _await_heartbeat(shard, since, journal)
+    with _out_of_work(shard, "being started", operation.requested_by):
+        since = _now()
+        provider(shard.provider).start(shard.provider_ref, journal)
+        _await_heartbeat(shard, since, journal)
     _settle(shard, "started", operation.requested_by)
 
 
@@ -95,10 +97,11 @@ def stop(operation: Operation, journal: OperationJournal) -> None:
 def restart(operation: Operation, journal: OperationJournal) -> None:
     """Stop and start the container."""
     shard, maker = operation.shard, provider(operation.shard.provider)
-    maker.stop(shard.provider_ref, journal)
-    since = _now()
-    maker.start(shard.provider_ref, journal)
-    _await_heartbeat(shard, since, journal)
+    with _out_of_work(shard, "being restarted", operation.requested_by):
+        maker.stop(shard.provider_ref, journal)
+        since = _now()
+        maker.start(shard.provider_ref, journal)
+        _await_heartbeat(shard, since, journal)
     _settle(shard, "restarted", operation.requested_by)
 
 
@@ -117,16 +120,15 @@ def snapshot(operation: Operation, journal: OperationJournal) -> None:
 def restore(operation: Operation, journal: OperationJournal) -> None:
     """Go back to a snapshot, and enrol anew: the key in the snapshot may be an old one."""
     shard, maker = operation.shard, provider(operation.shard.provider)
-    ref = shard.provider_ref
-    move(shard, ShardState.PROVISIONING, reason="going back to a snapshot", by=operation.requested_by)
-    maker.stop(ref, journal)
-    maker.restore(ref, operation.arguments["label"], journal)
-    environment: Mapping[str, str] = {}
-    if maker.features.environment:
-        environment = _environment(shard, issue_token(shard, by=operation.requested_by))
-        maker.set_environment(ref, environment)
-    _bring_up(shard, maker, ref, environment, journal)
-    move(shard, ShardState.READY, reason="went back to a snapshot", by=operation.requested_by)
+    ref, by = shard.provider_ref, operation.requested_by
+    with _out_of_work(shard, "going back to a snapshot", by):
+        maker.stop(ref, journal)
+        maker.restore(ref, operation.arguments["label"], journal)
+        environment = _environment(shard, issue_token(shard, by=by))
+        if maker.features.environment:
+            maker.set_environment(ref, environment)
+        _bring_up(shard, maker, ref, environment, journal)
+    _settle(shard, "went back to a snapshot", by)
 
 
 def destroy(operation: Operation, journal: OperationJournal) -> None:
@@ -200,6 +202,18 @@ def _await(is_so: Callable[[], bool], journal: OperationJournal, what: str) -> N
         if time.monotonic() > deadline:
             raise NotHeardOf(f"The container runs, but {what} within {settings.SHARD_READY_TIMEOUT_S} s.")
         time.sleep(_LOOK_EVERY_S)
+
+
+@contextmanager
+def _out_of_work(shard: Shard, reason: str, by: str) -> Iterator[None]:
+    """Give a shard no jobs while its container is worked on; where that fails, it counts as stopped."""
+    move(shard, ShardState.PROVISIONING, reason=reason, by=by)
+    try:
+        yield
+    except Exception as error:
+        why = error.message if isinstance(error, MyctobotError) else type(error).__name__
+        move(shard, ShardState.STOPPED, reason=f"{reason} failed: {why}", by=by)
+        raise
 
 
 def _settle(shard: Shard, reason: str, by: str) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import structlog
 
 from myctobot.errors import MyctobotError
 from shards.broker_access import server as broker
-from shards.broker_access.rules import Access
+from shards.broker_access.admission import accesses
 from shards.models import Shard
 from shards.operations.broker_users import one_at_a_time
 from shards.operations.reconciling import reconcile
@@ -20,7 +18,7 @@ def reconcile_all() -> None:
     """Put right what can be put right by itself; one side that is away does not keep the others from it."""
     try:
         with one_at_a_time():
-            broker.reconcile(_accesses())
+            broker.reconcile(accesses())
     except MyctobotError as error:
         log.warning("reconcile.broker_failed", error=error.message)
     for name in _providers_in_use():
@@ -28,12 +26,6 @@ def reconcile_all() -> None:
             reconcile(name, repair=True)
         except MyctobotError as error:
             log.warning("reconcile.provider_failed", provider=name, error=error.message)
-
-
-def _accesses() -> Iterator[Access]:
-    rows = Shard.objects.select_related("pool").filter(broker_password_hash__isnull=False)
-    for shard in rows.iterator():
-        yield Access(shard.name, tuple(shard.queues), shard.broker_password_hash or "")
 
 
 def _providers_in_use() -> list[str]:

@@ -31,6 +31,8 @@ ASSEMBLY = (
     "myctobot.settings_gateway",
     "myctobot.urls",
     "myctobot.error_pages",
+    "myctobot.metrics",
+    "myctobot.flower",
     "myctobot.asgi",
     "myctobot.asgi_gateway",
     "myctobot.stack",

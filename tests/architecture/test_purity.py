@@ -18,10 +18,20 @@ PURE = [
     "jobs.streaming.window",
     "jobs.routing",
     "jobs.states",
+    "jobs.preview",
+    "shards.charts",
     "shards.health",
+    "shards.providers.lxc.config",
+    "shards.providers.lxc.egress",
+    "shards.history.alert_rules",
+    "shards.lifecycle",
+    "shards.listening",
+    "shards.mcp_servers",
     "workers.prompting",
     "workers.sandbox_plan",
     "myctobot.gateway.conversation",
+    "myctobot.dashboards.ops.charts",
+    "myctobot.metrics.access",
 ]
 
 WORLD = {

@@ -122,8 +122,10 @@ async def access(
 
 
 def _https_config(remote: Remote, policy: GitPolicy) -> tuple[str, ...]:
+    # Behind a proxy the host's address is the proxy's affair: git may not even be able to look it up.
+    way = f"http.curloptResolve={remote.curl_resolve}" if policy.proxy_url is None else f"http.proxy={policy.proxy_url}"
     return (
-        f"http.curloptResolve={remote.curl_resolve}",
+        way,
         "http.followRedirects=false",
         "http.lowSpeedLimit=1",
         "http.lowSpeedTime=60",

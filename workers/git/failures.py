@@ -47,6 +47,17 @@ _FAILURES: Final = (
         "The ssh host key of repo_url is not known to this shard; ask the operator to add it to known_hosts.",
     ),
     Failure(
+        ("connect tunnel failed, response 5", "received http code 5"),
+        "repo_unreachable",
+        "The shard's proxy does not reach the host of repo_url; check its spelling, then try again.",
+        retryable=True,
+    ),
+    Failure(
+        ("connect tunnel failed", "from proxy after connect"),
+        "repo_host_refused",
+        "The shard's proxy lets nobody through to the host of repo_url; ask the operator to allow it.",
+    ),
+    Failure(
         ("certificate verif", "server certificate", "ssl certificate", "certificate problem", "handshake"),
         "repo_certificate_invalid",
         "The certificate of repo_url's host is not trusted; ask the operator to add its authority.",

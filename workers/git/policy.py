@@ -46,6 +46,7 @@ class GitPolicy:
         allowed_private_hosts: host names, as written in URLs, that may have private addresses.
         ca_file: certificates to trust for https instead of the system's.
         known_hosts: ssh host keys to trust instead of the system's ``/etc/ssh/ssh_known_hosts``.
+        proxy_url: what https goes through; then it, not this shard, looks hosts up and says which are allowed.
         max_repo_mb: the largest file, so the largest pack, that a fetch may write.
         max_bundle_mb: the largest set of new commits taken from an agent.
     """
@@ -54,6 +55,7 @@ class GitPolicy:
     allowed_private_hosts: frozenset[str] = frozenset()
     ca_file: Path | None = None
     known_hosts: Path | None = None
+    proxy_url: str | None = None
     clone_timeout_s: int = 600
     max_repo_mb: int = 8192
     max_bundle_mb: int = 1024
@@ -63,7 +65,7 @@ class GitPolicy:
 
 @dataclass(frozen=True)
 class Remote:
-    """A checked repository URL, with the addresses that its connections are held to."""
+    """A checked repository URL, with the addresses that its connections are held to; none where a proxy connects."""
 
     url: str
     scheme: str
@@ -139,7 +141,12 @@ async def locate(url: str, policy: GitPolicy, resolver: Resolver = resolve_host)
         return Remote(url, "file", "", 0)
     host = parts.hostname or ""
     port = parts.port or DEFAULT_PORTS[parts.scheme]
-    addresses = [host] if _is_address(host) else await _resolve(host, port, resolver)
+    if _is_address(host):
+        addresses = [host]
+    elif policy.proxy_url is not None:
+        addresses = []
+    else:
+        addresses = await _resolve(host, port, resolver)
     if problem := address_problem(host, addresses, policy.allowed_private_hosts):
         raise JobError("repo_host_refused", problem)
     return Remote(url, parts.scheme, host, port, tuple(addresses))

@@ -36,6 +36,9 @@ class Command(DatabaseCommand):
         add.add_argument("--provider", default="", choices=["", *registry.names()], help="who makes its container")
         add.add_argument("--pool", metavar="NAME")
         add.add_argument("--slots", type=int, metavar="N", help="instead of the template's")
+        add.add_argument(
+            "--capability", action="append", metavar="SLUG", help="instead of the template's; may be repeated"
+        )
         add.add_argument("--provision", action="store_true")
         self._waiting(add)
         for kind in OperationKind:
@@ -89,6 +92,8 @@ class Command(DatabaseCommand):
         facts = managing.facts_of_template(template)
         if options["slots"] is not None:
             facts["max_concurrent_jobs"] = options["slots"]
+        if options["capability"]:
+            facts["capabilities"] = options["capability"]
         shard = Shard(name=options["shard"], template=template, pool=pool, provider=options["provider"], **facts)
         managing.add(shard, by=options["by"])
         if not options["provision"]:

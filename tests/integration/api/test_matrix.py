@@ -12,11 +12,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.urls import URLPattern, get_resolver
 
-from jobs.api.urls import urlpatterns as api_patterns
+from jobs.api.urls import urlpatterns as job_patterns
 from jobs.callbacks.models import Callback
 from jobs.requests import cancel
 from myctobot.dashboards.urls import urlpatterns as console_patterns
 from myctobot.tenants.models import Role, Tenant
+from shards.api.urls import urlpatterns as shard_patterns
 from shards.models import Shard
 from tests.integration.jobs.support import Api, make_job, make_member, make_tenant
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.django_db
 EVERYBODY_OF_THE_TENANT = (200, 200, 200, 404, 403, 401)
 WRITERS = (200, 403, 200, 404, 403, 401)
 OPERATORS = (403, 403, 403, 403, 200, 401)
+NEW_SHARD = {"name": "new", "capabilities": ["git"]}
 BODY = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
 
 # By the address's name: the method, a body, and what each of them gets.
@@ -48,6 +50,30 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "shard-drain": [("post", {"reason": "x"}, OPERATORS)],
     "shard-resume": [("post", None, (403, 403, 403, 403, 409, 401))],
     "closures": [("get", None, OPERATORS)],
+    # It names neither a tenant nor a capability, which nobody but an operator is told.
+    "shard-preview": [("get", None, (403, 403, 403, 403, 400, 401))],
+    "shards": [("get", None, OPERATORS), ("post", NEW_SHARD, (403, 403, 403, 403, 201, 401))],
+    "shard": [
+        ("get", None, OPERATORS),
+        ("patch", {"description": "x"}, OPERATORS),
+        # It reports, so it stays.
+        ("delete", None, (403, 403, 403, 403, 409, 401)),
+    ],
+    # Nothing runs behind it: the log has no answer, and a test says so.
+    "shard-test": [("post", None, OPERATORS)],
+    "shard-logs": [("get", None, (403, 403, 403, 403, 409, 401))],
+    "shard-samples": [("get", None, OPERATORS)],
+    "shard-operations": [
+        ("get", None, OPERATORS),
+        # It was set up by hand.
+        ("post", {"kind": "restart"}, (403, 403, 403, 403, 409, 401)),
+    ],
+    "shard-assignments": [("get", None, OPERATORS), ("put", {"assignments": []}, OPERATORS)],
+    "shard-enrolment": [("post", None, (403, 403, 403, 403, 201, 401))],
+    "shard-activate": [("post", None, (403, 403, 403, 403, 409, 401))],
+    "shard-templates": [("get", None, OPERATORS)],
+    "pools": [("get", None, OPERATORS)],
+    "audit": [("get", None, OPERATORS)],
 }
 # The console sends whoever is not logged in to the login, and whoever may not write a page that says so.
 PAGES = (200, 200, 200, 404, 403, 302)
@@ -69,7 +95,7 @@ def names(patterns: list[Any]) -> set[str | None]:
 
 
 def test_every_address_is_in_the_tables() -> None:
-    assert names(api_patterns) == set(API), "say in API who may use the new address"
+    assert names(job_patterns + shard_patterns) == set(API), "say in API who may use the new address"
     assert names(console_patterns) - OPEN == set(CONSOLE), "say in CONSOLE who may use the new page"
 
 
@@ -111,7 +137,7 @@ def test_who_may(
     person = people[who]()
     client = Api.session(person) if person else Api()
     client.prefix = ""
-    answer = client.get(path_of(name)) if method == "get" else client.post(path_of(name), body)
+    answer = client.get(path_of(name)) if method == "get" else client.send(method, path_of(name), body)
     assert answer.status_code == expected[who], f"{name} {method}"
 
 

@@ -279,7 +279,7 @@ class TestWhatHoldsItUp:
         said = self.header(browser, job)
         assert said.startswith("cancelled not confirmed")
         assert "Known the attempt is fenced, so it can push nothing" in said
-        assert "Not known whether its processes still run; see to the shard." in said
+        assert "Not known whether its processes still run. See to the shard." in said
         assert "not confirmed" in browser.get("/jobs/").content.decode()
 
     def test_the_request_says_how_it_is_bound(self, browser: Client, tenant: Tenant, key: str) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     # Models need settings, whose environment is made after this file is loaded.
     from myctobot.tenants.models import Tenant
     from shards.models import Shard
+
+    from .pools import FullProvider, PoolWorld
 
 
 @pytest.fixture
@@ -32,3 +34,26 @@ def shard(shard_and_key: tuple[Shard, str]) -> Shard:
 @pytest.fixture
 def key(shard_and_key: tuple[Shard, str]) -> str:
     return shard_and_key[1]
+
+
+@pytest.fixture
+def maker(settings: Any) -> FullProvider:
+    """The provider ``memory``, with shards inside."""
+    from shards.providers import registry
+
+    from .pools import FullProvider
+
+    settings.PROVIDERS = {**settings.PROVIDERS, "memory": f"{FullProvider.__module__}.{FullProvider.__name__}"}
+    settings.SHARD_READY_TIMEOUT_S = 1
+    registry.provider.cache_clear()
+    made = registry.provider("memory")
+    assert isinstance(made, FullProvider)
+    return made
+
+
+@pytest.fixture
+def world(tenant: Tenant, maker: FullProvider) -> PoolWorld:
+    """A pool of one to three shards, none of which is built yet."""
+    from .pools import PoolWorld
+
+    return PoolWorld(maker, tenant)

@@ -134,9 +134,13 @@ class JsonClient:
         return cast(Answer, self.http.get(self.prefix + path, headers={**self.headers, **headers}))
 
     def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return self.send("post", path, body, **headers)
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         data = body if isinstance(body, bytes) else json.dumps(body if body is not None else {}).encode()
         sent = {**self.headers, **headers}
-        return cast(Answer, self.http.post(self.prefix + path, data, "application/json", headers=sent))
+        call = self.http.generic(method.upper(), self.prefix + path, data, "application/json", headers=sent)
+        return cast(Answer, call)
 
 
 class Api(JsonClient):

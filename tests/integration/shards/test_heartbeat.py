@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
-from shards.models import Shard, ShardState
+from shards.changing import move
+from shards.history.models import StateChange
+from shards.models import Closure, Shard, ShardState
 from tests.integration.jobs.support import JsonClient, error_of, make_shard
 
 pytestmark = pytest.mark.django_db
@@ -48,6 +52,11 @@ def test_the_report_is_kept(key: str, shard: Shard) -> None:
         (ShardState.READY, True, ShardState.READY, []),
         (ShardState.DRAINING, True, ShardState.DRAINING, ["drain"]),
         (ShardState.READY, False, ShardState.READY, ["drain"]),
+        # Alive enough to claim what was sent to it; the watch trusts it again when it is steady.
+        (ShardState.SUSPECT, True, ShardState.SUSPECT, []),
+        (ShardState.LOST, True, ShardState.LOST, []),
+        (ShardState.PROVISIONING, True, ShardState.PROVISIONING, ["drain"]),
+        (ShardState.GONE, True, ShardState.GONE, ["drain"]),
     ],
 )
 def test_states_and_orders(state: ShardState, is_active: bool, after: ShardState, orders: list[str]) -> None:
@@ -56,6 +65,40 @@ def test_states_and_orders(state: ShardState, is_active: bool, after: ShardState
     assert beat(key).json()["orders"] == orders
     shard.refresh_from_db()
     assert shard.state == after
+
+
+def test_a_spare_takes_no_jobs_until_it_is_activated(key: str, shard: Shard) -> None:
+    Shard.objects.update(is_spare=True)
+    assert beat(key).json()["orders"] == ["drain"]
+    Shard.objects.update(is_spare=False)
+    assert beat(key).json()["orders"] == []
+
+
+def test_who_is_heard_of_unexpectedly_leaves_a_line_in_its_history() -> None:
+    shard, key = make_shard("two", state=ShardState.REQUESTED, heard=False)
+    for _ in range(3):
+        beat(key)
+    (change,) = StateChange.objects.filter(shard=shard)
+    assert (change.was, change.state, change.reason) == ("requested", "ready", "heard of")
+
+
+def test_the_last_words_of_a_worker_that_is_stopped_do_not_wake_it(key: str, shard: Shard) -> None:
+    move(shard, ShardState.STOPPED, by="anna")
+    assert beat(key).json()["orders"] == ["drain"]
+    shard.refresh_from_db()
+    assert shard.state == "stopped"
+    Shard.objects.update(state_since=Now() - timedelta(seconds=16))
+    assert beat(key).json()["orders"] == []
+    shard.refresh_from_db()
+    assert shard.state == "ready"
+
+
+def test_who_was_to_drain_goes_on_with_it_when_somebody_starts_it() -> None:
+    shard, key = make_shard("two", state=ShardState.STOPPED, heard=False)
+    Closure.objects.create(shard=shard, closed_by="anna", reason="kernel")
+    assert beat(key).json()["orders"] == ["drain"]
+    shard.refresh_from_db()
+    assert shard.state == "draining"
 
 
 @pytest.mark.parametrize("field", REPORT)

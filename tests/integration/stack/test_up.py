@@ -22,7 +22,7 @@ from tests.stacks import RunningStack, bare_environment, running_stack, up_comma
 
 CANARY = "canary-4711"
 CANARIES = {"ANTHROPIC_API_KEY": CANARY, "GITHUB_TOKEN": CANARY, "PYTHONWARNINGS": "", "SOME_SECRET": CANARY}
-NAMES = ("postgres", "redis", "web", "gateway", "control", "beat", "shard-local")
+NAMES = ("postgres", "redis", "web", "gateway", "control", "operations", "beat", "shard-local")
 CONTROL_PLANE = ("web", "gateway", "control", "beat")
 COMMAND_TIMEOUT_S = 60
 

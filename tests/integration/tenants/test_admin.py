@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from myctobot.lib.crypto import digest
-from myctobot.tenants.models import ApiKey, Secret, Tenant
+from myctobot.tenants.models import ApiKey, AuditEntry, Secret, Tenant
 from myctobot.tenants.secrets import read_secret
 from tests.integration.jobs.support import Api
 
@@ -47,6 +47,46 @@ def test_a_refused_form_does_not_repeat_the_secret(admin: Client, tenant: Tenant
     response = admin.post("/admin/tenants/secret/add/", form)
     assert not Secret.objects.exists()
     assert "canary-typed-in" not in response.content.decode()
+
+
+class TestAuditLog:
+    def entry(self) -> AuditEntry:
+        return AuditEntry.objects.latest("pk")
+
+    def test_a_change_says_who_and_what(self, admin: Client, tenant: Tenant) -> None:
+        form = {**TestShareAndLimits.FORM, "weight": "300"}
+        admin.post(f"/admin/tenants/tenant/{tenant.pk}/change/", form)
+        entry = self.entry()
+        assert (entry.actor, entry.action, entry.subject) == ("root", "tenant.changed", "tenant/acme")
+        assert entry.details == {"weight": {"was": 100, "is": 300}}
+
+    def test_a_secret_and_a_key_are_told_of_and_not_told(self, admin: Client, tenant: Tenant) -> None:
+        admin.post("/admin/tenants/secret/add/", {"tenant": tenant.pk, "name": "github", "value": "canary-typed-in"})
+        assert (self.entry().action, self.entry().details["value"]) == ("secret.created", "(set)")
+        answer = admin.post(
+            "/admin/tenants/apikey/add/", {"tenant": tenant.pk, "name": "ci", "role": "member"}, follow=True
+        )
+        key = re.search(r"mctb_[\w-]{40,}", answer.content.decode())
+        assert key is not None
+        assert self.entry().action == "api-key.created"
+        assert not {word for word in ("canary-typed-in", key[0], digest(key[0])) if word in whole_audit_log()}
+
+    def test_a_users_password_is_changed_with_an_entry_and_not_told(self, admin: Client, db: None) -> None:
+        user = User.objects.create_user("bob")
+        form = {"password1": "canary-Pass-93", "password2": "canary-Pass-93", "usable_password": "true"}
+        assert admin.post(f"/admin/auth/user/{user.pk}/password/", form).status_code == 302
+        assert (self.entry().action, self.entry().subject) == ("user.password_changed", "user/bob")
+        assert "canary-Pass-93" not in whole_audit_log()
+
+    def test_what_was_removed_is_told(self, admin: Client, tenant: Tenant) -> None:
+        key, _ = ApiKey.create(tenant, "ci")
+        data = {"action": "delete_selected", "_selected_action": [key.pk], "post": "yes"}
+        admin.post("/admin/tenants/apikey/", data)
+        assert self.entry().action == "api-key.removed"
+
+
+def whole_audit_log() -> str:
+    return str(list(AuditEntry.objects.values()))
 
 
 def test_the_admin_is_for_staff(tenant: Tenant) -> None:

@@ -70,6 +70,8 @@ def refusal(config: Path, prefix: Sequence[str] = ()) -> str:
         ({"colour": "red"}, "colour is not a setting"),
         ({"sandbox": {"memory": 1}}, "sandbox.memory is not a setting"),
         ({"git": {"schemes": ["ext"]}}, "git.schemes holds 'ext'"),
+        ({"git": {"proxy_url": "socks5://x:1"}}, "git.proxy_url must be a URL"),
+        ({"git": {"proxy_url": "http://me:secret@x:1"}}, "git.proxy_url must be a proxy's address alone"),
         ({"claude_code": {"mcp_servers": {"git": {"args": []}}}}, "claude_code.mcp_servers.git.command is missing"),
     ],
 )

@@ -85,3 +85,13 @@ def test_an_address_needs_no_resolver() -> None:
 
     remote = asyncio.run(locate("ssh://git@140.82.112.3:2222/a.git", GitPolicy(), resolver))
     assert (remote.port, remote.addresses) == (2222, ("140.82.112.3",))
+
+
+def test_behind_a_proxy_names_are_looked_up_by_it_and_private_addresses_stay_refused() -> None:
+    async def resolver(host: str, port: int) -> list[str]:
+        raise AssertionError("asked")
+
+    policy = GitPolicy(proxy_url="http://10.0.0.1:3128")
+    assert asyncio.run(locate(URL, policy, resolver)).addresses == ()
+    with pytest.raises(JobError, match="not public"):
+        asyncio.run(locate("https://10.0.0.7/r.git", policy, resolver))

@@ -1,0 +1,105 @@
+"""``GET /api/v1/shards/preview``: where would a job go? For operators."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from jobs.contract import is_slug
+from jobs.preview import Preview, preview
+from jobs.snapshot import load_snapshot
+from myctobot.api_pages import whole_number
+from myctobot.errors import InvalidRequest
+from myctobot.lib.clock import database_now
+from myctobot.tenants.models import Tenant
+from shards.api.operators import OperatorView
+
+_MOST = 200
+_MOST_CAPABILITIES = 20
+
+
+class PreviewPlaceSerializer(serializers.Serializer[Any]):
+    """A shard that may run the job, and why it has this place."""
+
+    number = serializers.IntegerField()
+    shard = serializers.CharField()
+    shard_class = serializers.CharField()
+    queue = serializers.CharField()
+    takes_now = serializers.BooleanField()
+    reasons: serializers.ListField = serializers.ListField(child=serializers.CharField())
+
+
+class PreviewExcludedSerializer(serializers.Serializer[Any]):
+    """A shard that cannot run the job, and why."""
+
+    shard = serializers.CharField()
+    shard_class = serializers.CharField()
+    why = serializers.CharField()
+
+
+class PreviewSerializer(serializers.Serializer[Any]):
+    """What the router would do with such a job now; ``more`` shards were left out of the lists."""
+
+    verdict = serializers.CharField()
+    goes = serializers.BooleanField()
+    places = PreviewPlaceSerializer(many=True)
+    excluded = PreviewExcludedSerializer(many=True)
+    more = serializers.IntegerField()
+
+
+class ShardPreview(OperatorView):
+    @extend_schema(
+        operation_id="shards_preview",
+        description="Which shards could run such a job, in which order and why. For operators.",
+        parameters=[
+            OpenApiParameter("tenant", str, required=True, description="Its slug."),
+            OpenApiParameter("capabilities", str, required=True, description="Such as git,filesystem."),
+            OpenApiParameter("limit", int),
+        ],
+        responses=PreviewSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        tenant, capabilities = read_question(request.query_params)
+        limit = max(1, whole_number(request, "limit", 100, _MOST))
+        found = preview(tenant.pk, capabilities, load_snapshot(database_now()))
+        return Response(PreviewSerializer(cut(found, limit)).data)
+
+
+def read_question(asked: Any) -> tuple[Tenant, list[str]]:
+    """Read ``tenant`` and ``capabilities`` of a query.
+
+    Raises:
+        InvalidRequest: with what is wrong, by field.
+    """
+    problems: dict[str, list[str]] = {}
+    slug = str(asked.get("tenant", "")).replace("\x00", "")
+    tenant = Tenant.objects.filter(slug=slug).first()
+    if tenant is None:
+        problems["tenant"] = [f"There is no tenant “{slug[:60]}”." if slug else "Name a tenant by its slug."]
+    names = [name for name in str(asked.get("capabilities", "")).replace(",", " ").split() if name]
+    wrong = [name for name in names if not is_slug(name)]
+    if wrong:
+        problems["capabilities"] = [f"“{wrong[0][:60]}” is no capability: a lower-case word such as git or playwright."]
+    elif not 1 <= len(names) <= _MOST_CAPABILITIES:
+        problems["capabilities"] = [f"Name 1 to {_MOST_CAPABILITIES} capabilities, such as git,filesystem."]
+    if problems or tenant is None:
+        raise InvalidRequest(fields=problems)
+    return tenant, sorted(set(names))
+
+
+def cut(found: Preview, limit: int) -> dict[str, Any]:
+    """The preview as plain values, each list cut to so many."""
+    left = max(0, len(found.places) - limit) + max(0, len(found.excluded) - limit)
+    places, excluded = found.places[:limit], found.excluded[:limit]
+    return {
+        "verdict": found.verdict,
+        "goes": found.goes,
+        "places": [asdict(place) for place in places],
+        "excluded": [asdict(one) for one in excluded],
+        "more": left,
+    }

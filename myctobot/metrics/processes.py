@@ -1,0 +1,99 @@
+"""What each web process uses of the machine. A scrape reaches one of them, so each tells the broker of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final, cast
+
+import psutil
+import structlog
+from django.conf import settings
+from prometheus_client.core import Metric
+from redis import Redis, RedisError
+
+from myctobot.lib.exposition import MOST_VALUES, counter, gauge
+
+log = structlog.get_logger(__name__)
+
+_KEY: Final = "myctobot:processes"
+_EVERY_S: Final = 10.0
+# Six reports late: it has ended.
+_GONE_AFTER_S: Final = 60.0
+_GAUGES: Final = (
+    ("process_resident_memory_bytes", "Memory in use.", "memory"),
+    ("process_open_fds", "Open file descriptors.", "files"),
+    ("process_threads", "Threads.", "threads"),
+    ("process_start_time_seconds", "When it began, in seconds since 1970.", "began"),
+)
+
+
+class Teller:
+    """Tells of this process every few seconds, from the first request on."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Begin, unless it has begun."""
+        if self._begun:
+            return
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                threading.Thread(target=self._run, name="process-metrics", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                tell()
+            except RedisError as error:
+                log.debug("broker.unreachable", wanted="metrics of this process", error=str(error))
+            time.sleep(_EVERY_S)
+
+
+def tell() -> None:
+    """Tell of this process now."""
+    process = psutil.Process()
+    cpu = process.cpu_times()
+    figures = {
+        "at": time.time(),
+        "cpu": cpu.user + cpu.system,
+        "memory": process.memory_info().rss,
+        "files": process.num_fds(),
+        "threads": process.num_threads(),
+        "began": process.create_time(),
+    }
+    _redis().hset(_KEY, f"{socket.gethostname()}:{os.getpid()}", json.dumps(figures))
+
+
+def collect() -> Iterator[Metric]:
+    """The families about web processes; none when the broker cannot be reached."""
+    try:
+        known = _known()
+    except RedisError:
+        return
+    cpu = {name: figures["cpu"] for name, figures in known.items()}
+    yield counter("process_cpu_seconds", "Processor time of web processes.", ["process"], cpu)
+    for name, text, field in _GAUGES:
+        yield gauge(name, text, ["process"], [((process,), figures[field]) for process, figures in known.items()])
+
+
+def _known() -> dict[str, dict[str, Any]]:
+    told = cast(dict[bytes, bytes], _redis().hgetall(_KEY))
+    found = {name.decode(): json.loads(value) for name, value in told.items()}
+    gone = [name for name, figures in found.items() if time.time() - figures["at"] > _GONE_AFTER_S]
+    if gone:
+        _redis().hdel(_KEY, *gone)
+    return {name: found[name] for name in sorted(found.keys() - set(gone))[:MOST_VALUES]}
+
+
+@cache
+def _redis() -> Redis:
+    return Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)

@@ -1,0 +1,163 @@
+"""Containers that exist in this process's memory alone, for tests and for trying things out.
+
+It keeps the promises of the interface and makes no others: nothing runs in its containers, so no shard reports from
+one.
+"""
+
+from __future__ import annotations
+
+import threading
+from builtins import list as List  # noqa: N812  # the interface has a method of that name
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from shards.providers.base import (
+    CLEAN,
+    ContainerSpec,
+    ContainerState,
+    ContainerStatus,
+    Features,
+    Found,
+    Journal,
+    Provider,
+)
+from shards.providers.errors import ProviderError
+
+
+@dataclass
+class _Container:
+    spec: ContainerSpec
+    created_at: datetime
+    environment: dict[str, str]
+    state: ContainerState = ContainerState.STOPPED
+    content: frozenset[str] = frozenset()
+    snapshots: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+class MemoryProvider(Provider):
+    """Fails when it is told to: ``provider.fail_next("start", OutOfRoom("There is no memory left."))``."""
+
+    name = "memory"
+    features = Features(snapshots=True, environment=True, images=True)
+
+    def __init__(self) -> None:
+        self._containers: dict[str, _Container] = {}
+        self._failures: defaultdict[str, deque[Exception]] = defaultdict(deque)
+        self._numbers = count(100)
+        self._lock = threading.RLock()
+
+    # --- For tests --------------------------------------------------------------------------------------------
+
+    def fail_next(self, method: str, error: Exception) -> None:
+        """Let the next call of that method raise; several wait for as many calls."""
+        self._failures[method].append(error)
+
+    def environment_of(self, ref: str) -> dict[str, str]:
+        """The variables that its first process would see."""
+        return dict(self._known(ref).environment)
+
+    def write(self, ref: str, mark: str) -> None:
+        """Change what the container holds; a snapshot remembers it."""
+        container = self._known(ref)
+        container.content |= {mark}
+
+    def holds(self, ref: str, mark: str) -> bool:
+        return mark in self._known(ref).content
+
+    def set_state(self, ref: str, state: ContainerState) -> None:
+        """Let it be so, as if it had happened by itself."""
+        self._known(ref).state = state
+
+    def age(self, by: timedelta) -> None:
+        """Let all that there are have been made so much earlier."""
+        for container in self._containers.values():
+            container.created_at -= by
+
+    def forget(self, ref: str) -> None:
+        """Lose a container, as if somebody else had removed it."""
+        self._containers.pop(ref, None)
+
+    # --- The interface ----------------------------------------------------------------------------------------
+
+    def problems(self) -> List[str]:
+        return []
+
+    def create(self, spec: ContainerSpec, journal: Journal) -> str:
+        with self._call("create"):
+            if any(one.spec.name == spec.name for one in self._containers.values()):
+                raise ProviderError(f"There is a container named '{spec.name}' already.")
+            ref = f"{spec.name}.{next(self._numbers)}"
+            journal.ref(ref)
+            journal.step(f"make {ref}")
+            made = _Container(spec, datetime.now(UTC), dict(spec.environment), snapshots={CLEAN: frozenset()})
+            self._containers[ref] = made
+            return ref
+
+    def start(self, ref: str, journal: Journal) -> None:
+        with self._call("start"):
+            container = self._known(ref)
+            journal.step(f"start {ref}")
+            container.state = ContainerState.RUNNING
+
+    def stop(self, ref: str, journal: Journal, timeout_s: float = 10) -> None:
+        with self._call("stop"):
+            container = self._known(ref)
+            journal.step(f"stop {ref}")
+            container.state = ContainerState.STOPPED
+
+    def destroy(self, ref: str, journal: Journal) -> None:
+        with self._call("destroy"):
+            journal.step(f"remove {ref}")
+            self._containers.pop(ref, None)
+
+    def status(self, ref: str) -> ContainerStatus:
+        with self._call("status"):
+            container = self._containers.get(ref)
+            if container is None:
+                return ContainerStatus(ContainerState.GONE)
+            spec = container.spec
+            return ContainerStatus(container.state, memory_mb=spec.memory_mb, disk_mb=spec.disk_mb)
+
+    def list(self) -> List[Found]:
+        with self._call("list"):
+            items = sorted(self._containers.items())
+            return [Found(ref, one.spec.name, one.state, one.created_at) for ref, one in items]
+
+    def snapshot(self, ref: str, label: str, journal: Journal) -> None:
+        with self._call("snapshot"):
+            container = self._known(ref)
+            journal.step(f"snapshot {ref} as {label}")
+            container.snapshots[label] = container.content
+
+    def restore(self, ref: str, label: str, journal: Journal) -> None:
+        with self._call("restore"):
+            container = self._known(ref)
+            if label not in container.snapshots:
+                raise ProviderError(f"The container '{ref}' has no snapshot '{label}'.")
+            journal.step(f"restore {ref} from {label}")
+            container.content = container.snapshots[label]
+            container.state = ContainerState.STOPPED
+
+    def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
+        with self._call("set_environment"):
+            container = self._known(ref)
+            if container.state is not ContainerState.STOPPED:
+                raise ProviderError(f"The container '{ref}' runs; stop it first.")
+            container.environment = dict(environment)
+
+    @contextmanager
+    def _call(self, method: str) -> Iterator[None]:
+        with self._lock:
+            if self._failures[method]:
+                raise self._failures[method].popleft()
+            yield
+
+    def _known(self, ref: str) -> _Container:
+        try:
+            return self._containers[ref]
+        except KeyError:
+            raise ProviderError(f"There is no container '{ref}'.") from None

@@ -1,0 +1,238 @@
+"""The role ``shard``: a template by it, and containers of that template that work as shards."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shards.providers.ansible import configure
+from shards.providers.errors import ProviderError
+from shards.providers.lxc import network, template
+from shards.providers.lxc.chroot import Chroot
+from shards.providers.lxc.host import Host
+from shards.providers.lxc.provider import LxcProvider
+from tests.fixtures.broker import Operator
+from tests.fixtures.provider_contract import Notes
+
+from .conftest import running
+from .inside import KEY, inside, output, python, wait_booted
+from .shard_host import (
+    BROKER_PORT,
+    CONTROL_PORT,
+    GATEWAY_PORT,
+    QUEUE,
+    TOKEN,
+    WAIT_S,
+    Control,
+    broker,
+    control_plane,
+    eventually,
+)
+
+IMAGE = "shard"
+SPEC = {"image": IMAGE, "memory_mb": 768, "disk_mb": 1024, "processes": 256}
+BUILD_TIMEOUT_S = 600
+AGENT = 64600
+
+# Each line: who, which port, what became of it.
+_TRY = """
+import os, socket, sys
+address, *ports = sys.argv[1:]
+for uid in (0, AGENT, AGENT + 63):
+    for port in ports:
+        if os.fork():
+            os.wait()
+            continue
+        os.setgroups([]), os.setgid(uid), os.setuid(uid)
+        try:
+            socket.create_connection((address, int(port)), timeout=5)
+            said = "through"
+        except ConnectionRefusedError:
+            said = "through"
+        except OSError:
+            said = "fenced"
+        print(uid, port, said, flush=True)
+        os._exit(0)
+""".replace("AGENT", str(AGENT))
+
+
+@pytest.fixture(scope="module")
+def shard_host(host: Host) -> Iterator[Host]:
+    """The tests' host, with a template for shards, and with what a shard talks to let through."""
+    wider = replace(host, allowed=tuple((host.address, port) for port in (CONTROL_PORT, BROKER_PORT, GATEWAY_PORT)))
+    network.set_up(wider)
+    template.build(host.path, IMAGE, configure=lambda chroot: _by_the_role(chroot, host))
+    yield wider
+    network.set_up(host)
+
+
+changes: list[int] = []
+
+
+def _by_the_role(chroot: Chroot, host: Host) -> None:
+    variables = {
+        "shard_ssh": True,
+        "shard_fence_root": [f"{host.address}:{port}" for port in (CONTROL_PORT, BROKER_PORT)],
+        "shard_fence_agents": [f"{host.address}:{GATEWAY_PORT}"],
+    }
+    with chroot.reached_by_ssh() as ssh:
+        key = ssh.known_hosts.read_text().split(" ", 1)[1].strip()
+        for _ in range(2):
+            made = configure(
+                ssh.host, ssh.port, ssh.private_key, "template.yml", variables, Notes(), BUILD_TIMEOUT_S, host_key=key
+            )
+            changes.append(made)
+
+
+@pytest.fixture
+def shards(shard_host: Host) -> Iterator[LxcProvider]:
+    maker = LxcProvider(shard_host)
+    yield maker
+    for one in maker.list():
+        maker.destroy(one.ref, Notes())
+
+
+@pytest.fixture
+def control(shard_host: Host) -> Iterator[Control]:
+    with control_plane(str(shard_host.address)) as made:
+        yield made
+
+
+@pytest.fixture
+def operator(shard_host: Host, tmp_path: Path) -> Iterator[Operator]:
+    with broker(str(shard_host.address), tmp_path) as made:
+        yield made
+
+
+def by_ssh(maker: LxcProvider, ref: str, control: Control, token: str) -> int:
+    """Run the playbook for a container that its provider could tell nothing."""
+    address = str(maker.status(ref).address)
+    host_key = (
+        (maker.host.path / "containers" / ref / "disk/upper/etc/ssh/ssh_host_ed25519_key.pub").read_text().strip()
+    )
+    variables = {"control_url": control.url, "shard_name": "alpha", "enrol_token": token}
+    key = maker.host.path / KEY
+    return configure(address, 22, key, "shard.yml", variables, Notes(), BUILD_TIMEOUT_S, host_key=host_key)
+
+
+def test_a_second_run_of_the_role_changes_nothing(shard_host: Host) -> None:
+    assert changes[0] > 10
+    assert changes[1:] == [0]
+
+
+def test_a_template_is_nobody_and_names_no_place(shard_host: Host) -> None:
+    root = (shard_host.path / "templates" / IMAGE).resolve() / "rootfs"
+    assert (root / "etc/machine-id").read_bytes() == b""
+    assert sorted(path.name for path in (root / "etc/claude-shard").iterdir()) == ["fence.nft"]
+    gone = ["etc/hostname", "etc/pip.conf", "root/.ssh", "root/.cache", "root/.ansible", "var/lib/claude-shard"]
+    assert not [path for path in gone if (root / path).exists()]
+    assert not list((root / "etc/ssh").glob("ssh_host_*"))
+    assert not list((root / "var/lib/apt/lists").glob("*Packages*"))
+
+
+def test_a_container_that_was_told_who_it_is_becomes_that_shard(shards: LxcProvider, control: Control) -> None:
+    begun = time.time()
+    ref = running(shards, "alpha", environment=control.environment(), **SPEC)
+    eventually(lambda: control.beats, "no heartbeat came")
+    assert control.beats[0][0] - begun < WAIT_S
+    assert wait_booted(shards, ref) == "running"
+    assert control.enrolled == [TOKEN]
+    assert output(shards, ref, "stat", "-c", "%a %U", "/etc/claude-shard", "/etc/claude-shard/config.json").split() == [
+        *("700", "root", "600", "root"),
+    ]
+    for unit in ("claude-shard", "claude-shard-fence", "claude-shard-enroll", "ssh"):
+        assert output(shards, ref, "systemctl", "is-active", unit) == "active", unit
+    assert "canary" not in output(shards, ref, "journalctl", "--no-pager", "--output=cat")
+
+
+def test_a_restart_uses_no_token_twice_and_an_agent_cannot_read_it(shards: LxcProvider, control: Control) -> None:
+    ref = running(shards, "alpha", environment=control.environment(), **SPEC)
+    eventually(lambda: control.beats, "no heartbeat came")
+    shards.stop(ref, Notes())
+    control.beats.clear()
+    shards.start(ref, Notes())
+    eventually(lambda: control.beats, "no heartbeat came after the restart")
+    assert len(control.enrolled) == 1
+    read = inside(shards, ref, "setpriv", f"--reuid={AGENT}", f"--regid={AGENT}", "--clear-groups", "--",
+                  "cat", "/proc/1/environ", "/etc/claude-shard/config.json")  # fmt: skip
+    assert read.stdout == ""
+    assert read.stderr.count("Permission denied") == 2
+
+
+def test_a_job_runs_as_the_agents_user_within_its_limits(
+    shards: LxcProvider, control: Control, operator: Operator
+) -> None:
+    control.prompt = "- run: id -u; ls /etc/claude-shard /opt 2>&1; cat /proc/self/cgroup"
+    running(shards, "alpha", environment=control.environment(), **SPEC)
+    eventually(lambda: control.beats, "no heartbeat came")
+    operator.send(QUEUE, "job_one")
+    assert eventually(lambda: control.finished.get("job_one"), "the job did not end") == "completed"
+    (said,) = [text for text in control.said if "is_error" in text]
+    assert str(AGENT) in said
+    assert "cannot access '/etc/claude-shard'" in said
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda maker, ref: inside(maker, ref, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", "claude-shard"),
+        lambda maker, ref: inside(maker, ref, "systemctl", "restart", "--no-block", "claude-shard"),
+        lambda maker, ref: inside(maker, ref, "systemctl", "reload", "claude-shard"),
+    ],
+    ids=["killed", "restarted", "reloaded"],
+)
+def test_no_job_ends_with_its_worker(
+    shards: LxcProvider, control: Control, operator: Operator, end: Callable[[LxcProvider, str], object]
+) -> None:
+    control.prompt = "- sleep: 12\n- say: still here"
+    ref = running(shards, "alpha", environment=control.environment(), **SPEC)
+    eventually(lambda: control.beats, "no heartbeat came")
+    operator.send(QUEUE, "job_one")
+    eventually(lambda: control.said, "the job did not begin")
+    pid = output(shards, ref, "systemctl", "show", "--property=MainPID", "--value", "claude-shard")
+    end(shards, ref)
+    assert eventually(lambda: control.finished.get("job_one"), "the job did not end") == "completed"
+    assert any("still here" in text for text in control.said)
+    eventually(lambda: control.beats[-1][1] == [], "its slot did not become free")
+    again = output(shards, ref, "systemctl", "show", "--property=MainPID", "--value", "claude-shard")
+    assert again != "0"
+    assert (again == pid) == ("reload" in str(end.__code__.co_consts))
+
+
+def test_the_fence_inside_tells_agents_from_root(shards: LxcProvider, control: Control) -> None:
+    ref = running(shards, "alpha", **SPEC)
+    eventually(lambda: inside(shards, ref, "nft", "list", "table", "inet", "claude_shard").returncode == 0, "no fence")
+    ports = [str(port) for port in (CONTROL_PORT, BROKER_PORT, GATEWAY_PORT)]
+    said = python(shards, ref, _TRY, control.address, *ports).splitlines()
+    expected = [f"{uid} {port} {'through' if (uid == 0) != (port == str(GATEWAY_PORT)) else 'fenced'}"
+                for uid in (0, AGENT, AGENT + 63) for port in ports]  # fmt: skip
+    assert said == expected
+
+
+def test_a_container_that_was_told_nothing_waits_and_ansible_makes_it_a_shard(
+    shards: LxcProvider, control: Control
+) -> None:
+    ref = running(shards, "alpha", **SPEC)
+    assert wait_booted(shards, ref) == "running"
+    assert inside(shards, ref, "systemctl", "is-active", "claude-shard").stdout.strip() == "inactive"
+    assert by_ssh(shards, ref, control, "canary-by-ansible") > 0
+    eventually(lambda: control.beats, "no heartbeat came")
+    assert json.loads(output(shards, ref, "cat", "/etc/claude-shard/config.json")) == control.config()
+    assert inside(shards, ref, "ls", "/etc/claude-shard/enrol.env").returncode != 0
+    assert by_ssh(shards, ref, control, "canary-by-ansible") == 0
+    assert control.enrolled == ["canary-by-ansible"]
+
+
+def test_a_refused_enrolment_comes_back_in_the_control_planes_words(shards: LxcProvider, control: Control) -> None:
+    control.used.add("canary-used")
+    ref = running(shards, "alpha", **SPEC)
+    wait_booted(shards, ref)
+    with pytest.raises(ProviderError, match="The token was used before") as caught:
+        by_ssh(shards, ref, control, "canary-used")
+    assert "canary-used" not in str(caught.value)
+    assert "Make a new token" in str(caught.value)

@@ -1,0 +1,233 @@
+"""From inside a shard, as the agent and as the container's root: what belongs to others cannot be reached."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from .conftest import FOLDER
+from .inside import output
+from .world import World, running_world
+
+# Tries connections and files, and says of each what came of it. The agent's Python has no network library but its own.
+TRY = dedent(
+    """
+    import json, os, socket, sys
+    def connect(host, port):
+        try:
+            with socket.create_connection((host, port), timeout=3):
+                return "open"
+        except OSError as error:
+            return type(error).__name__
+    def read(path):
+        try:
+            open(path).read(1)
+            return "open"
+        except OSError as error:
+            return type(error).__name__
+    asked = json.loads(sys.argv[1])
+    found = {f"{h}:{p}": connect(h, p) for h, p in asked["hosts"]}
+    found |= {path: read(path) for path in asked["files"]}
+    found["processes"] = sum(name.isdigit() for name in os.listdir("/proc"))
+    found["uid"] = os.getuid()
+    print("FOUND " + json.dumps(found))
+    """
+)
+HTTP = dedent(
+    """
+    import sys, urllib.request, urllib.error
+    request = urllib.request.Request(sys.argv[1], data=b"{}" if sys.argv[2] == "POST" else None)
+    for header in sys.argv[3:]:
+        request.add_header(*header.split(": ", 1))
+    try:
+        print(urllib.request.urlopen(request, timeout=5).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+    """
+)
+REDIS = dedent(
+    """
+    import json, sys
+    import redis
+    from workers.config import load_config
+    from pathlib import Path
+    config = load_config(Path("/etc/claude-shard/config.json"))
+    client = redis.Redis.from_url(config.broker_url, socket_timeout=3)
+    for command in json.loads(sys.argv[1]):
+        try:
+            client.execute_command(*command)
+            print(" ".join(command), "-> done")
+        except redis.RedisError as error:
+            is_refused = "NOPERM" in repr(error) or "permission" in str(error)
+            print(" ".join(command), "->", "refused" if is_refused else error)
+    """
+)
+INTERNET, METADATA = "1.1.1.1", "169.254.169.254"
+POSTGRES, SSH = 5432, 22
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with tempfile.TemporaryDirectory(prefix="myctobot-isolation-", dir=FOLDER, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with running_world(folder, bridge="mctbi0", net="10.219.0.0/24", first_id=120_000_000) as made:
+            for shard in ("mine", "theirs"):
+                made.operate("add", shard, "--template", "general", "--provider", "lxc", "--provision")
+            yield made
+
+
+@pytest.fixture(scope="module")
+def ref(world: World) -> str:
+    return str(world.shard("mine")["ref"])
+
+
+def ports(world: World) -> tuple[str, int, int]:
+    web, gateway = urlsplit(world.stack.web_url), urlsplit(world.stack.gateway_url)
+    assert web.hostname is not None
+    return web.hostname, web.port or 0, gateway.port or 0
+
+
+def broker_port(world: World) -> int:
+    lines = (world.stack.home / "env").read_text().splitlines()
+    url = next(line.removeprefix("REDIS_URL=") for line in lines if line.startswith("REDIS_URL="))
+    return urlsplit(url).port or 0
+
+
+def their_address(world: World) -> str:
+    return world.maker.status(world.shard("theirs")["ref"]).address or ""
+
+
+def as_agent(world: World, asked: dict[str, Any]) -> dict[str, Any]:
+    """What a program finds that the agent of a job runs."""
+    script = f"SCRIPT:\npython3 - '{json.dumps(asked)}' <<'END'\n{TRY}END\n"
+    job = world.client.run({"prompt": script})
+    assert job["status"] == "completed", job
+    events = world.client.events(job["id"])
+    said = next(event["data"]["output"] for event in events if event["kind"] == "tool.result")
+    return dict(json.loads(str(said).split("FOUND ", 1)[1].splitlines()[0]))
+
+
+def as_root(world: World, ref: str, program: str, *arguments: str) -> str:
+    command = (
+        "/opt/claude-shard/venv/bin/python",
+        "-c",
+        f"import os; os.chdir('/opt/claude-shard')\n{program}",
+    )
+    return output(world.maker, ref, *command, *arguments)
+
+
+def test_the_agent_reaches_its_gateway_and_nothing_else(world: World) -> None:
+    host, _, gateway = ports(world)
+    hosts = [
+        (host, gateway),
+        (host, SSH),
+        (host, POSTGRES),
+        (INTERNET, 443),
+        (METADATA, 80),
+        (their_address(world), 22),
+    ]
+    found = as_agent(world, {"hosts": hosts, "files": []})
+    assert found.pop(f"{host}:{gateway}") == "open"
+    refused = {name: outcome for name, outcome in found.items() if ":" in name}
+    assert len(refused) == 5
+    assert "open" not in refused.values(), refused
+
+
+def test_the_agent_sees_none_of_the_workers_files_and_processes(world: World) -> None:
+    files = [
+        "/etc/claude-shard/config.json",
+        "/etc/claude-shard/config.json.token",
+        "/proc/1/environ",
+        "/run/claude-shard",
+    ]
+    found = as_agent(world, {"hosts": [], "files": files})
+    assert {found[path] for path in files} <= {"FileNotFoundError", "PermissionError"}
+    assert found["uid"] != 0
+    # bubblewrap, the shell, the agent and what it started: its own.
+    assert found["processes"] < 15
+
+
+def test_root_of_a_container_reaches_what_its_shard_needs_and_nothing_else(world: World, ref: str) -> None:
+    host, web, gateway = ports(world)
+    hosts = [(host, SSH), (host, POSTGRES), (INTERNET, 443), (METADATA, 80), (their_address(world), 22)]
+    allowed = [(host, web), (host, gateway), (host, broker_port(world))]
+    answer = as_root(world, ref, TRY, json.dumps({"hosts": [*hosts, *allowed], "files": []}))
+    found = json.loads(answer.split("FOUND ", 1)[1])
+    assert [found[f"{host}:{port}"] for host, port in allowed] == ["open"] * 3
+    assert "open" not in [found[f"{host}:{port}"] for host, port in hosts], found
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/api/v1/jobs", "/jobs/", "/metrics", "/ops/", "/api/docs/"])
+def test_the_control_plane_shows_a_shard_nothing_but_the_shard_api(world: World, ref: str, path: str) -> None:
+    assert as_root(world, ref, HTTP, f"{world.stack.web_url}{path}", "GET") == "404"
+    # Even with a key that is good elsewhere: it is not asked for.
+    key = f"Authorization: Bearer {world.stack.api_key}"
+    assert as_root(world, ref, HTTP, f"{world.stack.web_url}{path}", "GET", key) == "404"
+
+
+def test_a_shard_cannot_take_or_send_what_is_not_its_own(world: World, ref: str) -> None:
+    attacks = [
+        *(["BRPOP", queue, "1"] for queue in ("cap.filesystem+git@premium", "shard.theirs", "control", "operations")),
+        *(["LPUSH", queue, "x"] for queue in ("cap.filesystem+git", "shard.mine", "shard.theirs", "control")),
+        *(
+            ["DEL", "cap.filesystem+git"],
+            ["KEYS", "*"],
+            ["SCAN", "0"],
+            ["MONITOR"],
+            ["FLUSHALL"],
+            ["CONFIG", "GET", "*"],
+        ),
+        *(["PUBLISH", "/0.celery.pidbox", "x"], ["ACL", "LIST"], ["CLIENT", "LIST"], ["EVAL", "return 1", "0"]),
+        *(["SUBSCRIBE", "specific.x"], ["GET", "myctobot:round-wanted"], ["SELECT", "1"]),
+    ]
+    said = as_root(world, ref, REDIS, json.dumps(attacks))
+    assert [line for line in said.splitlines() if not line.endswith("-> refused")] == []
+    assert len(said.splitlines()) == len(attacks)
+
+
+def test_a_shard_cannot_claim_what_was_sent_to_another(world: World, ref: str) -> None:
+    world.manage("jobs", "drain", "mine", "--reason", "its root attacks")
+    try:
+        job_id = world.client.submit({"prompt": "RUN: sleep 8"})
+        world.client.wait(job_id, lambda job: job["status"] == "running")
+        program = dedent(
+            """
+            import json, sys, httpx
+            config = json.load(open("/etc/claude-shard/config.json"))
+            headers = {"Authorization": "Bearer " + config["shard_key"]}
+            body = {"attempt": 1, "claim_token": "x" * 40}
+            url = config["control_url"] + "/shard/v1/jobs/" + sys.argv[1]
+            print(httpx.post(url + "/claim", json=body, headers=headers, timeout=5).status_code)
+            finish = {"attempt": 1, "outcome": "completed", "final_seq": 0, "result": {}}
+            headers["MyCTOBot-Claim"] = "x" * 40
+            print(httpx.post(url + "/finish", json=finish, headers=headers, timeout=5).status_code)
+            """
+        )
+        assert as_root(world, ref, program, job_id).split() in (["409", "404"], ["409", "409"])
+        assert world.client.wait_end(job_id)["status"] == "completed"
+    finally:
+        world.manage("jobs", "resume", "mine")
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ("python3 -c 'x = bytearray(2 * 10**9)'; echo survived $?", "survived"),
+        ("python3 -c 'import os\nwhile os.fork() >= 0: pass' 2>&1 | tail -n 1; echo survived", "survived"),
+        ("head -c 3000M /dev/zero > big; ls -s --block-size=M big | cut -d ' ' -f 1; rm big", ""),
+    ],
+)
+def test_a_job_that_breaks_its_limits_harms_nobody_but_itself(world: World, ref: str, attack: str, said: str) -> None:
+    world.client.run({"prompt": f"SCRIPT:\n{attack}"}, timeout_s=60)
+    # The worker and the container live, and the next job has all that it needs.
+    assert output(world.maker, ref, "systemctl", "is-active", "claude-shard") == "active"
+    assert world.client.run({"prompt": "RUN: echo well"})["status"] == "completed"
+    assert world.shard("mine")["state"] == "ready"

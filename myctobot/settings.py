@@ -123,6 +123,8 @@ EGRESS_PORT = whole_number("EGRESS_PORT", 8888, least=1)
 EGRESS_ALLOWED_HOSTS: list[str] = env.list("EGRESS_ALLOWED_HOSTS", default=[])
 EGRESS_PRIVATE_NETWORKS: list[str] = env.list("EGRESS_PRIVATE_NETWORKS", default=[])
 
+# Counts what a shard runs; shards know nothing of jobs.
+RUNNING_JOBS = "jobs.load.running_on"
 # Who makes containers for shards, by name; see ``shards.providers.base``.
 PROVIDERS = {
     "lxc": "shards.providers.lxc.provider.LxcProvider",

@@ -36,7 +36,7 @@ DECISIONS: Final = Source(
     SELECT concat_ws(' ', pool.name, CASE WHEN change > 0 THEN 'grow' ELSE 'shrink' END,
         is_dry_run::text, (error <> '')::text), count(*)
     FROM shards_scalingdecision JOIN shards_pool AS pool ON pool.id = pool_id
-    WHERE at > %(after)s::timestamptz AND at <= %(until)s::timestamptz GROUP BY 1
+    WHERE change <> 0 AND at > %(after)s::timestamptz AND at <= %(until)s::timestamptz GROUP BY 1
     """,
 )
 SOURCES: Final = (OPERATIONS, STATE_CHANGES, DECISIONS)

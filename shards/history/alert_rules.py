@@ -23,6 +23,9 @@ _TOGETHER: Final = {
     "shard.lost": "shards are lost",
     "shard.well": "shards are well again",
     "operation.failed": "operations failed",
+    "enrolment.repeated": "enrolment tokens were used twice",
+    "pool.not_scaled": "pools are not scaled",
+    "shard.not_recycled": "shards are not made anew",
 }
 _OF_SILENCE: Final = frozenset({"shard.suspect", "shard.lost"})
 

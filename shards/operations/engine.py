@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
 import structlog
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -14,11 +17,13 @@ from myctobot.tenants.audit import record
 from shards.changing import move
 from shards.errors import OperationUnderWay, WrongState
 from shards.history.alerts import alert
-from shards.models import Shard, ShardState
+from shards.load import running_jobs
+from shards.models import PoolMode, Shard, ShardState
 from shards.operations.flows import FLOWS
 from shards.operations.journal import ABANDONED_AFTER_S, Abandoned, OperationJournal, alive
 from shards.operations.models import Operation, OperationKind, OperationState
 from shards.operations.requests import request, send
+from shards.operations.rules import ENDS_JOBS
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +40,7 @@ def carry_out(operation_id: int) -> None:
     operation = Operation.objects.select_related("shard__pool", "shard__template").get(pk=operation_id)
     log.info("operation.begins", operation=operation.pk, kind=operation.kind, shard=operation.shard.name)
     try:
-        with alive(operation):
+        with alive(operation), _out_of_work(operation):
             FLOWS[operation.kind](operation, OperationJournal(operation))
     except Abandoned:
         log.warning("operation.abandoned", operation=operation.pk)
@@ -46,6 +51,35 @@ def carry_out(operation_id: int) -> None:
         _end(operation, f"{type(error).__name__}: {error}")
     else:
         _end(operation, "")
+
+
+@contextmanager
+def _out_of_work(operation: Operation) -> Iterator[None]:
+    """Give a shard no jobs while its container is worked on; where that fails, it counts as stopped.
+
+    What is made, or made anew, has a flow of its own for that.
+    """
+    if operation.kind in (OperationKind.PROVISION, OperationKind.RECYCLE):
+        yield
+        return
+    _take_out(operation)
+    try:
+        yield
+    except Exception as error:
+        why = error.message if isinstance(error, MyctobotError) else type(error).__name__
+        move(operation.shard, ShardState.STOPPED, reason=f"{operation.kind} failed: {why}", by=operation.requested_by)
+        raise
+
+
+@transaction.atomic
+def _take_out(operation: Operation) -> None:
+    """Raises WrongState: a job was claimed there since this was asked for, and nobody said that it may end."""
+    # The lock that claims take: none begins between the look and the change.
+    shard = Shard.objects.select_for_update().get(pk=operation.shard_id)
+    force = operation.arguments.get("force", False)
+    if operation.kind in ENDS_JOBS and not force and running_jobs(shard.pk):
+        raise WrongState(f"Shard {shard.name} has taken a job meanwhile; drain it and wait, or say that it may end.")
+    move(operation.shard, ShardState.PROVISIONING, reason=f"{operation.kind} under way", by=operation.requested_by)
 
 
 def _end(operation: Operation, problem: str) -> None:
@@ -79,11 +113,10 @@ def _give_up(operation: Operation) -> None:
     if shard.state != ShardState.PROVISIONING:
         return
     try:
-        if operation.kind == OperationKind.PROVISION:
+        if operation.kind in (OperationKind.PROVISION, OperationKind.DESTROY):
             request(shard, OperationKind.DESTROY, by="operations", force=True)
-        elif shard.provider_ref:
-            request(shard, OperationKind.RECYCLE, by="operations", force=True)
-        else:
-            move(shard, ShardState.STOPPED, reason="what was done to it was not finished")
+        # Of an ephemeral pool: a recycle is asked for again by the rule that asked for it.
+        elif operation.kind != OperationKind.RECYCLE or shard.pool is None or shard.pool.mode != PoolMode.EPHEMERAL:
+            move(shard, ShardState.STOPPED, reason=f"{operation.kind} was not finished; look at it, and start it")
     except (OperationUnderWay, WrongState) as error:
         log.info("operation.not_put_right", shard=shard.name, why=error.message)

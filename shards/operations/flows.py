@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -80,10 +79,9 @@ def recycle(operation: Operation, journal: OperationJournal) -> None:
 def start(operation: Operation, journal: OperationJournal) -> None:
     """Start a container that was stopped, and wait until its shard is heard of."""
     shard = operation.shard
-    with _out_of_work(shard, "being started", operation.requested_by):
-        since = _now()
-        provider(shard.provider).start(shard.provider_ref, journal)
-        _await_heartbeat(shard, since, journal)
+    since = _now()
+    provider(shard.provider).start(shard.provider_ref, journal)
+    _await_heartbeat(shard, since, journal)
     _settle(shard, "started", operation.requested_by)
 
 
@@ -97,11 +95,10 @@ def stop(operation: Operation, journal: OperationJournal) -> None:
 def restart(operation: Operation, journal: OperationJournal) -> None:
     """Stop and start the container."""
     shard, maker = operation.shard, provider(operation.shard.provider)
-    with _out_of_work(shard, "being restarted", operation.requested_by):
-        maker.stop(shard.provider_ref, journal)
-        since = _now()
-        maker.start(shard.provider_ref, journal)
-        _await_heartbeat(shard, since, journal)
+    maker.stop(shard.provider_ref, journal)
+    since = _now()
+    maker.start(shard.provider_ref, journal)
+    _await_heartbeat(shard, since, journal)
     _settle(shard, "restarted", operation.requested_by)
 
 
@@ -115,19 +112,21 @@ def snapshot(operation: Operation, journal: OperationJournal) -> None:
     if was is ContainerState.RUNNING:
         maker.start(shard.provider_ref, journal)
         _await_heartbeat(shard, since, journal)
+        _settle(shard, "kept as a snapshot", operation.requested_by)
+    else:
+        move(shard, ShardState.STOPPED, reason="kept as a snapshot", by=operation.requested_by)
 
 
 def restore(operation: Operation, journal: OperationJournal) -> None:
     """Go back to a snapshot, and enrol anew: the key in the snapshot may be an old one."""
     shard, maker = operation.shard, provider(operation.shard.provider)
     ref, by = shard.provider_ref, operation.requested_by
-    with _out_of_work(shard, "going back to a snapshot", by):
-        maker.stop(ref, journal)
-        maker.restore(ref, operation.arguments["label"], journal)
-        environment = _environment(shard, issue_token(shard, by=by))
-        if maker.features.environment:
-            maker.set_environment(ref, environment)
-        _bring_up(shard, maker, ref, environment, journal)
+    maker.stop(ref, journal)
+    maker.restore(ref, operation.arguments["label"], journal)
+    environment = _environment(shard, issue_token(shard, by=by))
+    if maker.features.environment:
+        maker.set_environment(ref, environment)
+    _bring_up(shard, maker, ref, environment, journal)
     _settle(shard, "went back to a snapshot", by)
 
 
@@ -202,18 +201,6 @@ def _await(is_so: Callable[[], bool], journal: OperationJournal, what: str) -> N
         if time.monotonic() > deadline:
             raise NotHeardOf(f"The container runs, but {what} within {settings.SHARD_READY_TIMEOUT_S} s.")
         time.sleep(_LOOK_EVERY_S)
-
-
-@contextmanager
-def _out_of_work(shard: Shard, reason: str, by: str) -> Iterator[None]:
-    """Give a shard no jobs while its container is worked on; where that fails, it counts as stopped."""
-    move(shard, ShardState.PROVISIONING, reason=reason, by=by)
-    try:
-        yield
-    except Exception as error:
-        why = error.message if isinstance(error, MyctobotError) else type(error).__name__
-        move(shard, ShardState.STOPPED, reason=f"{reason} failed: {why}", by=by)
-        raise
 
 
 def _settle(shard: Shard, reason: str, by: str) -> None:

@@ -15,6 +15,7 @@ from myctobot.celery import app
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.audit import record
 from shards.errors import OperationUnderWay, WrongState
+from shards.load import running_jobs
 from shards.models import Shard
 from shards.operations.models import LIVE_OPERATIONS, Operation, OperationKind
 from shards.operations.rules import why_not
@@ -52,12 +53,12 @@ def request(shard: Shard, kind: str, *, by: str, force: bool = False, **argument
             provider=locked.provider,
             has_container=bool(locked.provider_ref),
             features=features,
-            running=len(locked.report.get("running", [])) if locked.state not in ("lost", "stopped") else 0,
+            running=running_jobs(locked.pk),
             force=force,
         )
         if problem:
             raise WrongState(f"Shard {shard.name}: no {kind}, because {problem}.")
-        operation = _create(locked, kind, by, arguments)
+        operation = _create(locked, kind, by, {**arguments, **({"force": True} if force else {})})
         record(by, f"shard.{kind}_requested", f"shard/{shard.name}", {"operation": operation.pk, **arguments})
         transaction.on_commit(partial(send, operation.pk))
     return operation

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+class CannotMeasure(Exception):
+    """This machine lacks what a benchmark needs; the message says what."""
+
+
 def within(value: float, bound: float, more_is_better: bool) -> bool:
     """Whether a figure keeps its bound, which it may just reach."""
     return value >= bound if more_is_better else value <= bound

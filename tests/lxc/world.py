@@ -75,7 +75,8 @@ class World:
 def shard_template(path: Path, name: str = "general", *, ssh: bool = False) -> None:
     """Have the template of a shard, made by the Ansible role; a first build takes two minutes."""
     TEMPLATES.mkdir(parents=True, exist_ok=True)
-    kept, variables = ("shard-ssh", {"shard_ssh": True}) if ssh else ("shard", {})
+    kept = "shard-ssh" if ssh else "shard"
+    variables: dict[str, Any] = {"shard_ssh": True} if ssh else {}
     template.build(
         TEMPLATES,
         kept,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from myctobot.errors import MyctobotError
+from myctobot.errors import InvalidRequest, MyctobotError
 from shards.providers.base import ContainerState, Silent
-from shards.providers.lxc import network, role, storage, template
+from shards.providers.lxc import archive, network, role, storage, template
 from shards.providers.lxc.chroot import Chroot
 from shards.providers.lxc.commands import ENVIRONMENT
 from shards.providers.lxc.host import Host
@@ -40,6 +42,9 @@ class Command(BaseCommand):
         action = "template_" + options["template_action"] if options["action"] == "template" else options["action"]
         try:
             getattr(self, action)(LxcProvider(), **options)
+        except InvalidRequest as error:
+            said = " ".join(f"{name}: {' '.join(problems)}" for name, problems in error.fields.items())
+            raise CommandError(said or str(error)) from error
         except MyctobotError as error:
             raise CommandError(str(error)) from error
 
@@ -77,7 +82,7 @@ class Command(BaseCommand):
     def template_build(self, provider: LxcProvider, **options: Any) -> None:
         _as_root()
         command = options["configure"]
-        variables = {**_fence(provider.host), **dict(one.partition("=")[::2] for one in options["var"])}
+        variables = {**_fence(provider.host), **dict(map(_variable, options["var"]))}
         made = template.build(
             provider.host.path,
             options["name"],
@@ -87,6 +92,11 @@ class Command(BaseCommand):
             configure=_way_to_configure(command, variables, options["bare"], self),
         )
         self.stdout.write(f"Template {made.name}: built {made.built_at}, {len(made.packages)} packages.")
+
+    def template_export(self, provider: LxcProvider, **options: Any) -> None:
+        _as_root()
+        made = archive.export(provider.host.path, options["name"], options["file"].absolute())
+        self.stdout.write(f"{made.path}: {made.size // 1024 // 1024} MB, sha256 {made.sha256}")
 
     def template_list(self, provider: LxcProvider, **options: Any) -> None:
         for name in storage.templates(provider.host.path):
@@ -114,12 +124,24 @@ def _add_template_actions(parser: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a variable of the role 'shard'; may be repeated",
+        help="a variable of the role 'shard': JSON, such as true or [\"10.0.0.1:443\"], or text; may be repeated",
     )
     build.add_argument("--inputs", default="", help="what the program goes by; another text means another build")
     build.add_argument("--again", action="store_true", help="build even though nothing changed")
+    export = actions.add_parser("export", help="write a template as an archive that Proxmox takes as ostemplate")
+    export.add_argument("name")
+    export.add_argument("file", type=Path, help="ends with .tar.zst")
     actions.add_parser("list", help="the names of all templates")
     actions.add_parser("remove", help="forget a template").add_argument("name")
+
+
+def _variable(text: str) -> tuple[str, Any]:
+    """Read ``name=value``: Ansible takes a text for no list and for no truth."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _fence(host: Host) -> dict[str, Any]:

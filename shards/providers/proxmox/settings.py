@@ -97,7 +97,9 @@ def _connection(settings: Settings) -> Iterator[str]:
         yield "PROXMOX_TOKEN_ID must be a full token id, such as mctb@pve!shards."
     if settings.token_id.startswith("root@pam!"):
         yield "PROXMOX_TOKEN_ID belongs to root@pam; use a user of its own with the rights in docs/proxmox.md."
-    if not settings.token_secret.strip() or any(not char.isprintable() for char in settings.token_secret):
+    # A file that holds it ends with a line break, which goes before it is used.
+    secret = settings.token_secret.strip()
+    if not secret or not secret.isprintable():
         yield "PROXMOX_TOKEN_SECRET (or PROXMOX_TOKEN_SECRET_FILE) must hold the token's secret, on one line."
     if settings.fingerprint and not _FINGERPRINT.fullmatch(settings.fingerprint):
         yield "PROXMOX_FINGERPRINT must be the certificate's SHA-256 in hex, as 'pvenode cert info' shows it."

@@ -6,6 +6,7 @@ from unittest.mock import patch
 import pytest
 from django.db.models.functions import Now
 
+from shards.errors import WrongState
 from shards.models import Shard, ShardState
 from shards.operations.engine import carry_out, sweep
 from shards.operations.journal import Abandoned, OperationJournal
@@ -86,3 +87,35 @@ def test_nothing_is_concluded_from_a_provider_that_does_not_answer(shard: Shard,
         reconcile("memory", repair=True)
     shard.refresh_from_db()
     assert shard.state == ShardState.READY
+
+
+class TestJobsThatRunThere:
+    """The worker's report may be seconds old: what counts are attempts, under the lock that claims take."""
+
+    @pytest.fixture
+    def busy(self, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        do(shard, OperationKind.PROVISION)
+        running = [1]
+        monkeypatch.setattr("jobs.load.running_on", lambda shard_id: running[0])
+        return running
+
+    @pytest.mark.parametrize("kind", ["stop", "restart", "destroy"])
+    def test_they_are_not_ended(self, shard: Shard, busy: list[int], kind: str) -> None:
+        with pytest.raises(WrongState, match="it runs a job"):
+            request(shard, kind, by="anna")
+
+    def test_nor_is_one_that_came_since_it_was_asked_for(self, shard: Shard, busy: list[int]) -> None:
+        busy[0] = 0
+        operation = request(shard, OperationKind.DESTROY, by="anna")
+        busy[0] = 1
+        carry_out(operation.pk)
+        operation.refresh_from_db()
+        shard.refresh_from_db()
+        assert "has taken a job meanwhile" in operation.error
+        assert (shard.state, bool(shard.provider_ref)) == (ShardState.READY, True)
+
+    def test_unless_somebody_says_so(self, shard: Shard, busy: list[int]) -> None:
+        operation = request(shard, OperationKind.DESTROY, by="anna", force=True)
+        carry_out(operation.pk)
+        shard.refresh_from_db()
+        assert shard.state == ShardState.GONE

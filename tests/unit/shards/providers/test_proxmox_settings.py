@@ -95,3 +95,7 @@ def test_rights_that_are_too_much_are_named() -> None:
     assert excessive({"/": {"Sys.Audit"}, "/pool/shards": {"VM.Audit"}}) == []
     (said,) = excessive({"/": {"Sys.Modify", "Permissions.Modify", "Sys.Audit"}})
     assert "Permissions.Modify, Sys.Modify on /" in said
+
+
+def test_a_secret_from_a_file_may_end_with_a_line_break() -> None:
+    assert mistakes(replace(SETTINGS, token_secret="secret\n")) == []

@@ -1,0 +1,225 @@
+"""From "add a shard" to one that takes jobs, with real containers; anew, and from a warm spare."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from tests.benchmarks.bare_lxc import BareLxc, BareStart, bare_lxc
+from tests.benchmarks.container_memory import at_rest
+from tests.benchmarks.result import CannotMeasure, Check, Result, percentile, spread
+from tests.lxc.operating import Operator, make_pool, rules, until
+from tests.lxc.world import TEMPLATES, World, running_world
+
+TARGET_S: Final = 15.0
+SPARE_TARGET_S: Final = 1.0
+_SHARDS: Final = 10
+# Of this benchmark alone.
+_BRIDGE, _NETWORK, _FIRST_ID = "mctbb0", "10.221.0.0/24", 160_000_000
+# Users of containers must be able to pass through, which they may not below every temporary folder.
+_FOLDER: Final = "/var/tmp"  # noqa: S108  # a folder of its own is made in it, by a name that nobody knows before
+_PROGRAMS: Final = {"lxc-start": "lxc", "lxc-copy": "lxc", "nft": "nftables", "debootstrap": "debootstrap"}
+_POOL: Final = "warm"
+_SETTLE_S: Final = 3.0
+_LOOK_EVERY_S: Final = 0.01
+# After a spare is ready its worker still has to hear that it stands by, and to leave its class's queue.
+_STANDS_BY_S: Final = 6.0
+
+
+@dataclass(frozen=True)
+class Made:
+    """One shard, from the request to ready, and its end.
+
+    Attributes:
+        steps: seconds by what was done.
+    """
+
+    ready_s: float
+    answered_s: float
+    steps: Mapping[str, float]
+    destroy_s: float
+    memory: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Activated:
+    """One spare, in seconds after the request that activated it."""
+
+    answered_s: float
+    sent_s: float
+    claimed_s: float
+
+
+def measure() -> Result:
+    """Make ten shards and as many bare containers in turn; then have ten spares take over, one by one."""
+    _check_machine()
+    with ExitStack() as opened:
+        name = opened.enter_context(TemporaryDirectory(prefix="benchmark-", dir=_FOLDER, ignore_cleanup_errors=True))
+        folder = Path(name)
+        folder.chmod(0o711)
+        world = opened.enter_context(running_world(folder, bridge=_BRIDGE, net=_NETWORK, first_id=_FIRST_ID))
+        operator = opened.enter_context(Operator(world.stack))
+        rootfs = (TEMPLATES / "templates" / "shard" / "rootfs").resolve()
+        bare = opened.enter_context(bare_lxc(folder / "bare", rootfs, _BRIDGE))
+        made, peers = _take_turns(operator, bare)
+        spares = _use_spares(world, operator)
+    return _result(made, peers, spares)
+
+
+def _check_machine() -> None:
+    missing = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program) is None})
+    if os.geteuid() or missing:
+        lacking = f" Missing here: {', '.join(missing)}." if missing else ""
+        raise CannotMeasure(f"It makes real containers: run it as root, with LXC installed.{lacking}")
+
+
+def _take_turns(operator: Operator, bare: BareLxc) -> tuple[list[Made], list[BareStart]]:
+    # The first of each fills the kernel's cache from the disk, for all that follow.
+    bare.live("bare-0")
+    _make(operator, "bench-0")
+    made, peers = [], []
+    for number in range(1, _SHARDS + 1):
+        made.append(_make(operator, f"bench-{number}", is_weighed=number == 1))
+        peers.append(bare.live(f"bare-{number}"))
+    return made, peers
+
+
+def _make(operator: Operator, name: str, *, is_weighed: bool = False) -> Made:
+    began = time.time()
+    body = {"name": name, "template": "general", "provider": "lxc", "provision": True}
+    operator.post("shards", body)
+    answered = time.time()
+    until(lambda: operator.shard(name)["state"] == "ready", f"{name} to be ready", every_s=_LOOK_EVERY_S)
+    ready = time.time()
+    operation = until(lambda: _done(operator, name, "provision"), "the end of the operation")
+    memory: dict[str, Any] = {}
+    if is_weighed:
+        # Its warm spare runner has imported all it needs by then.
+        time.sleep(_SETTLE_S)
+        memory = at_rest(operator.shard(name)["provider_ref"])
+    return Made(ready - began, answered - began, _steps(operation, began), _destroy(operator, name), memory)
+
+
+def _done(operator: Operator, name: str, kind: str) -> dict[str, Any] | None:
+    operation = operator.operations(name, kind)[0]
+    assert operation["state"] != "failed", operation
+    return operation if operation["state"] == "done" else None
+
+
+def _destroy(operator: Operator, name: str) -> float:
+    began = time.time()
+    operator.post(f"shards/{name}/operations", {"kind": "destroy", "force": True})
+    until(lambda: operator.shard(name)["state"] == "gone", f"the end of {name}", every_s=_LOOK_EVERY_S)
+    return time.time() - began
+
+
+def _steps(operation: Mapping[str, Any], began: float) -> dict[str, float]:
+    """Seconds of each step of an operation, by its text without the container's own reference."""
+    ref = next(step["text"] for step in operation["steps"] if step["text"].startswith("as ")).removeprefix("as ")
+    named = [(_stamp(step["at"]), step["text"].replace(ref, "it")) for step in operation["steps"]]
+    moments = [(began, "ask for it, and begin"), *named, (_stamp(operation["ended_at"]), "")]
+    return {
+        text: after - at for (at, text), (after, _) in zip(moments, moments[1:], strict=False)
+    }  # fmt: skip
+
+
+def _stamp(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _use_spares(world: World, operator: Operator) -> list[Activated]:
+    """Let autoscaling make spares; then nothing but us activates them, and a job waits for each."""
+    make_pool(world, _POOL, "persistent", rules(least=0, most=_SHARDS, spares=_SHARDS))
+    names = until(lambda: _standing_by(operator), "the spares")
+    world.manage("shell", "--no-imports", "-c", _NO_MORE)
+    time.sleep(_STANDS_BY_S)
+    jobs: list[str] = []
+    found = [_activate(world, operator, name, jobs) for name in names]
+    for job_id in jobs:
+        world.client.cancel(job_id)
+    for job_id in jobs:
+        world.client.wait_end(job_id)
+    return found
+
+
+_NO_MORE = "from shards.models import Pool; Pool.objects.update(scaling_dry_run=True)"
+
+
+def _standing_by(operator: Operator) -> list[str] | None:
+    shards = operator.shards_of(_POOL)
+    ready = [shard["name"] for shard in shards if shard["is_spare"] and shard["state"] == "ready"]
+    return sorted(ready) if len(ready) == _SHARDS else None
+
+
+def _activate(world: World, operator: Operator, name: str, jobs: list[str]) -> Activated:
+    """Activate a spare for a job that waits, and which keeps it from taking the next one."""
+    jobs.append(world.client.submit({"prompt": "RUN: sleep 600"}))
+    # It was looked at, and there was no slot for it.
+    time.sleep(1)
+    assert not world.client.job(jobs[-1])["attempts"]
+    began = time.time()
+    operator.post(f"shards/{name}/activate", {})
+    answered = time.time()
+    job = until(lambda: _claimed(world, jobs[-1]), f"{name} to claim the job", every_s=_LOOK_EVERY_S)
+    attempt = job["attempts"][0]
+    assert attempt["shard"] == name, job
+    return Activated(answered - began, _stamp(attempt["sent_at"]) - began, _stamp(attempt["claimed_at"]) - began)
+
+
+def _claimed(world: World, job_id: str) -> dict[str, Any] | None:
+    job = world.client.job(job_id)
+    return job if job["attempts"] and job["attempts"][0]["claimed_at"] else None
+
+
+def _result(made: Sequence[Made], peers: Sequence[BareStart], spares: Sequence[Activated]) -> Result:
+    ready, claimed = [one.ready_s for one in made], [one.claimed_s for one in spares]
+    return Result(
+        "provision_time",
+        round(statistics.median(ready), 2),
+        "s",
+        round(statistics.median(peer.running_s for peer in peers), 2),
+        TARGET_S,
+        {
+            "unit": "from the request that adds a shard to one that is ready; median",
+            "ready_ms": _ms(ready),
+            "steps_ms": {text: _median_ms([one.steps[text] for one in made]) for text in made[0].steps},
+            "destroy_ms": _ms([one.destroy_s for one in made]),
+            "from_warm_spare_ms": _ms(claimed),
+            "from_warm_spare_steps_ms": {
+                "answered": _median_ms([one.answered_s for one in spares]),
+                "the waiting job sent": _median_ms([one.sent_s for one in spares]),
+                "claimed": _median_ms(claimed),
+            },
+            "memory_mb": made[0].memory,
+            "peer": "lxc-copy (overlay) and lxc-start of the same root file system, until systemd is through",
+            "peer_ms": _ms([peer.running_s for peer in peers]),
+            "peer_steps_ms": {
+                "lxc-copy": _median_ms([peer.copy_s for peer in peers]),
+                "lxc-start": _median_ms([peer.start_s for peer in peers]),
+                "boot": _median_ms([peer.boot_s for peer in peers]),
+                "lxc-destroy": _median_ms([peer.destroy_s for peer in peers]),
+            },
+            "peer_systemd": sorted({peer.systemd for peer in peers}),
+        },
+        checks=(
+            Check("p99 of it", round(percentile(ready, 99), 2), TARGET_S, "s"),
+            Check("from a warm spare to a claimed job, p99", round(percentile(claimed, 99), 2), SPARE_TARGET_S, "s"),
+        ),
+    )
+
+
+def _ms(seconds: Sequence[float]) -> dict[str, float]:
+    return spread([second * 1000 for second in seconds])
+
+
+def _median_ms(seconds: Sequence[float]) -> float:
+    return round(statistics.median(seconds) * 1000, 1)

@@ -1,0 +1,233 @@
+"""The whole journey through the provider proxmox: a stand-in for its API, real containers behind it, the real agent."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from shards.providers.base import Silent
+from shards.providers.lxc.host import Host
+from shards.providers.lxc.provider import LxcProvider
+from shards.providers.proxmox.naming import Ref
+from tests.fixtures.proxmox.driven import ARCHIVE, add_template
+from tests.fixtures.proxmox.real import LxcBackend
+from tests.fixtures.proxmox.server import StandIn, stand_in
+from tests.fixtures.proxmox.world import SECRET, USER
+from tests.fixtures.repos import branches, git
+
+from .conftest import FOLDER
+from .inside import inside, make_key_pair, output
+from .world import World, running_world
+
+PREFIX = "myctobot-pve-journey-"
+TEMPLATE = 9000
+MADE = {"bridge": "mctbx0", "net": "10.223.0.0/24"}
+FIRST_ID = 300_000_000
+
+
+@dataclass(frozen=True)
+class Far:
+    """A stack, the Proxmox that it calls, and the containers that this moves."""
+
+    world: World
+    standin: StandIn
+    backend: LxcBackend
+
+    def real(self, shard: str) -> str:
+        """The container behind a shard."""
+        return self.backend.refs[Ref.of(self.world.shard(shard)["ref"]).vmid]
+
+    def add(self, shard: str) -> str:
+        """Ask for a shard and wait; returns what is said when that fails."""
+        what = ("--template", "general", "--provider", "proxmox", "--provision", "--wait")
+        return self.world.manage("shards", "add", shard, *what, check=False).stderr
+
+    def left(self) -> list[str]:
+        """What there is beside the template, there and here."""
+        found = [f"CT {vmid}" for vmid in self.standin.world.containers if vmid != TEMPLATE]
+        containers = self.world.maker.host.path / "containers"
+        found += [path.name for path in containers.glob("[!.]*")]
+        return [*found, *[line for line in Path("/proc/mounts").read_text().splitlines() if str(containers) in line]]
+
+
+@contextmanager
+def proxmox(host: Host, folder: Path, release: str, source: str) -> Iterator[tuple[StandIn, LxcBackend]]:
+    """A stand-in of one version; ``source`` is what the template ``general`` is made from."""
+    public = make_key_pair(folder / "key")
+    (folder / "key.pub").write_text(public)
+    backend = LxcBackend(LxcProvider(replace(host, owner="pve", authorized_keys=public)), "general")
+    with stand_in(folder / "certificates", backend) as standin:
+        standin.world.release = release
+        add_template(standin, TEMPLATE)
+        try:
+            yield standin, backend
+        finally:
+            for one in backend.maker.list():
+                backend.maker.destroy(one.ref, Silent())
+    assert not standin.wrong_answers
+
+
+def settings(standin: StandIn, folder: Path, address: str, source: str) -> dict[str, str]:
+    """As ``docs/proxmox.md`` has them."""
+    (folder / "secret").touch(mode=0o600)
+    (folder / "secret").write_text(f"{SECRET}\n")
+    return {
+        "PROXMOX_URL": standin.url,
+        "PROXMOX_TOKEN_ID": USER,
+        "PROXMOX_TOKEN_SECRET_FILE": str(folder / "secret"),
+        "PROXMOX_NODE": "pve1",
+        "PROXMOX_STORAGE": "local-zfs",
+        "PROXMOX_BRIDGE": "vmbr1",
+        "PROXMOX_POOL": "shards",
+        "PROXMOX_TEMPLATES": f"general={source}",
+        "PROXMOX_CA_FILE": str(standin.certificates.authority),
+        "PROXMOX_EGRESS": f"{address}:8000,{address}:8001,{address}:6379",
+        "PROXMOX_SSH_FROM": f"{address}/32",
+        "SHARD_SSH_KEY_FILE": str(folder / "key"),
+    }
+
+
+@pytest.fixture(scope="class")
+def far(request: pytest.FixtureRequest) -> Iterator[Far]:
+    release, source = request.cls.release, request.cls.source
+    made: list[tuple[StandIn, LxcBackend]] = []
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=FOLDER, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+
+        @contextmanager
+        def beside(host: Host) -> Iterator[Mapping[str, str]]:
+            with proxmox(host, folder, release, source) as (standin, backend):
+                made.append((standin, backend))
+                yield settings(standin, folder, str(host.address), source)
+
+        with running_world(folder, **MADE, first_id=FIRST_ID, ssh=True, beside=beside) as world:
+            yield Far(world, *made[0])
+
+
+@pytest.fixture(scope="class")
+def shard(far: Far) -> str:
+    said = far.add("one")
+    assert far.world.shard("one")["state"] == "ready", said
+    return "one"
+
+
+def steps(far: Far, shard: str) -> str:
+    return far.world.manage("shards", "operations", shard, "--json").stdout
+
+
+def run_job(far: Far, shard: str, branch: str) -> None:
+    """A job in that shard: its branch is pushed, and the agent was isolated."""
+    path, url = far.world.remote(f"{branch}.git")
+    job = far.world.client.run({"repo_url": url, "branch": branch, "prompt": f"WRITE hello.txt: {branch}"})
+    assert job["status"] == "completed", job
+    assert job["attempts"][-1]["shard"] == shard
+    assert branch in branches(path)
+    assert git(path, "show", f"{branch}:hello.txt") == branch
+    assert not [event for event in far.world.client.events(job["id"]) if event["kind"] == "job.warning"]
+
+
+class TestWithVariables:
+    """From 9.1 on a container gets its token as a variable; here it is cloned from a template container."""
+
+    release: ClassVar = "9.1"
+    source: ClassVar = str(TEMPLATE)
+
+    def test_nothing_keeps_it_from_working(self, far: Far) -> None:
+        assert "proxmox: works here" in far.world.manage("shards", "providers").stdout
+
+    def test_a_new_shard_is_cloned_and_enrols_by_itself(self, far: Far, shard: str) -> None:
+        real = far.real(shard)
+        assert output(far.backend.maker, real, "systemctl", "is-active", "claude-shard") == "active"
+        assert f"MYCTOBOT_SHARD={shard}" in output(far.backend.maker, real, "cat", "/proc/1/environ")
+        asked = far.standin.asked("PUT", "/config$")
+        assert [one for one in asked if "MYCTOBOT_ENROL_TOKEN" in one.get("env", "")]
+        assert "mcte_" not in steps(far, shard)
+
+    def test_its_limits_are_those_of_the_template(self, far: Far, shard: str) -> None:
+        limits = far.backend.maker.status(far.real(shard))
+        assert (limits.memory_mb, limits.disk_mb) == (512, 8192)
+
+    def test_a_job_runs_in_it_and_its_branch_is_pushed(self, far: Far, shard: str) -> None:
+        run_job(far, shard, "first")
+
+    def test_a_spoilt_container_goes_back_to_its_snapshot(self, far: Far, shard: str) -> None:
+        far.world.operate("snapshot", shard, "good")
+        maker, real = far.backend.maker, far.real(shard)
+        output(maker, real, "rm", "-rf", "/opt/claude-shard")
+        output(maker, real, "systemctl", "kill", "--signal=KILL", "claude-shard")
+        assert inside(maker, real, "test", "-e", "/opt/claude-shard").returncode != 0
+        far.world.operate("restore", shard, "good", "--force")
+        run_job(far, shard, "again")
+
+    def test_destroy_leaves_nothing_behind(self, far: Far, shard: str) -> None:
+        far.world.operate("destroy", shard)
+        assert far.world.shard(shard)["state"] == "gone"
+        assert far.left() == []
+        assert "shard-one" not in far.world.manage("broker_access", "show").stdout
+
+    def test_a_full_storage_is_said_in_the_words_of_proxmox(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(far.standin.world.storages["local-zfs"], "total_mb", 4000)
+        said = far.add("full")
+        assert "out of space on storage 'local-zfs'" in said
+        assert "Nothing is left of it" in said
+        self.check_not_made(far, "full", "out of space")
+
+    def test_a_privilege_that_is_missing_is_named(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+        held = far.standin.world.rights.token
+        monkeypatch.setitem(held, "/pool/shards", held["/pool/shards"] - {"VM.Snapshot"})
+        assert "The token lacks VM.Snapshot on /vms/" in far.add("forbidden")
+        self.check_not_made(far, "forbidden", "VM.Snapshot")
+
+    def test_a_node_that_is_away_may_be_asked_again(self, far: Far) -> None:
+        far.standin.upset("POST", "/clone$", "595 No route to host")
+        assert "Proxmox answers 595 (No route to host)" in far.add("away")
+        self.check_not_made(far, "away", "595")
+        far.world.operate("provision", "away")
+        assert far.world.shard("away")["state"] == "ready"
+        far.world.operate("destroy", "away")
+        assert far.left() == []
+
+    def check_not_made(self, far: Far, shard: str, why: str) -> None:
+        row = far.world.shard(shard)
+        assert (row["state"], row["ref"]) == ("requested", "")
+        assert why in row["reason"]
+        assert far.left() == []
+        assert f"shard-{shard}" not in far.world.manage("broker_access", "show").stdout
+
+
+class TestOverSsh:
+    """Before 9.1 a container is told nothing; Ansible comes in. Here it is unpacked from an archive."""
+
+    release: ClassVar = "8.4"
+    source: ClassVar = ARCHIVE
+
+    def test_a_new_shard_is_unpacked_and_configured_by_ansible(self, far: Far, shard: str) -> None:
+        real = far.real(shard)
+        assert output(far.backend.maker, real, "systemctl", "is-active", "claude-shard") == "active"
+        assert "MYCTOBOT" not in output(far.backend.maker, real, "cat", "/proc/1/environ")
+        assert not [one for _, _, one in far.standin.requests if "env" in one]
+        done = steps(far, shard)
+        assert "Have it enrol" in done
+        assert "mcte_" not in done
+
+    def test_a_job_runs_in_it_and_its_branch_is_pushed(self, far: Far, shard: str) -> None:
+        run_job(far, shard, "first")
+
+    def test_made_anew_it_is_another_one_that_works(self, far: Far, shard: str) -> None:
+        before = far.real(shard)
+        far.world.manage("jobs", "drain", shard, "--reason", "made anew", "--wait")
+        far.world.operate("recycle", shard)
+        far.world.manage("jobs", "resume", shard)
+        assert far.real(shard) != before
+        run_job(far, shard, "anew")
+
+    def test_destroy_leaves_nothing_behind(self, far: Far, shard: str) -> None:
+        far.world.operate("destroy", shard)
+        assert far.left() == []

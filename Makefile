@@ -32,7 +32,7 @@ demo: setup ## watch an agent fix a failing test on a local shard, in a stack of
 	@$(BIN)/python -m myctobot.demo
 
 .PHONY: test
-test: lint format-check types test-all test-faults ## run every check and every test
+test: lint format-check types test-all test-lxc test-faults ## run every check and every test
 
 .PHONY: test-all
 test-all: setup-tests

@@ -9,13 +9,11 @@ import threading
 from collections.abc import Callable
 from importlib import metadata
 
-import psutil
-
 from jobs.contract import HEARTBEAT_EVERY_S, HeartbeatAnswer, HeartbeatRequest
 from workers import VERSION
 from workers.config import ShardConfig
 from workers.control import ControlError, ControlPlaneOfWorker
-from workers.registry import memory_total_mb
+from workers.load import Processor, memory_total_mb, memory_used_mb
 from workers.spawner import Spawner
 
 log = logging.getLogger(__name__)
@@ -49,6 +47,7 @@ class Heartbeat(threading.Thread):
         self._config, self._spawner, self._obey = config, spawner, obey
         self._control = ControlPlaneOfWorker(config.control_url, config.shard_key)
         self._versions = versions()
+        self._processor = Processor()
         self._ended = threading.Event()
         self._asked = threading.Event()
         self._trouble = ""
@@ -67,8 +66,8 @@ class Heartbeat(threading.Thread):
                 capabilities=list(self._config.capabilities),
                 slots=self._config.max_concurrent_jobs,
                 running=[entry.name for entry in self._spawner.running()],
-                cpu_percent=psutil.cpu_percent(),
-                memory_mb=psutil.virtual_memory().used // 2**20,
+                cpu_percent=self._processor.percent(),
+                memory_mb=memory_used_mb(),
                 memory_total_mb=memory_total_mb(),
                 disk_free_mb=shutil.disk_usage(self._config.workspace_path).free // 2**20,
                 versions=self._versions,

@@ -7,8 +7,6 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
 
 @dataclass(frozen=True)
 class RunnerEntry:
@@ -89,15 +87,3 @@ class Registry:
 
     def _file(self, entry: RunnerEntry) -> Path:
         return self._path / f"{entry.name}.{entry.pid}.json"
-
-
-def memory_total_mb() -> int:
-    """The memory that this shard may use, MB: the container's limit, or the machine's."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) < psutil.virtual_memory().total:
-            return int(text) // 2**20
-    return int(psutil.virtual_memory().total // 2**20)

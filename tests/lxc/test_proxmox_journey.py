@@ -12,6 +12,8 @@ from typing import ClassVar
 import pytest
 
 from shards.providers.base import Silent
+from shards.providers.lxc.archive import export
+from shards.providers.lxc.commands import run
 from shards.providers.lxc.host import Host
 from shards.providers.lxc.provider import LxcProvider
 from shards.providers.proxmox.naming import Ref
@@ -29,6 +31,12 @@ PREFIX = "myctobot-pve-journey-"
 TEMPLATE = 9000
 MADE = {"bridge": "mctbx0", "net": "10.223.0.0/24"}
 FIRST_ID = 300_000_000
+# pve-container, restore_tar_archive, and pve-storage, COMMON_TAR_FLAGS.
+UNPACK = (
+    *("--zstd", "--totals", "--one-file-system", "-p", "--sparse", "--numeric-owner", "--acls", "--xattrs"),
+    *("--xattrs-include=user.*", "--xattrs-include=security.capability", "--warning=no-file-ignored"),
+    *("--warning=no-xattr-write", "--skip-old-files", "--anchored", "--exclude=./dev/*"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,24 @@ class Far:
         return [*found, *[line for line in Path("/proc/mounts").read_text().splitlines() if str(containers) in line]]
 
 
+def unpack(host: Host, folder: Path) -> str:
+    """Export the template, and make another of the archive as pve-container does; returns the name of that."""
+    made = export(host.path, "general", folder / "general.tar.zst")
+    rootfs = host.path / "templates" / "unpacked" / "rootfs"
+    rootfs.mkdir(mode=0o755, parents=True)
+    (host.path / "templates" / "unpacked").chmod(0o711)
+    run("tar", "xpf", str(made.path), *UNPACK, "-C", str(rootfs), timeout_s=120)
+    made.path.unlink()
+    return "unpacked"
+
+
 @contextmanager
 def proxmox(host: Host, folder: Path, release: str, source: str) -> Iterator[tuple[StandIn, LxcBackend]]:
     """A stand-in of one version; ``source`` is what the template ``general`` is made from."""
+    template = "general" if source.isdigit() else unpack(host, folder)
     public = make_key_pair(folder / "key")
     (folder / "key.pub").write_text(public)
-    backend = LxcBackend(LxcProvider(replace(host, owner="pve", authorized_keys=public)), "general")
+    backend = LxcBackend(LxcProvider(replace(host, owner="pve", authorized_keys=public)), template)
     with stand_in(folder / "certificates", backend) as standin:
         standin.world.release = release
         add_template(standin, TEMPLATE)
@@ -107,7 +127,7 @@ def far(request: pytest.FixtureRequest) -> Iterator[Far]:
                 made.append((standin, backend))
                 yield settings(standin, folder, str(host.address), source)
 
-        with running_world(folder, **MADE, first_id=FIRST_ID, ssh=True, beside=beside) as world:
+        with running_world(folder, **MADE, first_id=FIRST_ID, proxmox=True, beside=beside) as world:
             yield Far(world, *made[0])
 
 
@@ -203,7 +223,7 @@ class TestWithVariables:
 
 
 class TestOverSsh:
-    """Before 9.1 a container is told nothing; Ansible comes in. Here it is unpacked from an archive."""
+    """Before 9.1 a container is told nothing; Ansible comes in. Here it is unpacked from an exported archive."""
 
     release: ClassVar = "8.4"
     source: ClassVar = ARCHIVE

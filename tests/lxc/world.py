@@ -72,14 +72,19 @@ class World:
         return path, self.git.url(name, host=str(self.maker.host.address))
 
 
-def shard_template(path: Path, name: str = "general", *, ssh: bool = False) -> None:
-    """Have the template of a shard, made by the Ansible role; a first build takes two minutes."""
+def shard_template(path: Path, name: str = "general", *, proxmox: bool = False) -> None:
+    """Have the template of a shard, made by the Ansible role; a first build takes two minutes.
+
+    Args:
+        proxmox: as ``docs/runbook.md`` builds it for Proxmox.
+    """
     TEMPLATES.mkdir(parents=True, exist_ok=True)
-    kept = "shard-ssh" if ssh else "shard"
-    variables: dict[str, Any] = {"shard_ssh": True} if ssh else {}
+    kept = "shard-pve" if proxmox else "shard"
+    variables: dict[str, Any] = {"shard_ssh": True} if proxmox else {}
     template.build(
         TEMPLATES,
         kept,
+        packages=("ifupdown", "isc-dhcp-client") if proxmox else (),
         configure=lambda chroot: role.make_shard(chroot, variables, Notes()),
         inputs=role.inputs(variables),
     )
@@ -94,7 +99,7 @@ def running_world(
     bridge: str,
     net: str,
     first_id: int,
-    ssh: bool = False,
+    proxmox: bool = False,
     beside: Beside = lambda host: nullcontext({}),
 ) -> Iterator[World]:
     """Start a stack whose shards are containers on a bridge of their own; nothing of it stays.
@@ -102,7 +107,7 @@ def running_world(
     Args:
         folder: below which all of it lies; users of containers must be able to pass through.
         bridge, net, first_id: of these containers alone.
-        ssh: containers can be reached by SSH.
+        proxmox: whether the template is one for Proxmox.
         beside: runs as long as the stack, and a little longer.
     """
     path = folder / "lxc"
@@ -112,7 +117,7 @@ def running_world(
     bare = Host(path=path, owner="myctobot", bridge=bridge, network=IPv4Network(net), first_id=first_id)
     remotes = folder / "remotes"
     remotes.mkdir()
-    shard_template(path, ssh=ssh)
+    shard_template(path, proxmox=proxmox)
     try:
         network.set_up(bare)
         with serve(remotes, folder, host=address) as git, beside(bare) as more:

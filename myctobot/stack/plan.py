@@ -13,7 +13,7 @@ from myctobot.stack.programs import Program
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 OPTIONAL = ("web", "gateway", "control", "operations", "beat", "shard")
 # What runs only when it is asked for.
-EXTRA = ("flower",)
+EXTRA = ("egress", "flower")
 FLOWER_LOGIN = "operator"
 CONTROL_THREADS = 4
 OPERATIONS_THREADS = 4
@@ -64,6 +64,10 @@ class Plan:
         worker = ("worker", "--pool", "threads", "--concurrency", str(OPERATIONS_THREADS), "--queues", "operations")
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
         return self._celery("operations", *worker, "--hostname", "operations@%h", *quiet)
+
+    def egress(self) -> Program:
+        """The filtering proxy of shards in containers."""
+        return self._python("egress", "manage.py", "egress_proxy")
 
     def flower(self, listener: int, password: str) -> Program:
         argv = (sys.executable, "-m", "myctobot.flower", "--fd", str(listener))

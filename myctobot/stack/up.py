@@ -119,6 +119,8 @@ class Stack:
         answer = await self._supervisor.run_once(plan.bootstrap(self._options.shards), BOOTSTRAP_TIMEOUT_S, secret=True)
         credentials = Credentials.parse(answer)
         programs = self._programs(plan, credentials.shards)
+        if "egress" in self._options.extra:
+            programs["egress"] = plan.egress()
         if self._flower:
             programs["flower"] = plan.flower(self._flower.fileno(), secrets.flower_password)
         await self._start_programs(programs, addresses)

@@ -138,7 +138,7 @@ def _stamp(text: str) -> float:
 
 def _use_spares(world: World, operator: Operator) -> list[Activated]:
     """Let autoscaling make spares; then nothing but us activates them, and a job waits for each."""
-    make_pool(world, _POOL, "persistent", rules(least=0, most=_SHARDS, spares=_SHARDS))
+    make_pool(world, _POOL, "persistent", rules(least=0, most=_SHARDS + 1, spares=_SHARDS))
     names = until(lambda: _standing_by(operator), "the spares")
     world.manage("shell", "--no-imports", "-c", _NO_MORE)
     time.sleep(_STANDS_BY_S)

@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.lxc)
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
-            item.add_marker(pytest.mark.needs("root", "lxc", "debootstrap", "nft"))
+            item.add_marker(pytest.mark.needs("root", "lxc", "debootstrap", "nft", "tinyproxy"))
 
 
 def scrub(path: Path) -> None:

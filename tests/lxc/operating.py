@@ -60,9 +60,7 @@ class Operator:
     def __enter__(self) -> Operator:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.http.close()
 
     def get(self, path: str, **parameters: Any) -> Any:
@@ -86,9 +84,7 @@ class Operator:
         return [one for one in self.get(f"shards/{name}/operations", limit=100)["results"] if one["kind"] == kind]
 
 
-def until(
-    look: Callable[[], Any], what: str, timeout_s: float = WAIT_S, every_s: float = _LOOK_EVERY_S
-) -> Any:
+def until(look: Callable[[], Any], what: str, timeout_s: float = WAIT_S, every_s: float = _LOOK_EVERY_S) -> Any:
     """Look until there is something, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):

@@ -52,6 +52,14 @@ HTTP = dedent(
         print(error.code)
     """
 )
+CONNECT = dedent(
+    """
+    import socket, sys
+    with socket.create_connection((sys.argv[1], 8888), timeout=10) as proxy:
+        proxy.sendall(f"CONNECT {sys.argv[2]} HTTP/1.1\\r\\nHost: {sys.argv[2]}\\r\\n\\r\\n".encode())
+        print(proxy.recv(200).decode().splitlines()[0])
+    """
+)
 REDIS = dedent(
     """
     import json, sys
@@ -163,6 +171,26 @@ def test_root_of_a_container_reaches_what_its_shard_needs_and_nothing_else(world
     found = json.loads(answer.split("FOUND ", 1)[1])
     assert [found[f"{host}:{port}"] for host, port in allowed] == ["open"] * 3
     assert "open" not in [found[f"{host}:{port}"] for host, port in hosts], found
+
+
+@pytest.mark.parametrize(
+    ("target", "is_let_through"),
+    [
+        ("allowed.invalid:443", True),
+        ("evil.invalid:443", False),
+        ("allowed.invalid.evil.invalid:443", False),
+        ("allowed.invalid:22", False),
+        ("1.1.1.1:443", False),
+        ("169.254.169.254:80", False),
+    ],
+)
+def test_the_proxy_leads_where_the_list_says_and_nowhere_else(
+    world: World, ref: str, target: str, is_let_through: bool
+) -> None:
+    said = as_root(world, ref, CONNECT, ports(world)[0], target)
+    # Nobody has that name: whoever is let through hears that it was not found.
+    assert ("403" not in said) is is_let_through, said
+    assert said.startswith("HTTP/1")
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/api/v1/jobs", "/jobs/", "/metrics", "/ops/", "/api/docs/"])

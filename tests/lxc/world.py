@@ -128,9 +128,10 @@ def running_world(
                 "REPO_PRIVATE_HOSTS": address,
                 "SHARD_GIT_CA_FILE": str(certificate),
                 "GATEWAY_PLAYS": str(PLAYS),
+                "EGRESS_ALLOWED_HOSTS": "allowed.invalid",
                 **more,
             }
-            options = ("--listen", address, "--without", "shard")
+            options = ("--listen", address, "--without", "shard", "--with", "egress")
             with running_stack(folder / "home", *options, environ=environ) as stack, Client(stack) as client:
                 world = World(stack, client, LxcProvider(bare), git, remotes, environ)
                 # The rules let containers reach what the stack serves, whose ports are known now.

@@ -33,7 +33,7 @@ class Command(BaseCommand):
             "--without", action="append", default=[], metavar="NAME", choices=OPTIONAL, help="leave a process out"
         )
         parser.add_argument(
-            "--with", action="append", default=[], metavar="NAME", choices=EXTRA, help="run this too: flower"
+            "--with", action="append", default=[], metavar="NAME", choices=EXTRA, help="run this too: flower, egress"
         )
         parser.add_argument(
             "--ready-file", type=Path, metavar="PATH", help="write URLs and credentials there (JSON) when all answers"

@@ -24,6 +24,7 @@ from shards.broker_access import server as broker
 from shards.errors import ShardInUse, WrongState
 from shards.mcp_servers import problems_of, without_values
 from shards.models import Assignment, Shard, ShardState, ShardTemplate
+from shards.operations.broker_users import one_at_a_time
 from shards.operations.models import LIVE_OPERATIONS, OperationKind, OperationState
 from shards.providers import registry
 from shards.providers.base import CLEAN
@@ -90,7 +91,8 @@ def change(shard: Shard, *, by: str) -> list[str]:
     record(by, "shard.changed", f"shard/{shard.name}", changed)
     if shard.broker_password_hash and shard.queues != before.queues:
         # In this transaction: a shard that may not read its new queues would take no job at all.
-        broker.grant(shard.name, shard.queues, shard.broker_password_hash)
+        with one_at_a_time():
+            broker.grant(shard.name, shard.queues, shard.broker_password_hash)
     return list(_consequences(before, shard)) if before.last_heartbeat_at else []
 
 

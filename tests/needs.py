@@ -28,6 +28,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "root": lambda: "root" if os.geteuid() == 0 else None,
     "sshd": find_sshd,
     "tinyproxy": lambda: shutil.which("tinyproxy", path=SBIN),
+    "zstd": lambda: shutil.which("zstd"),
 }
 
 

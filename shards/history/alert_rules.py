@@ -25,6 +25,7 @@ _TOGETHER: Final = {
     "operation.failed": "operations failed",
     "enrolment.repeated": "enrolment tokens were used twice",
     "pool.not_scaled": "pools are not scaled",
+    "provider.problems": "providers do not work as they should",
     "shard.not_recycled": "shards are not made anew",
 }
 _OF_SILENCE: Final = frozenset({"shard.suspect", "shard.lost"})

@@ -9,17 +9,29 @@ from django.db import migrations
 _GIT = {"git": {"command": "/opt/claude-shard/venv/bin/mcp-server-git", "args": [], "env": {}}}
 _PLAYWRIGHT = {
     "playwright": {
-        "command": "mcp-server-playwright",
-        "args": ["--headless", "--isolated"],
+        "command": "/opt/claude-shard/npm/bin/node",
+        "args": [
+            "/opt/claude-shard/npm/bin/playwright-mcp",
+            "--headless",
+            "--isolated",
+            "--browser=chromium",
+            "--executable-path=/usr/bin/chromium-headless-shell",
+            # The agent's sandbox is the browser's too.
+            "--no-sandbox",
+            # Not into the workspace, or snapshots of pages would be committed.
+            "--output-dir=/tmp/playwright",
+        ],
         "env": {},
         "capabilities": ["browser", "playwright"],
     }
 }
+# Operators add DB_URL for their shards: docs/shards.md.
 _DATABASE = {
     "database": {
-        "command": "/opt/claude-shard/venv/bin/postgres-mcp",
-        "args": ["--access-mode=restricted"],
-        "env": {},
+        "command": "/opt/claude-shard/venv/bin/mcp-alchemy",
+        "args": [],
+        # A guard against accidents; what the agent may do is the business of the role that it logs in as.
+        "env": {"PGOPTIONS": "-c default_transaction_read_only=on -c statement_timeout=60s"},
         "capabilities": ["database", "postgres"],
     }
 }

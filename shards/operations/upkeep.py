@@ -7,11 +7,16 @@ import structlog
 from myctobot.errors import MyctobotError
 from shards.broker_access import server as broker
 from shards.broker_access.admission import accesses
-from shards.models import Shard
+from shards.history.alerts import alert
+from shards.models import Pool, Shard
 from shards.operations.broker_users import one_at_a_time
 from shards.operations.reconciling import reconcile
+from shards.providers.registry import provider
 
 log = structlog.get_logger(__name__)
+
+# By provider: what kept it from working when this process looked last.
+_known: dict[str, list[str]] = {}
 
 
 def reconcile_all() -> None:
@@ -22,11 +27,26 @@ def reconcile_all() -> None:
     except MyctobotError as error:
         log.warning("reconcile.broker_failed", error=error.message)
     for name in _providers_in_use():
+        _tell_problems(name)
         try:
             reconcile(name, repair=True)
         except MyctobotError as error:
             log.warning("reconcile.provider_failed", provider=name, error=error.message)
 
 
+def _tell_problems(name: str) -> None:
+    """Say what keeps a provider from working, such as a right that its token lacks: at the start and on a change."""
+    problems = provider(name).problems()
+    if problems == _known.get(name, []):
+        return
+    _known[name] = problems
+    log.warning("provider.problems", provider=name, problems=problems)
+    if problems:
+        alert("provider.problems", f"The provider {name} does not work as it should", "\n".join(problems), key=name)
+
+
 def _providers_in_use() -> list[str]:
-    return sorted(set(Shard.objects.exclude(provider="").values_list("provider", flat=True)))
+    """Those that have shards, or build them for a pool."""
+    of_shards = Shard.objects.exclude(provider="").values_list("provider", flat=True)
+    of_pools = Pool.objects.exclude(provider="").values_list("provider", flat=True)
+    return sorted({*of_shards, *of_pools})

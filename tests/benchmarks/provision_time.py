@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -26,7 +27,7 @@ _SHARDS: Final = 10
 # Of this benchmark alone.
 _BRIDGE, _NETWORK, _FIRST_ID = "mctbb0", "10.221.0.0/24", 160_000_000
 # Users of containers must be able to pass through, which they may not below every temporary folder.
-_FOLDER: Final = "/var/tmp"  # noqa: S108  # a folder of its own is made in it, by a name that nobody knows before
+_FOLDER: Final = "/var/tmp"
 _PROGRAMS: Final = {"lxc-start": "lxc", "lxc-copy": "lxc", "nft": "nftables", "debootstrap": "debootstrap"}
 _POOL: Final = "warm"
 _SETTLE_S: Final = 3.0
@@ -127,9 +128,7 @@ def _steps(operation: Mapping[str, Any], began: float) -> dict[str, float]:
     ref = next(step["text"] for step in operation["steps"] if step["text"].startswith("as ")).removeprefix("as ")
     named = [(_stamp(step["at"]), step["text"].replace(ref, "it")) for step in operation["steps"]]
     moments = [(began, "ask for it, and begin"), *named, (_stamp(operation["ended_at"]), "")]
-    return {
-        text: after - at for (at, text), (after, _) in zip(moments, moments[1:], strict=False)
-    }  # fmt: skip
+    return {text: after - at for (at, text), (after, _) in pairwise(moments)}
 
 
 def _stamp(text: str) -> float:
@@ -142,13 +141,7 @@ def _use_spares(world: World, operator: Operator) -> list[Activated]:
     names = until(lambda: _standing_by(operator), "the spares")
     world.manage("shell", "--no-imports", "-c", _NO_MORE)
     time.sleep(_STANDS_BY_S)
-    jobs: list[str] = []
-    found = [_activate(world, operator, name, jobs) for name in names]
-    for job_id in jobs:
-        world.client.cancel(job_id)
-    for job_id in jobs:
-        world.client.wait_end(job_id)
-    return found
+    return [_activate(world, operator, name) for name in names]
 
 
 _NO_MORE = "from shards.models import Pool; Pool.objects.update(scaling_dry_run=True)"
@@ -160,16 +153,19 @@ def _standing_by(operator: Operator) -> list[str] | None:
     return sorted(ready) if len(ready) == _SHARDS else None
 
 
-def _activate(world: World, operator: Operator, name: str, jobs: list[str]) -> Activated:
-    """Activate a spare for a job that waits, and which keeps it from taking the next one."""
-    jobs.append(world.client.submit({"prompt": "RUN: sleep 600"}))
+def _activate(world: World, operator: Operator, name: str) -> Activated:
+    """Activate a spare for a job that waits, and take it away again, so that the next job waits too."""
+    job_id = world.client.submit({"prompt": "RUN: sleep 600"})
     # It was looked at, and there was no slot for it.
     time.sleep(1)
-    assert not world.client.job(jobs[-1])["attempts"]
+    assert not world.client.job(job_id)["attempts"]
     began = time.time()
     operator.post(f"shards/{name}/activate", {})
     answered = time.time()
-    job = until(lambda: _claimed(world, jobs[-1]), f"{name} to claim the job", every_s=_LOOK_EVERY_S)
+    job = until(lambda: _claimed(world, job_id), f"{name} to claim the job", every_s=_LOOK_EVERY_S)
+    world.client.cancel(job_id)
+    world.client.wait_end(job_id)
+    _destroy(operator, name)
     attempt = job["attempts"][0]
     assert attempt["shard"] == name, job
     return Activated(answered - began, _stamp(attempt["sent_at"]) - began, _stamp(attempt["claimed_at"]) - began)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,76 @@ def played(world: World, operator: Operator) -> Played:
         spare=spare["name"],
         second_claimed_after_s=after(second["attempts"][0]["claimed_at"], second["created_at"]),
     )
+
+
+def ready(operator: Operator) -> list[dict[str, Any]]:
+    return [shard for shard in operator.shards_of(POOL) if shard["state"] == "ready"]
+
+
+def recycled(operator: Operator, name: str) -> bool:
+    done = [one for one in operator.operations(name, "recycle") if one["state"] == "done"]
+    return bool(done) and operator.shard(name)["state"] == "ready"
+
+
+def left_in(world: World, ref: str) -> list[str]:
+    return [path for path in LEFT if inside(world.maker, ref, "test", "-e", path).returncode == 0]
+
+
+def hashes_of(world: World, name: str) -> list[str]:
+    program = f"from shards.models import Shard; s = Shard.objects.get(name={name!r})"
+    shown = f"{program}; print(s.key_hash, s.broker_password_hash)"
+    return world.manage("shell", "--no-imports", "-c", shown).stdout.split()[-2:]
+
+
+def after(later: str, earlier: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+def used_shard(played: Played) -> str:
+    return str(played.first["attempts"][0]["shard"])
+
+
+def test_both_jobs_ran_at_the_first_try(played: Played) -> None:
+    assert [(job["status"], len(job["attempts"])) for job in (played.first, played.second)] == [("completed", 1)] * 2
+
+
+def test_the_spare_takes_over_within_seconds(played: Played) -> None:
+    assert played.second["attempts"][0]["shard"] == played.spare
+    assert played.spare != used_shard(played)
+    assert played.second_claimed_after_s < SOON_S
+
+
+def test_what_root_left_is_gone(world: World, operator: Operator, played: Played) -> None:
+    assert played.left_during == list(LEFT)
+    assert left_in(world, operator.shard(used_shard(played))["provider_ref"]) == []
+
+
+def test_the_key_of_the_used_container_opens_nothing_any_more(world: World, played: Played) -> None:
+    assert played.hashes[0] != played.hashes_after[0]
+    stolen = {"Authorization": f"Bearer {played.config['shard_key']}"}
+    answer = httpx.post(f"{world.stack.web_url}/shard/v1/heartbeat", headers=stolen, json={}, timeout=10)
+    assert answer.status_code == 401
+
+
+def test_the_broker_password_of_the_used_container_opens_nothing_any_more(played: Played) -> None:
+    assert played.hashes[1] != played.hashes_after[1]
+    with (
+        redis.Redis.from_url(played.config["broker_url"], socket_timeout=5) as stolen,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stolen.ping()
+
+
+def test_no_container_has_two_jobs(world: World, operator: Operator, played: Played) -> None:
+    jobs = [played.first, played.second, *(world.client.run({"prompt": "THINK AND TALK"}) for _ in range(3))]
+    assert {job["status"] for job in jobs} == {"completed"}
+    by_shard: dict[str, list[dict[str, Any]]] = {}
+    for job in jobs:
+        by_shard.setdefault(job["attempts"][0]["shard"], []).append(job["attempts"][0])
+    for name, attempts in by_shard.items():
+        made_anew = [one["ended_at"] for one in operator.operations(name, "recycle") if one["state"] == "done"]
+        for before, later in pairwise(attempts):
+            between = [
+                at for at in made_anew if after(at, before["ended_at"]) > 0 and after(later["claimed_at"], at) > 0
+            ]
+            assert len(between) == 1, (name, before, later, made_anew)

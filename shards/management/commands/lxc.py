@@ -82,7 +82,11 @@ class Command(BaseCommand):
     def template_build(self, provider: LxcProvider, **options: Any) -> None:
         _as_root()
         command = options["configure"]
-        variables = {**_fence(provider.host), **dict(map(_variable, options["var"]))}
+        variables = {
+            **role.of_type(options["name"]),
+            **_fence(provider.host),
+            **dict(map(_variable, options["var"])),
+        }
         made = template.build(
             provider.host.path,
             options["name"],
@@ -110,7 +114,7 @@ class Command(BaseCommand):
 def _add_template_actions(parser: Any) -> None:
     actions = parser.add_subparsers(dest="template_action", required=True)
     build = actions.add_parser("build", help="build a template, unless there is one of the same inputs")
-    build.add_argument("name")
+    build.add_argument("name", help="that of a type, such as general, has it made as ansible/types says")
     build.add_argument("--package", action="append", default=[], help="a Debian package more; may be repeated")
     build.add_argument(
         "--configure",

@@ -19,7 +19,9 @@ _TIMEOUT_S: Final = 1800
 # pve-container unpacks with --xattrs and --acls as well, and leaves ./dev out.
 _TAR: Final = (
     *("--create", "--sort=name", "--numeric-owner", "--one-file-system", "--sparse", "--acls", "--xattrs"),
-    *("--xattrs-include=user.*", "--xattrs-include=security.capability", "--use-compress-program=zstd -T0 -9"),
+    *("--xattrs-include=user.*", "--xattrs-include=security.capability", "--use-compress-program=zstd -T0"),
+    # Nothing of this moment, so that the same template makes the same archive.
+    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
 )
 # Proxmox writes /etc/network/interfaces, and something in the container has to go by it.
 _NETWORK: Final = {

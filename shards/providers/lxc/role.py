@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from shards.providers.ansible import FOLDER, configure
 from shards.providers.base import Journal
 from shards.providers.lxc.chroot import Chroot
@@ -15,6 +17,12 @@ _TIMEOUT_S: Final = 3600
 _CHECKOUT: Final = FOLDER.parent
 # What the role installs or goes by.
 _INPUTS: Final = ("ansible", "workers", "jobs/__init__.py", "jobs/contract.py")
+
+
+def of_type(name: str) -> dict[str, Any]:
+    """The variables of a type of shard, by ``ansible/types``; of any other name there are none."""
+    path = FOLDER / "types" / f"{name}.yml"
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def inputs(variables: Mapping[str, Any]) -> str:

@@ -52,6 +52,9 @@ def recycle_used() -> list[str]:
 def _recycle(shard_id: int, now: datetime) -> Shard | None:
     # The lock that claims take. None of them begins here any more; one that began before is seen below.
     shard = Shard.objects.select_for_update(of=("self",), no_key=True).select_related("pool").get(pk=shard_id)
+    # Made anew since it was found, by a round that was quicker.
+    if not shard.is_used and shard.state != ShardState.PROVISIONING:
+        return None
     if Attempt.objects.filter(shard=shard, ended_at=None).exists():
         return None
     failed = failed_recycles(shard.pk)

@@ -112,11 +112,13 @@ def why_not_healthy(*, is_active: bool, state: str, last_heartbeat_at: datetime 
         return "switched off"
     if last_heartbeat_at is None:
         return "never heard of"
-    if state != READY:
-        return str(state)
-    if now - last_heartbeat_at > SILENT_AFTER:
-        return f"silent since {last_heartbeat_at:%H:%M:%S} UTC"
-    return None
+    silent = f"silent since {last_heartbeat_at:%H:%M:%S} UTC" if now - last_heartbeat_at > SILENT_AFTER else None
+    # Of one that is suspect or lost this says more.
+    if silent and state in _TAKE_JOBS:
+        return silent
+    if state == SUSPECT:
+        return "suspect: heard of again, and not for long enough"
+    return None if state == READY else str(state)
 
 
 def closed_phrase(verb: str, by: str, at: datetime, reason: str) -> str:

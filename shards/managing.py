@@ -19,7 +19,7 @@ from jobs.contract import HEARTBEAT_EVERY_S
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.audit import differences, record
 from myctobot.tenants.models import Tenant
-from shards.autoscaling.spares import hint_refresh
+from shards.autoscaling.spares import hint_refresh, hint_takeover
 from shards.broker_access import server as broker
 from shards.errors import ShardInUse, WrongState
 from shards.mcp_servers import problems_of, without_values
@@ -69,7 +69,6 @@ def add(shard: Shard, *, by: str) -> Shard:
     return shard
 
 
-@transaction.atomic
 def change(shard: Shard, *, by: str) -> list[str]:
     """Save a shard that was changed, and say in sentences what follows from it for one that lives.
 
@@ -77,6 +76,12 @@ def change(shard: Shard, *, by: str) -> list[str]:
         InvalidRequest: with what is wrong, by field.
         BrokerUnreachable: its rights at the broker could not follow; nothing is changed.
     """
+    # Before the shard's row, as an enrolment does: else each could wait for the other.
+    with one_at_a_time():
+        return _change(shard, by)
+
+
+def _change(shard: Shard, by: str) -> list[str]:
     before = Shard.objects.select_for_update(of=("self",)).select_related("pool", "template").get(pk=shard.pk)
     shard.name = before.name
     if before.provider_ref and shard.provider != before.provider:
@@ -91,8 +96,7 @@ def change(shard: Shard, *, by: str) -> list[str]:
     record(by, "shard.changed", f"shard/{shard.name}", changed)
     if shard.broker_password_hash and shard.queues != before.queues:
         # In this transaction: a shard that may not read its new queues would take no job at all.
-        with one_at_a_time():
-            broker.grant(shard.name, shard.queues, shard.broker_password_hash)
+        broker.grant(shard.name, shard.queues, shard.broker_password_hash)
     return list(_consequences(before, shard)) if before.last_heartbeat_at else []
 
 
@@ -162,7 +166,7 @@ def activate(shard: Shard, *, by: str) -> None:
         raise WrongState(f"Shard {shard.name} is no spare.")
     shard.is_spare = False
     record(by, "shard.activated", f"shard/{shard.name}")
-    transaction.on_commit(partial(hint_refresh, shard.name), robust=True)
+    transaction.on_commit(partial(hint_takeover, shard.name), robust=True)
 
 
 def snapshots(shard: Shard) -> list[str]:

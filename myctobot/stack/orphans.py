@@ -2,6 +2,7 @@
 
 Job runners outlive their worker by design, and what they started may outlive them. While the stack runs
 they come to its supervisor instead of to init, so that at the end it can see that none is left.
+Containers are the exception: each is a shard of its own that carries on without the stack, as one on another machine.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -18,13 +20,15 @@ from myctobot.stack.processes import ProcessId, wait_gone
 
 # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
+# By it the provider ``lxc`` starts containers; it stays as their parent.
+_MONITOR = "lxc-start"
 _EVERY_S = 1.0
 _KILL_WAIT_S = 5.0
 
 
 @asynccontextmanager
 async def adopted(own_children: Callable[[], set[int]]) -> AsyncIterator[None]:
-    """Adopt orphans meanwhile; at the end kill every descendant that is left.
+    """Adopt orphans meanwhile; at the end kill every descendant that is left, but for containers.
 
     Args:
         own_children: the processes that somebody else in this process waits for.
@@ -79,4 +83,22 @@ def kill_descendants() -> int:
 
 
 def _descendants() -> list[int]:
-    return [child.pid for child in psutil.Process().children(recursive=True)]
+    """All below this process, without containers and what runs in them."""
+    parents = {}
+    outside = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            parents[child.pid] = child.ppid()
+            if _holds_container(child):
+                outside.add(child.pid)
+    while more := {pid for pid, parent in parents.items() if parent in outside and pid not in outside}:
+        outside |= more
+    return [pid for pid in parents if pid not in outside]
+
+
+def _holds_container(process: psutil.Process) -> bool:
+    """Whether it is the monitor of a container: by its program, which it cannot choose, and only root's."""
+    try:
+        return process.uids().effective == 0 and Path(process.exe()).name == _MONITOR
+    except psutil.AccessDenied:
+        return False

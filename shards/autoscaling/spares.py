@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 from django.db import transaction
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
@@ -42,9 +43,22 @@ def activate(pool: Pool, *, reason: str, by: str = "autoscaling") -> Shard | Non
             return None
         shard = Shard.objects.get(pk=row[0])
         note(shard, shard.state, shard.state, reason=f"a warm spare is needed: {reason}", by=by)
-        transaction.on_commit(lambda: hint_refresh(shard.name), robust=True)
+        transaction.on_commit(lambda: hint_takeover(shard.name), robust=True)
     log.info("spare.activated", shard=shard.name, pool=pool.name, reason=reason)
     return shard
+
+
+def hint_takeover(shard_name: str) -> None:
+    """Have the worker of a spare that was activated ask for its orders, and jobs that wait be given its slots, now.
+
+    Beat asks for a round each second anyway.
+    """
+    hint_refresh(shard_name)
+    control = Queue("control", exchange=Exchange("", type="direct"), routing_key="control", no_declare=True)
+    try:
+        app.send_task("jobs.dispatch_round", queue=control, retry=False)  # type: ignore[arg-type]  # a Queue will do
+    except OperationalError as error:
+        log.warning("broker.unreachable", wanted="dispatch round", shard=shard_name, error=str(error))
 
 
 def hint_refresh(shard_name: str) -> None:

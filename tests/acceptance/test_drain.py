@@ -32,6 +32,8 @@ def test_a_draining_shard_takes_no_message_and_comes_back(tmp_path: Path) -> Non
     with running_stack(home, "--shards", "2", environ={"GATEWAY_PLAYS": str(PLAYS)}) as stack, Client(stack) as client:
         set_state(client, "local-2", "draining")
         wait_for_words(client, "no queue: draining")
+        # The BRPOP on its way ends within a second; a message that it brought would be refused and sent anew.
+        time.sleep(1.5)
         jobs = [client.wait_end(job_id) for job_id in [client.submit({"prompt": "THINK AND TALK"}) for _ in range(4)]]
         assert [(job["status"], len(job["attempts"])) for job in jobs] == [("completed", 1)] * 4
         assert {job["attempts"][0]["shard"] for job in jobs} == {"local"}

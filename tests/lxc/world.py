@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -72,15 +72,17 @@ class World:
         return path, self.git.url(name, host=str(self.maker.host.address))
 
 
-def shard_template(path: Path, name: str = "general", *, proxmox: bool = False) -> None:
+def shard_template(path: Path, *names: str, kind: str = "general", proxmox: bool = False) -> None:
     """Have the template of a shard, made by the Ansible role; a first build takes two minutes.
 
     Args:
+        names: under which containers are made of it; without any, that of its type.
+        kind: the type.
         proxmox: as ``docs/runbook.md`` builds it for Proxmox.
     """
     TEMPLATES.mkdir(parents=True, exist_ok=True)
-    kept = "shard-pve" if proxmox else "shard"
-    variables: dict[str, Any] = {"shard_ssh": True} if proxmox else {}
+    kept = "shard-pve" if proxmox else "shard" if kind == "general" else f"shard-{kind}"
+    variables: dict[str, Any] = {**role.of_type(kind), **({"shard_ssh": True} if proxmox else {})}
     template.build(
         TEMPLATES,
         kept,
@@ -89,7 +91,8 @@ def shard_template(path: Path, name: str = "general", *, proxmox: bool = False) 
         inputs=role.inputs(variables),
     )
     (path / "templates").mkdir(mode=0o711, parents=True, exist_ok=True)
-    (path / "templates" / name).symlink_to((TEMPLATES / "templates" / kept).resolve())
+    for name in names or (kind,):
+        (path / "templates" / name).symlink_to((TEMPLATES / "templates" / kept).resolve())
 
 
 @contextmanager
@@ -99,6 +102,8 @@ def running_world(
     bridge: str,
     net: str,
     first_id: int,
+    images: Sequence[str] = ("general",),
+    kind: str = "general",
     proxmox: bool = False,
     beside: Beside = lambda host: nullcontext({}),
 ) -> Iterator[World]:
@@ -107,8 +112,9 @@ def running_world(
     Args:
         folder: below which all of it lies; users of containers must be able to pass through.
         bridge, net, first_id: of these containers alone.
+        images, kind: the names of the template, and its type.
         proxmox: whether the template is one for Proxmox.
-        beside: runs as long as the stack, and a little longer.
+        beside: runs as long as the stack, and a little longer; its LXC_ALLOWED comes beside this one's.
     """
     path = folder / "lxc"
     path.mkdir(mode=0o711)
@@ -117,19 +123,20 @@ def running_world(
     bare = Host(path=path, owner="myctobot", bridge=bridge, network=IPv4Network(net), first_id=first_id)
     remotes = folder / "remotes"
     remotes.mkdir()
-    shard_template(path, proxmox=proxmox)
+    shard_template(path, *images, kind=kind, proxmox=proxmox)
     try:
         network.set_up(bare)
         with serve(remotes, folder, host=address) as git, beside(bare) as more:
             certificate = folder / "ca.pem"
             certificate.write_text(_certificate_in(git.ca_file.read_text()))
+            allowed = ",".join(filter(None, (f"{address}:{git.port}", more.get("LXC_ALLOWED"))))
             environ |= {
-                "LXC_ALLOWED": f"{address}:{git.port}",
                 "REPO_PRIVATE_HOSTS": address,
                 "SHARD_GIT_CA_FILE": str(certificate),
                 "GATEWAY_PLAYS": str(PLAYS),
                 "EGRESS_ALLOWED_HOSTS": "allowed.invalid",
                 **more,
+                "LXC_ALLOWED": allowed,
             }
             options = ("--listen", address, "--without", "shard", "--with", "egress")
             with running_stack(folder / "home", *options, environ=environ) as stack, Client(stack) as client:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.processes import ProcessId
@@ -38,3 +43,39 @@ def test_orphans_are_adopted_reaped_and_killed_in_the_end() -> None:
     runner, _ended, *children = map(int, done.stdout.split())
     assert children == [runner]
     assert ProcessId.of(runner) is None
+
+
+# Two with a child each: one is the program that containers hang on, the other only calls itself so.
+MONITORS = """
+import asyncio, subprocess, sys
+from myctobot.stack.orphans import adopted
+async def main():
+    async with adopted(set):
+        for program in (sys.argv[1], "/bin/sh"):
+            script = "sleep 60 >/dev/null 2>&1 & echo $$ $!; wait"
+            held = subprocess.Popen(["lxc-start", "-c", script], executable=program, stdout=subprocess.PIPE)
+            print(held.stdout.readline().decode(), flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.needs("root")
+def test_containers_go_on(tmp_path: Path) -> None:
+    program = tmp_path / "lxc-start"
+    shutil.copy("/bin/sh", program)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MONITORS, program],
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    monitor, inside, *others = map(int, done.stdout.split())
+    try:
+        assert [pid for pid in (monitor, inside) if ProcessId.of(pid) is None] == []
+        assert len(others) == 2
+        assert [pid for pid in others if ProcessId.of(pid)] == []
+    finally:
+        for pid in (monitor, inside):
+            os.kill(pid, signal.SIGKILL)

@@ -47,7 +47,7 @@ def judged(state: str, silent_s: float | None = 1, *, heard_since: datetime = LO
         (True, "ready", None, "never heard of"),
         (True, "requested", None, "never heard of"),
         (True, "draining", JUST_NOW, "draining"),
-        (True, "suspect", JUST_NOW, "suspect"),
+        (True, "suspect", JUST_NOW, "suspect: heard of again, and not for long enough"),
         (True, "lost", JUST_NOW, "lost"),
         (True, "provisioning", JUST_NOW, "provisioning"),
         (True, "stopped", JUST_NOW, "stopped"),

@@ -27,7 +27,12 @@ def greet(server: socket.socket, *words: bytes) -> None:
 def test_a_server_that_comes_late_is_waited_for() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
-        threading.Timer(0.3, lambda: (server.listen(), greet(server, b"", b"SSH-2.0-OpenSSH\r\n"))).start()
+
+        def come() -> None:
+            server.listen()
+            greet(server, b"", b"SSH-2.0-OpenSSH\r\n")
+
+        threading.Timer(0.3, come).start()
         begun = time.monotonic()
         await_ssh("127.0.0.1", server.getsockname()[1], 20)
         assert 0.3 < time.monotonic() - begun < 20

@@ -127,7 +127,7 @@ def far(request: pytest.FixtureRequest) -> Iterator[Far]:
                 made.append((standin, backend))
                 yield settings(standin, folder, str(host.address), source)
 
-        with running_world(folder, **MADE, first_id=FIRST_ID, proxmox=True, beside=beside) as world:
+        with running_world(folder, **MADE, first_id=FIRST_ID, beside=beside) as world:
             yield Far(world, *made[0])
 
 

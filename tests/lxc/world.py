@@ -72,21 +72,22 @@ class World:
         return path, self.git.url(name, host=str(self.maker.host.address))
 
 
-def shard_template(path: Path, *names: str, kind: str = "general", proxmox: bool = False) -> None:
-    """Have the template of a shard, made by the Ansible role; a first build takes two minutes.
+def shard_template(path: Path, *names: str, kind: str = "general") -> None:
+    """Have the template of a shard, made by the Ansible role as ``docs/runbook.md`` builds it for Proxmox before 9.1.
+
+    A first build takes two minutes, so one serves all tests of a type.
 
     Args:
         names: under which containers are made of it; without any, that of its type.
         kind: the type.
-        proxmox: as ``docs/runbook.md`` builds it for Proxmox.
     """
     TEMPLATES.mkdir(parents=True, exist_ok=True)
-    kept = "shard-pve" if proxmox else "shard" if kind == "general" else f"shard-{kind}"
-    variables: dict[str, Any] = {**role.of_type(kind), **({"shard_ssh": True} if proxmox else {})}
+    kept = "shard" if kind == "general" else f"shard-{kind}"
+    variables: dict[str, Any] = {**role.of_type(kind), "shard_ssh": True}
     template.build(
         TEMPLATES,
         kept,
-        packages=("ifupdown", "isc-dhcp-client") if proxmox else (),
+        packages=("ifupdown", "isc-dhcp-client"),
         configure=lambda chroot: role.make_shard(chroot, variables, Notes()),
         inputs=role.inputs(variables),
     )
@@ -104,7 +105,6 @@ def running_world(
     first_id: int,
     images: Sequence[str] = ("general",),
     kind: str = "general",
-    proxmox: bool = False,
     beside: Beside = lambda host: nullcontext({}),
 ) -> Iterator[World]:
     """Start a stack whose shards are containers on a bridge of their own; nothing of it stays.
@@ -113,7 +113,6 @@ def running_world(
         folder: below which all of it lies; users of containers must be able to pass through.
         bridge, net, first_id: of these containers alone.
         images, kind: the names of the template, and its type.
-        proxmox: whether the template is one for Proxmox.
         beside: runs as long as the stack, and a little longer; its LXC_ALLOWED comes beside this one's.
     """
     path = folder / "lxc"
@@ -123,7 +122,7 @@ def running_world(
     bare = Host(path=path, owner="myctobot", bridge=bridge, network=IPv4Network(net), first_id=first_id)
     remotes = folder / "remotes"
     remotes.mkdir()
-    shard_template(path, *images, kind=kind, proxmox=proxmox)
+    shard_template(path, *images, kind=kind)
     try:
         network.set_up(bare)
         with serve(remotes, folder, host=address) as git, beside(bare) as more:

@@ -26,7 +26,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         program = shutil.which("tinyproxy", path=ENVIRONMENT["PATH"])
         if program is None or proxy_user() is None:
-            raise CommandError("There is no tinyproxy; install the package tinyproxy, then run 'manage.py lxc setup'.")
+            raise CommandError(
+                "There is no tinyproxy; install the package tinyproxy-bin, then run 'manage.py lxc setup'."
+            )
         if os.geteuid() != 0:
             raise CommandError(f"Only root can start it; it becomes the user {PROXY_USER} by itself.")
         host = host_from_settings()

@@ -124,18 +124,28 @@ def _proxy_rules(user: int, private_networks: Sequence[IPv4Network]) -> str:
 
 
 def proxy_user() -> int | None:
-    """The user number that the proxy's package made."""
+    """The proxy's user number; None when it has none."""
     try:
         return pwd.getpwnam(PROXY_USER).pw_uid
     except KeyError:
         return None
 
 
+def _make_proxy_user() -> None:
+    """Debian's package of the program alone makes none; that of the service would start one."""
+    if proxy_user() is None:
+        options = ("--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin")
+        run("useradd", *options, PROXY_USER)
+
+
 def set_up(host: Host) -> None:
-    """Make the bridge, load the rules, and reserve the user numbers. Done again it only mends what is wrong.
+    """Make the bridge, load the rules, and reserve the user numbers; make the proxy's user where it is missing.
+
+    Done again it only mends what is wrong.
 
     The rules come first: a bridge is never without them.
     """
+    _make_proxy_user()
     run("nft", "--file", "-", text=rules(host, proxy_user()))
     if not _bridge_exists(host):
         run("ip", "link", "add", host.bridge, "type", "bridge", "stp_state", "0", "forward_delay", "0")

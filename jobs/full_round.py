@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from jobs.autoscaling import use_spares
 from jobs.dispatch import dispatch_round
 from jobs.recycling import recycle_used
+from myctobot.lib.remembered import Remembered
+from myctobot.lib.rows import one_row
+
+_SPECIAL: Final = """
+    SELECT 1 WHERE EXISTS (SELECT FROM shards_pool WHERE mode = 'ephemeral' OR scaling_rules IS NOT NULL)
+        OR EXISTS (SELECT FROM shards_shard WHERE is_spare)
+"""
+
+# Most have none, and under load rounds come many times a second. A pool that becomes one is noticed a second later.
+has_special_pools: Final = Remembered(lambda: one_row(_SPECIAL, []) is not None, 1.0)
 
 
 def full_round() -> None:
     """Give waiting jobs the slots that are free; bring back shards that had their one job; let spares take the rest."""
     dispatch_round()
-    # A round is asked for after the end of each job, so it is the moment for these too.
-    recycle_used()
-    use_spares()
+    if has_special_pools():
+        # A round is asked for after the end of each job, so it is the moment for these too.
+        recycle_used()
+        use_spares()

@@ -25,9 +25,13 @@ def python_at(offset: str, folder: Path) -> Path:
     said = subprocess.run(["faketime", "-f", offset, "env"], capture_output=True, text=True, timeout=10, check=True)
     changes = [f"'{line}'" for line in said.stdout.splitlines() if line.startswith(("LD_PRELOAD=", "FAKETIME="))]
     assert len(changes) == 2, said.stdout
+    # A sleep until a moment of the right clock is refused by faketime as one in the past; every Python here reads this.
+    (folder / "sitecustomize.py").write_text(
+        "import threading, time\ntime.sleep = lambda seconds: threading.Event().wait(max(0, seconds)) and None\n"
+    )
     python = folder / "python"
     # The monotonic clock is right: nobody sets that one.
-    changes.append("FAKETIME_DONT_FAKE_MONOTONIC=1")
+    changes += ["FAKETIME_DONT_FAKE_MONOTONIC=1", f"PYTHONPATH={folder}"]
     python.write_text(f'#!/bin/sh\nexec env {" ".join(changes)} {sys.executable} "$@"\n')
     python.chmod(0o755)
     return python

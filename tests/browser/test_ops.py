@@ -96,7 +96,7 @@ def test_a_refresh_leaves_focus_place_filters_and_what_is_being_typed(page: Tab)
     assert page.page.evaluate("scrollY") == 300
     expect(page.page.get_by_label("Name or class")).to_have_value("loc")
     expect(page.page.get_by_label("Name or class")).to_be_focused()
-    expect(page.page.get_by_label("State")).to_have_value("ready")
+    expect(page.page.get_by_label("State", exact=True)).to_have_value("ready")
     link = page.page.locator("#shard-local")
     link.focus()
     page.page.evaluate("document.querySelector('#shard-local').dataset.old = 'yes'")
@@ -121,7 +121,7 @@ def test_it_asks_for_nothing_while_nobody_looks_and_at_once_when_somebody_does(p
 
 def test_filters_by_pointer_and_what_does_not_fit(page: Tab) -> None:
     page.page.goto("/ops/")
-    page.page.get_by_label("State").select_option("lost")
+    page.page.get_by_label("State", exact=True).select_option("lost")
     page.page.get_by_role("button", name="Filter").click()
     expect(page.page).to_have_url(re.compile(r"state=lost"))
     expect(page.page.get_by_text("No shard fits these filters.")).to_be_visible()

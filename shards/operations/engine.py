@@ -57,18 +57,26 @@ def carry_out(operation_id: int) -> None:
 def _out_of_work(operation: Operation) -> Iterator[None]:
     """Give a shard no jobs while its container is worked on; where that fails, it counts as stopped.
 
-    What is made, or made anew, has a flow of its own for that.
+    What is made has a flow of its own for that, and what is made anew after each job is tried again.
     """
-    if operation.kind in (OperationKind.PROVISION, OperationKind.RECYCLE):
+    if operation.kind == OperationKind.PROVISION or _is_tried_again(operation.kind, operation.shard):
         yield
         return
     _take_out(operation)
     try:
         yield
+    except Abandoned:
+        # Whoever gave it up has said what becomes of the shard.
+        raise
     except Exception as error:
         why = error.message if isinstance(error, MyctobotError) else type(error).__name__
         move(operation.shard, ShardState.STOPPED, reason=f"{operation.kind} failed: {why}", by=operation.requested_by)
         raise
+
+
+def _is_tried_again(kind: str, shard: Shard) -> bool:
+    """Whether a rule asks for it again when it was not done."""
+    return kind == OperationKind.RECYCLE and shard.pool is not None and shard.pool.mode == PoolMode.EPHEMERAL
 
 
 @transaction.atomic
@@ -109,14 +117,13 @@ def sweep() -> None:
 def _give_up(operation: Operation) -> None:
     """End an operation whose process died, and put right what it left half done."""
     _end(operation, "The process that carried it out ended; what it left is put right.")
-    shard = Shard.objects.get(pk=operation.shard_id)
+    shard = Shard.objects.select_related("pool").get(pk=operation.shard_id)
     if shard.state != ShardState.PROVISIONING:
         return
     try:
         if operation.kind in (OperationKind.PROVISION, OperationKind.DESTROY):
             request(shard, OperationKind.DESTROY, by="operations", force=True)
-        # Of an ephemeral pool: a recycle is asked for again by the rule that asked for it.
-        elif operation.kind != OperationKind.RECYCLE or shard.pool is None or shard.pool.mode != PoolMode.EPHEMERAL:
+        elif not _is_tried_again(operation.kind, shard):
             move(shard, ShardState.STOPPED, reason=f"{operation.kind} was not finished; look at it, and start it")
     except (OperationUnderWay, WrongState) as error:
         log.info("operation.not_put_right", shard=shard.name, why=error.message)

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from jobs.contract import EnrolAnswer
 from myctobot.lib.crypto import digest, new_token
 from myctobot.tenants.audit import record
+from myctobot.tenants.models import AuditEntry
 from shards.broker_access import server as broker
 from shards.errors import BadEnrolment
 from shards.history.alerts import alert
@@ -57,14 +58,25 @@ def enrol(token: str) -> EnrolAnswer:
             raise BadEnrolment
         if found.used_at is None:
             return _hand_out(found)
-    record("enrolment", "shard.enrolment_repeated", f"shard/{found.shard.name}")
+    _tell_of_repetition(found)
+    raise BadEnrolment
+
+
+def _tell_of_repetition(enrolment: Enrolment) -> None:
+    """Once a token: whoever has it could fill the audit log otherwise."""
+    name = enrolment.shard.name
+    told = AuditEntry.objects.filter(
+        subject=f"shard/{name}", action="shard.enrolment_repeated", at__gt=enrolment.created_at
+    )
+    log.error("enrolment.repeated", shard=name)
+    if told.exists():
+        return
+    record("enrolment", "shard.enrolment_repeated", f"shard/{name}")
     alert(
         "enrolment.repeated",
-        f"the enrolment token of {found.shard.name} was used twice",
+        f"the enrolment token of {name} was used twice",
         "Whoever came first may have been the wrong one: destroy the shard, or give it a new token.",
     )
-    log.error("enrolment.repeated", shard=found.shard.name)
-    raise BadEnrolment
 
 
 def _hand_out(enrolment: Enrolment) -> EnrolAnswer:

@@ -18,7 +18,7 @@ from shards.models import Shard, ShardState
 from shards.operations.broker_users import one_at_a_time
 from shards.operations.configuring import configure_shard
 from shards.operations.enrolment import issue_token
-from shards.operations.journal import OperationJournal
+from shards.operations.journal import Abandoned, OperationJournal
 from shards.operations.models import Enrolment, Operation
 from shards.providers.base import CLEAN, ContainerSpec, ContainerState, Provider
 from shards.providers.errors import ProviderError
@@ -47,6 +47,9 @@ def provision(operation: Operation, journal: OperationJournal) -> None:
         ref = maker.create(_spec(shard, environment if maker.features.environment else {}), journal)
         Shard.objects.filter(pk=shard.pk).update(provider_ref=ref, is_used=False)
         _bring_up(shard, maker, ref, environment, journal)
+    except Abandoned:
+        # Whoever gave it up removes what there is.
+        raise
     except Exception as error:
         _undo(shard, maker, journal, error)
         raise
@@ -216,7 +219,12 @@ def _undo(shard: Shard, maker: Provider, journal: OperationJournal, error: Excep
     shard.refresh_from_db()
     if shard.provider_ref:
         journal.step("it failed; remove what was made")
-        maker.destroy(shard.provider_ref, journal)
+        try:
+            maker.destroy(shard.provider_ref, journal)
+        except ProviderError as left:
+            # It stays on record, so that it can be destroyed later.
+            move(shard, ShardState.STOPPED, reason=f"{why} What was made could not be removed: {left.message}")
+            return
     _forget(shard, journal)
     Shard.objects.filter(pk=shard.pk).update(provider_ref="")
     move(shard, ShardState.REQUESTED, reason=why)

@@ -27,8 +27,8 @@ def reconcile_all() -> None:
     except MyctobotError as error:
         log.warning("reconcile.broker_failed", error=error.message)
     for name in _providers_in_use():
-        _tell_problems(name)
         try:
+            _tell_problems(name)
             reconcile(name, repair=True)
         except MyctobotError as error:
             log.warning("reconcile.provider_failed", provider=name, error=error.message)

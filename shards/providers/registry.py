@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from shards.providers.base import Provider
@@ -29,10 +30,14 @@ def provider(name: str) -> Provider:
 
     Raises:
         UnknownProvider: the setting ``PROVIDERS`` has no such name; the error names those that it has.
+        ProviderError: one of its own settings will not do; the error names it.
     """
     path = settings.PROVIDERS.get(name)
     if path is None:
         raise UnknownProvider(f"There is no provider '{name[:60]}'; there are: {', '.join(names())}.")
-    made = import_string(path)()
+    try:
+        made = import_string(path)()
+    except ImproperlyConfigured as error:
+        raise ProviderError(f"The provider {name} is not configured: {error}.") from error
     assert isinstance(made, Provider)  # noqa: S101  # a wrong dotted path in the settings
     return made

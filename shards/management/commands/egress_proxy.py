@@ -7,6 +7,7 @@ import shutil
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from myctobot.errors import InvalidRequest
@@ -31,7 +32,10 @@ class Command(BaseCommand):
             )
         if os.geteuid() != 0:
             raise CommandError(f"Only root can start it; it becomes the user {PROXY_USER} by itself.")
-        host = host_from_settings()
+        try:
+            host = host_from_settings()
+        except ImproperlyConfigured as error:
+            raise CommandError(f"{error}.") from error
         folder = host.path / "egress"
         # The proxy's own user reads the filter; neither file is secret.
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)

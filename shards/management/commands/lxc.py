@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from myctobot.errors import InvalidRequest, MyctobotError
@@ -42,6 +43,8 @@ class Command(BaseCommand):
         action = "template_" + options["template_action"] if options["action"] == "template" else options["action"]
         try:
             getattr(self, action)(LxcProvider(), **options)
+        except ImproperlyConfigured as error:
+            raise CommandError(f"{error}.") from error
         except InvalidRequest as error:
             said = " ".join(f"{name}: {' '.join(problems)}" for name, problems in error.fields.items())
             raise CommandError(said or str(error)) from error

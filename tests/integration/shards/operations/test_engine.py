@@ -60,6 +60,20 @@ def test_whoever_was_given_up_stops_at_its_next_step(shard: Shard) -> None:
         OperationJournal(operation).step("create the container")
 
 
+def test_whoever_was_given_up_leaves_the_shard_to_its_successor(
+    shard: Shard, maker: LivelyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(shard, OperationKind.PROVISION)
+
+    def given_up(ref: str, journal: OperationJournal) -> None:
+        Operation.objects.filter(kind=OperationKind.DESTROY).update(state=OperationState.FAILED)
+        journal.step("remove it")
+
+    monkeypatch.setattr(maker, "destroy", given_up)
+    do(shard, OperationKind.DESTROY)
+    assert shard.state == ShardState.PROVISIONING
+
+
 def test_an_orphan_is_destroyed_once_it_is_old(shard: Shard, maker: LivelyProvider) -> None:
     do(shard, OperationKind.PROVISION)
     Shard.objects.update(provider_ref="", state=ShardState.REQUESTED)

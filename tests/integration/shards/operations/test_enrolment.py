@@ -6,6 +6,7 @@ import pytest
 
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import AuditEntry
+from shards.history.models import Alert
 from shards.models import Shard
 from shards.operations.enrolment import issue_token
 from tests.integration.jobs.support import JsonClient, error_of
@@ -22,7 +23,9 @@ def test_a_token_opens_once(shard: Shard) -> None:
     again = post("/shard/v1/enroll", {"token": token})
     assert (again.status_code, error_of(again)["code"]) == (401, "bad_enrolment")
     # Whoever came first may have been the wrong one.
-    assert AuditEntry.objects.filter(action="shard.enrolment_repeated", subject="shard/made").exists()
+    post("/shard/v1/enroll", {"token": token})
+    assert AuditEntry.objects.filter(action="shard.enrolment_repeated", subject="shard/made").count() == 1
+    assert Alert.objects.filter(kind="enrolment.repeated").count() == 1
 
 
 def test_what_is_stored_opens_nothing(shard: Shard) -> None:

@@ -61,8 +61,13 @@ def test_a_shard_that_is_not_heard_of_is_removed(shard: Shard, maker: LivelyProv
 def test_what_cannot_be_removed_stays_on_record(shard: Shard, maker: LivelyProvider) -> None:
     maker.is_silent = True
     maker.fail_next("destroy", ProviderBusy("CT 104 is locked (backup)"))
-    assert do(shard, OperationKind.PROVISION).state == OperationState.FAILED
+    operation = do(shard, OperationKind.PROVISION)
+    assert operation.error == "The container runs, but it has not enrolled within 1 s."
     assert [found.ref for found in maker.list()] == [shard.provider_ref]
+    assert shard.state == ShardState.STOPPED
+    assert shard.state_reason.endswith("What was made could not be removed: CT 104 is locked (backup)")
+    assert do(shard, OperationKind.DESTROY).state == OperationState.DONE
+    assert maker.list() == []
 
 
 def test_destroy_leaves_nothing(shard: Shard, maker: LivelyProvider) -> None:
@@ -84,6 +89,15 @@ def test_a_recycled_shard_has_nothing_of_what_it_was(shard: Shard, maker: Lively
     after = maker.configs[shard.provider_ref]
     assert before["shard_key"] != after["shard_key"]
     assert before["broker_url"] != after["broker_url"]
+
+
+def test_a_recycle_that_fails_leaves_the_shard_stopped(shard: Shard, maker: LivelyProvider) -> None:
+    do(shard, OperationKind.PROVISION)
+    closing.drain(shard.name, by="anna", reason="a job was there")
+    maker.fail_next("restore", OutOfRoom("storage local-lvm is full"))
+    assert do(shard, OperationKind.RECYCLE).state == OperationState.FAILED
+    assert (shard.state, shard.state_reason) == ("stopped", "recycle failed: storage local-lvm is full")
+    assert do(shard, OperationKind.RECYCLE).state == OperationState.DONE
 
 
 def test_snapshot_and_restore(shard: Shard, maker: LivelyProvider) -> None:

@@ -20,9 +20,11 @@ def contained(shard: Shard) -> Shard:
     return shard
 
 
-def cancelled_and_silent(tenant: Tenant, key: str) -> str:
-    """A job whose cancel nobody confirmed; returns what it is told."""
+def cancelled_and_silent(tenant: Tenant, key: str, beside: Shard | None = None) -> str:
+    """A job whose cancel nobody confirmed, with another one beside it on a shard; returns what it is told."""
     job, _ = running_job(tenant, key)
+    if beside is not None:
+        Attempt.objects.create(job=make_job(tenant), number=1, queue="shard.one", state="running", shard=beside)
     type(job).objects.filter(pk=job.pk).update(cancel_requested_at=job.created_at)
     age(attempts_of(job)[0], "lease_until", 3600)
     recover()
@@ -37,8 +39,7 @@ def test_a_container_is_restarted(tenant: Tenant, key: str, contained: Shard) ->
 
 
 def test_not_at_the_expense_of_others(tenant: Tenant, key: str, contained: Shard) -> None:
-    Attempt.objects.create(job=make_job(tenant), number=9, queue="shard.one", state="running", shard=contained)
-    said = cancelled_and_silent(tenant, key)
+    said = cancelled_and_silent(tenant, key, beside=contained)
     assert said.endswith("one runs other jobs, so it is drained; an operator restarts it when they are done.")
     assert not Operation.objects.exists()
     contained.refresh_from_db()

@@ -82,9 +82,9 @@ def classes() -> list[ClassStand]:
         ClassStand(
             group.name,
             len(group.shards),
-            sum(shard.unhealthy is None for shard in group.shards),
+            group.well,
             group.slots,
-            sum(shard.running for shard in group.shards),
+            group.running,
             max(0, group.free),
             depths.get(group.queue),
             *ready.get(group.name, (0, None)),

@@ -98,6 +98,16 @@ class _Class:
         # The part of its slots that is free, kept at hand: decisions compare it all the time.
         self.share = self.free / self.slots if self.slots else 0.0
 
+    @property
+    def well(self) -> int:
+        """How many of its shards take jobs."""
+        return sum(shard.unhealthy is None for shard in self.shards)
+
+    @property
+    def running(self) -> int:
+        """How many jobs its shards run."""
+        return sum(shard.running for shard in self.shards)
+
     def change(self, slots: int) -> None:
         """Have so many more free slots."""
         self.free += slots

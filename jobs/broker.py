@@ -16,9 +16,9 @@ from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore
 from kombu.utils import uuid
 from redis import Redis, RedisError
 
-from jobs.contract import EXECUTE_TASK
-from jobs.round_times import RoundClock
+from jobs.dispatch.round_metrics import RoundClock
 from myctobot.celery import app
+from myctobot.contract.jobs import EXECUTE_TASK
 
 log = structlog.get_logger(__name__)
 

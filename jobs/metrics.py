@@ -11,13 +11,13 @@ from django.db import connection
 from prometheus_client.core import HistogramMetricFamily, Metric
 
 from jobs.broker import round_clock
-from jobs.classes import ClassStand, classes
-from jobs.contract import TERMINAL
-from jobs.round_times import BUCKETS_S
-from jobs.states import LIVE_ATTEMPTS, AttemptState, Hold
-from jobs.totals import ATTEMPTS, JOBS, USAGE
-from myctobot.lib.exposition import bounded, counter, gauge, number
-from shards.totals.counting import read
+from jobs.dispatch.round_metrics import BUCKETS_S
+from jobs.maintenance.totals import ATTEMPTS, JOBS, USAGE
+from jobs.models.states import LIVE_ATTEMPTS, AttemptState, Hold
+from jobs.queue.class_status import ClassStand, classes
+from myctobot.contract.jobs import TERMINAL
+from myctobot.lib.prometheus import bounded, counter, gauge, number
+from shards.metrics.totals import read
 
 _WAITING = """
     SELECT hold, count(*), greatest(0, extract(epoch FROM statement_timestamp() - min(ready_at)))::float8

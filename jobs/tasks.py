@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from jobs.autoscaling import scale_pools
 from jobs.callbacks.delivery import deliver_due
-from jobs.full_round import full_round
-from jobs.pace import Pace
-from jobs.recovery import recover
-from jobs.retention import clean_up
-from jobs.upkeep import look
+from jobs.capacity.pool_load import scale_pools
+from jobs.control_loop import full_round
+from jobs.lifecycle.reachability import look
+from jobs.lifecycle.reaper import recover
+from jobs.maintenance.retention import clean_up
+from myctobot.lib.duty_cycle import Pace
 
 # Rounds take a quarter of a processor at most, however often they are asked for: under load each finds more to do. What
 # a round costs here it costs the database about once more.
@@ -38,7 +38,7 @@ def scale_pools_task() -> None:
     scale_pools()
 
 
-@shared_task(name="jobs.retention", ignore_result=True)
+@shared_task(name="jobs.maintenance.retention", ignore_result=True)
 def retention_task() -> None:
     clean_up()
 

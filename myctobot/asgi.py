@@ -15,12 +15,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
 django.setup(set_prefix=False)
 
 # These need the apps.
-from jobs.api.shard_api import ShardApi  # noqa: E402  # see above
-from jobs.api.submits import PATH, Submits  # noqa: E402  # see above
+from jobs.api.fast_submit import PATH, Submits  # noqa: E402  # see above
+from jobs.shard_api.app import ShardApi  # noqa: E402  # see above
 from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
 from myctobot.metrics.processes import Teller  # noqa: E402  # see above
-from myctobot.shard_border import Border  # noqa: E402  # see above
-from myctobot.short_calls import ShortCalls, Threads  # noqa: E402  # see above
+from myctobot.web.network_guard import Border  # noqa: E402  # see above
+from myctobot.web.threads import ShortCalls, Threads  # noqa: E402  # see above
 
 _pages = get_asgi_application()
 # Each has threads of its own: whatever tenants ask for, a runner's lease is renewed in time.

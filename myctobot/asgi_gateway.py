@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings_gateway")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings.gateway")
 
 from django.core.asgi import get_asgi_application
 

@@ -1,4 +1,4 @@
-"""The control plane's Celery application: dispatch rounds and upkeep. Shards run ``workers.celery_app``."""
+"""The control plane's Celery application: dispatch rounds and upkeep. Shards run ``workers.worker.app``."""
 
 from __future__ import annotations
 

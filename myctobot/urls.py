@@ -8,7 +8,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from jobs.preview_page import show_preview
+from jobs.admin.routing_preview import show_preview
 from myctobot.metrics.views import metrics
 
 
@@ -19,10 +19,10 @@ def healthz(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
 
 
-handler400 = "myctobot.error_pages.bad_request"
-handler403 = "myctobot.error_pages.permission_denied"
-handler404 = "myctobot.error_pages.not_found"
-handler500 = "myctobot.error_pages.server_error"
+handler400 = "myctobot.web.error_pages.bad_request"
+handler403 = "myctobot.web.error_pages.permission_denied"
+handler404 = "myctobot.web.error_pages.not_found"
+handler500 = "myctobot.web.error_pages.server_error"
 
 urlpatterns = [
     path("", include("myctobot.dashboards.urls")),
@@ -36,5 +36,5 @@ urlpatterns = [
     path("api/v1/", include("shards.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
-    path("shard/v1/", include("jobs.api.shard_urls")),
+    path("shard/v1/", include("jobs.shard_api.urls")),
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from shards.history.alerts import tell_due
-from shards.history.retention import clean_up
-from shards.history.sampling import sample
-from shards.history.watch import look, watch
-from shards.operations.engine import carry_out, sweep
-from shards.operations.upkeep import reconcile_all
+from shards.health.monitor import look, watch
+from shards.monitoring.alerts import tell_due
+from shards.monitoring.retention import clean_up
+from shards.monitoring.sampling import sample
+from shards.operations.executor import carry_out, sweep
+from shards.operations.periodic import reconcile_all
 
 
 @shared_task(name="shards.operate", ignore_result=True)

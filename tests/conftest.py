@@ -83,8 +83,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 @pytest.fixture(autouse=True)
 def _no_old_look() -> None:
     """What a test before saw of the line, less than a second ago, is not this one's."""
-    from jobs import room  # needs the apps
-    from jobs.waiting import lately  # needs the apps
+    from jobs.lifecycle import admission as room
+    from jobs.queue.waiting import lately  # needs the apps
 
     lately.forget()
     room.forget()

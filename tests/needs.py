@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from myctobot.stack.redis import find_server
-from shards.broker_access.rules import supports
+from shards.broker_access.acl_rules import supports
 from tests.fixtures.chromium import find_chromium
 from tests.fixtures.ssh_server import SBIN, find_sshd
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from jobs.contract import is_slug
+from myctobot.contract.jobs import is_slug
 from workers.git.policy import GitPolicy
-from workers.sandbox import Limits
+from workers.sandbox.sandbox import Limits
 
 EXECUTORS = ("claude_code", "scripted")
 # Agents of two jobs on one shard must differ: slot n runs as this uid plus n. Above what Debian hands

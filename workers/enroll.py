@@ -24,9 +24,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from jobs.contract import MASK, MAX_REQUEST_BYTES, EnrolRequest, is_slug
+from myctobot.contract.jobs import MASK, MAX_REQUEST_BYTES, EnrolRequest, is_slug
 from workers.config import ConfigError, parse_config
-from workers.control import TIMEOUT, Refused, Unreachable, check_answer
+from workers.control_plane import TIMEOUT, Refused, Unreachable, check_answer
 from workers.hardening import keep_memory_private
 
 log = logging.getLogger("enroll")

@@ -7,11 +7,11 @@ import logging
 import sys
 from pathlib import Path
 
-from workers.celery_app import ShardWorker
 from workers.config import GIT_CERTIFICATES, ConfigError, ShardConfig, load_config
 from workers.hardening import keep_memory_private
-from workers.limits import sweep_groups
-from workers.sandbox import SandboxConfig, check
+from workers.sandbox.limits import sweep_groups
+from workers.sandbox.sandbox import SandboxConfig, check
+from workers.worker.app import ShardWorker
 
 
 def main() -> int:

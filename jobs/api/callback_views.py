@@ -10,13 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from jobs import broker, requests
+from jobs import broker
 from jobs.api.views import caller_of
 from jobs.callbacks import signing
 from jobs.callbacks.delivery import send_again
 from jobs.callbacks.models import Callback, Delivery
 from jobs.errors import SigningSecretUnreadable, UnknownCallback
-from myctobot.api_pages import Pages
+from jobs.lifecycle import submit as requests
+from myctobot.api.pagination import Pages
 from myctobot.errors import NotAllowed
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller

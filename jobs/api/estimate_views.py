@@ -10,11 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from jobs.api.shown import WaitingSerializer
+from jobs.api.response_serializers import WaitingSerializer
 from jobs.api.views import caller_of
-from jobs.models import Priority
-from jobs.waiting import Waits
-from myctobot.api_fields import CapabilitiesField, StrictSerializer
+from jobs.models.job import Priority
+from jobs.queue.waiting import Waits
+from myctobot.api.fields import CapabilitiesField, StrictSerializer
 
 
 class EstimateRequestSerializer(StrictSerializer):

@@ -1,4 +1,4 @@
-"""A field for secrets; the other building blocks are in ``myctobot.api_fields``."""
+"""A field for secrets; the other building blocks are in ``myctobot.api.fields``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from jobs.contract import MIN_SECRET_LENGTH
-from jobs.secrets import SecretSource
+from jobs.lifecycle.secrets import SecretSource
+from myctobot.contract.jobs import MIN_SECRET_LENGTH
 
 MAX_SECRET_LENGTH = 20_000
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")

@@ -10,14 +10,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from jobs.contract import is_slug
-from jobs.preview import Preview, preview
-from jobs.snapshot import load_snapshot
-from myctobot.api_pages import whole_number
+from jobs.dispatch.snapshot import load_snapshot
+from jobs.queue.preview import Preview, preview
+from myctobot.api.pagination import whole_number
+from myctobot.contract.jobs import is_slug
 from myctobot.errors import InvalidRequest
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
-from shards.api.operators import OperatorView
+from shards.api.base import OperatorView
 
 _MOST = 200
 _MOST_CAPABILITIES = 20

@@ -1,6 +1,7 @@
 from django.urls import path
 
-from jobs.api import callback_views, operator_views, preview_views, views
+from jobs.api import callback_views, preview_views, views
+from jobs.api import queue_views as operator_views
 from jobs.api.estimate_views import JobEstimate
 
 urlpatterns = [

@@ -14,23 +14,23 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from jobs import requests
 from jobs.api.negotiation import AnyAccept
-from jobs.api.serializers import JobRequestSerializer, RetrySerializer
-from jobs.api.shown import (
+from jobs.api.request_serializers import JobRequestSerializer, RetrySerializer
+from jobs.api.response_serializers import (
     EventPageSerializer,
     JobPageSerializer,
     JobSerializer,
     TicketSerializer,
     show_new,
 )
-from jobs.contract import JobStatus
-from jobs.event_log import read_events
-from jobs.models import Job
+from jobs.events.reader import read_events
+from jobs.lifecycle import submit as requests
+from jobs.models.job import Job
 from jobs.streaming.access import TICKET_LIFE_S, Access, make_ticket
 from jobs.streaming.download import download
 from jobs.streaming.sse import HEADERS, follow
-from myctobot.api_pages import Pages, parse_whole_number, whole_number
+from myctobot.api.pagination import Pages, parse_whole_number, whole_number
+from myctobot.contract.jobs import JobStatus
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.authentication import Caller
 

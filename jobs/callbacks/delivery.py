@@ -17,12 +17,12 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from jobs.callbacks import signing
+from jobs.callbacks.backoff import is_refused_for_good, is_taken, next_pause_s
 from jobs.callbacks.models import Callback, CallbackState, Delivery
-from jobs.callbacks.schedule import is_refused_for_good, is_taken, next_pause_s
-from jobs.contract import is_public_address
+from myctobot.contract.jobs import is_public_address
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import CannotUnseal
-from myctobot.lib.outgoing import TIMEOUT_S, Answer, NotSent, Outgoing
+from myctobot.lib.http_client import TIMEOUT_S, Answer, NotSent, Outgoing
 
 log = structlog.get_logger(__name__)
 

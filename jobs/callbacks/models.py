@@ -8,7 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from jobs.models import Job
+from jobs.models.job import Job
 from myctobot.lib.ids import public_id
 
 new_callback_id = partial(public_id, "msg")

@@ -8,8 +8,8 @@ import django.db.models.functions.datetime
 from django.conf import settings
 from django.db import migrations, models
 
-import jobs.contract
-import jobs.states
+import jobs.models.states
+import myctobot.contract.jobs
 import myctobot.lib.ids
 
 
@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
                             ("failed", "failed"),
                             ("cancelled", "cancelled"),
                         ],
-                        default=jobs.contract.JobStatus["QUEUED"],
+                        default=myctobot.contract.jobs.JobStatus["QUEUED"],
                         max_length=10,
                     ),
                 ),
@@ -156,7 +156,7 @@ class Migration(migrations.Migration):
                             ("withdrawn", "withdrawn"),
                             ("lost", "lost"),
                         ],
-                        default=jobs.states.AttemptState["SENT"],
+                        default=jobs.models.states.AttemptState["SENT"],
                         max_length=10,
                     ),
                 ),

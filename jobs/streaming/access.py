@@ -19,8 +19,8 @@ from django.contrib.auth import get_user, get_user_model
 from django.core import signing
 from django.db import Error as DatabaseError
 
-from jobs.models import Job
-from jobs.streaming.source import in_reader
+from jobs.models.job import Job
+from jobs.streaming.reader import in_reader
 from myctobot.tenants.authentication import Caller, find_api_key
 from myctobot.tenants.models import ApiKey, Member
 

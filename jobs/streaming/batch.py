@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
-from jobs.contract import EventKind
-from jobs.event_lines import Lines, head
+from jobs.events.encoding import Lines, head
+from myctobot.contract.jobs import EventKind
 
 
 @dataclass(frozen=True, eq=False)

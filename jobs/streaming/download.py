@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from jobs.streaming.source import read_batches
+from jobs.streaming.reader import read_batches
 
 
 async def download(job_pk: int) -> AsyncIterator[str]:

@@ -9,10 +9,10 @@ from typing import Any
 import structlog
 from django.db import Error as DatabaseError
 
-from jobs.event_lines import Lines
+from jobs.events.encoding import Lines
 from jobs.streaming.batch import Batch, End
-from jobs.streaming.ear import Ear
-from jobs.streaming.source import JobState, read_batches, read_states
+from jobs.streaming.reader import JobState, read_batches, read_states
+from jobs.streaming.subscription import Ear
 from jobs.streaming.window import Window
 
 log = structlog.get_logger(__name__)

@@ -18,9 +18,9 @@ import structlog
 from django.db import Error as DatabaseError
 
 from jobs.streaming.batch import Batch, End, Heartbeat
-from jobs.streaming.ear import Ear
 from jobs.streaming.feed import Feed
-from jobs.streaming.source import read_states
+from jobs.streaming.reader import read_states
+from jobs.streaming.subscription import Ear
 
 log = structlog.get_logger(__name__)
 

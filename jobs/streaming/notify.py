@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import transaction
 
-from jobs.event_lines import Lines
+from jobs.events.encoding import Lines
 from jobs.streaming.publisher import publisher
 
 # A larger batch goes as its numbers alone: Redis cuts off subscribers whose buffers grow too large.

@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 
 import structlog
 
-from jobs.models import Job
+from jobs.models.job import Job
 from jobs.streaming.access import Access, guards
 from jobs.streaming.hub import JobGone, hub
 

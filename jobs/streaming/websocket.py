@@ -24,10 +24,10 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.http.request import split_domain_port, validate_host
 
-from jobs.models import Job
+from jobs.models.job import Job
 from jobs.streaming.access import Access, by_key, by_session, by_ticket, guards
 from jobs.streaming.hub import JobGone, hub
-from jobs.streaming.source import in_reader
+from jobs.streaming.reader import in_reader
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from jobs.event_lines import Lines
+from jobs.events.encoding import Lines
 from jobs.streaming.batch import Batch
 
 MOST_BYTES = 512 * 1024

@@ -15,8 +15,8 @@ from httpx_sse import EventSource
 
 from myctobot.cli import __version__
 from myctobot.cli.config import Config
+from myctobot.cli.error_text import is_full, refusal
 from myctobot.cli.errors import Refused, Unreachable
-from myctobot.cli.refusals import is_full, refusal
 
 CALL_TIMEOUT_S: Final = 15
 # The server writes a comment at least every 15 s, so a longer silence is a dead connection.

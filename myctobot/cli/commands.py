@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from jobs.contract import MAX_PROMPT_BYTES, TERMINAL, EventKind, JobStatus, TaskType
 from myctobot.cli.api import PATIENT_TRIES, Api
-from myctobot.cli.describing import STATUS_STYLES, error_text, job_lines, list_lines, result_texts
 from myctobot.cli.errors import CliError, ExitCode, Unreachable, UsageError
-from myctobot.cli.following import Follower
+from myctobot.cli.follow import Follower
+from myctobot.cli.job_text import STATUS_STYLES, error_text, job_lines, list_lines, result_texts
 from myctobot.cli.options import CAPABILITIES
 from myctobot.cli.rendering import plural, render
 from myctobot.cli.terminal import Line, Style, Terminal
-from myctobot.cli.waiting import WaitingWatch, estimate_sentence
+from myctobot.cli.wait_status import WaitingWatch, estimate_sentence
+from myctobot.contract.jobs import MAX_PROMPT_BYTES, TERMINAL, EventKind, JobStatus, TaskType
 
 _ENDS: Final[Mapping[str, ExitCode]] = {
     JobStatus.COMPLETED: ExitCode.COMPLETED,

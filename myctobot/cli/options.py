@@ -7,9 +7,9 @@ import re
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from jobs.contract import MAX_PROMPT_BYTES, JobStatus, is_slug
 from myctobot.cli import __version__
-from myctobot.cli.following import GIVE_UP_AFTER_S
+from myctobot.cli.follow import GIVE_UP_AFTER_S
+from myctobot.contract.jobs import MAX_PROMPT_BYTES, JobStatus, is_slug
 
 CAPABILITIES: Final = ("git", "filesystem")
 PRIORITIES: Final = ("high", "normal", "batch")

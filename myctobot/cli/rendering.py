@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from jobs.contract import EventKind
 from myctobot.cli.terminal import Line, Style
+from myctobot.contract.jobs import EventKind
 
 DETAIL: Final = 9
 RESULT_HEAD: Final = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.contract import TERMINAL, EventKind
+from myctobot.contract.jobs import TERMINAL, EventKind
 
 
 class Gap(Exception):

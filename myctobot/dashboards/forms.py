@@ -10,10 +10,10 @@ from django import forms
 from django.conf import settings
 from django.http import QueryDict
 
-from jobs.contract import TaskType
-from jobs.models import Priority, default_retry_on
-from jobs.offers import Offer
-from jobs.retrying import MAX_ATTEMPTS, Cause
+from jobs.lifecycle.retry_policy import MAX_ATTEMPTS, Cause
+from jobs.models.job import Priority, default_retry_on
+from jobs.queue.capabilities import Offer
+from myctobot.contract.jobs import TaskType
 
 # Which field of the form shows what the API says of a field of the request.
 FIELDS: Final[Mapping[str, str]] = {

@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
-from jobs.contract import TERMINAL, JobStatus
-from jobs.models import Job
+from jobs.models.job import Job
+from myctobot.contract.jobs import TERMINAL, JobStatus
 from myctobot.tenants.authentication import Caller
 
 PAGE = 25

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from jobs.contract import JobStatus, TaskType
 from myctobot.cli.api import Api
 from myctobot.cli.config import Config
 from myctobot.cli.errors import CliError
-from myctobot.cli.waiting import waiting_sentence
+from myctobot.cli.wait_status import waiting_sentence
+from myctobot.contract.jobs import JobStatus, TaskType
 from myctobot.demo.errors import DemoFailed
 from myctobot.demo.stack import Access
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.contract import JobStatus
 from myctobot.cli.api import Api
-from myctobot.cli.following import Follower
+from myctobot.cli.follow import Follower
 from myctobot.cli.rendering import DETAIL, bounded, patch_lines, render, usage_text
 from myctobot.cli.terminal import Line, Style, Terminal
+from myctobot.contract.jobs import JobStatus
 from myctobot.demo.errors import DemoFailed
 from myctobot.demo.job import calling, job_request, wait_started
 from myctobot.demo.options import Options

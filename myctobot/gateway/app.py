@@ -131,7 +131,7 @@ def gateway_from_settings() -> Gateway:
         PlayFileError: ``GATEWAY_PLAYS`` holds something that is not a play.
     """
     # Here, since models can be imported only after Django is set up.
-    from jobs.grants import afind_grant
+    from jobs.attempts.gateway_grants import afind_grant
 
     upstream = build_upstream(
         settings.GATEWAY_UPSTREAM, plays=Path(settings.GATEWAY_PLAYS), anthropic_url=settings.ANTHROPIC_BASE_URL

@@ -17,7 +17,7 @@ from django.conf import settings
 from prometheus_client.core import Metric
 from redis import Redis, RedisError
 
-from myctobot.lib.exposition import MOST_VALUES, counter, gauge
+from myctobot.lib.prometheus import MOST_VALUES, counter, gauge
 
 log = structlog.get_logger(__name__)
 

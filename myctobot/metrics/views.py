@@ -14,12 +14,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from jobs import metrics as of_jobs
-from myctobot.lib.exposition import number
-from myctobot.lib.remembered import Remembered
+from myctobot.lib.prometheus import number
+from myctobot.lib.ttl_cache import Remembered
 from myctobot.metrics import processes
 from myctobot.metrics.access import comes_from, has_token
 from myctobot.tenants.authentication import token_in
-from shards import metrics as of_shards
+from shards.metrics.collector import collector as of_shards
 
 # However many ask, and however often: the database is asked once in this time by each web process.
 REMEMBERED_S = 5.0

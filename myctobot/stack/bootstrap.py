@@ -15,9 +15,9 @@ from django.db import transaction
 from myctobot.lib.crypto import digest
 from myctobot.stack.home import GeneratedSecrets, write_private
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
-from shards.broker_access.admission import admit
+from shards.broker_access.accounts import admit
 from shards.errors import BrokerRefused, BrokerTooOld
-from shards.models import Shard, ShardType
+from shards.models.shard import Shard, ShardType
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from myctobot.stack.home import GeneratedSecrets, write_private
 from myctobot.stack.ports import LOOPBACK, free_port
 from myctobot.stack.programs import Program
 from myctobot.stack.services import Service, tail
-from shards.broker_access.rules import PREFIX, supports
+from shards.broker_access.acl_rules import PREFIX, supports
 
 DEFAULT_PORT = 6390
 # The oldest server that Celery 5.7 works with.

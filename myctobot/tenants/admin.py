@@ -8,11 +8,11 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
 
+from myctobot.admin_site.widgets import Inline, Page, PasswordInput, ReadOnly
 from myctobot.lib.crypto import digest, new_token
-from myctobot.panel import Inline, Page, PasswordInput, ReadOnly
-from myctobot.tenants import users_admin
+from myctobot.tenants import user_admin as users_admin
+from myctobot.tenants.audited_admin import AuditedPage, in_words
 from myctobot.tenants.models import ApiKey, AuditEntry, Member, Secret, Tenant
-from myctobot.tenants.panel import AuditedPage, in_words
 from myctobot.tenants.secrets import sealer, secret_binding
 
 __all__ = ["users_admin"]

@@ -16,7 +16,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from myctobot.lib.crypto import digest
-from myctobot.lib.rows import Columns, Term, one_row
+from myctobot.lib.sql import Columns, Term, one_row
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import Any
 
 from django import forms
 
+from myctobot.admin_site.widgets import Checkbox, Select, TextInput
 from myctobot.errors import InvalidRequest
-from myctobot.panel import Checkbox, Select, TextInput
-from shards import managing
-from shards.admin.places import look_right, provider_choices
-from shards.models import Shard
+from shards.admin.pools import look_right, provider_choices
+from shards.inventory import service as managing
+from shards.models.shard import Shard
 
 
 class ShardForm(forms.ModelForm[Shard]):

@@ -11,11 +11,11 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from myctobot.errors import InvalidRequest, MyctobotError
-from shards import remote
-from shards.admin import shard_look
-from shards.admin.deeds import DEEDS, under_way, why_not
+from shards import remote_control as remote
+from shards.admin import shard_summary as shard_look
+from shards.admin.actions import DEEDS, under_way, why_not
 from shards.errors import NoAnswer
-from shards.models import Shard
+from shards.models.shard import Shard
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin

@@ -10,12 +10,12 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from myctobot.api_pages import Pages, whole_number
+from myctobot.api.pagination import Pages, whole_number
 from myctobot.lib.clock import database_now
-from shards import managing, remote
-from shards.api.asked import OperationRequestSerializer, RightsSerializer
-from shards.api.operators import OperatorView, checked, shard_named, who
-from shards.api.shown import (
+from shards import remote_control as remote
+from shards.api.base import OperatorView, checked, shard_named, who
+from shards.api.request_serializers import OperationRequestSerializer, RightsSerializer
+from shards.api.response_serializers import (
     AssignmentSerializer,
     AssignmentsSerializer,
     ConnectivitySerializer,
@@ -25,8 +25,9 @@ from shards.api.shown import (
     OperationSerializer,
     SamplesSerializer,
 )
-from shards.history.sampling import series
-from shards.models import Assignment, Shard
+from shards.inventory import service as managing
+from shards.models.shard import Assignment, Shard
+from shards.monitoring.sampling import series
 from shards.operations.enrolment import TOKEN_LIFE, issue_token
 from shards.operations.requests import request as request_operation
 

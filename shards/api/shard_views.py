@@ -11,19 +11,19 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from myctobot.api_pages import Pages
+from myctobot.api.pagination import Pages
 from myctobot.errors import InvalidRequest
-from shards import managing
-from shards.api.asked import ShardChangeSerializer, ShardCreateSerializer
-from shards.api.operators import OperatorView, checked, shard_named, who
-from shards.api.shown import (
+from shards.api.base import OperatorView, checked, shard_named, who
+from shards.api.request_serializers import ShardChangeSerializer, ShardCreateSerializer
+from shards.api.response_serializers import (
     OperationSerializer,
     ShardChangedSerializer,
     ShardCreatedSerializer,
     ShardPageSerializer,
     ShardSerializer,
 )
-from shards.models import Shard, ShardState, ShardTemplate
+from shards.inventory import service as managing
+from shards.models.shard import Shard, ShardState, ShardTemplate
 from shards.operations.models import Operation, OperationKind
 from shards.operations.requests import request as request_operation
 

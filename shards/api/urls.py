@@ -1,6 +1,7 @@
 from django.urls import path
 
-from shards.api import detail_views, place_views, shard_views
+from shards.api import detail_views, shard_views
+from shards.api import pool_views as place_views
 
 urlpatterns = [
     path("shards", shard_views.Shards.as_view(), name="shards"),

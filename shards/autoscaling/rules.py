@@ -20,7 +20,7 @@ from datetime import datetime, time
 from typing import Any, Final
 
 from myctobot.errors import InvalidRequest
-from shards.autoscaling.conditions import Condition, ConditionError, read_condition, read_duration
+from shards.autoscaling.expressions import Condition, ConditionError, read_condition, read_duration
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_SHARDS: Final = 10_000

@@ -12,17 +12,17 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from jobs.contract import EnrolAnswer
+from myctobot.contract.jobs import EnrolAnswer
 from myctobot.lib.crypto import digest, new_token
 from myctobot.tenants.audit import record
 from myctobot.tenants.models import AuditEntry
-from shards.broker_access import server as broker
+from shards.broker_access import redis_acl as broker
+from shards.broker_access.lock import one_at_a_time
 from shards.errors import BadEnrolment
-from shards.history.alerts import alert
-from shards.models import Shard
-from shards.operations.broker_users import one_at_a_time
+from shards.models.resources import Resources, resources_of
+from shards.models.shard import Shard
+from shards.monitoring.alerts import alert
 from shards.operations.models import Enrolment
-from shards.resources import Resources, resources_of
 
 log = structlog.get_logger(__name__)
 

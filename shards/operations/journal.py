@@ -13,8 +13,8 @@ import structlog
 from django.db import DatabaseError, connection, transaction
 from django.db.models.functions import Now
 
-from myctobot.lib.rows import one_row
-from shards.models import Shard
+from myctobot.lib.sql import one_row
+from shards.models.shard import Shard
 from shards.operations.models import Operation, OperationState
 
 log = structlog.get_logger(__name__)

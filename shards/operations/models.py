@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from shards.models import Shard
+from shards.models.shard import Shard
 
 
 class OperationKind(models.TextChoices):

@@ -10,15 +10,15 @@ from django.db import IntegrityError, transaction
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from jobs.contract import is_slug
 from myctobot.celery import app
+from myctobot.contract.jobs import is_slug
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.audit import record
 from shards.errors import OperationUnderWay, WrongState
-from shards.load import running_jobs
-from shards.models import Shard
+from shards.lifecycle.running_jobs import running_jobs
+from shards.models.shard import Shard
 from shards.operations.models import LIVE_OPERATIONS, Operation, OperationKind
-from shards.operations.rules import why_not
+from shards.operations.preconditions import why_not
 from shards.providers.base import CLEAN
 from shards.providers.registry import provider
 

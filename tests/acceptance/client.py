@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from jobs.contract import TERMINAL
+from myctobot.contract.jobs import TERMINAL
 from tests.stacks import RunningStack
 
 WAIT_S = 90

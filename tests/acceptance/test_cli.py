@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from jobs.contract import TERMINAL
+from myctobot.contract.jobs import TERMINAL
 from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client, file_url
 from tests.fixtures.repos import branches, make_remote

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.contract import JobStatus
+from myctobot.contract.jobs import JobStatus
 from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client
 from tests.fixtures.repos import branches, git

@@ -18,7 +18,7 @@ from httpx_sse import SSEError, aconnect_sse
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from jobs.contract import Outcome
+from myctobot.contract.jobs import Outcome
 from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client
 from tests.fixtures.cutting_proxy import CuttingProxy, cutting_proxy

@@ -12,7 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
-from jobs.contract import JobStatus
+from myctobot.contract.jobs import JobStatus
 from tests.acceptance.client import Client, kill_worker
 from tests.stacks import PLAYS, running_stack
 

@@ -38,7 +38,7 @@ class Module:
             elif isinstance(node, ast.ImportFrom):
                 base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
                 source = ".".join(part for part in (base, node.module) if part)
-                # ``from workers import mcp`` imports a module, ``from workers.mcp import chosen`` a name of one.
+                # ``from workers import mcp`` imports a module, ``from workers.executors.mcp import chosen`` a name of one.
                 for alias in node.names:
                     inner = f"{source}.{alias.name}"
                     yield inner if is_module(inner) else source

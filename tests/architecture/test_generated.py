@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.urls import get_resolver
 
-from jobs.contract import JobStatus
+from myctobot.contract.jobs import JobStatus
 
 
 def test_the_api_schema_is_made_without_a_warning(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from .source import ROOT, modules, within
 CONTROL_PLANE = modules("jobs", "myctobot", "shards")
 
 # What may be known to everybody: it uses the standard library alone, as a test below proves.
-LEAF = "jobs.contract"
+LEAF = "myctobot.contract.jobs"
 
 # From left to right; those of one line do not know each other either.
 LAYERS: list[tuple[str, ...]] = [
@@ -28,9 +28,9 @@ LAYERS: list[tuple[str, ...]] = [
 # They put the parts together, so they know all of them, and none of the parts knows them.
 ASSEMBLY = (
     "myctobot.settings",
-    "myctobot.settings_gateway",
+    "myctobot.settings.gateway",
     "myctobot.urls",
-    "myctobot.error_pages",
+    "myctobot.web.error_pages",
     "myctobot.metrics",
     "myctobot.flower",
     "myctobot.asgi",
@@ -121,7 +121,7 @@ def test_the_client_loads_where_django_is_not() -> None:
     command = [sys.executable, "-c", _IMPORT_CLIENT]
     done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['jobs', 'jobs.contract', 'myctobot']"
+    assert done.stdout.strip() == "['jobs', 'myctobot.contract.jobs', 'myctobot']"
 
 
 def test_an_installed_client_has_what_it_imports_and_the_same_versions_as_the_server() -> None:
@@ -136,17 +136,17 @@ def test_an_installed_client_has_what_it_imports_and_the_same_versions_as_the_se
 @pytest.mark.parametrize(
     ("importer", "imported", "allowed"),
     [
-        ("jobs.dispatch", "shards.models", True),
-        ("shards.models", "jobs.models", False),
-        ("shards.health", LEAF, True),
+        ("jobs.dispatch.round", "shards.models.shard", True),
+        ("shards.models.shard", "jobs.models.job", False),
+        ("shards.health.rules", LEAF, True),
         ("myctobot.lib.crypto", "myctobot.tenants.models", False),
         ("myctobot.tenants.secrets", "myctobot.lib.crypto", True),
-        ("jobs.models", "myctobot.gateway.app", False),
-        ("myctobot.gateway.app", "jobs.grants", True),
+        ("jobs.models.job", "myctobot.gateway.app", False),
+        ("myctobot.gateway.app", "jobs.attempts.gateway_grants", True),
         ("myctobot.gateway.app", "myctobot.dashboards.views", False),
         ("jobs.views", "myctobot.settings", False),
         ("myctobot.urls", "jobs.api.urls", True),
-        ("jobs.requests", "myctobot.cli.api", False),
+        ("jobs.lifecycle.submit", "myctobot.cli.api", False),
         ("myctobot.demo.story", "myctobot.cli.api", True),
     ],
 )

@@ -9,27 +9,27 @@ import pytest
 from .source import Module, module
 
 PURE = [
-    "jobs.contract",
-    "jobs.eta",
-    "jobs.event_lines",
-    "jobs.fair_share",
-    "jobs.retrying",
+    "myctobot.contract.jobs",
+    "jobs.queue.eta",
+    "jobs.events.encoding",
+    "jobs.dispatch.fair_share",
+    "jobs.lifecycle.retry_policy",
     "jobs.streaming.batch",
     "jobs.streaming.window",
-    "jobs.routing",
-    "jobs.states",
-    "jobs.preview",
-    "shards.charts",
-    "shards.health",
+    "jobs.dispatch.routing",
+    "jobs.models.states",
+    "jobs.queue.preview",
+    "shards.monitoring.charts",
+    "shards.health.rules",
     "shards.providers.lxc.config",
     "shards.providers.lxc.egress",
-    "shards.history.alert_rules",
-    "shards.lifecycle",
-    "shards.listening",
-    "shards.mcp_servers",
-    "workers.prompting",
-    "workers.sandbox_plan",
-    "myctobot.gateway.conversation",
+    "shards.monitoring.alert_rules",
+    "shards.lifecycle.states",
+    "shards.health.outage",
+    "shards.inventory.mcp_servers",
+    "workers.runner.prompt",
+    "workers.sandbox.plan",
+    "myctobot.gateway.upstreams.scripted.conversation",
     "myctobot.dashboards.ops.charts",
     "myctobot.metrics.access",
 ]
@@ -67,5 +67,5 @@ def touches_the_world(callee: str) -> bool:
 )
 def test_the_rule_itself(code: str, expected: bool) -> None:
     tree = ast.parse(code)
-    (call, *_) = [name for name, _ in Module(module("jobs.states").path, "x", code, tree).calls()]
+    (call, *_) = [name for name, _ in Module(module("jobs.models.states").path, "x", code, tree).calls()]
     assert touches_the_world(call) is expected

@@ -17,7 +17,7 @@ def test_workers_import_the_contract_the_standard_library_and_their_few_dependen
         f"{one.where}: {name}"
         for one in modules("workers")
         for name in one.imports()
-        if not within(name, "workers") and name != "jobs.contract" and name.partition(".")[0] not in ALLOWED
+        if not within(name, "workers") and name != "myctobot.contract.jobs" and name.partition(".")[0] not in ALLOWED
     ]
     assert not wrong, (
         f"{wrong} may not be imported there. A shard installs workers/requirements.txt only: what both sides need "
@@ -27,7 +27,9 @@ def test_workers_import_the_contract_the_standard_library_and_their_few_dependen
 
 def test_the_contract_is_a_leaf_of_the_standard_library_alone() -> None:
     wrong = sorted(
-        name for name in module("jobs.contract").imports() if name.partition(".")[0] not in sys.stdlib_module_names
+        name
+        for name in module("myctobot.contract.jobs").imports()
+        if name.partition(".")[0] not in sys.stdlib_module_names
     )
     assert not wrong, f"jobs/contract.py imports {wrong}, which a shard does not have"
 
@@ -61,6 +63,6 @@ def test_every_module_of_workers_loads_where_django_is_not() -> None:
         [sys.executable, "-c", _IMPORT_ALL], cwd=ROOT, env={}, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['jobs', 'jobs.contract']", (
+    assert done.stdout.strip() == "['jobs', 'myctobot.contract.jobs']", (
         "workers load more of the control plane than the contract"
     )

@@ -7,9 +7,9 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
-from shards.autoscaling.report import figures
 from shards.autoscaling.rules import RuleSet, read_rules
 from shards.autoscaling.simulation import Arrival, Outcome, World, simulate
+from shards.autoscaling.simulation_report import figures
 from tests.benchmarks.result import Check, Result
 
 TARGET = 1.0

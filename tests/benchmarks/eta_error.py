@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from jobs.fair_share import TenantView
+from jobs.dispatch.fair_share import TenantView
 from tests.benchmarks.fairness import shards
 from tests.benchmarks.result import Result, percentile
 from tests.benchmarks.simulated_line import Arrival, Line, Sample, durations

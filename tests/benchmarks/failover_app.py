@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from jobs.contract import LOST_AFTER_S
+from myctobot.contract.jobs import LOST_AFTER_S
 from tests.benchmarks.bare_app import BROKER_VARIABLE
 
 TASK = "benchmark.hold"

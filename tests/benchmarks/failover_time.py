@@ -12,15 +12,15 @@ from tempfile import TemporaryDirectory
 
 from celery import Celery
 
-from jobs.contract import LOST_AFTER_S
+from myctobot.contract.jobs import LOST_AFTER_S
 from tests.acceptance.client import Client
 from tests.benchmarks.failover_app import QUEUE, TASK
 from tests.benchmarks.peers import bare_celery, broker_url
 from tests.benchmarks.result import Result
 from tests.benchmarks.shard import PLAYS, wait_for
 from tests.stacks import RunningStack, running_stack
-from workers import process_tree
-from workers.registry import Registry
+from workers.runner_registry import Registry
+from workers.sandbox.sandbox import process_tree
 
 # A lost runner is missed after 90 s by design; then comes a pause of 5 s, a round, and a new runner's start.
 TARGET_S = LOST_AFTER_S + 15

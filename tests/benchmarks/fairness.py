@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from jobs.contract import class_queue, shard_class, shard_queue
-from jobs.fair_share import TenantView
-from jobs.routing import ShardView
+from jobs.dispatch.fair_share import TenantView
+from jobs.dispatch.routing import ShardView
+from myctobot.contract.jobs import class_queue, shard_class, shard_queue
 from tests.benchmarks.result import Check, Result
 from tests.benchmarks.simulated_line import Arrival, Line, durations, jain, weight_of
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from jobs.contract import HEARTBEAT_EVERY_S
+from myctobot.contract.jobs import HEARTBEAT_EVERY_S
 from tests.benchmarks.lives import beat
 from tests.benchmarks.load import Load, measured
 from tests.benchmarks.result import Check, Result

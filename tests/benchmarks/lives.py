@@ -16,7 +16,14 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from jobs.contract import CLAIM_HEADER, HEARTBEAT_EVERY_S, EventKind, HeartbeatRequest, class_queue, shard_queue
+from myctobot.contract.jobs import (
+    CLAIM_HEADER,
+    HEARTBEAT_EVERY_S,
+    EventKind,
+    HeartbeatRequest,
+    class_queue,
+    shard_queue,
+)
 from tests.benchmarks.peers import broker_url
 from tests.benchmarks.wire import Wire
 from tests.fixtures.simulated_shard import Identity, lines

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.benchmarks.memory import memory_of
 from tests.benchmarks.starts import HZ
 from tests.stacks import RunningStack
-from workers import process_tree
+from workers.sandbox.sandbox import process_tree
 
 _LOOK_EVERY_S = 1.0
 

@@ -147,7 +147,7 @@ def _use_spares(world: World, operator: Operator) -> list[Activated]:
     return [_activate(world, operator, name) for name in names]
 
 
-_NO_MORE = "from shards.models import Pool; Pool.objects.update(scaling_dry_run=True)"
+_NO_MORE = "from shards.models.shard import Pool; Pool.objects.update(scaling_dry_run=True)"
 
 
 def _standing_by(operator: Operator) -> list[str] | None:

@@ -11,13 +11,13 @@ from typing import Any
 from django.db import connection
 from django.db.models.functions import Now
 
-from jobs.dispatch import dispatch_round
-from jobs.models import Attempt, Job, ShareState
-from jobs.routing import NoRoute, lane_of, route
-from jobs.snapshot import load_snapshot
+from jobs.dispatch.round import dispatch_round
+from jobs.dispatch.routing import NoRoute, lane_of, route
+from jobs.dispatch.snapshot import load_snapshot
+from jobs.models.job import Attempt, Job, ShareState
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
-from shards.models import Assignment, Pool, Shard
+from shards.models.shard import Assignment, Pool, Shard
 from tests.benchmarks.result import spread
 from tests.benchmarks.world import CLASSES, SLOTS, TENANTS, assignments, shards, wishes
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from jobs.routing import UNASSIGNED_PRIORITY, AssignmentView, NoRoute, Route, ShardView, Snapshot, route
+from jobs.dispatch.routing import UNASSIGNED_PRIORITY, AssignmentView, NoRoute, Route, ShardView, Snapshot, route
 from tests.benchmarks.memory import memory_of
 from tests.benchmarks.result import Check, Result, percentile
 from tests.benchmarks.world import SHARDS, SLOTS, assignments, shards, wishes

@@ -14,9 +14,9 @@ from typing import TypeVar
 from tests.acceptance.client import Client
 from tests.benchmarks.starts import HZ
 from tests.stacks import RunningStack, running_stack
-from workers import process_tree
-from workers.process_tree import ProcessInfo
-from workers.registry import Registry
+from workers.runner_registry import Registry
+from workers.sandbox.process_tree import ProcessInfo
+from workers.sandbox.sandbox import process_tree
 
 PLAYS = Path(__file__).resolve().parent.parent / "fixtures" / "plays"
 WAIT_S = 60
@@ -86,7 +86,7 @@ class Shard:
         """The runner that waits for a job."""
         at_work = self.runners()
         children = [info.pid for info in process_tree.snapshot().values() if info.parent == self.worker and info.alive]
-        spares = [pid for pid in children if "workers.runner" in command(pid) and pid not in at_work]
+        spares = [pid for pid in children if "workers.runner.runner" in command(pid) and pid not in at_work]
         return spares[0] if len(spares) == 1 else None
 
     def wait_idle(self) -> None:

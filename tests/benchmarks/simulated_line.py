@@ -8,9 +8,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jobs.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
-from jobs.fair_share import NORMAL_WEIGHT, Flow, Order, TenantView, advance_clocks
-from jobs.routing import ShardView, Snapshot, needs_of, pick
+from jobs.dispatch.fair_share import NORMAL_WEIGHT, Flow, Order, TenantView, advance_clocks
+from jobs.dispatch.routing import ShardView, Snapshot, needs_of, pick
+from jobs.queue.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
 
 # As in jobs/line.py: what is usual is told by so many of the latest jobs.
 _RECENT = 500

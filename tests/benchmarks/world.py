@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from jobs.contract import class_queue, shard_class, shard_queue
-from jobs.routing import AssignmentView, ShardView
+from jobs.dispatch.routing import AssignmentView, ShardView
+from myctobot.contract.jobs import class_queue, shard_class, shard_queue
 
 SHARDS, CLASSES, TENANTS, POOLS = 1_000, 50, 1_000, 10
 SLOTS = 4

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from jobs.contract import EventKind
+from myctobot.contract.jobs import EventKind
 from tests.browser.console import ORIGIN, STATIC, FakeConsole
 from tests.fixtures.chromium import find_chromium, launch
 from tests.fixtures.hostile_texts import SHOWN

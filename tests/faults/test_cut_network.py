@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from jobs.contract import LEASE_S, SELF_STOP_S
+from myctobot.contract.jobs import LEASE_S, SELF_STOP_S
 from tests.acceptance.client import Client
-from tests.faults.reckoning import World, reckon, submit_piece, world
-from tests.faults.strikes import agents_of, is_frozen, runner_of
+from tests.faults.effects import World, reckon, submit_piece, world
+from tests.faults.injection import agents_of, is_frozen, runner_of
 from tests.fixtures.network import Network, network
 from tests.fixtures.shard_worker import shard_worker
-from workers import process_tree
+from workers.sandbox.sandbox import process_tree
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), pytest.mark.needs("ip")]
 

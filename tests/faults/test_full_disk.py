@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.client import Client, kill_worker
-from tests.faults.reckoning import World, reckon, submit_piece, world
+from tests.faults.effects import World, reckon, submit_piece, world
 
 pytestmark = [
     pytest.mark.faults,

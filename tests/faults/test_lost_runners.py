@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.client import Client
-from tests.faults.reckoning import IS_LONG, World, reckon, submit_piece, world
-from tests.faults.strikes import kill_runner, kill_shard, runner_of, stopped
+from tests.faults.effects import IS_LONG, World, reckon, submit_piece, world
+from tests.faults.injection import kill_runner, kill_shard, runner_of, stopped
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from kombu.transport import redis as redis_transport
 
-from jobs.contract import class_queue
+from myctobot.contract.jobs import class_queue
 from tests.acceptance.client import Client, kill_worker
-from tests.faults.reckoning import IS_LONG, World, reckon, submit_piece, world
-from tests.faults.strikes import (
+from tests.faults.effects import IS_LONG, World, reckon, submit_piece, world
+from tests.faults.injection import (
     broker,
     cut_broker_connections,
     flush_redis,

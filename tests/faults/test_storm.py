@@ -19,9 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.contract import Phase
+from myctobot.contract.jobs import Phase
 from tests.acceptance.client import Client
-from tests.faults.strikes import flush_redis, killed
+from tests.faults.injection import flush_redis, killed
 from tests.fixtures.simulated_shard import SimulatedShard, register
 from tests.stacks import running_stack
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.reckoning import reckon, submit_piece, world
+from tests.faults.effects import reckon, submit_piece, world
 from tests.fixtures.shard_worker import shard_worker
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240), pytest.mark.needs("faketime")]

@@ -20,7 +20,7 @@ _LOOK_EVERY_S = 0.05
 _MAKE_POOL = """
 import json, sys
 from myctobot.tenants.models import Tenant
-from shards.models import Assignment, Pool, ShardTemplate
+from shards.models.shard import Assignment, Pool, ShardTemplate
 pool = Pool.objects.create(
     name={name!r}, provider="lxc", template=ShardTemplate.objects.get(name="general"), mode={mode!r},
     scaling_rules=json.loads({rules!r}), scaling_dry_run=False,

@@ -108,7 +108,7 @@ def left_in(world: World, ref: str) -> list[str]:
 
 
 def hashes_of(world: World, name: str) -> list[str]:
-    program = f"from shards.models import Shard; s = Shard.objects.get(name={name!r})"
+    program = f"from shards.models.shard import Shard; s = Shard.objects.get(name={name!r})"
     shown = f"{program}; print(s.key_hash, s.broker_password_hash)"
     return world.manage("shell", "--no-imports", "-c", shown).stdout.split()[-2:]
 

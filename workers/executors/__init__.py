@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from workers import mcp
 from workers.config import ShardConfig
+from workers.executors import mcp
 from workers.executors.base import Executor
 
 

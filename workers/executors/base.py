@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jobs.contract import EventKind
-from workers.sandbox import Sandbox
+from myctobot.contract.jobs import EventKind
+from workers.sandbox.sandbox import Sandbox
 
 Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
 

@@ -29,13 +29,14 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from jobs.contract import EventKind
-from workers import mcp, sandbox_plan
+from myctobot.contract.jobs import EventKind
 from workers.config import McpServer
 from workers.errors import JobError
+from workers.executors import mcp
 from workers.executors.base import AgentReport, AgentTask, Emit
 from workers.executors.transport import SandboxTransport
-from workers.sandbox import Mount, Sandbox
+from workers.sandbox.sandbox import Mount, Sandbox
+from workers.sandbox.sandbox import plan as sandbox_plan
 
 CLI: Final = "/opt/agent/claude"
 CONFIG: Final = "/opt/agent/config"

@@ -24,11 +24,11 @@ from typing import Any, Final
 
 import yaml
 
-from jobs.contract import EventKind
+from myctobot.contract.jobs import EventKind
 from workers.errors import JobError
 from workers.executors.base import AgentReport, AgentTask, Emit
-from workers.sandbox import Sandbox, SandboxedProcess
-from workers.sandbox_process import drain
+from workers.sandbox.process import drain
+from workers.sandbox.sandbox import Sandbox, SandboxedProcess
 
 FENCE: Final = re.compile(r"^```[a-z]*[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MAX_STEPS: Final = 1000

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from claude_agent_sdk import CLIConnectionError, ProcessError, Transport
 
-from workers.sandbox import Mount, Sandbox, SandboxedProcess
+from workers.sandbox.sandbox import Mount, Sandbox, SandboxedProcess
 
 CHUNK: Final = 64 * 1024
 # A tool's result stands in one line; the agent caps its own far below this.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jobs.contract import MAX_EVENT_BYTES
+from myctobot.contract.jobs import MAX_EVENT_BYTES
 from workers.errors import JobError
 from workers.git.command import Git
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 from workers.errors import JobError
 from workers.git.command import DISK_FULL, DISK_FULL_SIGNS, PATH, last_line
 from workers.git.policy import GitPolicy
-from workers.sandbox import Completed, Mount, Sandbox
+from workers.sandbox.sandbox import Completed, Mount, Sandbox
 
 SEED_TARGET: Final = "/run/seed.bundle"
 CHECKOUT_TIMEOUT_S: Final = 600

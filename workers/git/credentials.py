@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from jobs.contract import secret_spellings
+from myctobot.contract.jobs import secret_spellings
 from workers.errors import JobError
 from workers.git.command import PATH, ends_with_us, run_process
 from workers.git.policy import GitPolicy, Remote

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from jobs.contract import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
+from myctobot.contract.jobs import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
 from workers.errors import JobError
 
 RESOLVE_TIMEOUT_S: Final = 15

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.contract import EventKind
+from myctobot.contract.jobs import EventKind
 from workers.errors import JobError
 from workers.git.bundle import import_bundle
 from workers.git.changes import added_repositories, read_changes
@@ -22,7 +22,7 @@ from workers.git.command import Git
 from workers.git.failures import redact
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
 from workers.git.remote import RemoteRepository, check_room
-from workers.sandbox import Sandbox
+from workers.sandbox.sandbox import Sandbox
 
 __all__ = ["Collected", "GitPolicy", "Prepared", "Pushed", "RepoSpec", "Workspace"]
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobs.arrivals import recorded_arrivals
+from jobs.capacity.arrivals import recorded_arrivals
 from myctobot.errors import InvalidRequest
-from shards.autoscaling import records
-from shards.autoscaling.conditions import MEASURES
-from shards.autoscaling.report import Recorded, chart, figures, read_arrivals
+from shards.autoscaling import decision_log as records
+from shards.autoscaling.expressions import MEASURES
 from shards.autoscaling.rules import RuleSet, read_rules
 from shards.autoscaling.simulation import World, simulate
-from shards.models import Pool
+from shards.autoscaling.simulation_report import Recorded, chart, figures, read_arrivals
+from shards.models.shard import Pool
 
 # Longer than any rule set.
 _MAX_BYTES = 256 * 1024

@@ -9,12 +9,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobs import broker, overview
-from jobs.models import Attempt
-from jobs.requeue import requeue
-from jobs.states import AttemptState
+from jobs import broker
+from jobs.dispatch.queries import explain as overview
+from jobs.lifecycle.requeue import requeue
+from jobs.models.job import Attempt
+from jobs.models.states import AttemptState
 from myctobot.errors import InvalidRequest, MyctobotError
-from shards import closing
+from shards.lifecycle.states import suspensions as closing
 
 _LOOK_EVERY_S = 1.0
 

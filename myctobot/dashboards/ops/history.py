@@ -10,7 +10,7 @@ from django.db import connection
 
 from myctobot.dashboards.ops.charts import Chart, Series, chart
 from myctobot.lib.clock import database_now
-from myctobot.lib.remembered import Remembered
+from myctobot.lib.ttl_cache import Remembered
 
 COLUMN: Final = timedelta(minutes=5)
 COLUMNS: Final = 36

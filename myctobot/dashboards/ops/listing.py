@@ -12,10 +12,10 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Now
 from django.http import QueryDict
 
-from jobs.models import Attempt
-from jobs.states import AttemptState
-from shards.health import SILENT_AFTER, closed_phrase, why_not_healthy
-from shards.models import Closure, Shard, ShardState
+from jobs.models.job import Attempt
+from jobs.models.states import AttemptState
+from shards.health.rules import SILENT_AFTER, closed_phrase, why_not_healthy
+from shards.models.shard import Closure, Shard, ShardState
 
 PAGE: Final = 25
 UNHEALTHY: Final = "unhealthy"

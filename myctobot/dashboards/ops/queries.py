@@ -9,12 +9,12 @@ from typing import Any, Final
 from django.db import connection
 from django.db.models import QuerySet
 
-from jobs.models import Attempt
-from jobs.states import AttemptState
+from jobs.models.job import Attempt
+from jobs.models.states import AttemptState
 from myctobot.dashboards.ops.listing import unhealthy
 from myctobot.lib.clock import database_now
 from shards.autoscaling.models import ScalingDecision
-from shards.models import Shard, ShardState
+from shards.models.shard import Shard, ShardState
 from shards.operations.models import LIVE_OPERATIONS, Operation
 
 # Of the page itself; further ones have pages of their own.

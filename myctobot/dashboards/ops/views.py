@@ -9,15 +9,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_safe
 
-from jobs.classes import ClassStand, classes
+from jobs.queue.class_status import ClassStand, classes
 from myctobot.dashboards.ops import queries
 from myctobot.dashboards.ops.access import is_operator, operator_page
 from myctobot.dashboards.ops.history import charts
 from myctobot.dashboards.ops.listing import STATES, Filters, pools, read_page
 from myctobot.dashboards.pages import is_htmx
 from myctobot.lib.clock import database_now
-from myctobot.lib.remembered import Remembered
-from shards.models import Shard
+from myctobot.lib.ttl_cache import Remembered
+from shards.models.shard import Shard
 
 # Classes shown on the page itself; the others have one of their own.
 _MOST_CLASSES = 12

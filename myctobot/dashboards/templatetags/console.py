@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from jobs.contract import JobStatus
-from jobs.models import Attempt, Job
-from jobs.requests import key_of_branch
+from jobs.lifecycle.submit import key_of_branch
+from jobs.models.job import Attempt, Job
+from myctobot.contract.jobs import JobStatus
 from myctobot.dashboards.forms import CAUSES
-from myctobot.dashboards.harmless import harmless
+from myctobot.dashboards.safe_links import harmless
 
 register = template.Library()
 register.filter(harmless)

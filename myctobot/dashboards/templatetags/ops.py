@@ -10,7 +10,7 @@ from django import template
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from jobs.contract import JobStatus
+from myctobot.contract.jobs import JobStatus
 from myctobot.dashboards.ops.listing import ShardRow
 from myctobot.dashboards.templatetags.console import duration
 

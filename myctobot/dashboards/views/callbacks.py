@@ -10,7 +10,7 @@ from jobs import broker
 from jobs.api.callback_views import caller_name, find_callback
 from jobs.callbacks.delivery import send_again
 from jobs.callbacks.models import Callback
-from jobs.models import Job
+from jobs.models.job import Job
 from myctobot.dashboards.pages import member_page, writers_only
 from myctobot.tenants.authentication import Caller
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from jobs.api.estimate_views import EstimateRequestSerializer
-from jobs.models import Job
-from jobs.requests import key_of_branch
-from jobs.waiting import Waiting, Waits, key_holders
+from jobs.lifecycle.submit import key_of_branch
+from jobs.models.job import Job
+from jobs.queue.waiting import Waiting, Waits, key_holders
 from myctobot.dashboards.forms import JobForm
 from myctobot.dashboards.pages import member_page, writers_only
 from myctobot.tenants.authentication import Caller

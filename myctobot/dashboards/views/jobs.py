@@ -10,14 +10,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from rest_framework.exceptions import ValidationError
 
-from jobs import requests
-from jobs.api.serializers import JobRequestSerializer, RetrySerializer
+from jobs.api.request_serializers import JobRequestSerializer, RetrySerializer
 from jobs.errors import IdempotencyMismatch, JobIsNotOver, JobIsOver
-from jobs.models import Job
-from jobs.offers import offered_capabilities
-from jobs.states import Hold
-from jobs.waiting import Waiting, Waits, key_holders, waiting_of
-from myctobot.api_errors import flatten
+from jobs.lifecycle import submit as requests
+from jobs.models.job import Job
+from jobs.models.states import Hold
+from jobs.queue.capabilities import offered_capabilities
+from jobs.queue.waiting import Waiting, Waits, key_holders, waiting_of
+from myctobot.api.errors import flatten
 from myctobot.dashboards.forms import JobForm, RetryForm
 from myctobot.dashboards.listing import STATUSES, Filters, read_page
 from myctobot.dashboards.pages import is_htmx, may_write, member_page, writers_only

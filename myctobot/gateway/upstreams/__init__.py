@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from myctobot.gateway.play_files import load_plays
 from myctobot.gateway.upstreams.anthropic import AnthropicUpstream
 from myctobot.gateway.upstreams.base import Upstream
-from myctobot.gateway.upstreams.scripted import ScriptedUpstream
+from myctobot.gateway.upstreams.scripted.script_files import load_plays
+from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 
 UPSTREAMS: Final = ("scripted", "anthropic")
 

@@ -9,11 +9,12 @@ from django.core.management.base import CommandError, CommandParser
 
 from myctobot.errors import MyctobotError
 from myctobot.tenants.management.base import DatabaseCommand
-from shards.broker_access import rules, server
-from shards.broker_access.admission import accesses
+from shards.broker_access import acl_rules as rules
+from shards.broker_access import redis_acl as server
+from shards.broker_access.accounts import accesses
+from shards.broker_access.lock import one_at_a_time
 from shards.management.commands.create_shard_key import find_shard
-from shards.models import Shard
-from shards.operations.broker_users import one_at_a_time
+from shards.models.shard import Shard
 
 # Lines about one kind of trouble; more of them say nothing more.
 _MOST_NAMED = 50

@@ -9,9 +9,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from myctobot.errors import MyctobotError
 from myctobot.tenants.management.base import DatabaseCommand
-from shards.broker_access.admission import admit
+from shards.broker_access.accounts import admit
 from shards.errors import BrokerTooOld
-from shards.models import Shard
+from shards.models.shard import Shard
 
 _MAX_NAMED = 20
 

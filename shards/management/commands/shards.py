@@ -11,10 +11,11 @@ from django.core.management.base import CommandError, CommandParser
 
 from myctobot.errors import InvalidRequest, MyctobotError
 from myctobot.tenants.management.base import DatabaseCommand
-from shards import managing
-from shards.closing import find_shard
-from shards.models import Pool, Shard, ShardTemplate
-from shards.operations import enrolment, reconciling
+from shards.inventory import service as managing
+from shards.lifecycle.suspensions import find_shard
+from shards.models.shard import Pool, Shard, ShardTemplate
+from shards.operations import enrolment
+from shards.operations import reconciler as reconciling
 from shards.operations.models import LIVE_OPERATIONS, Operation, OperationKind, OperationState
 from shards.operations.requests import request
 from shards.providers import registry

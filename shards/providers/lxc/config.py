@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jobs.contract import is_slug
+from myctobot.contract.jobs import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.base import ContainerSpec
 from shards.providers.lxc.host import IDS_PER_CONTAINER, Host, Slot

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jobs.contract import is_slug
+from myctobot.contract.jobs import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.base import (
     CLEAN,

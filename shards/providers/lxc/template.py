@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jobs.contract import is_slug
+from myctobot.contract.jobs import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.errors import ProviderError
 from shards.providers.lxc.chroot import Chroot, kill_inside, opened

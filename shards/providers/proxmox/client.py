@@ -19,8 +19,8 @@ from proxmoxer.core import ResourceException
 from requests.adapters import HTTPAdapter
 
 from shards.providers.errors import ProviderError, ProviderRefused, ProviderUnreachable
+from shards.providers.proxmox.error_mapping import from_answer
 from shards.providers.proxmox.errors import NotTrusted, OutcomeUnknown
-from shards.providers.proxmox.faults import from_answer
 from shards.providers.proxmox.settings import Settings
 
 _CONNECT_S: Final = 5

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from jobs.contract import is_slug
+from myctobot.contract.jobs import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.base import ContainerSpec
 from shards.providers.proxmox.naming import Marker

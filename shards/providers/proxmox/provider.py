@@ -21,15 +21,15 @@ from shards.providers.base import (
 )
 from shards.providers.errors import ProviderError, ProviderRefused
 from shards.providers.proxmox import parameters
-from shards.providers.proxmox.checks import problems_of
 from shards.providers.proxmox.client import Client
+from shards.providers.proxmox.creation import Maker
 from shards.providers.proxmox.errors import NoSuchContainer, OutcomeUnknown, TaskFailed
-from shards.providers.proxmox.making import Maker
+from shards.providers.proxmox.lookup import Sight, Standing
 from shards.providers.proxmox.naming import Ref
+from shards.providers.proxmox.preflight import problems_of
 from shards.providers.proxmox.settings import Settings, mistakes
-from shards.providers.proxmox.sight import Sight, Standing
+from shards.providers.proxmox.storage_lock import Turn, database_turn
 from shards.providers.proxmox.tasks import Tasks, pauses
-from shards.providers.proxmox.turns import Turn, database_turn
 
 # Proxmox is upgraded under a running control plane.
 _VERSION_KEPT_S: Final = 300.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from jobs.contract import is_slug
+from myctobot.contract.jobs import is_slug
 
 _TOKEN_ID = re.compile(r"[^\s:/!]+@[A-Za-z][A-Za-z0-9._-]+![A-Za-z][A-Za-z0-9._-]+")
 # What may be one part of an API path; '..' is none.

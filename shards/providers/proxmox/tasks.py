@@ -10,8 +10,8 @@ from typing import Final
 from shards.providers.base import Journal
 from shards.providers.errors import ProviderError, ProviderUnreachable
 from shards.providers.proxmox.client import Client
+from shards.providers.proxmox.error_mapping import task_failed
 from shards.providers.proxmox.errors import TaskFailed
-from shards.providers.proxmox.faults import task_failed
 
 # UPID:node:pid:start of the process:start of the task:kind:id:user:
 _UPID = re.compile(

@@ -14,12 +14,12 @@ from django.urls import URLPattern, get_resolver
 
 from jobs.api.urls import urlpatterns as job_patterns
 from jobs.callbacks.models import Callback
-from jobs.requests import cancel
+from jobs.lifecycle.submit import cancel
 from myctobot.dashboards.urls import urlpatterns as console_patterns
 from myctobot.tenants.models import Role, Tenant
 from shards.api.urls import urlpatterns as shard_patterns
-from shards.models import Shard
-from tests.integration.jobs.support import Api, make_job, make_member, make_tenant
+from shards.models.shard import Shard
+from tests.factories.control_plane import Api, make_job, make_member, make_tenant
 
 pytestmark = pytest.mark.django_db
 

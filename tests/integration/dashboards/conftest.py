@@ -16,7 +16,7 @@ __all__ = ["key", "shard", "shard_and_key", "tenant"]
 @pytest.fixture
 def browser(tenant: Tenant) -> Client:
     """Of Ann, a member of the tenant, logged in."""
-    from tests.integration.jobs.support import make_member
+    from tests.factories.control_plane import make_member
 
     browser = Client()
     browser.force_login(make_member(tenant, "ann"))

@@ -10,10 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from jobs.models import Job
+from jobs.models.job import Job
 from myctobot.tenants.models import Member, Role, Tenant
-from shards.models import Shard
-from tests.integration.jobs.support import Runner, fresh, make_job, make_member, make_tenant, running_job
+from shards.models.shard import Shard
+from tests.factories.control_plane import Runner, fresh, make_job, make_member, make_tenant, running_job
 
 pytestmark = pytest.mark.django_db
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from jobs.callbacks.models import Callback, Delivery
-from jobs.requests import cancel
+from jobs.lifecycle.submit import cancel
 from myctobot.tenants.models import Role, Tenant
-from shards.models import Shard
-from tests.integration.jobs.support import Api, make_job, make_member, make_tenant
+from shards.models.shard import Shard
+from tests.factories.control_plane import Api, make_job, make_member, make_tenant
 
 pytestmark = pytest.mark.django_db
 

@@ -10,19 +10,19 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from jobs.models import Job
-from jobs.offers import offered_capabilities
+from jobs.models.job import Job
+from jobs.queue.capabilities import offered_capabilities
 from myctobot.tenants.models import Tenant
 from myctobot.tenants.secrets import store_secret
-from shards.models import Assignment, Pool, Shard
-from tests.integration.dashboards.support import form
-from tests.integration.jobs.support import (
+from shards.models.shard import Assignment, Pool, Shard
+from tests.factories.control_plane import (
     age,
     attempts_of,
     make_shard,
     make_tenant,
     running_job,
 )
+from tests.factories.forms import form
 
 pytestmark = pytest.mark.django_db
 

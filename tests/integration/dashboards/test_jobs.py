@@ -12,14 +12,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.dispatch import dispatch_round
-from jobs.models import Job
-from jobs.recovery import recover
+from jobs.dispatch.round import dispatch_round
+from jobs.lifecycle.reaper import recover
+from jobs.models.job import Job
 from myctobot.dashboards import listing
 from myctobot.tenants.models import Tenant
 from myctobot.tenants.secrets import store_secret
-from tests.integration.dashboards.support import form
-from tests.integration.jobs.support import (
+from tests.factories.control_plane import (
     SECRETS,
     Runner,
     age,
@@ -30,6 +29,7 @@ from tests.integration.jobs.support import (
     number_of,
     running_job,
 )
+from tests.factories.forms import form
 
 pytestmark = pytest.mark.django_db
 

@@ -13,15 +13,15 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from jobs.models import Job
+from jobs.models.job import Job
 from myctobot.dashboards.ops import history, views
 from myctobot.dashboards.ops.listing import PAGE
 from myctobot.tenants.models import Member, Tenant
 from shards.autoscaling.models import ScalingDecision
-from shards.history.models import ShardSample
-from shards.models import Pool, Shard, ShardState
+from shards.models.shard import Pool, Shard, ShardState
+from shards.monitoring.models import ShardSample
 from shards.operations.models import Operation
-from tests.integration.jobs.support import age_job, make_job, make_shard, make_tenant, running_job
+from tests.factories.control_plane import age_job, make_job, make_shard, make_tenant, running_job
 
 pytestmark = pytest.mark.django_db
 PARTIAL = {"HX-Request": "true"}
@@ -96,7 +96,7 @@ def test_a_shard_that_said_nothing_yet_has_dashes(operator: Client) -> None:
 
 
 def test_why_a_shard_takes_no_job_is_said(operator: Client) -> None:
-    from shards.closing import drain
+    from shards.lifecycle.suspensions import drain
 
     make_shard("suspect", state=ShardState.SUSPECT)
     Shard.objects.update(state_reason="silent for 40 s")

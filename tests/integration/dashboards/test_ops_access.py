@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from myctobot.tenants.models import ApiKey, Role, Tenant
-from shards.models import Shard
-from tests.integration.jobs.support import make_member
+from shards.models.shard import Shard
+from tests.factories.control_plane import make_member
 
 pytestmark = pytest.mark.django_db
 PAGES = ["/ops/", "/ops/queues/", "/ops/operations/", "/ops/decisions/", "/ops/shards/one/"]

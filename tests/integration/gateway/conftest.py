@@ -14,9 +14,9 @@ from django.core.handlers.asgi import ASGIHandler
 
 from myctobot.gateway.app import Gateway, GatewayApp
 from myctobot.gateway.grants import GrantSource, MemoryGrant, MemoryGrants
-from myctobot.gateway.play_files import load_plays
 from myctobot.gateway.upstreams.base import Upstream
-from myctobot.gateway.upstreams.scripted import ScriptedUpstream
+from myctobot.gateway.upstreams.scripted.script_files import load_plays
+from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 
 PLAYS = Path(__file__).parents[2] / "fixtures/plays"
 TOKEN = "gateway-token-canary"
@@ -33,7 +33,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _gateway_settings(settings: Any) -> None:
     # Here: settings read the environment when imported, and that is made after this file is loaded.
-    from myctobot import settings_gateway
+    from myctobot.settings import gateway as settings_gateway
 
     for name in ("DEBUG", "ROOT_URLCONF", "MIDDLEWARE", "DATA_UPLOAD_MAX_MEMORY_SIZE"):
         setattr(settings, name, getattr(settings_gateway, name))

@@ -9,14 +9,14 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 from django.utils import timezone
 
-from jobs.contract import JobStatus
-from jobs.grants import afind_grant
-from jobs.models import Attempt, Job
-from jobs.secrets import seal_job_secrets
-from jobs.states import AttemptState
+from jobs.attempts.gateway_grants import afind_grant
+from jobs.lifecycle.secrets import seal_job_secrets
+from jobs.models.job import Attempt, Job
+from jobs.models.states import AttemptState
+from myctobot.contract.jobs import JobStatus
 from myctobot.gateway.grants import DatabaseGrants
 from myctobot.gateway.upstreams.anthropic import AnthropicUpstream
-from myctobot.gateway.upstreams.scripted import ScriptedUpstream
+from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import Tenant
 

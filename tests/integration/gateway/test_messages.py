@@ -10,9 +10,9 @@ import pytest
 from django.db import OperationalError
 
 from myctobot.gateway.grants import Grant, MemoryGrants
-from myctobot.gateway.play_files import load_plays
 from myctobot.gateway.upstreams.base import Answer, UpstreamCall
-from myctobot.gateway.upstreams.scripted import ScriptedUpstream
+from myctobot.gateway.upstreams.scripted.script_files import load_plays
+from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 
 from .conftest import PLAYS, TOKEN, ask, gateway_client
 

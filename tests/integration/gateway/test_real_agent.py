@@ -15,9 +15,9 @@ from django.core.handlers.asgi import ASGIHandler
 
 from myctobot.gateway.app import Gateway, GatewayApp
 from myctobot.gateway.grants import MemoryGrants
-from myctobot.gateway.play_files import load_plays
-from myctobot.gateway.plays import Play
-from myctobot.gateway.upstreams.scripted import ScriptedUpstream
+from myctobot.gateway.upstreams.scripted.script_files import load_plays
+from myctobot.gateway.upstreams.scripted.scripts import Play
+from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 
 from .conftest import PLAYS, TOKEN, served
 

@@ -7,7 +7,7 @@ import pytest
 if TYPE_CHECKING:
     # Models need settings, whose environment is made after this file is loaded.
     from myctobot.tenants.models import Tenant
-    from shards.models import Shard
+    from shards.models.shard import Shard
 
     from .pools import FullProvider, PoolWorld
 

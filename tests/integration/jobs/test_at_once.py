@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from jobs import attempts, recovery
-from jobs.attempts import _answer, _claim, _finish
-from jobs.dispatch import dispatch_round
-from jobs.fencing import cleaner_of
-from jobs.models import Attempt, Job
-from jobs.requests import cancel
+from jobs.attempts.claim import _answer, _claim, _finish
+from jobs.attempts.claim import claim as attempts
+from jobs.attempts.fencing import cleaner_of
+from jobs.dispatch.round import dispatch_round
+from jobs.lifecycle import reaper as recovery
+from jobs.lifecycle.submit import cancel
+from jobs.models.job import Attempt, Job
 from myctobot.tenants.models import Tenant
-from shards.closing import drain
-from shards.models import Shard
+from shards.lifecycle.suspensions import drain
+from shards.models.shard import Shard
 
 from .support import Runner, attempts_of, error_of, fresh, make_job, make_shard, running_job
 

@@ -11,7 +11,7 @@ from django.test import Client
 
 from myctobot import env
 from myctobot.tenants.models import ApiKey, Tenant
-from tests.integration.jobs.support import make_member
+from tests.factories.control_plane import make_member
 
 pytestmark = pytest.mark.django_db
 TOKEN = "metrics-token-0123456789"

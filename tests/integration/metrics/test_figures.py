@@ -15,17 +15,17 @@ from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from jobs.dispatch import dispatch_round
-from jobs.models import Attempt, Job
-from myctobot.lib.exposition import MOST_VALUES
+from jobs.dispatch.round import dispatch_round
+from jobs.models.job import Attempt, Job
+from myctobot.lib.prometheus import MOST_VALUES
 from myctobot.metrics import processes
 from myctobot.metrics.views import exposition
 from myctobot.tenants.models import Tenant
 from shards.autoscaling.models import ScalingDecision
-from shards.history.models import Alert, StateChange
-from shards.models import Pool, Shard
+from shards.models.shard import Pool, Shard
+from shards.monitoring.models import Alert, StateChange
 from shards.operations.models import Operation
-from tests.integration.jobs.support import age_job, make_job, make_shard, running_job
+from tests.factories.control_plane import age_job, make_job, make_shard, running_job
 
 from .support import parsed, scrape, value
 
@@ -203,7 +203,7 @@ def test_a_name_with_quotes_and_line_breaks_breaks_no_line(tenant: Tenant) -> No
 
 
 def test_counts_stay_when_old_jobs_go(tenant: Tenant, key: str, settings: Any) -> None:
-    from jobs.retention import clean_up
+    from jobs.maintenance.retention import clean_up
 
     settings.JOB_RETENTION_DAYS = 1
     for outcome in ("completed", "failed", "completed"):

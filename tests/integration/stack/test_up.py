@@ -74,7 +74,7 @@ def test_a_second_one_says_where_the_first_is(stack: RunningStack) -> None:
 
 def test_other_commands_find_the_running_stack(stack: RunningStack) -> None:
     done = manage(
-        stack.home, "shell", "--no-imports", "-c", "from shards.models import Shard; print(Shard.objects.get())"
+        stack.home, "shell", "--no-imports", "-c", "from shards.models.shard import Shard; print(Shard.objects.get())"
     )
     assert done.returncode == 0, done.stderr
     assert "local" in done.stdout

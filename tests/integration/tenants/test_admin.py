@@ -11,7 +11,7 @@ from django.test import Client
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import ApiKey, AuditEntry, Secret, Tenant
 from myctobot.tenants.secrets import read_secret
-from tests.integration.jobs.support import Api
+from tests.factories.control_plane import Api
 
 pytestmark = pytest.mark.django_db
 

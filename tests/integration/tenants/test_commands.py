@@ -127,8 +127,8 @@ def test_after_a_rotation_the_old_key_can_go(tenant: Tenant, settings: Any) -> N
 
 
 def test_a_waiting_jobs_secrets_are_rotated_too(tenant: Tenant, settings: Any) -> None:
-    from jobs.models import Job
-    from jobs.secrets import job_secrets, seal_job_secrets
+    from jobs.lifecycle.secrets import job_secrets, seal_job_secrets
+    from jobs.models.job import Job
 
     job = Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=1)
     seal_job_secrets(job, {"repo_token": VALUE})

@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.models import Secret, Tenant
 from myctobot.tenants.secrets import UnknownSecret, read_secret, store_secret
-from tests.integration.jobs.support import make_tenant, whole_database
+from tests.factories.control_plane import make_tenant, whole_database
 
 pytestmark = pytest.mark.django_db
 VALUE = "canary-stored-secret-1234567890"

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from jobs.contract import MAX_REQUEST_BYTES
+from myctobot.contract.jobs import MAX_REQUEST_BYTES
 from myctobot.stack.plan import CHECKOUT
-from workers.control import Refused, Unreachable
+from workers.control_plane import Refused, Unreachable
 from workers.enroll import DONE, MEND, NOT_YET, Invitation, Place, enrol, redeem
 
 TOKEN = "enrol-canary-5d2c77a19b"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from myctobot.api_errors import error_body, flatten
+from myctobot.api.errors import error_body, flatten
 
 
 @pytest.mark.parametrize(

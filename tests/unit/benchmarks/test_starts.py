@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.starts import boot_time, read_start, wall_time
-from workers import process_tree
+from workers.sandbox.sandbox import process_tree
 
 SUBMITTED = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 JOB: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.retrying import RETRYABLE_CAUSES
+from jobs.lifecycle.retry_policy import RETRYABLE_CAUSES
 from myctobot.cli.commands import job_request
 from myctobot.cli.errors import ExitCode, UsageError
 from myctobot.cli.options import RETRY_CAUSES, read_options

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from jobs.contract import EventKind
 from myctobot.cli.rendering import PATCH_LINES, bounded, main_input, patch_lines, render
 from myctobot.cli.terminal import Line, Style
+from myctobot.contract.jobs import EventKind
 
 STARTED = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 

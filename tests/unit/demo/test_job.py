@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from jobs.contract import branch_problem
+from myctobot.contract.jobs import branch_problem
 from myctobot.demo.job import BRANCH, job_request
 
 KEY = "sk-ant-canary-of-the-demo"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from myctobot.gateway.play_files import PlayFileError, load_plays, parse_plays
+from myctobot.gateway.upstreams.scripted.script_files import PlayFileError, load_plays, parse_plays
 
 STEP = "steps: [{text: Hi.}]"
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from jobs import contract
+from myctobot.contract import jobs as contract
 
 
 def test_a_runner_stops_its_agent_before_its_lease_ends_and_is_lost_after() -> None:

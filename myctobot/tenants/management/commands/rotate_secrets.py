@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from myctobot.tenants.rotation import rotate, sealed_models
+from myctobot.tenants.key_rotation import rotate, sealed_models
 
 _NAMED = 10
 

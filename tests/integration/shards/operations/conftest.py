@@ -6,7 +6,7 @@ import pytest
 
 if TYPE_CHECKING:
     # Models need settings, whose environment is made after this file is loaded.
-    from shards.models import Shard
+    from shards.models.shard import Shard
 
     from .support import LivelyProvider
 

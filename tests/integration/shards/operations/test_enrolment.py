@@ -6,10 +6,10 @@ import pytest
 
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import AuditEntry
-from shards.history.models import Alert
-from shards.models import Shard
+from shards.models.shard import Shard
+from shards.monitoring.models import Alert
 from shards.operations.enrolment import issue_token
-from tests.integration.jobs.support import JsonClient, error_of
+from tests.factories.control_plane import JsonClient, error_of
 
 from .support import REPORT, post
 

@@ -10,7 +10,7 @@ import pytest
 
 from shards.providers.base import Provider
 from shards.providers.memory import MemoryProvider
-from shards.providers.process import ProcessProvider
+from shards.providers.process.provider import ProcessProvider
 from tests.fixtures.provider_contract import Notes, ProviderContract
 
 

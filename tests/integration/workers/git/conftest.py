@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs.contract import EventKind
+from myctobot.contract.jobs import EventKind
 from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import make_remote
 from workers.git.policy import GitPolicy, Resolver, resolve_host
 from workers.git.workspace import RepoSpec, Workspace
-from workers.sandbox import Completed, Limits, Sandbox, SandboxConfig
+from workers.sandbox.sandbox import Completed, Limits, Sandbox, SandboxConfig
 
 TOKEN = "canary-3f9d1c77a2b64e58"
 AGENT_UID = 61234

@@ -12,7 +12,7 @@ from threading import Thread
 import psutil
 import pytest
 
-from jobs.contract import secret_spellings
+from myctobot.contract.jobs import secret_spellings
 from tests.fixtures.git_server import GitServer, Pause, serve
 from tests.fixtures.repos import branches, commit, git
 from tests.integration.workers.git.conftest import TOKEN, Job, Jobs

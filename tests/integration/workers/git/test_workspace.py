@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract import MAX_EVENT_BYTES, EventKind
+from myctobot.contract.jobs import MAX_EVENT_BYTES, EventKind
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import branches, commit, git, make_remote
 from tests.integration.workers.git.conftest import FILES, TOKEN, Jobs

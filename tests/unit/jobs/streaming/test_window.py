@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.event_lines import Lines, head
+from jobs.events.encoding import Lines, head
 from jobs.streaming.batch import Batch, End, Heartbeat
 from jobs.streaming.window import Window
-from tests.unit.jobs.test_event_lines import batch
+from tests.unit.jobs.events.test_encoding import batch
 
 
 def numbers(found: Batch | None) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from claude_agent_sdk import AssistantMessage, ResultMessage, TextBlock
 
-from jobs.contract import EventKind
+from myctobot.contract.jobs import EventKind
 from workers.executors.base import AgentTask
 from workers.executors.claude_code import _Narrator, arguments, environment, output_text, report, tokens
 

@@ -1,0 +1,276 @@
+"""What the job API takes: requests, checked field by field."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.utils import timezone
+from rest_framework import serializers
+
+from jobs.api.fields import SecretField
+from jobs.lifecycle.retry_policy import MAX_ATTEMPTS, RETRYABLE_CAUSES
+from jobs.lifecycle.secrets import SecretSource
+from jobs.lifecycle.submit import JobRequest
+from jobs.models.job import Priority, default_retry_on
+from myctobot.api.fields import CapabilitiesField, StrictCharField, StrictIntegerField, StrictSerializer
+from myctobot.contract.jobs import (
+    MAX_PROMPT_BYTES,
+    TaskType,
+    branch_pair_problem,
+    branch_problem,
+    is_public_address,
+    repo_url_problem,
+)
+
+MAX_TIMEOUT_S = 24 * 3600
+MAX_QUEUE_TIMEOUT_S = 30 * 24 * 3600
+MAX_PARKED = timedelta(days=365)
+MAX_TURNS = 1000
+_REPO_FIELDS = ("repo_token", "branch", "base_branch")
+# It goes into the subject of commits, so it must hold neither a line break nor anything that reads as one.
+_ISSUE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.#/-]{0,99}")
+
+
+def _text_of(limit_bytes: int) -> Any:
+    def check(value: str) -> None:
+        size = len(value.encode())
+        if size > limit_bytes:
+            raise serializers.ValidationError(f"Has {size} bytes; at most {limit_bytes} are taken.")
+
+    return check
+
+
+def check_host(host: str, allowed: list[str]) -> str | None:
+    """Say why a literal address is refused, or None. Names are resolved and checked where the connection is made."""
+    if host in allowed:
+        return None
+    name = host.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return f"names this machine ({host}), which is not allowed"
+    address = _literal_address(name)
+    if address is None or is_public_address(address):
+        return None
+    return f"has the private address {host}, which is not allowed"
+
+
+def _literal_address(host: str) -> str | None:
+    """The address that a host stands for by itself; 127.1 and 0x7f000001 do as well, as resolvers read them."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
+
+
+class TaskSerializer(StrictSerializer):
+    """What the agent is to do, and in which repository."""
+
+    type = serializers.ChoiceField(choices=[kind.value for kind in TaskType])
+    prompt = StrictCharField(
+        validators=[_text_of(MAX_PROMPT_BYTES)], help_text="What to do. For a ticket: its text. At most 256 KiB."
+    )
+    issue_key = StrictCharField(required=False, help_text="Such as PROJ-123. Required for implement_ticket.")
+    repo_url = StrictCharField(required=False, help_text="https:// or ssh://, without credentials.")
+    repo_token = SecretField(required=False, help_text="Token (https) or private key (ssh) for the repository.")
+    branch = StrictCharField(required=False, help_text="The branch to create and push.")
+    base_branch = StrictCharField(required=False, help_text="Where to start from; the repository's default if absent.")
+
+    def validate_prompt(self, value: str) -> str:
+        if not value.strip():
+            raise serializers.ValidationError("Has white space alone; say what to do.")
+        return value
+
+    def validate_issue_key(self, value: str) -> str:
+        if not _ISSUE_KEY.fullmatch(value):
+            raise serializers.ValidationError(
+                "Must have 1 to 100 letters, digits or any of _ . # / -, and start with a letter or digit."
+            )
+        return value
+
+    def validate_repo_url(self, value: str) -> str:
+        problem = repo_url_problem(value, settings.REPO_SCHEMES)
+        problem = problem or check_host(urlsplit(value).hostname or "", settings.REPO_PRIVATE_HOSTS)
+        if problem:
+            raise serializers.ValidationError(f"The URL {problem}.")
+        return value
+
+    def validate_branch(self, value: str) -> str:
+        if problem := branch_problem(value):
+            raise serializers.ValidationError(f"The branch name {problem}.")
+        return value
+
+    validate_base_branch = validate_branch
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["type"] == TaskType.IMPLEMENT_TICKET:
+            missing = [name for name in ("issue_key", "repo_url") if not attrs.get(name)]
+            if missing:
+                raise serializers.ValidationError({name: ["implement_ticket needs this."] for name in missing})
+        if not attrs.get("repo_url"):
+            stray = [name for name in _REPO_FIELDS if name in attrs]
+            if stray:
+                raise serializers.ValidationError({name: ["Means nothing without repo_url."] for name in stray})
+        branch, base = attrs.get("branch"), attrs.get("base_branch")
+        if branch and base and (problem := branch_pair_problem(branch, base)):
+            raise serializers.ValidationError({"branch": [f"The branch name {problem}."]})
+        return attrs
+
+
+class ContextSerializer(StrictSerializer):
+    """What surrounds the task. The Jira credentials stay in the control plane."""
+
+    jira_cloud_id = StrictCharField(required=False, max_length=100)
+    jira_token = SecretField(required=False)
+    additional_instructions = StrictCharField(required=False, validators=[_text_of(64 * 1024)])
+
+
+class ConcurrencySerializer(StrictSerializer):
+    """At most so many of the tenant's jobs with one key have a slot at once."""
+
+    key = StrictCharField(max_length=300, help_text="Any text; jobs with the same one count together.")
+    limit = StrictIntegerField(min_value=1, max_value=1000, default=1)
+
+
+class RetryPolicySerializer(StrictSerializer):
+    """Which failures are worth another attempt."""
+
+    max_attempts = StrictIntegerField(min_value=1, max_value=MAX_ATTEMPTS, default=2)
+    on = serializers.ListField(
+        child=serializers.ChoiceField(choices=[cause.value for cause in RETRYABLE_CAUSES]),
+        default=default_retry_on,
+        max_length=len(RETRYABLE_CAUSES),
+        help_text="Whose doing: infrastructure (the shard's), agent (its own), timeout.",
+    )
+
+    def validate_on(self, value: list[str]) -> list[str]:
+        return sorted(set(value))
+
+
+# The stubs know of no default that is null.
+def _usual_queue_timeout() -> Any:
+    return settings.QUEUE_TIMEOUT_S or None
+
+
+def _usual_no_output_timeout() -> Any:
+    return settings.NO_OUTPUT_TIMEOUT_S or None
+
+
+class JobRequestSerializer(StrictSerializer):
+    """A request for a job."""
+
+    task = TaskSerializer()
+    capabilities = CapabilitiesField(help_text="What a shard must have, such as git and filesystem.")
+    anthropic_api_key = SecretField(required=False, help_text="The tenant's provider key; it never leaves the gateway.")
+    priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
+    context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
+    callback_url = StrictCharField(required=False, max_length=2000, help_text="Told of start and end; https only.")
+    timeout_s = StrictIntegerField(
+        min_value=10,
+        max_value=MAX_TIMEOUT_S,
+        default=lambda: settings.RUN_TIMEOUT_S,
+        help_text="Seconds that one attempt may run; RUN_TIMEOUT_S if absent.",
+    )
+    queue_timeout_s = StrictIntegerField(
+        min_value=1,
+        max_value=MAX_QUEUE_TIMEOUT_S,
+        default=_usual_queue_timeout,
+        allow_null=True,
+        help_text="Seconds that it waits for a shard before it fails; null waits as long as it takes.",
+    )
+    no_output_timeout_s = StrictIntegerField(
+        min_value=10,
+        max_value=MAX_TIMEOUT_S,
+        default=_usual_no_output_timeout,
+        allow_null=True,
+        help_text="Seconds that the agent may say nothing; null lets it.",
+    )
+    not_before = serializers.DateTimeField(required=False, help_text="When it may start at the earliest.")
+    concurrency = ConcurrencySerializer(
+        required=False, help_text="If absent, jobs that push to the same branch of a repository run one by one."
+    )
+    retry = RetryPolicySerializer(required=False)
+    max_turns = StrictIntegerField(min_value=1, max_value=MAX_TURNS, default=50)
+
+    def validate_not_before(self, value: datetime) -> datetime:
+        if value > timezone.now() + MAX_PARKED:
+            raise serializers.ValidationError(f"Must be within {MAX_PARKED.days} days.")
+        return value
+
+    def validate_callback_url(self, value: str) -> str:
+        # Looked at first: the parser drops line breaks in silence, and what is stored would still have them.
+        if not value.isprintable() or " " in value:
+            raise serializers.ValidationError("Must hold no white space and no control characters.")
+        try:
+            parts = urlsplit(value)
+            port = parts.port or 443
+        except ValueError as error:
+            raise serializers.ValidationError("Is not a well-formed URL.") from error
+        if parts.scheme != "https" or not parts.hostname:
+            raise serializers.ValidationError("Must be an https:// URL.")
+        if parts.username is not None or parts.password is not None:
+            raise serializers.ValidationError("Must hold no user name or password.")
+        if port not in (443, 8443) and parts.hostname not in settings.CALLBACK_PRIVATE_HOSTS:
+            raise serializers.ValidationError(f"The URL has port {port}; 443 and 8443 are called.")
+        if problem := check_host(parts.hostname, settings.CALLBACK_PRIVATE_HOSTS):
+            raise serializers.ValidationError(f"The URL {problem}.")
+        return value
+
+    @classmethod
+    def read(cls, data: Any) -> JobRequest:
+        """Validate a request, and split it into what is stored and the secrets, which are sealed.
+
+        Raises:
+            ValidationError: with what is wrong, by field.
+        """
+        return _request_of(_reader().run_validation(data))
+
+
+@cache
+def _reader() -> JobRequestSerializer:
+    """One for all requests, and all threads: to validate leaves nothing in it, and to make one costs more."""
+    return JobRequestSerializer()
+
+
+def _request_of(data: dict[str, Any]) -> JobRequest:
+    task, context = dict(data["task"]), dict(data.get("context", {}))
+    secrets: dict[str, SecretSource] = {}
+    for holder, name in ((task, "repo_token"), (context, "jira_token"), (data, "anthropic_api_key")):
+        if name in holder:
+            secrets[name] = holder[name]
+    task.pop("repo_token", None)
+    context.pop("jira_token", None)
+    return JobRequest(
+        task=task,
+        capabilities=data["capabilities"],
+        priority=next(p.value for p in Priority if p.label == data["priority"]),
+        timeout_s=data["timeout_s"],
+        max_turns=data["max_turns"],
+        context=context,
+        callback_url=data.get("callback_url", ""),
+        queue_timeout_s=data["queue_timeout_s"],
+        no_output_timeout_s=data["no_output_timeout_s"],
+        not_before=data.get("not_before"),
+        concurrency_key=data.get("concurrency", {}).get("key", ""),
+        concurrency_limit=data.get("concurrency", {}).get("limit", 1),
+        max_attempts=data.get("retry", {}).get("max_attempts", 2),
+        retry_on=data.get("retry", {}).get("on", default_retry_on()),
+        secrets=secrets,
+    )
+
+
+class RetrySerializer(StrictSerializer):
+    """Secrets for a retry, when those of the first request were its own."""
+
+    repo_token = SecretField(required=False)
+    anthropic_api_key = SecretField(required=False)
+    jira_token = SecretField(required=False)

@@ -1,0 +1,197 @@
+"""How the job API shows what there is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from jobs.api.request_serializers import ConcurrencySerializer, RetryPolicySerializer
+from jobs.models.job import Attempt, Job, Priority
+from jobs.queue.waiting import Waits, lately
+from myctobot.contract.jobs import JobStatus
+from shards.models.shard import Shard
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """One sending of the job to a queue."""
+
+    shard: serializers.SlugRelatedField[Shard] = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "number", "state", "queue", "shard", "sent_at", "claimed_at", "ended_at",
+            "outcome", "error_code", "error_message", "proof",
+        ]  # fmt: skip
+
+
+class WaitingSerializer(serializers.Serializer[Any]):
+    """Why a queued job waits."""
+
+    code = serializers.CharField()
+    reason = serializers.CharField()
+    estimated_wait_s = serializers.IntegerField(
+        allow_null=True, help_text="Until it may start; null when unknown, and in lists."
+    )
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    """What the agent has used so far, in all attempts; a figure that is not known is left out."""
+
+    turns = serializers.IntegerField(required=False)
+    input_tokens = serializers.IntegerField(required=False)
+    output_tokens = serializers.IntegerField(required=False)
+    cost_usd = serializers.FloatField(required=False)
+
+
+class TicketSerializer(serializers.Serializer[Any]):
+    """A ticket for the WebSocket, and how long it may be used."""
+
+    ticket = serializers.CharField()
+    expires_in_s = serializers.IntegerField()
+
+
+class JobErrorSerializer(serializers.Serializer[Any]):
+    """Why a job did not complete."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    retryable = serializers.BooleanField()
+
+
+def _concurrency_of(job: Job) -> dict[str, Any] | None:
+    return {"key": job.concurrency_key, "limit": job.concurrency_limit} if job.concurrency_key else None
+
+
+def _retry_of(job: Job) -> dict[str, Any]:
+    return {"max_attempts": job.max_attempts, "on": job.retry_on}
+
+
+class JobSerializer(serializers.ModelSerializer[Job]):
+    """A job, without any secret."""
+
+    id = serializers.CharField(source="public_id")
+    status = serializers.ChoiceField(choices=[status.value for status in JobStatus])
+    priority = serializers.ChoiceField(choices=[p.label for p in Priority], source="get_priority_display")
+    task = serializers.DictField()
+    context = serializers.DictField()  # type: ignore[assignment]  # a field here, not the context of DRF
+    result = serializers.DictField(allow_null=True)
+    waiting = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(slug_field="public_id", read_only=True)
+    attempts = AttemptSerializer(many=True, read_only=True)
+    events_count = serializers.SerializerMethodField()
+    usage = UsageSerializer(allow_null=True, read_only=True)
+    concurrency = serializers.SerializerMethodField()
+    retry = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "status", "phase", "waiting", "task", "context", "capabilities", "priority", "timeout_s",
+            "queue_timeout_s", "no_output_timeout_s", "not_before", "concurrency", "retry", "max_turns", "callback_url",
+            "result", "error", "usage", "cancel_requested_at", "retry_of", "attempts", "events_count",
+            "created_at", "started_at", "finished_at",
+        ]  # fmt: skip
+
+    @extend_schema_field(WaitingSerializer(allow_null=True))
+    def get_waiting(self, job: Job) -> dict[str, Any] | None:
+        # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
+        waiting = self._waits.of(job, estimate=self.parent is None)
+        return asdict(waiting) if waiting else None
+
+    @cached_property
+    def _waits(self) -> Waits:
+        """One look for all jobs of a list, as of one moment: the same serializer has all their turns."""
+        return Waits()
+
+    @extend_schema_field(ConcurrencySerializer(allow_null=True))
+    def get_concurrency(self, job: Job) -> dict[str, Any] | None:
+        return _concurrency_of(job)
+
+    @extend_schema_field(RetryPolicySerializer)
+    def get_retry(self, job: Job) -> dict[str, Any]:
+        return _retry_of(job)
+
+    @extend_schema_field(JobErrorSerializer(allow_null=True))
+    def get_error(self, job: Job) -> dict[str, Any] | None:
+        if not job.error_code:
+            return None
+        return {"code": job.error_code, "message": job.error_message, "retryable": job.error_retryable}
+
+    def get_events_count(self, job: Job) -> int:
+        return job.next_seq - 1
+
+
+def show_new(job: Job) -> dict[str, Any]:
+    """Show a job that was stored just now as ``JobSerializer`` does: it waits, and nothing has happened to it.
+
+    By hand: a serializer takes longer to show a job than PostgreSQL needs to store it.
+    """
+    waiting = lately.of_new(job)
+    return {
+        "id": job.public_id,
+        "status": job.status,
+        "phase": job.phase,
+        "waiting": {"code": waiting.code, "reason": waiting.reason, "estimated_wait_s": waiting.estimated_wait_s},
+        "task": job.task,
+        "context": job.context,
+        "capabilities": job.capabilities,
+        "priority": Priority(job.priority).label,
+        "timeout_s": job.timeout_s,
+        "queue_timeout_s": job.queue_timeout_s,
+        "no_output_timeout_s": job.no_output_timeout_s,
+        "not_before": _shown_time(job.not_before),
+        "concurrency": _concurrency_of(job),
+        "retry": _retry_of(job),
+        "max_turns": job.max_turns,
+        "callback_url": job.callback_url,
+        "result": None,
+        "error": None,
+        "usage": None,
+        "cancel_requested_at": None,
+        "retry_of": None if job.retry_of is None else job.retry_of.public_id,
+        "attempts": [],
+        "events_count": 0,
+        "created_at": _shown_time(job.created_at),
+        "started_at": None,
+        "finished_at": None,
+    }
+
+
+_TIME = serializers.DateTimeField()
+
+
+def _shown_time(value: datetime | None) -> str | None:
+    return None if value is None else str(_TIME.to_representation(value))
+
+
+class JobPageSerializer(serializers.Serializer[Any]):
+    """A page of jobs, newest first."""
+
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = JobSerializer(many=True)
+
+
+class EventSerializer(serializers.Serializer[Any]):
+    """One event of a job."""
+
+    seq = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    kind = serializers.CharField()
+    data = serializers.JSONField()  # type: ignore[assignment]  # DRF's own attribute of that name is not used here
+
+
+class EventPageSerializer(serializers.Serializer[Any]):
+    """Events after a number, oldest first."""
+
+    events = EventSerializer(many=True)
+    next_after = serializers.IntegerField(help_text="Give this as 'after' to read on.")
+    more = serializers.BooleanField(help_text="Whether more events are stored already.")
+    status = serializers.CharField(help_text="Of the job.")

@@ -1,0 +1,57 @@
+"""What a job-scoped gateway token gives access to, as long as its attempt is the present one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asgiref.sync import sync_to_async
+from django.db.models.functions import Now
+
+from jobs.lifecycle.secrets import job_secrets
+from jobs.models.job import Attempt
+from jobs.models.states import AttemptState
+from myctobot.contract.jobs import JobStatus
+from myctobot.errors import InvalidRequest
+from myctobot.lib.crypto import CannotUnseal, digest
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Leave to call the LLM for one attempt.
+
+    Attributes:
+        tenant_id: whose job it is.
+        job_id: its public id.
+        attempt: its number.
+        anthropic_key: decrypts the tenant's provider key when called; None when the job has none.
+    """
+
+    tenant_id: int
+    job_id: str
+    attempt: int
+    anthropic_key: Callable[[], str | None]
+
+
+def find_grant(token: str) -> Grant | None:
+    """Return what ``token`` grants, or None: unknown, or its attempt has ended, is fenced or fell silent."""
+    attempt = (
+        Attempt.objects.select_related("job")
+        .filter(gateway_token_hash=digest(token), state=AttemptState.RUNNING, lease_until__gt=Now())
+        .filter(job__status=JobStatus.RUNNING, job__cancel_requested_at=None)
+        .first()
+    )
+    if attempt is None:
+        return None
+    job = attempt.job
+
+    def anthropic_key() -> str | None:
+        try:
+            return job_secrets(job, "anthropic_api_key").get("anthropic_api_key")
+        except (InvalidRequest, CannotUnseal):
+            return None
+
+    return Grant(job.tenant_id, job.public_id, attempt.number, anthropic_key)
+
+
+afind_grant = sync_to_async(find_grant)

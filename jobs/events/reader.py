@@ -1,0 +1,59 @@
+"""How a job's events are read from PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from jobs.events.encoding import Lines
+from jobs.models.job import EventBatch
+
+# Rows whose sizes are looked at to choose those of one page.
+_ROWS = 500
+PAGE_BYTES = 512 * 1024
+
+
+def read_page(job_pk: int, after: int, most_bytes: int = PAGE_BYTES) -> list[Lines]:
+    """Return the batches with numbers above ``after``, oldest first: at least one if there is any, whatever its size.
+
+    Args:
+        job_pk: the job's internal key.
+        after: the last number that the reader has; 0 for none.
+        most_bytes: where the page ends, give or take a batch.
+    """
+    rows = EventBatch.objects.filter(job_id=job_pk, last_seq__gt=after).order_by("last_seq")
+    last, total = 0, 0
+    # Chosen by size before they are read: some rows hold one event, others a quarter of a megabyte.
+    for last, size in rows.values_list("last_seq", "bytes")[:_ROWS]:  # noqa: B007  # used after the loop
+        total += size
+        if total >= most_bytes:
+            break
+    if not last:
+        return []
+    found = rows.filter(last_seq__lte=last).values_list("first_seq", "last_seq", "lines")
+    return [Lines(first, end, tuple(text.split("\n"))).after(after) for first, end, text in found]
+
+
+def read_lines(job_pk: int, after: int = 0) -> Iterator[str]:
+    """Yield all events after number ``after`` as lines, page by page."""
+    while page := read_page(job_pk, after):
+        for batch in page:
+            yield from batch.lines
+        after = page[-1].last_seq
+
+
+def read_events(job_pk: int, after: int, limit: int) -> list[dict[str, Any]]:
+    """Return up to ``limit`` events with numbers above ``after``, oldest first.
+
+    Args:
+        job_pk: the job's internal key.
+        after: the last number that the reader has; 0 for none.
+        limit: at least 1.
+    """
+    found: list[dict[str, Any]] = []
+    for line in read_lines(job_pk, after):
+        found.append(json.loads(line))
+        if len(found) == limit:
+            break
+    return found

@@ -1,0 +1,57 @@
+"""Whether MCP servers are written as a shard's ``config.json`` wants them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from myctobot.contract.jobs import is_slug
+
+_KEYS: Final = {"command", "args", "env", "capabilities"}
+_MOST: Final = 50
+_EXAMPLE: Final = '{"git": {"command": "mcp-server-git", "args": [], "env": {}}}'
+
+
+def problems_of(servers: Any) -> list[str]:
+    """Say what is wrong with them; empty when nothing is."""
+    if not isinstance(servers, Mapping):
+        return [f"Must be a JSON object, such as {_EXAMPLE}."]
+    if len(servers) > _MOST:
+        return [f"Must have at most {_MOST} servers."]
+    return [problem for name, server in servers.items() for problem in _of_one(str(name)[:60], server)]
+
+
+def _of_one(name: str, server: Any) -> Iterator[str]:
+    if not is_slug(name):
+        yield f"“{name}” is not a lower-case slug (a-z, 0-9, inner dashes)."
+    if not isinstance(server, Mapping):
+        yield f"“{name}” must be an object with command, args and env."
+        return
+    if unknown := sorted(map(str, set(server) - _KEYS)):
+        yield f"“{name}” has an unknown key “{unknown[0][:60]}”; known are {', '.join(sorted(_KEYS))}."
+    if not isinstance(server.get("command"), str) or not server["command"].strip():
+        yield f"“{name}”.command must say which program to start."
+    if not _texts(server.get("args", [])):
+        yield f"“{name}”.args must be a list of texts."
+    environment = server.get("env", {})
+    if not isinstance(environment, Mapping) or not _texts([*environment, *environment.values()]):
+        yield f"“{name}”.env must map names to texts."
+    names = server.get("capabilities", [])
+    if not _texts(names) or not all(is_slug(each) for each in names):
+        yield f"“{name}”.capabilities must be a list of lower-case slugs."
+
+
+def without_values(servers: Any) -> Any:
+    """The same for the audit log: what is in an environment is told to nobody."""
+    if not isinstance(servers, Mapping):
+        return servers
+    return {
+        name: {**server, "env": dict.fromkeys(server.get("env") or {}, "(set)")}
+        if isinstance(server, Mapping) and isinstance(server.get("env", {}), Mapping)
+        else server
+        for name, server in servers.items()
+    }
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(each, str) and "\x00" not in each for each in values)

@@ -1,0 +1,48 @@
+"""What is old goes, a bounded number of rows at a time: samples, changes of state, and alerts that were told."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from django.conf import settings
+from django.db.models import Model, QuerySet
+from django.db.models.functions import Now
+
+from shards.monitoring.models import Alert, ShardSample, StateChange
+
+log = structlog.get_logger(__name__)
+
+# A run ends after this many seconds, wherever it is: the next one goes on.
+RUN_FOR_S: Final = 30.0
+AT_ONCE: Final = 5000
+# Changes of state and alerts are few, and who asks what a shard did last quarter may be told.
+HISTORY: Final = timedelta(days=90)
+
+
+def clean_up(run_for_s: float = RUN_FOR_S) -> int:
+    """Remove what is older than it is kept; returns how many rows.
+
+    Args:
+        run_for_s: seconds after which no further batch is begun.
+    """
+    deadline = time.monotonic() + run_for_s
+    done = 0
+    if settings.SHARD_SAMPLE_RETENTION_DAYS:
+        kept = timedelta(days=settings.SHARD_SAMPLE_RETENTION_DAYS)
+        done += _remove(ShardSample.objects.filter(at__lt=Now() - kept).order_by("at"), deadline)
+    done += _remove(StateChange.objects.filter(at__lt=Now() - HISTORY).order_by("at"), deadline)
+    # The parts of one that tells of several go with it.
+    done += _remove(Alert.objects.filter(ended_at__lt=Now() - HISTORY, part_of=None).order_by("pk"), deadline)
+    if done:
+        log.info("history.cleaned", rows=done)
+    return done
+
+
+def _remove(old: QuerySet[Model], deadline: float) -> int:
+    done = 0
+    while time.monotonic() < deadline and (keys := list(old.values_list("pk", flat=True)[:AT_ONCE])):
+        done += old.model._default_manager.filter(pk__in=keys).delete()[0]
+    return done

@@ -1,0 +1,260 @@
+"""Shards that are processes on this host: no isolation from outside, so for trusted jobs alone.
+
+<home>/shards/<ref>/record.json, environment.json    who it is, and what its worker is told
+<home>/shards/<ref>/config.json, run/, jobs/         the worker's own, once it has enrolled
+<home>/run/shard-<ref>.json                          pid and start time; the stack's next start ends what is left over
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from builtins import list as List  # noqa: N812  # the interface has a method of that name
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from django.conf import settings
+
+from myctobot.contract.jobs import is_slug
+from myctobot.errors import InvalidRequest
+from shards.providers.base import ContainerSpec, ContainerState, ContainerStatus, Features, Found, Journal, Provider
+from shards.providers.errors import ProviderError
+
+_REF = re.compile(r"[a-z0-9-]{1,40}\.[0-9a-f]{6}")
+_START_TIMEOUT_S = 10
+_KILL_TIMEOUT_S = 5
+_POLL_S = 0.02
+_LAST_LINE = 300
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True)
+class _Process:
+    """One process for as long as it lives: its number may be used again, its start time not."""
+
+    pid: int
+    start_time: int
+
+    def is_alive(self) -> bool:
+        return _start_time(self.pid) == self.start_time
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def family(self) -> List[_Process]:
+        """It and all that it started, itself first."""
+        try:
+            children = psutil.Process(self.pid).children(recursive=True) if self.is_alive() else []
+        except psutil.NoSuchProcess:
+            children = []
+        started = [(child.pid, _start_time(child.pid)) for child in children]
+        return [self, *(_Process(pid, at) for pid, at in started if at is not None)]
+
+
+class ProcessProvider(Provider):
+    """Starts workers with an environment made from nothing, in sessions of their own."""
+
+    name = "process"
+    features = Features(environment=True)
+
+    def __init__(self, home: Path | None = None) -> None:
+        self._home = home or settings.MYCTOBOT_HOME
+
+    def problems(self) -> List[str]:
+        if shutil.which("setsid", path=_PATH) is None:
+            return ["There is no program 'setsid'; install the package util-linux."]
+        return []
+
+    def create(self, spec: ContainerSpec, journal: Journal) -> str:
+        if not is_slug(spec.name):
+            raise InvalidRequest("A shard cannot be made like that.", fields={"name": ["Give a lower-case slug."]})
+        if any(one.name == spec.name for one in self.list()):
+            raise ProviderError(f"There is a shard process named '{spec.name}' already.")
+        ref = f"{spec.name}.{secrets.token_hex(3)}"
+        journal.ref(ref)
+        journal.step(f"make the folder of {ref}")
+        folder = self._folder(ref)
+        try:
+            folder.mkdir(mode=0o711, parents=True)
+            _write(folder / "environment.json", dict(spec.environment))
+            _write(folder / "record.json", {"name": spec.name, "created_at": datetime.now(UTC).isoformat()})
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ProviderError(f"{folder} cannot be made: {error.strerror}.") from error
+        return ref
+
+    def start(self, ref: str, journal: Journal) -> None:
+        folder = self._known(ref)
+        if self._worker(ref) is not None:
+            return
+        journal.step(f"start {ref}")
+        pid_file = self._pid_file(ref)
+        pid_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        launcher = [sys.executable, "-m", "shards.providers.process.launcher", str(folder), str(pid_file)]
+        # With setsid in between it is nobody's child here, and outlives a restart of whoever started it.
+        with (folder / "worker.log").open("ab") as log:
+            subprocess.run(
+                ["setsid", "--fork", *launcher],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=settings.BASE_DIR,
+                env=self._environment(folder),
+                timeout=_START_TIMEOUT_S,
+                check=True,
+            )
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while self._worker(ref) is None:
+            if time.monotonic() > deadline:
+                raise ProviderError(f"The worker of {ref} did not start: {_last_line(folder)}")
+            time.sleep(_POLL_S)
+
+    def stop(self, ref: str, journal: Journal, timeout_s: float = 10) -> None:
+        folder = self._known(ref)
+        journal.step(f"stop {ref}")
+        worker = self._worker(ref)
+        if worker is not None:
+            worker.signal(signal.SIGTERM)
+            _wait_gone([worker], timeout_s)
+        # Runners are in sessions of their own, to outlive a worker. Leaders end first, so that they start nothing anew.
+        leaders = [*_runners(folder), *([worker] if worker else [])]
+        members = [member for leader in leaders for member in leader.family()]
+        for member in members:
+            member.signal(signal.SIGKILL)
+        if left := _wait_gone(members, _KILL_TIMEOUT_S):
+            raise ProviderError(f"These processes of {ref} do not end: {', '.join(str(one.pid) for one in left)}.")
+        self._pid_file(ref).unlink(missing_ok=True)
+
+    def destroy(self, ref: str, journal: Journal) -> None:
+        folder = self._folder(ref)
+        if not folder.exists():
+            return
+        if (folder / "record.json").exists():
+            self.stop(ref, journal, timeout_s=0)
+        journal.step(f"remove {ref}")
+        shutil.rmtree(folder)
+
+    def status(self, ref: str) -> ContainerStatus:
+        folder = self._folder(ref)
+        if not (folder / "record.json").exists():
+            return ContainerStatus(ContainerState.GONE)
+        if self._worker(ref) is not None:
+            return ContainerStatus(ContainerState.RUNNING)
+        return ContainerStatus(ContainerState.STOPPED, detail=_last_line(folder))
+
+    def list(self) -> List[Found]:
+        found = []
+        for path in sorted((self._home / "shards").glob("*/record.json")):
+            record, ref = _read(path), path.parent.name
+            if record and _REF.fullmatch(ref):
+                created_at = datetime.fromisoformat(record["created_at"])
+                found.append(Found(ref, record["name"], self.status(ref).state, created_at))
+        return found
+
+    def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
+        folder = self._known(ref)
+        if self._worker(ref) is not None:
+            raise ProviderError(f"The shard process '{ref}' runs; stop it first.")
+        _write(folder / "environment.json", dict(environment))
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        """What the worker sees: nothing of the caller, and what it shall know."""
+        for name in ("home", "tmp"):
+            (folder / name).mkdir(mode=0o700, exist_ok=True)
+        return {
+            "PATH": f"{Path(sys.executable).parent}:{_PATH}",
+            "LANG": "C.UTF-8",
+            "HOME": str(folder / "home"),
+            "TMPDIR": str(folder / "tmp"),
+            "PYTHONUNBUFFERED": "1",
+            **(_read(folder / "environment.json") or {}),
+        }
+
+    def _worker(self, ref: str) -> _Process | None:
+        return _process_in(self._pid_file(ref))
+
+    def _pid_file(self, ref: str) -> Path:
+        return self._home / "run" / f"shard-{ref}.json"
+
+    def _folder(self, ref: str) -> Path:
+        if not _REF.fullmatch(ref):
+            raise ProviderError(f"'{ref[:60]}' is no reference of a shard process.")
+        return self._home / "shards" / ref
+
+    def _known(self, ref: str) -> Path:
+        folder = self._folder(ref)
+        if not (folder / "record.json").exists():
+            raise ProviderError(f"There is no shard process '{ref}'.")
+        return folder
+
+
+def _start_time(pid: int) -> int | None:
+    """When it started, in clock ticks since boot (field 22 of proc_pid_stat(5)); None when it is gone or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may itself hold spaces and parentheses.
+    state, *rest = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else int(rest[18])
+
+
+def _runners(folder: Path) -> Iterable[_Process]:
+    """The live ones of the worker, by the files that it keeps for each."""
+    return filter(None, map(_process_in, (folder / "run").glob("*.json")))
+
+
+def _process_in(path: Path) -> _Process | None:
+    record = _read(path)
+    try:
+        process = _Process(int(record["pid"]), int(record["start_time"]))
+    except (TypeError, KeyError, ValueError):
+        return None
+    return process if process.is_alive() else None
+
+
+def _wait_gone(processes: Iterable[_Process], timeout_s: float) -> List[_Process]:
+    """Wait until all are gone; return those that are not by then."""
+    deadline = time.monotonic() + timeout_s
+    while (alive := [one for one in processes if one.is_alive()]) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return alive
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _write(path: Path, values: Mapping[str, str]) -> None:
+    """Replace a file as a whole, for its owner alone from the first byte on."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(values, file)
+    draft.replace(path)
+
+
+def _last_line(folder: Path) -> str:
+    """What the worker wrote last; its log is bounded by reading its end alone."""
+    with suppress(FileNotFoundError), (folder / "worker.log").open("rb") as log:
+        log.seek(max(log.seek(0, os.SEEK_END) - 4096, 0))
+        lines = log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:_LAST_LINE] if lines else ""
+    return ""

@@ -1,0 +1,228 @@
+"""A small world for tests: tenants and shards in the real database, and clients of the two APIs."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, Protocol, cast
+
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models.functions import Now
+from django.test import Client
+
+from jobs.dispatch.round import dispatch_round
+from jobs.lifecycle.submit import JobRequest, submit
+from jobs.models.job import Attempt, Job
+from myctobot.contract.jobs import CLAIM_HEADER
+from myctobot.tenants.authentication import Caller
+from myctobot.tenants.models import ApiKey, Member, Role, Tenant
+from shards.models.shard import Pool, Shard, ShardState
+
+REPO_TOKEN = "ghp_canary-repo-token-1234567890"
+PROVIDER_KEY = "sk-ant-canary-provider-key-1234567890"
+JIRA_TOKEN = "jira-canary-token-1234567890"
+CANARIES = (REPO_TOKEN, PROVIDER_KEY, JIRA_TOKEN)
+SECRETS: dict[str, Any] = {
+    "repo_token": REPO_TOKEN,
+    "anthropic_api_key": PROVIDER_KEY,
+    "jira_token": JIRA_TOKEN,
+}
+
+
+def make_tenant(slug: str = "acme") -> Tenant:
+    return Tenant.objects.create(slug=slug, name=slug.title())
+
+
+def make_member(tenant: Tenant, name: str, role: str = Role.MEMBER) -> User:
+    user = User.objects.create_user(name)
+    Member.objects.create(tenant=tenant, user=user, role=role)
+    return user
+
+
+def make_shard(
+    name: str = "one",
+    *capabilities: str,
+    pool: str | None = None,
+    slots: int = 2,
+    state: ShardState = ShardState.READY,
+    heard: bool = True,
+) -> tuple[Shard, str]:
+    """Make a shard that reports to be well; the second value is its key."""
+    shard = Shard(
+        name=name,
+        capabilities=list(capabilities or ("git", "filesystem")),
+        pool=Pool.objects.get_or_create(name=pool)[0] if pool else None,
+        max_concurrent_jobs=slots,
+        state=state,
+    )
+    shard.save()
+    key = shard.issue_key()
+    if heard:
+        Shard.objects.filter(pk=shard.pk).update(last_heartbeat_at=Now())
+    shard.refresh_from_db()
+    return shard, key
+
+
+def make_job(tenant: Tenant, *capabilities: str, **changes: Any) -> Job:
+    """Submit a job as a member of the tenant does."""
+    facts: dict[str, Any] = {
+        "task": {"type": "prompt", "prompt": "Fix it.", "repo_url": "https://example.com/user/repo.git"},
+        "capabilities": sorted(capabilities or ("git",)),
+        "priority": 20,
+        "timeout_s": 600,
+        "max_turns": 5,
+        **changes,
+    }
+    return submit(Caller(tenant, Role.MEMBER), JobRequest(**facts))[0]
+
+
+def fresh(job: Job) -> Job:
+    return Job.objects.get(pk=job.pk)
+
+
+def attempts_of(job: Job) -> list[Attempt]:
+    return list(job.attempts.order_by("number"))
+
+
+def age(attempt: Attempt, field: str, seconds: float) -> None:
+    """Move one of an attempt's times into the past, by the database's own clock."""
+    with connection.cursor() as cursor:
+        name = connection.ops.quote_name(field)
+        cursor.execute(
+            f"UPDATE jobs_attempt SET {name} = now() - make_interval(secs => %s) WHERE id = %s",  # noqa: S608  # quoted
+            [seconds, attempt.pk],
+        )
+
+
+def age_job(job: Job, days: float) -> None:
+    """Move a job's end into the past."""
+    Job.objects.filter(pk=job.pk).update(finished_at=Now() - timedelta(days=days))
+
+
+def whole_database() -> str:
+    """Every row of every table as text."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        parts: list[str] = []
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"SELECT t::text FROM {connection.ops.quote_name(table)} t")  # noqa: S608  # quoted
+            parts += [f"{table}: {row}" for (row,) in cursor.fetchall()]
+    return "\n".join(parts)
+
+
+class Answer(Protocol):
+    """What the tests read of a response."""
+
+    status_code: int
+    content: bytes
+    headers: Any
+
+    def json(self) -> Any: ...
+
+
+class JsonClient:
+    """Sends JSON with a bearer key."""
+
+    prefix = ""
+
+    def __init__(self, key: str | None = None, **headers: str) -> None:
+        self.http = Client(raise_request_exception=False)
+        self.headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **headers}
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return cast(Answer, self.http.get(self.prefix + path, headers={**self.headers, **headers}))
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return self.send("post", path, body, **headers)
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        data = body if isinstance(body, bytes) else json.dumps(body if body is not None else {}).encode()
+        sent = {**self.headers, **headers}
+        call = self.http.generic(method.upper(), self.prefix + path, data, "application/json", headers=sent)
+        return cast(Answer, call)
+
+
+class Api(JsonClient):
+    """A tenant's program."""
+
+    prefix = "/api/v1"
+
+    @classmethod
+    def of(cls, tenant: Tenant, role: str = Role.MEMBER, **fields: Any) -> Api:
+        return cls(ApiKey.create(tenant, "test", role=role, **fields)[1])
+
+    @classmethod
+    def session(cls, user: User) -> Api:
+        """Somebody logged in, without the CSRF check: that one has tests of its own."""
+        api = cls()
+        api.http.force_login(user)
+        return api
+
+
+class Runner(JsonClient):
+    """A runner of one attempt, as the shard API sees it."""
+
+    prefix = "/shard/v1"
+
+    def __init__(self, key: str, job: Job, attempt: int = 1, token: str = "t" * 40) -> None:
+        super().__init__(key)
+        self.job, self.attempt, self.token, self.seq = job, attempt, token, 1
+
+    def call(self, verb: str, body: dict[str, Any], **headers: str) -> Answer:
+        return self.post(f"/jobs/{self.job.public_id}/{verb}", body, **{CLAIM_HEADER: self.token, **headers})
+
+    def claim(self) -> Answer:
+        return self.call("claim", {"attempt": self.attempt, "claim_token": self.token})
+
+    def events(self, *data: Any, first: int | None = None, **changes: Any) -> Answer:
+        """Post log lines; without ``first`` they follow what was posted before."""
+        start = first if first is not None else self.seq
+        answer = self.call(
+            "events",
+            {
+                "attempt": self.attempt,
+                "first_seq": start,
+                "events": [event(start + index, item) for index, item in enumerate(data)],
+                **changes,
+            },
+        )
+        if answer.status_code == 200:
+            self.seq = answer.json()["next_seq"]
+        return answer
+
+    def finish(self, outcome: str = "completed", **changes: Any) -> Answer:
+        body = {"attempt": self.attempt, "outcome": outcome, "final_seq": self.seq - 1, "result": {}, **changes}
+        return self.call("finish", body)
+
+
+def event(seq: int, data: Any = "line", kind: str = "log.line") -> dict[str, Any]:
+    shape = data if isinstance(data, dict) else {"source": "agent", "text": data}
+    return {"seq": seq, "at": "2030-01-01T00:00:00+00:00", "kind": kind, "data": shape}
+
+
+def running_job(tenant: Tenant, key: str, **changes: Any) -> tuple[Job, Runner]:
+    """Submit a job, dispatch it and have it claimed by the shard with this key."""
+    job = make_job(tenant, **changes)
+    dispatch_round()
+    runner = Runner(key, job, number_of(job))
+    assert runner.claim().status_code == 200
+    return fresh(job), runner
+
+
+def end_pause(job: Job) -> None:
+    """Let the pause before the job's next attempt be over."""
+    Job.objects.filter(pk=job.pk).update(ready_at=Now())
+
+
+def number_of(job: Job) -> int:
+    return fresh(job).attempt_number
+
+
+def error_of(response: Answer) -> dict[str, Any]:
+    """The error object of an answer, which every error has."""
+    body: dict[str, Any] = json.loads(response.content)
+    assert set(body) == {"error"}, body
+    assert {"code", "message", "retryable"} <= set(body["error"])
+    error: dict[str, Any] = body["error"]
+    return error

@@ -1,0 +1,168 @@
+"""Following a job by Server-Sent Events, through the real ASGI application and server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+import pytest
+
+from jobs.models.job import Job
+from jobs.streaming.publisher import channel_layer
+from myctobot.asgi import application
+from myctobot.tenants.models import ApiKey, Tenant
+from tests.factories.control_plane import Runner, make_job, running_job
+from tests.factories.viewers import in_thread
+from tests.integration.gateway.conftest import served
+
+pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def api_key(tenant: Tenant) -> str:
+    return ApiKey.create(tenant, "viewer", role="viewer")[1]
+
+
+@pytest.fixture
+async def client(api_key: str) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {api_key}"}
+    async with (
+        served(application) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, trust_env=False, timeout=20) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def running(tenant: Tenant, key: str) -> tuple[Job, Runner]:
+    return running_job(tenant, key)
+
+
+async def follow(client: httpx.AsyncClient, job: Job, query: str = "", **headers: str) -> AsyncIterator[dict[str, Any]]:
+    """Yield the stream's frames as {id, event, data}."""
+    async with client.stream("GET", f"/jobs/{job.public_id}/stream{query}", headers=headers) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/event-stream"
+        frame: dict[str, Any] = {}
+        async for line in response.aiter_lines():
+            name, _, value = line.partition(": ")
+            if not line and "event" in frame:
+                yield frame
+            if not line:
+                frame = {}
+            elif name:
+                frame[name] = json.loads(value) if name == "data" else value
+
+
+async def whole(client: httpx.AsyncClient, job: Job, query: str = "", **headers: str) -> list[dict[str, Any]]:
+    async with asyncio.timeout(30):
+        return [frame async for frame in follow(client, job, query, **headers)]
+
+
+def texts(frames: list[dict[str, Any]]) -> list[str]:
+    return [frame["data"]["data"]["text"] for frame in frames if frame["event"] == "log.line"]
+
+
+async def test_a_job_that_is_over_replays_and_ends(client: httpx.AsyncClient, running: tuple[Job, Runner]) -> None:
+    job, runner = running
+    await in_thread(runner.events, *(f"line {number}" for number in range(450)))
+    await in_thread(runner.finish)
+    frames = await whole(client, job)
+    assert texts(frames) == [f"line {number}" for number in range(450)]
+    assert [frame["id"] for frame in frames[:-1]] == [str(number) for number in range(1, 451)]
+    assert frames[-1]["event"] == "end"
+    assert frames[-1]["data"]["data"] == {"count": 450, "status": "completed"}
+    assert "id" not in frames[-1]
+
+
+async def test_a_job_that_ended_before_it_started(client: httpx.AsyncClient, tenant: Tenant, key: str) -> None:
+    from jobs.lifecycle.submit import cancel
+
+    job = await in_thread(make_job, tenant)
+    await in_thread(cancel, tenant, job.public_id)
+    frames = await whole(client, job)
+    assert [frame["data"]["data"] for frame in frames] == [{"count": 0, "status": "cancelled"}]
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "expected"),
+    [
+        ("?after=2", {}, ["c"]),
+        ("", {"Last-Event-ID": "1"}, ["b", "c"]),
+        ("?after=0", {"Last-Event-ID": "2"}, ["c"]),
+        ("?after=3", {}, []),
+        ("?after=99", {}, []),
+    ],
+)
+async def test_a_viewer_comes_back_where_it_was(
+    client: httpx.AsyncClient, running: tuple[Job, Runner], query: str, headers: dict[str, str], expected: list[str]
+) -> None:
+    job, runner = running
+    await in_thread(runner.events, "a", "b", "c")
+    await in_thread(runner.finish)
+    assert texts(await whole(client, job, query, **headers)) == expected
+
+
+async def test_live_events_come_once_each_and_in_order_to_every_viewer(
+    client: httpx.AsyncClient, running: tuple[Job, Runner]
+) -> None:
+    job, runner = running
+    await in_thread(runner.events, "0", "1")
+    viewers = [asyncio.create_task(whole(client, job)) for _ in range(3)]
+    late = None
+    for start in range(2, 60, 2):
+        await in_thread(runner.events, str(start), str(start + 1))
+        if start == 30:
+            late = asyncio.create_task(whole(client, job, "?after=10"))
+    await in_thread(runner.finish)
+    for viewer in viewers:
+        assert texts(await viewer) == [str(number) for number in range(60)]
+    assert late is not None
+    assert texts(await late) == [str(number) for number in range(10, 60)]
+
+
+async def test_events_are_seen_though_every_hint_is_lost(
+    client: httpx.AsyncClient, running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.streaming.notify._publish", lambda *_: None)
+    job, runner = running
+    viewer = asyncio.create_task(whole(client, job))
+    for number in range(3):
+        await in_thread(runner.events, str(number))
+    await in_thread(runner.finish)
+    assert texts(await viewer) == ["0", "1", "2"]
+
+
+async def test_many_viewers_leave_the_api_its_connections(
+    client: httpx.AsyncClient, running: tuple[Job, Runner], settings: Any
+) -> None:
+    job, runner = running
+    await in_thread(runner.events, "first")
+    async with httpx.AsyncClient(
+        base_url=client.base_url, headers=client.headers, trust_env=False, timeout=20, limits=httpx.Limits()
+    ) as many:
+        streams = [follow(many, job) for _ in range(settings.DATABASE_POOL_SIZE + 8)]
+        for stream in streams:
+            assert (await anext(stream))["id"] == "1"
+        assert (await many.get(f"/jobs/{job.public_id}")).status_code == 200
+        for stream in streams:
+            await stream.aclose()  # type: ignore[attr-defined]  # they are generators
+
+
+async def test_a_viewer_that_leaves_leaves_nothing_behind(
+    client: httpx.AsyncClient, running: tuple[Job, Runner]
+) -> None:
+    job, runner = running
+    await in_thread(runner.events, "first")
+    async with aclosing(follow(client, job)) as stream:  # type: ignore[type-var]  # it is a generator
+        await anext(stream)
+    await in_thread(runner.finish)
+    await whole(client, job)
+    layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
+    async with asyncio.timeout(10):
+        while layer.channels or layer.groups:  # noqa: ASYNC110  # the layer tells nobody
+            await asyncio.sleep(0.05)

@@ -1,0 +1,37 @@
+"""Hand-written statements are kept prepared, which Django switches off unless told otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from myctobot.lib.sql import one_row
+
+pytestmark = pytest.mark.django_db
+
+_STATEMENT = "SELECT %s::int + 1 AS kept"
+
+
+def prepared() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s", ["SELECT $1::int + 1%"])
+        (count,) = cursor.fetchone()
+    return int(count)
+
+
+def test_a_statement_is_prepared_once() -> None:
+    before = prepared()
+    assert [one_row(_STATEMENT, [n]) for n in (1, 2, 3)] == [(2,), (3,), (4,)]
+    assert prepared() == before + 1
+
+
+def test_what_django_writes_is_not_prepared() -> None:
+    for _ in range(8):
+        with connection.cursor() as cursor:
+            cursor.execute(_STATEMENT, [1])
+    assert prepared() == 0
+
+
+def test_a_statement_without_rows() -> None:
+    assert one_row("UPDATE tenants_tenant SET name = name WHERE id = %s", [-1]) is None
+    assert one_row("SELECT 1 WHERE %s", [False]) is None

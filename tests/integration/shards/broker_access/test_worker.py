@@ -1,0 +1,167 @@
+"""A real worker lives under its shard's user, and the broker refuses it nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from myctobot.lib.crypto import digest
+from shards.broker_access import redis_acl as server
+from shards.broker_access.acl_rules import Access
+from tests.fixtures.broker import PASSWORD, QUEUES, ControlStandIn, LimitedWorker, Operator, eventually
+
+pytestmark = pytest.mark.needs("a redis of 7.0 or newer")
+HASH = digest(PASSWORD)
+
+
+def deliver(operator: Operator, control: ControlStandIn, queue: str, job_id: str) -> None:
+    operator.send(queue, job_id)
+    eventually(lambda: job_id in control.claimed, f"nobody took {job_id} from {queue}")
+
+
+def heard(control: ControlStandIn) -> None:
+    """Wait until the worker has heard what is said now, and has done it."""
+    told = control.heartbeats
+    eventually(lambda: control.heartbeats > told + 1, "no heartbeat")
+
+
+def test_it_takes_jobs_from_both_queues_and_answers(
+    worker: LimitedWorker, operator: Operator, control: ControlStandIn
+) -> None:
+    for queue in QUEUES:
+        deliver(operator, control, queue, f"job_{queue[:3]}")
+    assert operator.ask("ping") == {"ok": "pong"}
+    assert operator.ask("capabilities")["shard"] == "s1"
+    assert any("takes jobs from cap.git" in line for line in operator.ask("tail_log", lines=20))
+    assert operator.ask("cancel", job_id="job_x") == {"ok": "poked 0 runner(s)"}
+    assert operator.refusals() == []
+
+
+def test_it_shows_in_celerys_events(worker: LimitedWorker, operator: Operator, control: ControlStandIn) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def note(event: dict[str, Any]) -> None:
+        seen.append((event["type"], event["hostname"]))
+
+    with operator.app.connection_for_read() as connection:
+        receiver = operator.app.events.Receiver(connection, handlers={"*": note})
+        capture = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
+        capture.start()
+        eventually(lambda: any(kind == "worker-heartbeat" for kind, _ in seen), "it does not say that it lives")
+        deliver(operator, control, "cap.git", "job_seen")
+        eventually(lambda: {"task-started", "task-succeeded"} <= {kind for kind, _ in seen}, f"only {seen}")
+        receiver.should_stop = True
+        capture.join()
+    assert all(host.startswith("shard-s1@") for _, host in seen)
+    assert operator.refusals() == []
+
+
+def test_it_comes_back_when_its_connections_are_ended(
+    worker: LimitedWorker, operator: Operator, control: ControlStandIn
+) -> None:
+    assert operator.redis.execute_command("CLIENT", "KILL", "USER", "shard-s1") >= 2
+    deliver(operator, control, "shard.s1", "job_after")
+    eventually(lambda: operator.ask("ping") == {"ok": "pong"}, "it does not hear control commands")
+    assert operator.refusals() == []
+
+
+def test_it_does_not_notice_that_its_rights_are_given_again(
+    worker: LimitedWorker, operator: Operator, control: ControlStandIn
+) -> None:
+    connections = {one["id"] for one in operator.redis.client_list() if one["user"] == "shard-s1"}
+    server.grant("s1", QUEUES, HASH)
+    assert not server.reconcile([Access("s1", QUEUES, HASH)])
+    deliver(operator, control, "cap.git", "job_still")
+    assert operator.ask("ping") == {"ok": "pong"}
+    assert {one["id"] for one in operator.redis.client_list() if one["user"] == "shard-s1"} >= connections
+
+
+def test_it_changes_its_class(worker: LimitedWorker, operator: Operator, control: ControlStandIn) -> None:
+    queues = ["cap.filesystem+git@premium", "shard.s1"]
+    server.grant("s1", queues, HASH)
+    control.queues = queues
+    deliver(operator, control, queues[0], "job_new")
+    heard(control)
+    operator.redis.delete("myctobot:broker-access:leaving:s1")
+    assert server.reconcile([Access("s1", queues, HASH)]).changed == ("s1",)
+    deliver(operator, control, queues[0], "job_newer")
+    assert operator.refusals() == []
+    assert server.listed()["s1"].queues == set(queues)
+
+
+def test_it_is_drained_and_comes_back(worker: LimitedWorker, operator: Operator, control: ControlStandIn) -> None:
+    control.orders = ["drain"]
+    eventually(lambda: "no queue: draining" in worker.said(), "it does not drain")
+    # By then nothing is on its way any more.
+    time.sleep(1.5)
+    operator.send("cap.git", "job_late")
+    heard(control)
+    assert "job_late" not in control.claimed
+    control.orders = []
+    eventually(lambda: "job_late" in control.claimed, "it does not come back")
+    assert operator.refusals() == []
+
+
+def test_a_message_that_comes_while_it_lets_go_of_a_queue_is_worked_on(
+    worker: LimitedWorker, operator: Operator, control: ControlStandIn
+) -> None:
+    control.orders = ["drain"]
+    sent: list[str] = []
+    # Whichever the last one is that it takes, it came close to the end.
+    while "no queue: draining" not in worker.said():
+        sent.append(f"job_{len(sent)}")
+        operator.send("cap.git", sent[-1])
+        time.sleep(0.02)
+    heard(control)
+    waiting = operator.redis.llen("cap.git")
+    assert len(set(control.claimed)) == len(sent) - waiting
+    assert operator.refusals() == []
+
+
+def test_on_sigterm_it_loses_no_message(worker: LimitedWorker, operator: Operator, control: ControlStandIn) -> None:
+    sent = [f"job_{number}" for number in range(60)]
+    for job_id in sent:
+        operator.send("cap.git", job_id)
+    eventually(lambda: len(control.claimed) > 5, "it takes nothing")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(30) == 0
+    assert len(set(control.claimed)) + operator.redis.llen("cap.git") == len(sent)
+    assert operator.refusals() == []
+
+
+def test_on_sighup_it_begins_anew_and_loses_no_message(
+    worker: LimitedWorker, operator: Operator, control: ControlStandIn
+) -> None:
+    os.kill(worker.process.pid, signal.SIGHUP)
+    sent = [f"job_{number}" for number in range(30)]
+    for job_id in sent:
+        operator.send("cap.git", job_id)
+        time.sleep(0.05)
+    eventually(lambda: set(control.claimed) == set(sent), f"claimed {control.claimed}")
+    assert worker.said().count("ready.") == 2
+    assert operator.refusals() == []
+
+
+def test_a_user_that_is_gone_for_a_while_ends_no_worker(
+    worker: LimitedWorker, operator: Operator, control: ControlStandIn
+) -> None:
+    server.revoke("s1")
+    eventually(lambda: "Cannot connect" in worker.said(), "it does not notice")
+    server.grant("s1", QUEUES, HASH)
+    deliver(operator, control, "cap.git", "job_again")
+
+
+def test_rights_that_are_gone_for_a_while_end_no_worker(
+    worker: LimitedWorker, operator: Operator, control: ControlStandIn
+) -> None:
+    server.reconcile([Access("s1", ["cap.other"], HASH)])
+    eventually(lambda: "refuses this shard its queues" in worker.said(), "it does not notice")
+    time.sleep(2)
+    assert worker.said().count("refuses this shard") == 1
+    server.grant("s1", QUEUES, HASH)
+    deliver(operator, control, "cap.git", "job_again")

@@ -1,0 +1,287 @@
+"""Shards that fall silent and come back, as the watch sees them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from django.db import close_old_connections, connection
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+
+from myctobot.contract.jobs import HEARTBEAT_EVERY_S
+from myctobot.lib.clock import database_now
+from shards.errors import WrongState
+from shards.health.monitor import look, watch
+from shards.health.reachability import Heard, Hearing
+from shards.health.rules import monitor as watching
+from shards.lifecycle.suspensions import drain, resume
+from shards.lifecycle.transitions import move
+from shards.models.shard import Pool, PoolMode, Shard, ShardState
+from shards.monitoring.models import Alert, StateChange
+from shards.operations.models import Operation, OperationKind
+from tests.factories.control_plane import JsonClient, make_shard
+
+from .test_heartbeat import REPORT
+
+pytestmark = pytest.mark.django_db
+EVER = Heard(datetime.fromisoformat("2020-01-01T00:00:00Z"))
+
+
+def silent(shard: Shard, seconds: float) -> None:
+    Shard.objects.filter(pk=shard.pk).update(last_heartbeat_at=Now() - timedelta(seconds=seconds))
+
+
+def steady(shard: Shard, seconds: float) -> None:
+    since = Now() - timedelta(seconds=seconds)
+    Shard.objects.filter(pk=shard.pk).update(last_heartbeat_at=Now(), steady_since=since)
+
+
+def state(shard: Shard) -> str:
+    shard.refresh_from_db()
+    return shard.state
+
+
+def story(shard: Shard) -> list[tuple[str, str]]:
+    return list(StateChange.objects.filter(shard=shard).order_by("pk").values_list("was", "state"))
+
+
+def beat(key: str) -> dict[str, Any]:
+    answer: dict[str, Any] = JsonClient(key).post("/shard/v1/heartbeat", REPORT).json()
+    return answer
+
+
+def test_a_silent_shard_is_suspect_and_then_lost(shard: Shard) -> None:
+    silent(shard, 16)
+    assert watch(EVER) == 1
+    assert state(shard) == "suspect"
+    assert shard.state_reason.startswith("Silent since ")
+    silent(shard, 91)
+    watch(EVER)
+    assert state(shard) == "lost"
+    assert watch(EVER) == 0
+    assert story(shard) == [("ready", "suspect"), ("suspect", "lost")]
+
+
+def test_who_comes_back_has_to_be_steady_first(shard: Shard, key: str) -> None:
+    silent(shard, 100)
+    watch(EVER)
+    watch(EVER)
+    beat(key)
+    watch(EVER)
+    assert state(shard) == "suspect"
+    watch(EVER)
+    assert state(shard) == "suspect"
+    steady(shard, 11)
+    watch(EVER)
+    assert state(shard) == "ready"
+
+
+def test_who_comes_and_goes_has_to_be_steady_for_longer(shard: Shard) -> None:
+    for _ in range(2):
+        silent(shard, 16)
+        watch(EVER)
+        steady(shard, 11)
+        watch(EVER)
+        assert state(shard) == "ready"
+    silent(shard, 16)
+    watch(EVER)
+    steady(shard, 11)
+    assert watch(EVER) == 0
+    steady(shard, 61)
+    watch(EVER)
+    assert state(shard) == "ready"
+
+
+def test_falls_of_long_ago_are_forgiven(shard: Shard) -> None:
+    for _ in range(5):
+        StateChange.objects.create(shard=shard, was="ready", state="suspect")
+    StateChange.objects.update(at=Now() - timedelta(minutes=11))
+    silent(shard, 16)
+    watch(EVER)
+    steady(shard, 11)
+    watch(EVER)
+    assert state(shard) == "ready"
+
+
+def test_a_drain_goes_on_after_a_silence(shard: Shard, key: str) -> None:
+    drain(shard.name, by="anna", reason="kernel")
+    silent(shard, 91)
+    watch(EVER)
+    assert state(shard) == "lost"
+    assert beat(key)["orders"] == []
+    watch(EVER)
+    assert state(shard) == "draining"
+    assert beat(key)["orders"] == ["drain"]
+
+
+def test_a_drain_that_ended_meanwhile_does_not(shard: Shard, key: str) -> None:
+    drain(shard.name, by="anna", reason="kernel")
+    silent(shard, 91)
+    watch(EVER)
+    resume(shard.name, by="anna")
+    beat(key)
+    watch(EVER)
+    assert state(shard) == "suspect"
+
+
+def test_one_that_had_its_job_takes_no_other_after_a_silence() -> None:
+    shard, key = make_shard("once", pool="fresh")
+    Pool.objects.update(mode=PoolMode.EPHEMERAL)
+    Shard.objects.filter(pk=shard.pk).update(state=ShardState.LOST, is_used=True)
+    beat(key)
+    watch(EVER)
+    assert state(shard) == "draining"
+
+
+def test_who_is_being_restarted_may_be_silent(shard: Shard) -> None:
+    Operation.objects.create(shard=shard, kind=OperationKind.RESTART, state="running", requested_by="anna")
+    silent(shard, 200)
+    assert watch(EVER) == 0
+    Operation.objects.update(state="failed")
+    assert watch(EVER) == 1
+
+
+@pytest.mark.parametrize("seconds", [10, 14])
+def test_a_break_of_our_own_is_nobodys_silence(shard: Shard, seconds: float) -> None:
+    silent(shard, 300)
+    assert watch(Heard(database_now() - timedelta(seconds=seconds))) == 0
+    assert watch(Heard(database_now() - timedelta(seconds=16))) == 1
+
+
+def test_a_heartbeat_of_this_very_moment_wins(shard: Shard) -> None:
+    silent(shard, 16)
+    (row,) = watching._candidates()
+    change = watching._decide(row, EVER, database_now())
+    assert change is not None
+    Shard.objects.update(last_heartbeat_at=Now())
+    assert not watching._move(row, change)
+    assert state(shard) == "ready"
+
+
+def test_an_operator_of_this_very_moment_wins(shard: Shard) -> None:
+    silent(shard, 16)
+    (row,) = watching._candidates()
+    change = watching._decide(row, EVER, database_now())
+    assert change is not None
+    drain(shard.name, by="anna", reason="kernel")
+    assert not watching._move(row, change)
+    assert state(shard) == "draining"
+
+
+def test_a_move_that_is_not_in_the_table_is_refused(shard: Shard) -> None:
+    with pytest.raises(WrongState, match="is ready; from there it cannot become lost"):
+        move(shard, "lost")
+    assert not move(shard, "suspect", only_if=Q(state="draining"))
+    assert move(shard, "suspect", only_if=Q(state="ready"))
+    assert not move(shard, "suspect")
+    assert story(shard) == [("ready", "suspect")]
+
+
+def test_well_shards_cost_one_look(django_assert_num_queries: Any) -> None:
+    for number in range(5):
+        make_shard(f"well-{number}")
+    with django_assert_num_queries(2):
+        assert watch(EVER) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_watches_at_once_note_a_change_once() -> None:
+    shards = [make_shard(f"s-{number}")[0] for number in range(8)]
+    Shard.objects.update(last_heartbeat_at=Now() - timedelta(seconds=20))
+    moved: list[int] = []
+    start = threading.Barrier(4)
+
+    def run() -> None:
+        start.wait(10)
+        moved.append(watch(EVER))
+        close_old_connections()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sum(moved) == len(shards)
+    assert StateChange.objects.count() == Alert.objects.count() == len(shards)
+
+
+@contextmanager
+def web(answers: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The web process as the control worker sees it; the list has what was asked."""
+    asked: list[str] = []
+
+    def get(url: str, **_: Any) -> httpx.Response:
+        asked.append(url)
+        if not answers:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(httpx, "get", get)
+        patched.setattr(watching, "_hearing", Hearing())
+        yield asked
+
+
+def test_nobody_is_asked_while_all_are_heard(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    with web(False, monkeypatch) as asked:
+        look()
+        make_shard("silent")
+        Shard.objects.filter(name="silent").update(last_heartbeat_at=Now() - timedelta(hours=1))
+        first = look()
+        assert (look().since, first.deaf_since, asked) == (first.since, None, [])
+
+
+def test_while_the_web_process_is_away_nobody_is_blamed_and_operators_are_told_once(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent(shard, 300)
+    with web(False, monkeypatch):
+        heard = look()
+        assert heard.deaf_since is not None
+        for _ in range(3):
+            assert watch(look()) == 0
+        assert not Alert.objects.exists()
+        later = Heard(heard.since, heard.deaf_since - timedelta(seconds=31))
+        for _ in range(3):
+            watch(later)
+    (told,) = Alert.objects.all()
+    assert (told.kind, told.count) == ("control.deaf", 1)
+    assert state(shard) == "ready"
+
+
+def test_when_it_answers_the_silence_is_the_shards(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent(shard, 300)
+    with web(True, monkeypatch) as asked:
+        heard = look()
+        assert heard.deaf_since is None
+        assert watch(heard) == 0, "this process has just begun to look"
+        assert asked
+    assert watch(Heard(heard.since - timedelta(seconds=16))) == 1
+
+
+def test_steadiness_is_kept_by_heartbeats(shard: Shard, key: str) -> None:
+    beat(key)
+    shard.refresh_from_db()
+    first = shard.steady_since
+    silent(shard, HEARTBEAT_EVERY_S)
+    beat(key)
+    shard.refresh_from_db()
+    assert shard.steady_since == first is not None
+    silent(shard, 16)
+    beat(key)
+    shard.refresh_from_db()
+    assert shard.steady_since == shard.last_heartbeat_at
+
+
+def test_a_heartbeat_is_one_statement(key: str, shard: Shard) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        beat(key)
+    # Prepared statements go past Django's log: nothing beside that one is said.
+    assert [query["sql"][:60] for query in queries] == []

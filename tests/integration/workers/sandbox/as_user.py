@@ -1,0 +1,50 @@
+"""A scene played as an ordinary user, by a process of its own: prints what it saw as JSON.
+
+Usage: python -m tests.integration.workers.sandbox.as_user JOB_DIR
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from workers.sandbox.sandbox import Limits, Sandbox, SandboxConfig, check
+
+ORDINARY = 1234
+AGENT = 64602
+STUBBORN = "(setsid sh -c 'trap \"\" TERM; (sleep 1000 &); sleep 1000' &); echo ready; sleep 1000"
+
+
+async def scene(job_dir: Path) -> dict[str, Any]:
+    sandbox = Sandbox(SandboxConfig(Limits(memory_mb=100), AGENT), job_dir)
+    try:
+        done = await sandbox.run(["sh"], stdin=b"id -u; id -un; unshare -Ur true || echo no-userns; ls /root /home")
+        agent = await sandbox.start(["sh", "-c", STUBBORN], env={})
+        await agent.stdout.readline()
+        await sandbox.freeze()
+        await sandbox.thaw()
+        proof = await sandbox.kill_all()
+        owner = (job_dir / "agent" / "repo").stat().st_uid
+        said = sandbox.describe()
+    finally:
+        await sandbox.close()
+    return {"seen": done.stdout.decode().split(), "proof": proof, "owner": owner, "said": said, "uid": os.getuid()}
+
+
+def main() -> None:
+    job_dir = Path(sys.argv[1])
+    if os.getuid() == 0:
+        # All is imported by now, so it does not matter whether the other user can read it.
+        os.setgroups([])
+        os.setresgid(ORDINARY, ORDINARY, ORDINARY)
+        os.setresuid(ORDINARY, ORDINARY, ORDINARY)
+    reason = check(SandboxConfig(Limits(), AGENT))
+    sys.stdout.write(json.dumps({"check": reason, **asyncio.run(scene(job_dir))}))
+
+
+if __name__ == "__main__":
+    main()

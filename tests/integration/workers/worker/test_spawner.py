@@ -1,0 +1,123 @@
+"""Starting runners: slots, spares, and what dead runners leave. The runner's own process is the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from workers.config import load_config
+from workers.control_plane import ControlPlaneOfWorker, Unreachable
+from workers.worker.spawner import Spawner
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps(
+            {
+                "shard_id": "probe",
+                "control_url": "http://127.0.0.1:9",
+                "broker_url": "redis://127.0.0.1:9/0",
+                "shard_key": "mcts_probe",
+                "capabilities": ["git"],
+                "executor": "scripted",
+                "run_path": str(tmp_path / "run"),
+                "cleanup": {"workspace_path": str(tmp_path / "jobs")},
+            }
+        )
+    )
+    return path
+
+
+@pytest.fixture
+def spawner(config_path: Path) -> Iterator[Spawner]:
+    found = Spawner(load_config(config_path), config_path)
+    yield found
+    found.close()
+
+
+def test_only_what_jobs_left_is_removed(spawner: Spawner, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    for name in ("job_abc123.1", "job_abc123.1/agent", "precious", "job_of_mine"):
+        (jobs / name).mkdir(parents=True)
+    (jobs / "notes.txt").write_text("keep")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (jobs / "job_link.1").symlink_to(outside)
+    assert spawner.adopt() == []
+    assert sorted(path.name for path in jobs.iterdir()) == ["job_link.1", "job_of_mine", "notes.txt", "precious"]
+    assert outside.is_dir()
+
+
+def test_young_leftovers_are_spared_until_their_time(spawner: Spawner, tmp_path: Path) -> None:
+    leftover = tmp_path / "jobs" / "job_abc123.1"
+    leftover.mkdir(parents=True)
+    spawner.sweep(older_than_s=3600)
+    assert leftover.is_dir()
+    os.utime(leftover, (0, 0))
+    spawner.sweep(older_than_s=3600)
+    assert not leftover.exists()
+
+
+def stop_at_claim(spawner: Spawner) -> int:
+    """Carry an attempt with nobody to claim it from; ended early, as its deadline is half a minute."""
+    ender = threading.Thread(target=end_first_runner, args=[spawner])
+    ender.start()
+    code = spawner.run("job_abc123", 1)
+    ender.join()
+    return code
+
+
+def end_first_runner(spawner: Spawner) -> None:
+    while not (running := spawner.running()):
+        threading.Event().wait(0.05)
+    os.kill(running[0].pid, signal.SIGKILL)
+
+
+def test_a_spare_that_died_is_replaced_and_no_slot_is_lost(spawner: Spawner) -> None:
+    spawner.keep_spare()
+    spare = spawner._spare
+    assert spare is not None
+    os.kill(spare.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, spare.pid, os.WEXITED | os.WNOWAIT)
+    assert stop_at_claim(spawner) == -signal.SIGKILL
+    assert stop_at_claim(spawner) == -signal.SIGKILL
+
+
+def test_a_spare_that_knows_an_older_configuration_is_not_used(spawner: Spawner, config_path: Path) -> None:
+    spawner.keep_spare()
+    spare = spawner._spare
+    assert spare is not None
+    os.utime(config_path, (0, 0))
+    assert spawner._take_spare() is None
+    assert spare.returncode is not None
+
+
+def test_a_page_in_place_of_the_control_plane_is_no_answer() -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>maintenance</html>")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        control = ControlPlaneOfWorker(f"http://127.0.0.1:{server.server_address[1]}", "mcts_probe")
+        with pytest.raises(Unreachable, match="something else than the control plane"):
+            control.heartbeat({})  # type: ignore[typeddict-item]  # the page looks at nothing
+        control.close()
+        server.shutdown()
+        thread.join()

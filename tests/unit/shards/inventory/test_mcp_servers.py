@@ -1,0 +1,42 @@
+"""MCP servers as operators may write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shards.inventory.mcp_servers import problems_of, without_values
+
+GOOD = {"git": {"command": "mcp-server-git", "args": ["-v"], "env": {"A": "1"}, "capabilities": ["git"]}}
+
+
+def test_what_config_json_takes_is_right() -> None:
+    assert problems_of(GOOD) == []
+    assert problems_of({"git": {"command": "x"}}) == []
+    assert problems_of({}) == []
+
+
+@pytest.mark.parametrize(
+    ("servers", "said"),
+    [
+        ([], "Must be a JSON object"),
+        ({"Git": {"command": "x"}}, "“Git” is not a lower-case slug"),
+        ({"git": "x"}, "must be an object"),
+        ({"git": {"command": " "}}, "must say which program"),
+        ({"git": {"command": "x", "argv": []}}, "unknown key “argv”"),
+        ({"git": {"command": "x", "args": "-v"}}, "args must be a list"),
+        ({"git": {"command": "x", "env": {"A": 1}}}, "env must map"),
+        ({"git": {"command": "x", "env": {"A": "\x00"}}}, "env must map"),
+        ({"git": {"command": "x", "capabilities": ["A B"]}}, "capabilities must be"),
+        ({f"s{at}": {"command": "x"} for at in range(51)}, "at most 50"),
+    ],
+)
+def test_each_mistake_is_named(servers: Any, said: str) -> None:
+    (problem,) = problems_of(servers)
+    assert said in problem
+
+
+def test_the_audit_log_is_told_names_and_no_values() -> None:
+    told = without_values({"git": {"command": "x", "env": {"TOKEN": "canary"}}, "odd": 5})
+    assert told == {"git": {"command": "x", "env": {"TOKEN": "(set)"}}, "odd": 5}

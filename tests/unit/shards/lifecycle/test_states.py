@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from shards.lifecycle.states import ALERTS, GONE, MOVES, PROVISIONING, may_move
+from shards.models.shard import ShardState
+
+
+def test_the_table_has_every_state_and_no_other() -> None:
+    states = {state.value for state in ShardState}
+    assert set(MOVES) == states
+    assert set().union(*MOVES.values()) == states
+
+
+@pytest.mark.parametrize("state", MOVES)
+def test_to_stay_is_no_move_and_everything_can_be_destroyed(state: str) -> None:
+    assert not may_move(state, state)
+    assert state == GONE or may_move(state, GONE)
+
+
+def test_whatever_is_there_can_be_made_anew() -> None:
+    assert all(may_move(state, PROVISIONING) for state in MOVES if state != PROVISIONING)
+
+
+@pytest.mark.parametrize(
+    ("state", "to"),
+    [
+        ("ready", "lost"),
+        ("ready", "requested"),
+        ("requested", "suspect"),
+        ("requested", "lost"),
+        ("lost", "ready"),
+        ("gone", "ready"),
+        ("gone", "suspect"),
+        ("gone", "draining"),
+        ("provisioning", "suspect"),
+    ],
+)
+def test_what_never_happens(state: str, to: str) -> None:
+    assert not may_move(state, to)
+
+
+def test_an_alert_is_of_a_move_that_there_is() -> None:
+    assert all(may_move(*move) for move in ALERTS)

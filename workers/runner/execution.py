@@ -1,0 +1,188 @@
+"""The work of one attempt, between claim and report: workspace, agent, push."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from datetime import UTC, datetime
+from typing import Any
+
+from myctobot.contract.jobs import CancelProof, ClaimAnswer, EventKind, Phase
+from workers.config import ShardConfig
+from workers.errors import JobError
+from workers.executors import create_executor, read_only_paths
+from workers.executors.base import AgentReport, AgentTask
+from workers.git.cleanup import remove_tree
+from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
+from workers.runner.events import EventStream
+from workers.runner.output_watchdog import SilenceWatch
+from workers.runner.pausable_clock import AwakeClock
+from workers.runner.prompt import build_instructions, build_prompt, commit_message
+from workers.sandbox.sandbox import Sandbox, SandboxConfig
+
+# Less free space than this on the workspace's disk fails a job before it starts, with the reason.
+_MIN_FREE_MB = 64
+
+
+class Work:
+    """Everything of an attempt that touches the shard's disk and processes.
+
+    Args:
+        config: the shard's.
+        answer: of the claim.
+        slot: decides which user the agent runs as.
+    """
+
+    def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int) -> None:
+        self._config, self._answer, self._slot = config, answer, slot
+        self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
+        self._sandbox: Sandbox | None = None
+        self.clock = AwakeClock()
+        self._awake = asyncio.Event()
+        self._awake.set()
+
+    async def run(self, events: EventStream) -> dict[str, Any]:
+        """Do the work and return its result.
+
+        Raises:
+            JobError: it cannot be done; the message says why.
+            Fenced: the attempt is not the present one any more.
+            OSError: the shard itself failed, such as a full disk.
+        """
+        attempt = self._answer["attempt"]
+        # The log goes on over attempts; from the second on it says where each begins.
+        await events.enter(Phase.PREPARING, f"attempt {attempt}" if attempt > 1 else "")
+        self._sandbox = self._prepare_sandbox()
+        if not self._sandbox.isolated:
+            await events.emit(EventKind.WARNING, {"code": "not_isolated", "message": self._sandbox.describe()})
+        workspace = self._workspace(self._sandbox, events)
+        prepared: Prepared | None = None
+        if workspace is not None:
+            await events.enter(Phase.CLONING)
+            prepared = await workspace.prepare()
+        await events.enter(Phase.AGENT)
+        # What is frozen is what runs: an agent must not be started meanwhile either.
+        await self._awake.wait()
+        report = await self._run_agent(self._sandbox, events, prepared)
+        # Whatever the agent left running must not write into what is collected now.
+        await self._sandbox.kill_all()
+        if not report.ok:
+            raise JobError(report.error_code or "agent_failed", report.error_message or "The agent failed.")
+        collected = await self._push(workspace, events) if workspace is not None else None
+        return self._result(report, collected, workspace is not None)
+
+    def _prepare_sandbox(self) -> Sandbox:
+        config = self._config
+        config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
+        free_mb = shutil.disk_usage(config.workspace_path).free // 2**20
+        if free_mb < _MIN_FREE_MB:
+            raise JobError(
+                "disk_full",
+                f"The shard's disk has {free_mb} MB left and a job needs at least {_MIN_FREE_MB}; "
+                "an operator must make room.",
+                retryable=True,
+            )
+        # The agent's own directory is inside, so others may pass through, and see nothing.
+        self._job_dir.mkdir(mode=0o711)
+        sandbox = SandboxConfig(
+            limits=config.limits,
+            agent_uid=config.first_agent_uid + self._slot,
+            allow_unsandboxed=config.allow_unsandboxed,
+            read_only=read_only_paths(config, self._answer["capabilities"]),
+        )
+        return Sandbox(sandbox, self._job_dir)
+
+    def _workspace(self, sandbox: Sandbox, events: EventStream) -> Workspace | None:
+        task = self._answer["task"]
+        if not task.get("repo_url"):
+            return None
+        spec = RepoSpec(
+            url=task["repo_url"],
+            base_branch=task.get("base_branch"),
+            branch=task["branch"],
+            token=self._answer["secrets"].get("repo_token"),
+        )
+        return Workspace(spec, sandbox, self._job_dir, self._config.git, events.emit)
+
+    async def _run_agent(self, sandbox: Sandbox, events: EventStream, prepared: Prepared | None) -> AgentReport:
+        answer = self._answer
+        executor = create_executor(self._config)
+        task = AgentTask(
+            prompt=build_prompt(answer["task"]),
+            instructions=build_instructions(answer["task"], prepared.claude_md if prepared else None),
+            max_turns=answer["max_turns"],
+            capabilities=tuple(answer["capabilities"]),
+            gateway_url=answer["gateway"]["url"],
+            gateway_token=answer["gateway"]["token"],
+        )
+        watch = SilenceWatch(self.clock, events.emit, answer.get("no_output_timeout_s"))
+        return await watch.over(executor.run(task, sandbox, watch.emit, lambda pid: None), sandbox.kill_all)
+
+    async def _push(self, workspace: Workspace, events: EventStream) -> Collected | None:
+        await events.enter(Phase.PUSHING)
+        answer = self._answer
+        await workspace.commit_leftovers(commit_message(answer["task"], answer["job_id"]))
+        collected = await workspace.collect()
+        if collected is None:
+            return None
+        # A runner that was cut off meanwhile must not push: it asks for its attempt right before.
+        await events.confirm()
+        if events.cancel_wanted.is_set():
+            # The runner is about to end this task; until then nothing more may happen.
+            await asyncio.Event().wait()
+        await workspace.push()
+        return collected
+
+    def _result(self, report: AgentReport, collected: Collected | None, has_repository: bool) -> dict[str, Any]:
+        usage = {
+            "turns": report.turns,
+            "input_tokens": report.input_tokens,
+            "output_tokens": report.output_tokens,
+            "cost_usd": report.cost_usd,
+        }
+        result: dict[str, Any] = {"summary": report.summary, "usage": usage}
+        if not has_repository:
+            return result
+        if collected is None:
+            return {**result, "branch": None, "note": "The agent changed nothing, so no branch was pushed."}
+        return {
+            **result,
+            "branch": self._answer["task"]["branch"],
+            "head": collected.head_sha,
+            "commits": collected.commits,
+            "files": collected.files,
+            "insertions": collected.insertions,
+            "deletions": collected.deletions,
+        }
+
+    async def kill(self) -> CancelProof:
+        """End every process of the job and prove it."""
+        if self._sandbox is None:
+            return CancelProof(processes_killed=0, processes_left=0, checked_at=datetime.now(UTC).isoformat())
+        return await self._sandbox.kill_all()
+
+    async def freeze(self) -> None:
+        """Stop the agent where it is: the control plane is silent and may give the attempt to another."""
+        self.clock.sleep()
+        self._awake.clear()
+        if self._sandbox is None:
+            return
+        try:
+            await self._sandbox.freeze()
+        except JobError:
+            # What cannot be stopped for a while is stopped for good: a cut-off agent must not act.
+            await self._sandbox.kill_all()
+
+    async def thaw(self) -> None:
+        """Let the agent go on: the attempt is confirmed."""
+        self.clock.wake()
+        self._awake.set()
+        if self._sandbox is not None:
+            await self._sandbox.thaw()
+
+    async def close(self) -> None:
+        """Leave nothing: no process, no control group, no file."""
+        if self._sandbox is not None:
+            await self._sandbox.kill_all()
+            await self._sandbox.close()
+        remove_tree(self._job_dir)

@@ -1,0 +1,360 @@
+"""The walls around an agent: what it sees, what it may use, and its certain end."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, Final, NamedTuple
+
+from myctobot.contract.jobs import CancelProof
+from workers.errors import JobError
+from workers.sandbox.limits import MB, Limits, apply_rlimits, create_groups
+from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig
+from workers.sandbox.process import (
+    Launch,
+    SandboxedProcess,
+    drain,
+    feed,
+    look_at_host,
+    setup_failure,
+    signal_all,
+    spawn_isolated,
+    spawn_plain,
+    works,
+)
+from workers.sandbox.sandbox import process_tree
+
+__all__ = [
+    "HOME", "WORKSPACE", "Completed", "Limits", "Mount", "Sandbox", "SandboxConfig", "SandboxedProcess", "check",
+]  # fmt: skip
+
+KILL_TIMEOUT_S: Final = 10
+FREEZE_TIMEOUT_S: Final = 5
+POLL_S: Final = 0.01
+WATCH_EVERY_S: Final = 0.5
+PR_SET_CHILD_SUBREAPER: Final = 36
+NO_BWRAP: Final = (
+    "bubblewrap is not installed on this shard, so an agent cannot be isolated; install the package 'bubblewrap', "
+    "or let the embedded stack run without it by setting allow_unsandboxed"
+)
+
+
+class Completed(NamedTuple):
+    """A command that ended; ``truncated`` when it wrote more than was kept."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    truncated: bool = False
+
+
+class Sandbox:
+    """One job's sandbox; its processes share the workspace, the limits and the end.
+
+    ``job_dir/agent`` is the agent's user's own and holds ``repo`` (seen as /workspace) and ``home`` (seen as
+    /home/agent). All else in ``job_dir`` is invisible inside unless it is mounted.
+
+    Raises:
+        JobError: ``sandbox_unavailable`` when the machine cannot isolate and the configuration insists on it.
+    """
+
+    def __init__(self, config: SandboxConfig, job_dir: Path) -> None:
+        self.config = config
+        self.host = look_at_host()
+        # A shard that insists on isolation finds out by failing; one that does not must know beforehand.
+        bwrap = self.host.bwrap
+        self.isolated = bwrap is not None and (not config.allow_unsandboxed or works(bwrap))
+        if not self.isolated and not config.allow_unsandboxed:
+            raise JobError("sandbox_unavailable", NO_BWRAP)
+        if self.isolated and self.host.root and self.host.setpriv is None:
+            raise JobError("sandbox_unavailable", "setpriv is missing on this shard; install the package 'util-linux'")
+        self.agent_dir = job_dir.absolute() / "agent"
+        self._make_directories()
+        own = process_tree.read(os.getpid())
+        self._since = own.started if own else 0
+        self._groups = create_groups(config.limits, self._since)
+        self._live: list[SandboxedProcess] = []
+        self._watchdog: asyncio.Task[None] | None = None
+        self._watchdog_struck = False
+        self._not_ours: set[tuple[int, int]] = set()
+        if not self.isolated:
+            # What this process had started before is no orphan of the agent's.
+            children = (p for p in process_tree.snapshot().values() if p.parent == os.getpid())
+            self._not_ours = {(p.pid, p.started) for p in children}
+            # Without a PID namespace, what an agent leaves behind would become init's, and be lost.
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def _make_directories(self) -> None:
+        for directory in (self.agent_dir, self.agent_dir / "home", self.agent_dir / "repo"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.host.root and self.isolated:
+                os.chown(directory, self.config.agent_uid, self.config.agent_uid, follow_symlinks=False)
+
+    def describe(self) -> str:
+        """Say in one line how well the agent is isolated."""
+        if not self.isolated:
+            return "WARNING: NOTHING IS ISOLATED. The agent runs without a sandbox, as the shard's own user."
+        user = f"as user {self.config.agent_uid}" if self.host.root else "in a user namespace"
+        memory = "a control group" if self._groups.limits_memory else "a watchdog"
+        return f"bubblewrap, {user}; memory limited by {memory} to {self.config.limits.memory_mb} MB"
+
+    def places(self, mounts: Sequence[Mount] = ()) -> dict[str, str]:
+        """Give the host's path for each path of the sandbox, when there is no sandbox; else nothing differs."""
+        if self.isolated:
+            return {}
+        own = {WORKSPACE: str(self.agent_dir / "repo"), HOME: str(self.agent_dir / "home")}
+        return own | {mount.target: str(mount.source) for mount in mounts}
+
+    # --- Starting ----------------------------------------------------------------------------------
+
+    async def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str = WORKSPACE, mounts: Sequence[Mount] = ()
+    ) -> SandboxedProcess:
+        """Start a process as the agent's user; see ``Launch`` for the arguments.
+
+        Raises:
+            JobError: ``sandbox_failed``, with bubblewrap's reason.
+        """
+        return await self._spawn(Launch(argv, env, cwd, mounts))
+
+    async def _spawn(self, launch: Launch) -> SandboxedProcess:
+        # A start that is given up halfway would leave a process that nobody knows of.
+        starting = asyncio.create_task(self._spawn_known(launch))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await self._end(await starting)
+            raise
+
+    async def _spawn_known(self, launch: Launch) -> SandboxedProcess:
+        if self.isolated:
+            started = await spawn_isolated(self.config, self.host, self.agent_dir, launch, self._confine)
+        else:
+            started = await spawn_plain(launch, self.places(launch.mounts))
+            self._live.append(started)
+            with suppress(OSError):
+                self._groups.add(started.pid)
+            apply_rlimits(started.pid, self.config.limits)
+        if self._watchdog is None and not self._groups.limits_memory:
+            self._watchdog = asyncio.create_task(self._watch_memory())
+        return started
+
+    def _confine(self, started: SandboxedProcess) -> None:
+        self._live.append(started)
+        for pid in started.roots():
+            self._groups.add(pid)
+        apply_rlimits(started.init or started.pid, self.config.limits)
+
+    # --- Running a command to its end --------------------------------------------------------------
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = WORKSPACE,
+        mounts: Sequence[Mount] = (),
+        stdin: bytes = b"",
+        stdout_file: BinaryIO | None = None,
+        max_output: int = 4 * MB,
+        timeout_s: float = 120,
+    ) -> Completed:
+        """Run a short command as the agent's user; whatever it started has ended with it.
+
+        Args:
+            argv, env, cwd, mounts: see ``Launch``.
+            stdin: what it reads.
+            stdout_file: where its output goes instead of into the answer.
+            max_output: bytes that are kept of each stream; the rest is read and dropped.
+            timeout_s: seconds until it is ended.
+
+        Raises:
+            JobError: ``command_timeout``, ``agent_out_of_memory`` or ``sandbox_failed``.
+        """
+        output = stdout_file if stdout_file is not None else asyncio.subprocess.PIPE
+        started = await self._spawn(Launch(argv, env or {}, cwd, mounts, output))
+        try:
+            async with asyncio.timeout(timeout_s):
+                out, err, code, _ = await asyncio.gather(
+                    drain(started.process.stdout, max_output),
+                    drain(started.stderr, max_output),
+                    started.wait(),
+                    feed(started.stdin, stdin),
+                )
+        except TimeoutError as error:
+            message = f"the command '{' '.join(argv[:2])}' took longer than {timeout_s:g} s and was ended"
+            raise JobError("command_timeout", message, retryable=True) from error
+        finally:
+            await self._end(started)
+        problem = self.problem(code)
+        if problem is not None:
+            raise problem
+        # Some of the setup comes after the gate; its failure looks like the command's but for this.
+        if self.isolated and code == 1 and err.data.startswith(b"bwrap: "):
+            raise setup_failure(bytes(err.data))
+        return Completed(code, bytes(out.data), bytes(err.data), out.truncated or err.truncated)
+
+    async def _end(self, started: SandboxedProcess) -> None:
+        """Kill what is left of one process' tree and forget it."""
+        if not self.isolated:
+            processes = process_tree.snapshot()
+            session = {pid for pid, info in processes.items() if info.session == started.pid}
+            signal_all(process_tree.descendants(processes, started.roots() | session), signal.SIGKILL)
+        started.kill()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(started.wait(), KILL_TIMEOUT_S)
+        if await _until(lambda: not started.roots(), KILL_TIMEOUT_S):
+            self._forget(started)
+
+    def _forget(self, started: SandboxedProcess) -> None:
+        started.forget()
+        if started in self._live:
+            self._live.remove(started)
+
+    def problem(self, returncode: int) -> JobError | None:
+        """Say whether a process that ended with this code was ended by the memory limit."""
+        killed = returncode == 128 + signal.SIGKILL
+        if self._watchdog_struck or (killed and self._groups.memory_kills() > 0):
+            used = f"the agent used more than {self.config.limits.memory_mb} MB of memory and was ended"
+            return JobError("agent_out_of_memory", f"{used}; raise the shard's memory limit or ask for less")
+        return None
+
+    # --- The certain end ---------------------------------------------------------------------------
+
+    def _machinery(self) -> set[int]:
+        """Give bubblewrap's own processes, which are not the agent's."""
+        return {pid for started in self._live if started.init is not None for pid in started.roots()}
+
+    def _members(self) -> dict[int, process_tree.ProcessInfo]:
+        """List every live process of the sandbox, bubblewrap's own included."""
+        processes = process_tree.snapshot()
+        found = process_tree.descendants(processes, {pid for started in self._live for pid in started.roots()})
+        found |= self._groups.pids() & processes.keys()
+        if not self.isolated:
+            # Children of its first moments may have missed the groups; orphaned, they are ours.
+            own = processes[os.getpid()]
+            orphans = {
+                p.pid
+                for p in processes.values()
+                if p.parent == own.pid and p.session != own.session and (p.pid, p.started) not in self._not_ours
+            }
+            found |= process_tree.descendants(processes, orphans)
+        return {pid: processes[pid] for pid in found if processes[pid].alive}
+
+    async def kill_all(self) -> CancelProof:
+        """Kill every process of the sandbox and look whether one is left.
+
+        Ending the first process of a PID namespace ends all others in it, and it is gone only after they are; so
+        neither a new session, a double fork, an ignored signal nor a fork bomb escapes.
+        """
+        with suppress(JobError):
+            # Frozen, the tree cannot grow while it is counted.
+            await self.freeze()
+        seen: set[int] = set()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + KILL_TIMEOUT_S
+        while (members := self._members()) and loop.time() < deadline:
+            seen |= members.keys() - self._machinery()
+            for started in self._live:
+                started.kill()
+            self._groups.kill()
+            if not self.isolated:
+                signal_all(members, signal.SIGKILL)
+            # Version 1 of the groups delivers the kill only to who is thawed.
+            self._groups.set_frozen(False)
+            await asyncio.sleep(POLL_S)
+        self._groups.set_frozen(False)
+        left = set(self._members())
+        if self.isolated and self.host.root:
+            left |= process_tree.unconfined(self.config.agent_uid, self._since)
+        for started in self._live:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(started.wait(), 1)
+        checked_at = datetime.now(UTC).isoformat()
+        return {"processes_killed": len(seen - left), "processes_left": len(left), "checked_at": checked_at}
+
+    async def freeze(self) -> None:
+        """Stop every process of the sandbox where it stands; memory and connections stay.
+
+        Raises:
+            JobError: ``freeze_failed`` when some still run after five seconds.
+        """
+        if self._groups.can_freeze:
+            self._groups.set_frozen(True)
+            done = await _until(self._groups.is_frozen, FREEZE_TIMEOUT_S)
+        else:
+            done = await _until(self._stop_members, FREEZE_TIMEOUT_S)
+        if not done:
+            raise JobError("freeze_failed", "the agent could not be frozen; it must be ended instead", retryable=True)
+
+    def _stop_members(self) -> bool:
+        # bubblewrap's process on the host only waits; it stays awake to be our child as usual.
+        waiting = {started.pid for started in self._live if started.init is not None}
+        running = {pid for pid, info in self._members().items() if not info.stopped} - waiting
+        signal_all(running, signal.SIGSTOP)
+        return not running
+
+    async def thaw(self) -> None:
+        """Let a frozen sandbox go on."""
+        self._groups.set_frozen(False)
+        if not self._groups.can_freeze:
+            signal_all(self._members(), signal.SIGCONT)
+
+    async def close(self) -> None:
+        """End what is left and remove the control groups; may be called again."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        if self._live or self._groups.pids():
+            await self.kill_all()
+        for started in list(self._live):
+            self._forget(started)
+        await _until(self._groups.remove, KILL_TIMEOUT_S)
+
+    async def _watch_memory(self) -> None:
+        """Stand in for the memory controller where it is not ours to use."""
+        limit = self.config.limits.memory_mb * MB
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            if sum(info.memory for info in self._members().values()) > limit:
+                self._watchdog_struck = True
+                await self.kill_all()
+
+
+async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not (done := condition()):
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(POLL_S)
+    return done
+
+
+def check(config: SandboxConfig) -> str | None:
+    """Prove that an agent can be isolated on this machine, by running a command in a sandbox.
+
+    Returns:
+        None, or a sentence that says what is wrong. To be called where no event loop runs.
+    """
+    return asyncio.run(_check(config))
+
+
+async def _check(config: SandboxConfig) -> str | None:
+    with TemporaryDirectory(prefix="sandbox-check-") as directory:
+        sandbox: Sandbox | None = None
+        try:
+            sandbox = Sandbox(config, Path(directory))
+            done = await sandbox.run(["true"], timeout_s=30)
+        except JobError as error:
+            return str(error)
+        finally:
+            if sandbox is not None:
+                await sandbox.close()
+    return None if done.returncode == 0 else str(setup_failure(done.stderr))

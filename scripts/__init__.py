@@ -1,0 +1,1 @@
+"""Development scripts, which are not part of the product."""

@@ -1,0 +1,1 @@
+"""Offline check of the locks for known vulnerabilities."""

@@ -1,4 +1,4 @@
-# Everything that people and CI run. `make help` lists the targets from their own comments.
+# Commands for people and CI. `make help` lists the targets with their comments.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -6,21 +6,21 @@ SHELL := /bin/bash
 
 PYTHON ?=
 BIN := .venv/bin
-# Temporary files of every tool, so that nothing stays behind elsewhere.
+# One folder for the temporary files of all tools, so that `make clean` removes them.
 export TMPDIR := $(CURDIR)/.cache/tmp
-# Only what the caller's tools need; programs of the product build their own environment anyway.
+# The caller's Python settings must not change the tools. The product's programs build their own environment.
 unexport PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE VIRTUAL_ENV
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(TMPDIR) ## make .venv and install what is needed; fast when nothing changed (PYTHON=… chooses the interpreter)
+setup: $(TMPDIR) ## create .venv and install what is needed; fast if nothing changed (PYTHON=… selects the interpreter)
 	@PYTHON="$(PYTHON)" scripts/setup
 
 .PHONY: setup-tests
-setup-tests: $(TMPDIR) ## as setup, and what only the tests need: a browser and sshd
+setup-tests: $(TMPDIR) ## run setup and install what only the tests need, such as a browser and sshd
 	@PYTHON="$(PYTHON)" scripts/setup --tests
 
 .PHONY: up
@@ -28,30 +28,62 @@ up: setup ## run the whole stack until Ctrl-C (UP="--shards 2" passes options)
 	@$(BIN)/python manage.py up $(UP)
 
 .PHONY: demo
-demo: setup ## watch an agent fix a failing test on a local shard, in a stack of its own
+demo: setup ## watch an agent fix a failing test on a local shard, in a separate stack
 	@$(BIN)/python -m myctobot.demo
 
+# The caller's language and time zone must not change a test.
+test%: export LC_ALL := C.UTF-8
+test%: export TZ := UTC
+PYTEST := $(BIN)/python -m pytest
+# Tests mostly wait for processes, so four workers keep two cores busy.
+WORKERS ?= 4
+# Containers and Ansible need the cores themselves.
+LXC_WORKERS ?= 3
+SUITES := test-integration test-acceptance test-lxc test-faults
+
 .PHONY: test
-test: lint format-check types test-all test-lxc test-faults ## run every check and every test
+test: setup-tests ## run every check and every test; print the slowest ones
+	@rm -rf .cache/test-times
+	@status=0; \
+	{ $(MAKE) --no-print-directory --jobs 2 --output-sync lint format-check types test-unit \
+		&& $(MAKE) --no-print-directory --keep-going $(SUITES); } || status=$$?; \
+	$(BIN)/python -m tests.times; exit $$status
 
 .PHONY: test-all
-test-all: setup-tests
-	@$(BIN)/python -m pytest $(ARGS)
-
-.PHONY: test-faults
-test-faults: setup-tests ## break the real processes and count what is left (FAULTS=long: outages as long as at night)
-	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
-
-.PHONY: test-lxc
-test-lxc: setup-tests ## make real containers, as root; they, their network and their files go away again
-	@$(BIN)/python -m pytest -m lxc tests/lxc $(ARGS)
+test-all: test-unit test-integration test-acceptance
 
 .PHONY: test-unit
-test-unit: setup ## run the unit tests alone (ARGS="-k name" passes options)
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+test-unit: setup ## run the unit tests and the house rules (ARGS="-k name" passes options)
+	@$(PYTEST) --suite unit tests/unit tests/architecture $(ARGS)
+
+.PHONY: test-integration
+test-integration: setup-tests ## run the tests with a real database and broker, and the attacks
+	@$(PYTEST) --suite integration -n $(WORKERS) tests/integration tests/attacks tests/ansible $(ARGS)
+
+.PHONY: test-acceptance
+test-acceptance: setup-tests ## run the tests of whole stacks, with and without a browser
+	@$(PYTEST) --suite acceptance -n $(WORKERS) tests/acceptance tests/browser $(ARGS)
+
+.PHONY: test-faults
+test-faults: setup-tests ## break the real processes and check the result
+	@$(PYTEST) --suite faults -n $(WORKERS) -m faults tests/faults $(ARGS)
+
+.PHONY: test-lxc
+test-lxc: setup-tests ## test real containers, as root; removes them, their network and their files
+	@$(PYTEST) --suite lxc -n $(LXC_WORKERS) -m lxc tests/lxc $(ARGS)
+
+.PHONY: test-long
+test-long: setup-tests ## run all long tests; make test runs a seventh of them each day
+	@$(PYTEST) --suite long -m long --long all tests $(ARGS)
+
+.PHONY: test-flaky
+test-flaky: setup-tests ## run unit and integration tests five times in random order, the others three times
+	@for run in 1 2 3 4 5; do $(PYTEST) --random-order tests/unit tests/architecture $(ARGS) \
+		&& $(PYTEST) --random-order -n $(WORKERS) tests/integration tests/attacks tests/ansible $(ARGS) || exit; done
+	@for run in 1 2 3; do $(MAKE) --no-print-directory test-acceptance test-lxc test-faults || exit; done
 
 .PHONY: lint
-lint: setup ## look for mistakes and forbidden patterns (ruff)
+lint: setup ## check for mistakes and forbidden patterns (ruff)
 	@$(BIN)/ruff check .
 
 .PHONY: format
@@ -67,8 +99,17 @@ format-check: setup
 types: setup ## check the types (mypy --strict)
 	@$(BIN)/mypy .
 
+.PHONY: lock
+lock: setup ## compile the locks from the .in files and package.json (UPGRADE=1 takes newer versions of dependencies)
+	@scripts/lock $(if $(UPGRADE),--upgrade)
+
+.PHONY: audit
+audit: setup ## search the locks for known vulnerabilities, offline (ADVISORIES=folder adds an advisory database)
+	@$(BIN)/python -m scripts.audit $(if $(filter no,$(SAFETY_DB)),--without-safety-db) \
+		$(foreach folder,$(ADVISORIES),--advisories $(folder))
+
 .PHONY: bench
-bench: setup ## measure, one JSON line a benchmark (ONLY=name runs one)
+bench: setup ## run the benchmarks, with one JSON line each (ONLY=name runs one)
 	@$(BIN)/python -m tests.benchmarks $(ONLY)
 
 .PHONY: migrations

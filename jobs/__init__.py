@@ -1,0 +1,1 @@
+"""Jobs: their queue, life cycle, logs and interfaces."""

@@ -7,5 +7,5 @@ class JobsConfig(AppConfig):
     name = "jobs"
 
     def ready(self) -> None:
-        # Models that have a folder of their own.
+        # Models outside ``jobs.models``.
         import_module("jobs.callbacks.models")

@@ -1,4 +1,4 @@
-"""What is done whenever somebody asks for a round: slots are given out, and where there are none, had."""
+"""One pass of the control loop: dispatch jobs, recycle used shards and activate warm spares."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Final
 from jobs.capacity.pool_load import use_spares
 from jobs.capacity.recycling import recycle_used
 from jobs.dispatch.round import dispatch_round
-from myctobot.lib.sql import one_row
-from myctobot.lib.ttl_cache import Remembered
+from myctobot.lib.sql import fetch_one
+from myctobot.lib.ttl_cache import CachedValue
 
 _SPECIAL: Final = """
     SELECT 1 WHERE EXISTS (SELECT FROM shards_pool WHERE mode = 'ephemeral' OR scaling_rules IS NOT NULL)
         OR EXISTS (SELECT FROM shards_shard WHERE is_spare)
 """
 
-# Most have none, and under load rounds come many times a second. A pool that becomes one is noticed a second later.
-has_special_pools: Final = Remembered(lambda: one_row(_SPECIAL, []) is not None, 1.0)
+# Cached, because most installations have no such pool and rounds run many times a second under load.
+has_special_pools: Final = CachedValue(lambda: fetch_one(_SPECIAL, []) is not None, 1.0)
 
 
-def full_round() -> None:
-    """Give waiting jobs the slots that are free; bring back shards that had their one job; let spares take the rest."""
+def run_once() -> None:
+    """Assign free slots to waiting jobs, re-create used shards, and activate spares for the remaining jobs."""
     dispatch_round()
     if has_special_pools():
-        # A round is asked for after the end of each job, so it is the moment for these too.
+        # A round follows the end of each job, which is when a used shard becomes idle.
         recycle_used()
         use_spares()

@@ -1,12 +1,12 @@
-"""What can go wrong with a job.
+"""Errors about jobs.
 
 MyctobotError
-├── InvalidRequest ── NobodyCanRun
-├── NotAuthenticated ── NotCertain
+├── InvalidRequest ── NoEligibleShard
+├── NotAuthenticated ── StaleCaller
 ├── NotFound ── UnknownJob, UnknownCallback
-├── TooManyWaiting        429
+├── QueueLimitReached        429
 └── Conflict
-    ├── JobIsOver, JobIsNotOver, IdempotencyMismatch, SecretsNeededAgain
+    ├── JobFinished, JobNotFinished, IdempotencyMismatch, SecretsRequired
     └── Fenced            the caller's attempt is not the present one
         ├── NotClaimable
         └── OutOfOrder    carries ``expected``
@@ -17,22 +17,22 @@ from __future__ import annotations
 from myctobot.errors import Conflict, InvalidRequest, MyctobotError, NotAuthenticated, NotFound
 
 
-class NobodyCanRun(InvalidRequest):
+class NoEligibleShard(InvalidRequest):
     """No shard that this tenant may use could ever run the job."""
 
-    code = "nobody_can_run"
+    code = "no_eligible_shard"
 
 
-class NotCertain(NotAuthenticated):
-    """The caller was known a moment ago, and may not be any more: look again."""
+class StaleCaller(NotAuthenticated):
+    """The caller's credentials were valid a moment ago and must be checked again."""
 
-    code = "not_certain"
+    code = "stale_caller"
 
 
-class TooManyWaiting(MyctobotError):
-    """The tenant has as many waiting jobs as it may have; try again when some have started."""
+class QueueLimitReached(MyctobotError):
+    """The tenant has reached its limit of waiting jobs; try again when some have started."""
 
-    code = "too_many_waiting"
+    code = "queue_limit_reached"
     http_status = 429
     retryable = True
 
@@ -44,21 +44,21 @@ class UnknownJob(NotFound):
 
 
 class UnknownCallback(NotFound):
-    """The job has no callback of that id."""
+    """The job has no callback with this id."""
 
     code = "unknown_callback"
 
 
-class JobIsOver(Conflict):
+class JobFinished(Conflict):
     """The job has ended already; there is nothing to cancel."""
 
-    code = "job_is_over"
+    code = "job_finished"
 
 
-class JobIsNotOver(Conflict):
+class JobNotFinished(Conflict):
     """The job has not ended yet; wait for its end or cancel it first."""
 
-    code = "job_is_not_over"
+    code = "job_not_finished"
 
 
 class IdempotencyMismatch(Conflict):
@@ -67,14 +67,14 @@ class IdempotencyMismatch(Conflict):
     code = "idempotency_mismatch"
 
 
-class SecretsNeededAgain(Conflict):
+class SecretsRequired(Conflict):
     """The job's secrets were wiped when it ended; send them again with the retry."""
 
-    code = "secrets_needed_again"
+    code = "secrets_required"
 
 
 class Fenced(Conflict):
-    """This attempt is not the job's present one: stop, change nothing, forget its secrets."""
+    """This attempt is not the job's current one: stop, change nothing, forget its secrets."""
 
     code = "fenced"
 
@@ -86,12 +86,12 @@ class NotClaimable(Fenced):
 
 
 class SigningSecretUnreadable(Conflict):
-    """No present key opens the signing secret any more; make a new one with POST."""
+    """No configured key can decrypt the signing secret; make a new one with POST."""
 
     code = "signing_secret_unreadable"
 
 
 class OutOfOrder(Conflict):
-    """An event is missing before this batch; send again from the number expected."""
+    """An event is missing before this batch; send again from the expected number."""
 
     code = "out_of_order"

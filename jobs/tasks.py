@@ -1,4 +1,4 @@
-"""Celery tasks of the control worker: shells around one service call each."""
+"""Celery tasks of the control worker, each a call of one service function."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ from celery import shared_task
 
 from jobs.callbacks.delivery import deliver_due
 from jobs.capacity.pool_load import scale_pools
-from jobs.control_loop import full_round
-from jobs.lifecycle.reachability import look
+from jobs.control_loop import run_once
+from jobs.lifecycle.reachability import check_reachability
 from jobs.lifecycle.reaper import recover
 from jobs.maintenance.retention import clean_up
-from myctobot.lib.duty_cycle import Pace
+from myctobot.lib.duty_cycle import DutyCycle
 
-# Rounds take a quarter of a processor at most, however often they are asked for: under load each finds more to do. What
-# a round costs here it costs the database about once more.
-_pace = Pace(6)
+# Limit rounds to a quarter of one processor, because a round costs the database about as much again.
+_duty_cycle = DutyCycle(6)
 
 
 @shared_task(name="jobs.dispatch_round", ignore_result=True)
 def dispatch_round_task() -> None:
-    with _pace.work():
-        full_round()
+    with _duty_cycle.work():
+        run_once()
 
 
 @shared_task(name="jobs.tick", ignore_result=True)
 def tick_task() -> None:
     try:
-        recover(look())
+        recover(check_reachability())
     finally:
-        # Work that waits must not wait for what is wrong with other work.
-        with _pace.work():
-            full_round()
+        # Dispatch even when the recovery of other jobs fails.
+        with _duty_cycle.work():
+            run_once()
 
 
 @shared_task(name="jobs.scale_pools", ignore_result=True)
@@ -38,7 +37,7 @@ def scale_pools_task() -> None:
     scale_pools()
 
 
-@shared_task(name="jobs.maintenance.retention", ignore_result=True)
+@shared_task(name="jobs.retention", ignore_result=True)
 def retention_task() -> None:
     clean_up()
 

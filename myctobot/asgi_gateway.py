@@ -1,4 +1,4 @@
-"""The gateway's ASGI application: ``uvicorn myctobot.asgi_gateway:application``."""
+"""ASGI application of the gateway."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings.gateway")
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
-from myctobot.gateway.app import GatewayApp, gateway_from_settings
+from myctobot.gateway.app import GatewayApp, gateway_from_settings, refused_body
+from myctobot.gateway.urls import BODY_LIMITS
+from myctobot.web.body_limiter import BodyLimiter
 
-application = GatewayApp(get_asgi_application(), gateway_from_settings())
+_gateway = GatewayApp(get_asgi_application(), gateway_from_settings())
+application = BodyLimiter(_gateway, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_body)

@@ -1,4 +1,4 @@
-"""The control plane's Celery application: dispatch rounds and upkeep. Shards run ``workers.worker.app``."""
+"""Celery application of the control plane; a shard runs ``workers.worker.app``."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ app.autodiscover_tasks()
 
 @setup_logging.connect(weak=False)
 def keep_our_logging(**_: Any) -> None:
-    """Listening here is what stops Celery from replacing the logging that Django's settings made."""
+    """Keep the logging of Django's settings, because Celery configures its own if no receiver is connected."""

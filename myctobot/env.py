@@ -1,9 +1,8 @@
-"""The one reader of the environment.
+"""Readers of environment variables, by type.
 
-Every variable that the control plane understands is read here, by type, so that nonsense is refused
-at start with the variable's name. A secret may come from a file: ``SECRET_KEY_FILE=/run/secrets/key``.
-While the embedded stack runs it leaves its variables in ``<home>/env``, so that other commands of the
-same checkout find it.
+The settings read every variable with these functions, so that an invalid value is refused at start with the variable's
+name. A secret may come from a file: ``SECRET_KEY_FILE=/run/secrets/key``. The embedded stack writes its variables to
+``<home>/env`` while it runs, so that other commands of the same checkout find it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from myctobot.contract.repositories import is_plain_path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("MYCTOBOT_HOME") or BASE_DIR / ".myctobot").resolve()
@@ -28,10 +29,10 @@ if "DATABASE_URL" not in os.environ and (HOME / "env").is_file():
 
 
 def choice(name: str, allowed: tuple[str, ...], default: str) -> str:
-    """Read a variable that takes one of a few words.
+    """Read a variable whose value is one of a few words.
 
     Raises:
-        ImproperlyConfigured: the value is another one.
+        ImproperlyConfigured: the value is not one of them.
     """
     value: str = env.str(name, default=default)
     if value not in allowed:
@@ -39,32 +40,32 @@ def choice(name: str, allowed: tuple[str, ...], default: str) -> str:
     return value
 
 
-def whole_number(name: str, default: int, *, least: int) -> int:
-    """Read a whole number of at least ``least``.
+def whole_number(name: str, default: int, *, minimum: int) -> int:
+    """Read a whole number of at least ``minimum``.
 
     Raises:
-        ImproperlyConfigured: the value is something else.
+        ImproperlyConfigured: the value is not such a number.
     """
     text: str = env.str(name, default=str(default)).strip()
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise ImproperlyConfigured(f"{name} is {text!r}; it must be a whole number of at least {least}")
+    if not text.isascii() or not text.isdigit() or int(text) < minimum:
+        raise ImproperlyConfigured(f"{name} is {text!r}; it must be a whole number of at least {minimum}")
     return int(text)
 
 
 def first_address(network: str) -> str:
-    """The first address of an IPv4 network, which is the bridge's own; empty when that is no network."""
+    """Return the first address of an IPv4 network, which is the bridge's; empty if the text is not a network."""
     try:
         return str(next(IPv4Network(network).hosts()))
     except (ValueError, StopIteration):
-        # Whoever uses the network says what is wrong with it, by the variable's name.
+        # The code that uses the network refuses it by the variable's name.
         return ""
 
 
 def url(name: str, default: str) -> str:
-    """Read an http(s) base URL, without its last slash.
+    """Read an http(s) base URL, and remove its last slash.
 
     Raises:
-        ImproperlyConfigured: the value is no such URL.
+        ImproperlyConfigured: the value is not such a URL.
     """
     value: str = env.str(name, default=default)
     if not value.startswith(("http://", "https://")):
@@ -76,47 +77,80 @@ def networks(name: str) -> list[Network]:
     """Read a list of networks and addresses, such as ``10.0.0.0/8,fd00::1``.
 
     Raises:
-        ImproperlyConfigured: something is neither.
+        ImproperlyConfigured: a part is neither.
     """
     found: list[Network] = []
     for text in env.list(name, default=[]):
         try:
             found.append(ip_network(text.strip()))
         except ValueError as error:
-            raise ImproperlyConfigured(f"{name}: {error}; write networks such as 10.0.0.0/8, by commas") from error
+            raise ImproperlyConfigured(
+                f"{name}: {error}; write networks such as 10.0.0.0/8, separated by commas"
+            ) from error
     return found
 
 
-def token(name: str, *, least: int = 16) -> str:
-    """Read a secret that somebody chose, or "" where there is none.
+def folders(name: str) -> list[str]:
+    """Read a list of absolute paths of folders, such as ``/srv/repos,/srv/more``. A folder may be missing yet.
 
     Raises:
-        ImproperlyConfigured: it is so short that it can be guessed.
+        ImproperlyConfigured: a part is no plain absolute path, is ``/``, or leads through a symbolic link.
+    """
+    found: list[str] = []
+    for text in env.list(name, default=[]):
+        path = text.strip().rstrip("/")
+        if not is_plain_path(path):
+            raise ImproperlyConfigured(
+                f"{name} contains {text!r}; write absolute paths of folders below /, separated by commas"
+            )
+        if (real := os.path.realpath(path)) != path:
+            raise ImproperlyConfigured(f"{name}: {path} leads through a symbolic link; write {real}")
+        found.append(path)
+    return found
+
+
+def schemes(name: str, file_roots: list[str]) -> list[str]:
+    """Read the schemes of repository URLs.
+
+    Raises:
+        ImproperlyConfigured: ``file`` is one of them, but no folder is open for it.
+    """
+    found: list[str] = env.list(name, default=["https", "ssh"])
+    if "file" in found and not file_roots:
+        raise ImproperlyConfigured(f"{name} contains file; set REPO_FILE_ROOTS to the folders of these repositories")
+    return found
+
+
+def token(name: str, *, minimum: int = 16) -> str:
+    """Read a secret that a person chose; empty if it is unset.
+
+    Raises:
+        ImproperlyConfigured: the secret has fewer than ``minimum`` characters, so it can be guessed.
     """
     value: str = env.str(name, default="").strip()
-    if value and len(value) < least:
-        raise ImproperlyConfigured(f"{name} has {len(value)} characters; it must have at least {least}")
+    if value and len(value) < minimum:
+        raise ImproperlyConfigured(f"{name} has {len(value)} characters; it must have at least {minimum}")
     return value
 
 
 def endpoint(name: str) -> str:
-    """Read the http(s) URL of one endpoint, as it is; empty when it is unset.
+    """Read the http(s) URL of one endpoint, unchanged; empty if it is unset.
 
     Raises:
-        ImproperlyConfigured: the value is no such URL.
+        ImproperlyConfigured: the value is not such a URL.
     """
     value: str = env.str(name, default="")
     if value and not value.startswith(("http://", "https://")):
-        # It may hold a token, so it is not shown.
+        # The URL may contain a token, so the error does not show it.
         raise ImproperlyConfigured(f"{name} must start with http:// or https://")
     return value
 
 
 def webhook_secret(name: str) -> str:
-    """Read a secret of the Standard Webhooks rules; empty when it is unset.
+    """Read a secret in the format of Standard Webhooks; empty if it is unset.
 
     Raises:
-        ImproperlyConfigured: the value is none.
+        ImproperlyConfigured: the value is not base64.
     """
     value: str = env.str(name, default="")
     try:

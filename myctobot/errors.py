@@ -1,14 +1,16 @@
-"""The root of every error that a caller may see.
+"""Base classes of every error that a caller may see.
 
     MyctobotError
     ├── InvalidRequest        400
+    │   ├── RequestTooLarge   413
+    │   └── RequestTimeout    408
     ├── NotAuthenticated      401
     ├── NotAllowed            403
     ├── NotFound              404
     └── Conflict              409
 
-An app's own ``errors.py`` derives from these. The class holds what programs read (code, HTTP status,
-whether to try again); the instance holds the sentence for people. One handler makes the JSON.
+The ``errors.py`` of each app derives from these. The class holds the code, the HTTP status and whether a retry may
+help. The instance holds the sentence for people. One handler produces the JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, ClassVar
 
 
 class MyctobotError(Exception):
-    """Something went wrong that MyCTOBot did not expect."""
+    """An unexpected error occurred in MyCTOBot."""
 
     code: ClassVar[str] = "internal_error"
     http_status: ClassVar[int] = 500
@@ -43,8 +45,31 @@ class InvalidRequest(MyctobotError):
         self.fields = fields or {}
 
 
+class RequestTooLarge(InvalidRequest):
+    """The body of the request has more bytes than allowed."""
+
+    code = "request_too_large"
+    http_status = 413
+
+    def __init__(self, limit: int) -> None:
+        problem = f"Has more than {limit} bytes; send a smaller body." if limit else "Send this request without a body."
+        super().__init__(f"The body of the request is too large. {problem}", fields={"body": [problem]})
+
+
+class RequestTimeout(InvalidRequest):
+    """The body of the request did not arrive in time."""
+
+    code = "request_timeout"
+    http_status = 408
+    retryable = True
+
+    def __init__(self, timeout_s: float) -> None:
+        problem = f"Did not arrive within {timeout_s:g} s; send it again, and faster."
+        super().__init__(f"The body of the request is incomplete. {problem}", fields={"body": [problem]})
+
+
 class NotAuthenticated(MyctobotError):
-    """Give an API key in the header 'Authorization: Bearer …', or log in."""
+    """Send an API key in the header 'Authorization: Bearer …', or log in."""
 
     code = "not_authenticated"
     http_status = 401
@@ -58,14 +83,14 @@ class NotAllowed(MyctobotError):
 
 
 class NotFound(MyctobotError):
-    """There is no such thing here, or it belongs to somebody else."""
+    """The object does not exist, or it belongs to another tenant."""
 
     code = "not_found"
     http_status = 404
 
 
 class Conflict(MyctobotError):
-    """The request does not fit the present state."""
+    """The request conflicts with the current state."""
 
     code = "conflict"
     http_status = 409

@@ -1,10 +1,9 @@
-"""Flower, which shows Celery's workers and what they do: its pages alone, for operators alone.
+"""Flower, which shows Celery's workers: only its pages, and only for operators.
 
     python -m myctobot.flower [--fd N]
 
-It reads its own settings (``FLOWER_…``). Its API could send tasks and stop workers, and its metrics need no password:
-neither is served. It listens where whoever comes has been asked who they are: with a password of its own, or on a
-Unix socket that only a proxy may use.
+Flower reads its own settings (``FLOWER_…``). Its API can send tasks and stop workers, and its metrics need no password,
+so neither is served. It starts only with a login of its own, or on a Unix socket that only a proxy may use.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from myctobot.celery import app
 
 _NOT_SERVED: Final = ("/api/", "/metrics")
 _NO_LOGIN: Final = (
-    "Flower would show itself to everybody: set FLOWER_BASIC_AUTH=user:password (or FLOWER_AUTH and FLOWER_OAUTH2_KEY, "
-    "…_SECRET, …_REDIRECT_URI), or let it listen on a socket that only a proxy may use (FLOWER_UNIX_SOCKET)."
+    "Flower has no login: set FLOWER_BASIC_AUTH=user:password (or FLOWER_AUTH and FLOWER_OAUTH2_KEY, "
+    "…_SECRET, …_REDIRECT_URI), or FLOWER_UNIX_SOCKET to a socket that only a proxy may use."
 )
 
 
 class OperatorsFlower(Flower):  # type: ignore[misc]  # Flower has no types
-    """Flower without what changes anything, and on a socket that is open already if there is one."""
+    """Flower without actions, on an inherited socket if there is one."""
 
     fd: int | None = None
 
@@ -44,18 +43,18 @@ class OperatorsFlower(Flower):  # type: ignore[misc]  # Flower has no types
         return number
 
 
-def serve_pages_alone() -> None:
-    """Take the API and the metrics from what Flower serves; its application knows no other way to leave them out."""
+def remove_api_and_metrics() -> None:
+    """Remove the API and the metrics from Flower's routes; Flower has no option for this."""
     urls.handlers[:] = [one for one in urls.handlers if not _path(one).startswith(_NOT_SERVED)]
 
 
 def _path(handler: Any) -> str:
-    # A tuple, or a named address of tornado's.
+    # A route is a tuple or a named URL of tornado.
     return str(handler[0] if isinstance(handler, tuple) else handler.regex.pattern)
 
 
-def asks_who_comes() -> bool:
-    """Whether Flower or a proxy does. A login without a name or a password is none, though Flower takes it."""
+def requires_login() -> bool:
+    """Tell whether Flower or a proxy requires a login. Flower itself accepts a login without name or password."""
     logins = [login.partition(":") for login in options.basic_auth or []]
     if not all(name and password for name, _, password in logins):
         return False
@@ -63,17 +62,17 @@ def asks_who_comes() -> bool:
 
 
 def main() -> int:
-    """Serve until told to stop."""
+    """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m myctobot.flower")
     parser.add_argument("--fd", type=int, help="a listening socket")
     wanted = parser.parse_args()
     options.read_only, options.address = True, "127.0.0.1"
     command.apply_env_options()
-    if not asks_who_comes():
-        print(_NO_LOGIN, file=sys.stderr)  # noqa: T201  # for whoever started it
+    if not requires_login():
+        print(_NO_LOGIN, file=sys.stderr)  # noqa: T201  # this is the program's output
         return 2
     command.extract_settings()
-    serve_pages_alone()
+    remove_api_and_metrics()
     OperatorsFlower.fd = wanted.fd
     flower = OperatorsFlower(capp=app, options=options, **urls.settings)
     command.signal.signal(command.signal.SIGTERM, command.sigterm_handler)

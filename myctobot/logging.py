@@ -1,4 +1,4 @@
-"""One line a log entry: readable on the embedded stack, JSON elsewhere. Nothing logs bodies, headers or secrets."""
+"""Logging: one line an entry, for people on the embedded stack, and as JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def logging_config(*, json_lines: bool, level: str) -> dict[str, Any]:
     """Build the dictionary for ``logging.config.dictConfig``.
 
     Args:
-        json_lines: JSON for machines, else aligned text.
-        level: of the product's loggers, such as ``INFO``.
+        json_lines: whether entries are JSON; otherwise aligned text.
+        level: level of the product's loggers, such as ``INFO``.
     """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=False)
@@ -43,10 +43,10 @@ def logging_config(*, json_lines: bool, level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             **{name: {"level": level} for name in ("myctobot", "jobs", "shards", "celery", "uvicorn")},
-            # One line a request, with its query, is the reverse proxy's business.
+            # The reverse proxy logs requests.
             "uvicorn.access": {"level": "WARNING"},
             "httpx": {"level": "WARNING"},
-            # A scheduled round each second is no news.
+            # Beat schedules a round each second.
             "celery.beat": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
@@ -56,8 +56,8 @@ def logging_config(*, json_lines: bool, level: str) -> dict[str, Any]:
 
 def configure(config: dict[str, Any]) -> None:
     """Set up logging and structlog together; Django calls this with ``settings.LOGGING``."""
-    # Nothing here shows them, and to find out who called takes as long as to write the line
-    # (https://docs.python.org/3/howto/logging.html#optimization).
+    # No format uses the caller, thread or process, and finding the caller takes as long as writing the line.
+    # Source: https://docs.python.org/3/howto/logging.html#optimization
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.config.dictConfig(config)

@@ -1,4 +1,4 @@
-"""The web process's URLs."""
+"""URLs of the web process, and the maximum size of a body for each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from jobs.admin.routing_preview import show_preview
+from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.metrics.views import metrics
+from myctobot.web.body_limits import DEFAULT_BYTES, BodyLimits
+from shards.shard_api import enroll
+from shards.shard_api.call import MAX_BODY_BYTES
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
-    """Whether this process can serve: it answers, and its database does."""
+    """Report that this process and its database answer."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return JsonResponse({"status": "ok"})
@@ -25,16 +29,50 @@ handler404 = "myctobot.web.error_pages.not_found"
 handler500 = "myctobot.web.error_pages.server_error"
 
 urlpatterns = [
+    # Django tries the patterns in order, and most calls are POST /api/v1/jobs.
+    # "shards/preview" belongs to jobs, so jobs come before shards.
+    path("api/v1/", include("jobs.api.urls")),
     path("", include("myctobot.dashboards.urls")),
     path("healthz", healthz),
     path("metrics", metrics),
     path("ops/", include("myctobot.dashboards.ops.urls")),
     path("admin/preview/", admin.site.admin_view(show_preview), name="panel-preview"),
     path("admin/", admin.site.urls),
-    # The jobs' first: "shards/preview" is theirs, and no shard's name.
-    path("api/v1/", include("jobs.api.urls")),
     path("api/v1/", include("shards.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
     path("shard/v1/", include("jobs.shard_api.urls")),
 ]
+
+# A test requires an entry for each pattern above. Other paths, which have no page, get the default.
+BODY_LIMITS = BodyLimits(
+    {
+        "/api/v1/jobs": MAX_REQUEST_BYTES,
+        # Three secrets, each of which may be a private key.
+        "/api/v1/jobs/<str:job_id>/retry": MAX_REQUEST_BYTES,
+        "/shard/v1/jobs/<str:job_id>/events": MAX_BODY_BYTES,
+        "/shard/v1/jobs/<str:job_id>/finish": MAX_BODY_BYTES,
+        "/shard/v1/enroll": enroll.MAX_BODY_BYTES,
+        "/shard/*": DEFAULT_BYTES,
+        # MCP servers of a shard, and up to a thousand assignments.
+        "/api/v1/shards": MAX_REQUEST_BYTES,
+        "/api/v1/shards/<str:name>": MAX_REQUEST_BYTES,
+        "/api/v1/shards/<str:name>/assignments": MAX_REQUEST_BYTES,
+        "/api/schema/": 0,
+        "/api/docs/": 0,
+        "/api/*": DEFAULT_BYTES,
+        "/": 0,
+        "/healthz": 0,
+        "/metrics": 0,
+        "/ops/*": 0,
+        "/static/*": 0,
+        "/login/": DEFAULT_BYTES,
+        "/logout/": DEFAULT_BYTES,
+        "/tenant/": DEFAULT_BYTES,
+        # A browser writes each byte of a text as up to three.
+        "/jobs/new/": 2 * MAX_REQUEST_BYTES,
+        "/jobs/*": DEFAULT_BYTES,
+        "/admin/login/": DEFAULT_BYTES,
+        "/admin/*": MAX_REQUEST_BYTES,
+    }
+)

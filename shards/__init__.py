@@ -1,0 +1,1 @@
+"""Shards: the containers that run jobs."""

@@ -7,6 +7,6 @@ class ShardsConfig(AppConfig):
     name = "shards"
 
     def ready(self) -> None:
-        # Models that have a folder of their own.
-        for folder in ("autoscaling", "history", "operations", "totals"):
+        # Load the models that are outside of shards/models.
+        for folder in ("autoscaling", "metrics", "monitoring", "operations"):
             import_module(f"shards.{folder}.models")

@@ -1,4 +1,4 @@
-"""What can go wrong with shards."""
+"""Errors of shards."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ from myctobot.errors import Conflict, MyctobotError, NotAuthenticated, NotFound
 
 
 class UnknownShardKey(NotAuthenticated):
-    """The shard key is not valid: enrol the shard again, or correct shard_key in its config.json."""
+    """The shard key is not valid. Enrol the shard again, or correct shard_key in its config.json."""
 
     code = "unknown_shard_key"
 
 
 class UnknownShard(NotFound):
-    """There is no shard of that name."""
+    """There is no shard with this name."""
 
     code = "unknown_shard"
 
 
-class AlreadyClosed(Conflict):
-    """It is drained or paused already."""
+class AlreadySuspended(Conflict):
+    """The shard, pool or class is already drained or paused."""
 
-    code = "already_closed"
+    code = "already_suspended"
 
 
-class NothingToReopen(Conflict):
-    """It is neither drained nor paused."""
+class NothingToResume(Conflict):
+    """The shard, pool or class is not drained or paused."""
 
-    code = "nothing_to_reopen"
+    code = "nothing_to_resume"
 
 
 class WrongState(Conflict):
-    """The shard is in a state in which that cannot be done."""
+    """The shard's state does not allow the action."""
 
     code = "wrong_state"
 
 
 class OperationUnderWay(Conflict):
-    """Something else is being done with the shard; wait until it is done."""
+    """Another operation on the shard is in progress; wait until it has ended."""
 
     code = "operation_under_way"
     retryable = True
 
 
 class BadEnrolment(NotAuthenticated):
-    """The enrolment token is not valid, was used already, or has expired: make a new one for the shard."""
+    """The enrolment token is not valid, was used or has expired. Issue a new one for the shard."""
 
     code = "bad_enrolment"
 
@@ -57,13 +57,13 @@ class BrokerUnreachable(MyctobotError):
 
 
 class BrokerTooOld(Conflict):
-    """The broker cannot give each shard a user of its own: install Redis 7.0 or newer, or Valkey."""
+    """The broker cannot give each shard its own user. Install Redis 7.0 or newer, or Valkey."""
 
     code = "broker_too_old"
 
 
 class BrokerRefused(MyctobotError):
-    """The user in REDIS_URL may not manage the broker's users: allow it +acl, +client|kill and +info."""
+    """The user in REDIS_URL may not manage the broker's users. Grant it +acl, +client|kill and +info."""
 
     code = "broker_refused"
     http_status = 503

@@ -1,8 +1,8 @@
-"""Asking one shard's worker, by Celery's remote control: is it there, what does it offer, what does its log say.
+"""Remote control of one shard's worker through Celery: connectivity test, log tail and refresh.
 
-For operators alone; nothing depends on an answer. What comes back is a shard's word: it is bounded and cleaned before
-anybody sees it. Every shard can read what is asked here, and could answer in another's place; that is noticed where the
-answer bears another name, and costs an operator a wrong look at most.
+Only operators use it, and nothing depends on an answer. Answers come from a shard, so they are bounded and redacted.
+Every shard can read these commands and could answer for another one. An answer under another name is rejected; a forged
+name could only mislead an operator.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from myctobot.celery import app
-from myctobot.contract.jobs import Cleaner
+from myctobot.contract.redaction import Redactor
+from myctobot.messaging import broadcast_to_shard, send_to_control, worker_pattern
 from shards.errors import NoAnswer
-from shards.models.shard import Shard
+from shards.models import Shard
 
 log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN_S: Final = 3.0
-MOST_LINES: Final = 1000
-_MOST_LINE: Final = 2000
-_MOST_LIST: Final = 64
+MAX_LINES: Final = 1000
+_MAX_LINE: Final = 2000
+_MAX_LIST: Final = 64
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One thing that the shard says of itself, beside what is configured for it here."""
+class ConfigurationCheck:
+    """Comparison of one setting: the configured value and the value that the worker reports."""
 
-    what: str
+    name: str
     configured: str
     reported: str
 
@@ -44,18 +45,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Connectivity:
-    """What came of asking a shard.
+    """Result of a connectivity test.
 
     Attributes:
-        round_trip_ms: of the ping; None when nothing came back in time.
-        problem: why there is no answer, in a sentence; empty when there is one.
-        compared: what the worker says of itself and what is configured.
-        running: jobs that its runners carry.
+        round_trip_ms: duration of the ping; None without an answer in time.
+        problem: a sentence about what failed, or empty.
+        compared: configured and reported settings.
+        running: jobs that its runners execute.
     """
 
     round_trip_ms: float | None
     problem: str = ""
-    compared: tuple[Difference, ...] = ()
+    compared: tuple[ConfigurationCheck, ...] = ()
     running: tuple[str, ...] = ()
 
     @property
@@ -68,48 +69,48 @@ class Connectivity:
 
 
 def connectivity(shard: Shard) -> Connectivity:
-    """Ping a shard's worker and compare what it offers with what is configured. Takes 6 s at most."""
+    """Ping a shard's worker and compare its settings with the configuration. Takes at most 6 s."""
     began = time.monotonic()
     try:
-        _ask(shard, "ping")
+        _call(shard, "ping")
         took_ms = (time.monotonic() - began) * 1000
-        offered = _ask(shard, "capabilities")
+        reported = _call(shard, "capabilities")
     except NoAnswer as error:
         return Connectivity(None, error.message)
-    if not isinstance(offered, Mapping):
-        return Connectivity(took_ms, "Its worker answers, but does not say what it offers: it is of another version.")
-    running = tuple(_texts(offered.get("running")))
-    return Connectivity(took_ms, compared=_compare(shard, offered), running=running)
+    if not isinstance(reported, Mapping):
+        return Connectivity(took_ms, "The worker answers, but does not report its settings: its version differs.")
+    running = tuple(_texts(reported.get("running")))
+    return Connectivity(took_ms, compared=_compare(shard, reported), running=running)
 
 
 def tail_log(shard: Shard, lines: int) -> list[str]:
-    """The last lines of its worker's log, oldest first.
+    """Return the last lines of the worker's log, oldest first.
 
     Raises:
-        NoAnswer: within 3 s.
+        NoAnswer: there is no answer within 3 s.
     """
-    answer = _ask(shard, "tail_log", lines=max(1, min(lines, MOST_LINES)))
-    return _texts(answer, most=lines, length=_MOST_LINE)
+    answer = _call(shard, "tail_log", lines=max(1, min(lines, MAX_LINES)))
+    return _texts(answer, maximum=lines, length=_MAX_LINE)
 
 
-def _compare(shard: Shard, offered: Mapping[str, Any]) -> tuple[Difference, ...]:
+def _compare(shard: Shard, reported: Mapping[str, Any]) -> tuple[ConfigurationCheck, ...]:
     servers = {**(shard.template.mcp_servers if shard.template else {}), **shard.mcp_servers}
     rows = [
-        Difference("name", shard.name, _text(offered.get("shard"))),
-        Difference("type", shard.shard_type, _text(offered.get("type"))),
-        Difference("capabilities", ", ".join(sorted(shard.capabilities)), _list(offered.get("capabilities"))),
-        Difference("slots", str(shard.max_concurrent_jobs), _text(offered.get("slots"))),
+        ConfigurationCheck("name", shard.name, _text(reported.get("shard"))),
+        ConfigurationCheck("type", shard.shard_type, _text(reported.get("type"))),
+        ConfigurationCheck("capabilities", ", ".join(sorted(shard.capabilities)), _list(reported.get("capabilities"))),
+        ConfigurationCheck("slots", str(shard.max_concurrent_jobs), _text(reported.get("slots"))),
     ]
     if servers:
-        rows.append(Difference("MCP servers", ", ".join(sorted(servers)), _list(offered.get("mcp_servers"))))
+        rows.append(ConfigurationCheck("MCP servers", ", ".join(sorted(servers)), _list(reported.get("mcp_servers"))))
     return tuple(rows)
 
 
-def _ask(shard: Shard, command: str, **arguments: Any) -> Any:
+def _call(shard: Shard, command: str, **arguments: Any) -> Any:
     """Send a command to one worker and return its answer.
 
     Raises:
-        NoAnswer: none came, another shard answered instead, or the broker is away.
+        NoAnswer: the worker did not answer, another shard answered, or the broker is down.
     """
     try:
         answers = app.control.broadcast(
@@ -118,25 +119,24 @@ def _ask(shard: Shard, command: str, **arguments: Any) -> Any:
             reply=True,
             timeout=ANSWER_WITHIN_S,
             limit=1,
-            # Its worker's whole name has that of its host, which nobody here knows.
-            pattern=f"shard-{shard.name}@*",
+            pattern=worker_pattern(shard.name),
             matcher="glob",  # type: ignore[arg-type]  # the stubs are wrong: the name goes over the wire
         )
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("broker.unreachable", wanted=command, shard=shard.name, error=str(error))
-        raise NoAnswer("The broker cannot be reached, so no shard can be asked.") from error
+        log.warning("broker.unreachable", command=command, shard=shard.name, error=str(error))
+        raise NoAnswer("The broker cannot be reached, so no shard can answer.") from error
     if not answers:
         raise NoAnswer(f"Shard {shard.name} did not answer within {ANSWER_WITHIN_S:g} s.")
-    ((worker, answer),) = list(answers[0].items())[:1] or [("nobody", None)]
+    ((worker, answer),) = list(answers[0].items())[:1] or [("", None)]
     if not str(worker).startswith(f"shard-{shard.name}@"):
-        log.error("shard.wrong_answer", asked=shard.name, answered=str(worker)[:80])
-        raise NoAnswer(f"“{str(worker)[:80]}” answered in the place of shard {shard.name}; do not trust it.")
+        log.error("shard.forged_answer", shard=shard.name, answered=str(worker)[:80])
+        raise NoAnswer(f"“{str(worker)[:80]}” answered in place of shard {shard.name}. Do not trust it.")
     return answer
 
 
-def _texts(values: Any, most: int = _MOST_LIST, length: int = 200) -> list[str]:
-    # An error is an object here, where a list is expected.
-    return [_text(value, length) for value in values[-most:]] if isinstance(values, list) else []
+def _texts(values: Any, maximum: int = _MAX_LIST, length: int = 200) -> list[str]:
+    # A worker reports an error as an object instead of a list.
+    return [_text(value, length) for value in values[-maximum:]] if isinstance(values, list) else []
 
 
 def _list(values: Any) -> str:
@@ -144,4 +144,18 @@ def _list(values: Any) -> str:
 
 
 def _text(value: Any, length: int = 200) -> str:
-    return str(Cleaner().clean(str(value)[:length])) if value is not None else "(not said)"
+    return str(Redactor().redact(str(value)[:length])) if value is not None else "(not reported)"
+
+
+def notify_activation(shard_name: str) -> None:
+    """Notify the worker of an activated spare and start a dispatch round, so that jobs start at once.
+
+    Without the notification, both happen within seconds.
+    """
+    request_refresh(shard_name)
+    send_to_control("jobs.dispatch_round")
+
+
+def request_refresh(shard_name: str) -> None:
+    """Ask a shard's worker to fetch its orders now instead of with its next heartbeat."""
+    broadcast_to_shard(shard_name, "refresh")

@@ -1,11 +1,11 @@
-"""Celery tasks of shards: shells around one service call each."""
+"""Celery tasks of shards; each task calls one service function."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from shards.health.monitor import look, watch
-from shards.monitoring.alerts import tell_due
+from shards.health.monitor import check_reachability, watch
+from shards.monitoring.alerts import deliver_due
 from shards.monitoring.retention import clean_up
 from shards.monitoring.sampling import sample
 from shards.operations.executor import carry_out, sweep
@@ -29,7 +29,7 @@ def reconcile_task() -> None:
 
 @shared_task(name="shards.watch", ignore_result=True)
 def watch_task() -> None:
-    watch(look())
+    watch(check_reachability())
 
 
 @shared_task(name="shards.sample", ignore_result=True)
@@ -39,7 +39,7 @@ def sample_task() -> None:
 
 @shared_task(name="shards.tell", ignore_result=True)
 def tell_task() -> None:
-    tell_due()
+    deliver_due()
 
 
 @shared_task(name="shards.history_retention", ignore_result=True)

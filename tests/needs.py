@@ -1,7 +1,7 @@
 """Programs that only some tests need: ``@pytest.mark.needs("chromium")``.
 
-``make setup-tests`` installs them, or says why it cannot. Such a test is skipped on a machine that cannot have the
-program; where the variable CI is set, nobody would notice, so nothing runs at all.
+``make setup-tests`` installs them or gives the reason why it cannot. A test is skipped on a machine without its
+program. If the variable CI is set, a missing program stops the run, because skipped tests would go unnoticed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def wanted(item: pytest.Item) -> set[str]:
     return {name for mark in item.iter_markers("needs") for name in mark.args}
 
 
-# Last: what -m deselects needs nothing.
+# Run last, so that deselected tests need no programs.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = {name for name, find in PROGRAMS.items() if find() is None}

@@ -1,4 +1,4 @@
-"""Starts the real stack for tests: ``manage.py up`` in a home of its own, on ports of its own."""
+"""Real stacks for tests: ``manage.py up`` with a separate home and separate ports."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from myctobot.stack.plan import CHECKOUT
+from tests.stack_template import copy_database
 
-# The tests' own plays; the scripted model chooses by the conversation.
-PLAYS = CHECKOUT / "tests" / "fixtures" / "plays"
+# Scripts of the tests. The scripted model chooses one by the conversation.
+SCRIPTS = CHECKOUT / "tests" / "fixtures" / "scripts"
 READY_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A stack that answers; what ``--ready-file`` says about it, and its process."""
+    """Running stack: the content of its ``--ready-file`` and its process."""
 
     home: Path
     web_url: str
@@ -39,16 +40,16 @@ class RunningStack:
         return self.log.read_text(errors="replace")
 
     def pid_of(self, name: str) -> int:
-        """The process that the supervisor runs under a name: web, gateway, control, beat, shard-local, redis …"""
+        """Return the pid of a process by name: web, gateway, control, beat, shard-local, redis …"""
         pid: int = json.loads((self.home / "run" / f"{name}.json").read_text())["pid"]
         return pid
 
     def web_pids(self) -> list[int]:
-        """The web processes, of which there may be several."""
+        """Return the pids of all web processes."""
         return [self.pid_of(path.stem) for path in sorted((self.home / "run").glob("web*.json"))]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop, wait, and return its exit code."""
+        """Stop the stack, and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(STOP_TIMEOUT_S)
@@ -70,16 +71,18 @@ def running_stack(
     prefix: Sequence[str] = (),
     cwd: Path = CHECKOUT,
 ) -> Iterator[RunningStack]:
-    """Start a stack and stop it in the end.
+    """Run a stack within the context.
 
     Args:
-        options: of ``manage.py up``; free ports are asked for already.
-        environ: beside PATH, HOME and MYCTOBOT_HOME.
-        prefix: a command that starts the command, to become another user for example.
+        options: options of ``manage.py up``; the ports are already free ones.
+        environ: variables in addition to PATH, HOME and MYCTOBOT_HOME.
+        prefix: a command that runs the command, for example as another user.
     """
     ready_file, log = home.parent / f"{home.name}.ready.json", home.parent / f"{home.name}.log"
-    # A killed stack leaves its file behind.
+    # A killed stack does not remove its file.
     ready_file.unlink(missing_ok=True)
+    if "DATABASE_URL" not in (environ or {}):
+        copy_database(home)
     ports = ("--web-port", "0", "--gateway-port", "0")
     command = [*prefix, *up_command(*ports, "--ready-file", str(ready_file), *options)]
     with log.open("wb") as output:

@@ -1,3 +1,3 @@
-"""What runs on a shard. No Django, no database, no tenant's data but that of its running jobs."""
+"""Programs of a shard: no Django, no database, and no tenant data except that of its running jobs."""
 
 VERSION = "0.1.0"

@@ -1,4 +1,4 @@
-"""The shard's own settings: ``/etc/claude-shard/config.json``, checked at start with errors that name the key."""
+"""Settings of a shard, read from ``/etc/claude-shard/config.json`` and checked with errors that name the key."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
+from myctobot.contract.repositories import is_plain_path
 from workers.git.policy import GitPolicy
-from workers.sandbox.sandbox import Limits
+from workers.sandbox.sandbox import ResourceLimits
 
 EXECUTORS = ("claude_code", "scripted")
-# Agents of two jobs on one shard must differ: slot n runs as this uid plus n. Above what Debian hands
-# out to people and services, and below 65536, so that it exists inside an unprivileged container too.
+# Slot n runs as this uid plus n, so that agents differ. Debian assigns lower numbers; an unprivileged container has
+# only those below 65536.
 FIRST_AGENT_UID = 64600
-# Below ``run_path``.
+# Name of the file below ``run_path``.
 GIT_CERTIFICATES = "git-ca.pem"
 
 T = TypeVar("T")
 
 
 class ConfigError(Exception):
-    """The shard's configuration cannot be used; the message names the key."""
+    """Configuration is invalid; the message names the key."""
 
 
 @dataclass(frozen=True)
 class McpServer:
-    """How to start an MCP server inside the sandbox."""
+    """Command of an MCP server that runs inside the sandbox, and the capabilities that it provides."""
 
     command: str
     args: tuple[str, ...] = ()
@@ -39,15 +40,15 @@ class McpServer:
 
 @dataclass(frozen=True)
 class ShardConfig:
-    """A shard's settings.
+    """Settings of a shard.
 
     Attributes:
-        shard_key: proves to the control plane who this is; masked in ``repr``.
-        broker_url: may hold a password, so it is masked too.
-        workspace_path: holds one directory a running job.
-        run_path: holds one small file a live runner, by which a restarted worker finds it again.
-        job_ttl_minutes: what a crash left behind is removed after this at the latest.
-        git_certificates: PEM; ``git.ca_file`` is where the worker writes them at its start.
+        shard_key: authenticates the shard to the control plane; masked in ``repr``.
+        broker_url: may contain a password, so it is masked too.
+        workspace_path: contains one directory for each running job.
+        run_path: contains one small file for each live runner, by which a restarted worker finds it.
+        job_ttl_minutes: age at which the leftovers of a crash are removed at the latest.
+        git_certificates: certificates as PEM; the worker writes them to ``git.ca_file`` when it starts.
     """
 
     shard_id: str
@@ -63,15 +64,15 @@ class ShardConfig:
     executor: str
     cli_path: Path | None
     mcp_servers: Mapping[str, McpServer]
-    limits: Limits
+    limits: ResourceLimits
     first_agent_uid: int
     allow_unsandboxed: bool
     git: GitPolicy
     git_certificates: str = ""
 
 
-class _Reader:
-    """Takes typed values out of one JSON object and, at the end, refuses what is left."""
+class _ConfigReader:
+    """Reader that takes typed values out of one JSON object and refuses the keys that are left at the end."""
 
     def __init__(self, values: Any, where: str) -> None:
         if not isinstance(values, dict):
@@ -83,7 +84,7 @@ class _Reader:
         value = self._values.pop(key, default)
         if value is None:
             raise ConfigError(f"{self._prefix}{key} is missing.")
-        # A bool is an int to Python, not to whoever wrote the file.
+        # Python counts a bool as an int, but the file must not.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(f"{self._prefix}{key} must be {_KINDS[kind]}.")
         return value
@@ -106,17 +107,17 @@ class _Reader:
             raise ConfigError(f"{self._prefix}{key} must be an absolute path.")
         return Path(value) if value else None
 
-    def section(self, key: str) -> _Reader:
-        return _Reader(self._values.pop(key, {}), self._prefix + key)
+    def section(self, key: str) -> _ConfigReader:
+        return _ConfigReader(self._values.pop(key, {}), self._prefix + key)
 
-    def items(self) -> list[tuple[str, _Reader]]:
-        found = [(name, _Reader(value, self._prefix + name)) for name, value in self._values.items()]
+    def items(self) -> list[tuple[str, _ConfigReader]]:
+        found = [(name, _ConfigReader(value, self._prefix + name)) for name, value in self._values.items()]
         self._values.clear()
         return found
 
     def close(self) -> None:
         if self._values:
-            raise ConfigError(f"{self._prefix}{min(self._values)} is not a setting that this version knows.")
+            raise ConfigError(f"{self._prefix}{min(self._values)} is not a setting of this version; remove it.")
 
 
 _KINDS: dict[type, str] = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
@@ -126,7 +127,7 @@ def load_config(path: Path) -> ShardConfig:
     """Read and check a shard's configuration.
 
     Raises:
-        ConfigError: the file is missing or not JSON, or a key is missing, unknown or of the wrong kind.
+        ConfigError: the file is missing or not JSON, or a key is missing, unknown or of the wrong type.
     """
     try:
         values = json.loads(path.read_text())
@@ -143,13 +144,13 @@ def parse_config(values: Any) -> ShardConfig:
     Raises:
         ConfigError: see ``load_config``.
     """
-    top = _Reader(values, "")
+    top = _ConfigReader(values, "")
     agent, sandbox, cleanup = top.section("claude_code"), top.section("sandbox"), top.section("cleanup")
     run_path = top.path("run_path") or Path("/run/claude-shard")
     git_section = top.section("git")
     git_certificates = git_section.take("ca_certificates", str, "")
     git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None)
-    limits = Limits(
+    limits = ResourceLimits(
         memory_mb=sandbox.number("memory_mb", 2048, 64, 1_048_576),
         processes=sandbox.number("processes", 256, 8, 65_536),
         file_size_mb=sandbox.number("file_size_mb", 2048, 1, 1_048_576),
@@ -179,35 +180,45 @@ def parse_config(values: Any) -> ShardConfig:
     return config
 
 
-def _git(reader: _Reader, certificates: Path | None) -> GitPolicy:
+def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
     proxy = _proxy(reader.take("proxy_url", str, ""))
     schemes = frozenset(reader.texts("schemes", ["https", "ssh"]))
     policy = GitPolicy(
-        # The proxy carries https alone, and nothing else may go past it.
+        # The proxy forwards only https, and no other traffic may bypass it.
         schemes=schemes - {"ssh"} if proxy else schemes,
         allowed_private_hosts=frozenset(reader.texts("allowed_private_hosts", [])),
         ca_file=reader.path("ca_file") or certificates,
         known_hosts=reader.path("known_hosts"),
         proxy_url=proxy,
+        file_roots=_folders(reader.texts("file_roots", []), "git.file_roots"),
     )
     unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:
-        raise ConfigError(f"git.schemes holds {unknown[0]!r}; known are https, ssh and file.")
+        raise ConfigError(f"git.schemes contains {unknown[0]!r}; use only https, ssh and file.")
+    if "file" in schemes and not policy.file_roots:
+        raise ConfigError("git.schemes contains file, which needs git.file_roots: the folders of these repositories.")
     reader.close()
     return policy
+
+
+def _folders(values: tuple[str, ...], key: str) -> tuple[str, ...]:
+    for value in values:
+        if not is_plain_path(value):
+            raise ConfigError(f"{key} contains {value!r}, which is not the absolute path of a folder below /.")
+    return values
 
 
 def _proxy(value: str) -> str | None:
     if not value:
         return None
     parts = urlsplit(_url(value, "git.proxy_url", ("http", "https")))
-    # It stands on git's argument list, where others on the shard can read it.
+    # The URL is an argument of git, which others on the shard can read, so it must not contain a password.
     if not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
-        raise ConfigError("git.proxy_url must be a proxy's address alone, such as http://10.0.0.1:3128.")
+        raise ConfigError("git.proxy_url must be only a proxy's address, such as http://10.0.0.1:3128.")
     return value.rstrip("/")
 
 
-def _mcp_server(reader: _Reader) -> McpServer:
+def _mcp_server(reader: _ConfigReader) -> McpServer:
     environment = reader.section("env")
     server = McpServer(
         command=reader.take("command", str),
@@ -221,7 +232,7 @@ def _mcp_server(reader: _Reader) -> McpServer:
 
 def _slug(value: Any, key: str) -> str:
     if not isinstance(value, str) or not is_slug(value):
-        raise ConfigError(f"{key} holds {value!r}, which is not a lower-case slug (a-z, 0-9, inner dashes).")
+        raise ConfigError(f"{key} contains {value!r}, which is not a lower-case slug (a-z, 0-9, inner dashes).")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The runner's line to the control plane."""
+"""HTTP clients of the control plane, for the runner and for the worker."""
 
 from __future__ import annotations
 
@@ -7,36 +7,28 @@ from typing import Any, cast
 
 import httpx
 
-from myctobot.contract.jobs import (
-    CLAIM_HEADER,
-    ClaimAnswer,
-    ClaimRequest,
-    EventsRequest,
-    FinishRequest,
-    HeartbeatAnswer,
-    HeartbeatRequest,
-    LeaseAnswer,
-)
+from myctobot.contract.runner import CLAIM_HEADER, ClaimAnswer, ClaimRequest, EventsRequest, FinishRequest, LeaseAnswer
+from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 
-# Every call: short enough that several tries fit before a silent runner must stop its agent (40 s).
+# Several tries must fit into the 40 s after which a runner without an answer stops its agent.
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 
 
 class ControlError(Exception):
-    """The control plane did not do what was asked."""
+    """Call of the control plane failed."""
 
 
-class Unreachable(ControlError):
-    """No answer, or one that says nothing about the request (5xx): worth another try."""
+class ControlPlaneUnreachable(ControlError):
+    """Missing answer, or one that says nothing about the request (408, 429, 5xx); another try may succeed."""
 
 
-class Refused(ControlError):
-    """The control plane understood and refused (4xx): the same call will not do better.
+class CallRefused(ControlError):
+    """Control plane refused the call (4xx); the same call would be refused again.
 
     Args:
-        code: the error's code.
-        message: its sentence.
-        data: the whole error object.
+        code: code of the error.
+        message: sentence of the error.
+        data: whole error object.
     """
 
     def __init__(self, code: str, message: str, data: dict[str, Any]) -> None:
@@ -45,20 +37,25 @@ class Refused(ControlError):
         self.data = data
 
 
-class Fenced(Refused):
-    """This attempt is not the job's present one: stop and forget."""
+class AttemptFenced(CallRefused):
+    """Attempt is not the job's current one; the runner must stop without a report."""
 
 
 def check_answer(response: httpx.Response) -> dict[str, Any]:
-    """Return what the control plane answered, or raise ``Refused`` or ``Unreachable``."""
+    """Return the control plane's answer.
+
+    Raises:
+        CallRefused: the control plane refused the call.
+        ControlPlaneUnreachable: this is not an answer of the control plane, or it cannot answer now.
+    """
     if response.is_success:
         return _object(response)
-    if response.status_code >= 500 or response.status_code == 429:
-        raise Unreachable(f"the control plane answered {response.status_code}")
+    if response.status_code >= 500 or response.status_code in (408, 429):
+        raise ControlPlaneUnreachable(f"the control plane answered with status {response.status_code}")
     error = _object(response).get("error")
     if not isinstance(error, dict):
-        raise Unreachable(f"something else than the control plane answered {response.status_code}")
-    kind = Fenced if error.get("code") in ("fenced", "not_claimable", "unknown_job") else Refused
+        raise ControlPlaneUnreachable(f"a different server answered with status {response.status_code}")
+    kind = AttemptFenced if error.get("code") in ("fenced", "not_claimable", "unknown_job") else CallRefused
     raise kind(str(error.get("code")), str(error.get("message")), error)
 
 
@@ -68,21 +65,21 @@ def _object(response: httpx.Response) -> dict[str, Any]:
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        # A proxy's page, say: it is no word of the control plane's.
-        raise Unreachable(f"something else than the control plane answered {response.status_code}")
+        # The control plane always answers with an object. This may be the error page of a proxy.
+        raise ControlPlaneUnreachable(f"a different server answered with status {response.status_code}")
     return answer
 
 
 class ControlPlane:
-    """Calls of one runner.
+    """Client of one runner.
 
     Args:
-        base_url: of the control plane.
-        shard_key: sent with every call.
+        base_url: address of the control plane.
+        shard_key: key that is sent with every call.
     """
 
     def __init__(self, base_url: str, shard_key: str) -> None:
-        # Nothing of the environment (proxies, certificates, netrc) may redirect or add to these calls.
+        # The environment (proxies, certificates, netrc) must not redirect these calls or add credentials.
         self._client = httpx.AsyncClient(
             base_url=base_url,
             headers={"Authorization": f"Bearer {shard_key}"},
@@ -103,32 +100,34 @@ class ControlPlane:
         try:
             response = await self._client.post(path, json=body, headers=headers)
         except httpx.HTTPError as error:
-            raise Unreachable(f"the control plane cannot be reached: {error or type(error).__name__}") from error
+            raise ControlPlaneUnreachable(
+                f"the control plane cannot be reached: {error or type(error).__name__}"
+            ) from error
         return check_answer(response)
 
     async def claim(self, job_id: str, request: ClaimRequest) -> ClaimAnswer:
         """Claim an attempt.
 
         Raises:
-            Fenced: it cannot be claimed; nothing ran.
-            Refused: such as a wrong shard key.
-            Unreachable: try again, with the same claim token.
+            AttemptFenced: the attempt cannot be claimed; nothing ran.
+            CallRefused: the call is invalid, such as one with a wrong shard key.
+            ControlPlaneUnreachable: try again with the same claim token.
         """
         return cast(ClaimAnswer, await self._post(f"/shard/v1/jobs/{job_id}/claim", request))
 
     async def events(self, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer:
-        """Post a batch, which may be empty, and renew the lease. Raises as ``claim`` does."""
+        """Post a batch, which may be empty, and renew the lease. Raises the same errors as ``claim``."""
         headers = {CLAIM_HEADER: claim_token}
         return cast(LeaseAnswer, await self._post(f"/shard/v1/jobs/{job_id}/events", request, headers))
 
     async def finish(self, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
-        """End the attempt; idempotent. Raises as ``claim`` does."""
+        """End the attempt; the call is idempotent. Raises the same errors as ``claim``."""
         headers = {CLAIM_HEADER: claim_token}
         return cast(LeaseAnswer, await self._post(f"/shard/v1/jobs/{job_id}/finish", request, headers))
 
 
-class ControlPlaneOfWorker:
-    """Calls of the shard's Celery worker, which is not asynchronous."""
+class WorkerControlPlane:
+    """Client of the shard's Celery worker, which is not asynchronous."""
 
     def __init__(self, base_url: str, shard_key: str) -> None:
         self._client = httpx.Client(
@@ -143,13 +142,15 @@ class ControlPlaneOfWorker:
         """Send a heartbeat.
 
         Raises:
-            Refused: such as a wrong shard key.
-            Unreachable: try again later.
+            CallRefused: the call is invalid, such as one with a wrong shard key.
+            ControlPlaneUnreachable: try again later.
         """
         try:
             response = self._client.post("/shard/v1/heartbeat", json=report)
         except httpx.HTTPError as error:
-            raise Unreachable(f"the control plane cannot be reached: {error or type(error).__name__}") from error
+            raise ControlPlaneUnreachable(
+                f"the control plane cannot be reached: {error or type(error).__name__}"
+            ) from error
         return cast(HeartbeatAnswer, check_answer(response))
 
     def close(self) -> None:

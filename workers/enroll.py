@@ -1,8 +1,8 @@
-"""``python -m workers.enroll``: a new shard trades its one-time token for its configuration.
+"""Command ``python -m workers.enroll``, by which a new shard exchanges its one-time token for its configuration.
 
-Who it is comes from its own environment, else from that of the container's first process, which the provider sets.
-Whatever runs before the worker may call this at every start: a token that was used is not used again, and another one,
-as it comes after a snapshot was restored, is.
+The token and the shard's name are in this process's environment, or in that of the container's first process, which the
+provider sets. The command may run at every start: it does not send a used token again, but it does send a new one, such
+as after a snapshot was restored.
 """
 
 from __future__ import annotations
@@ -24,36 +24,39 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from myctobot.contract.jobs import MASK, MAX_REQUEST_BYTES, EnrolRequest, is_slug
+from myctobot.contract.limits import MAX_REQUEST_BYTES
+from myctobot.contract.names import is_slug
+from myctobot.contract.redaction import MASK
+from myctobot.contract.shards import EnrolRequest
 from workers.config import ConfigError, parse_config
-from workers.control_plane import TIMEOUT, Refused, Unreachable, check_answer
+from workers.control_plane import TIMEOUT, CallRefused, ControlPlaneUnreachable, check_answer
 from workers.hardening import keep_memory_private
 
 log = logging.getLogger("enroll")
 
 URL, SHARD, TOKEN = "MYCTOBOT_CONTROL_URL", "MYCTOBOT_SHARD", "MYCTOBOT_ENROL_TOKEN"
 
-DONE: Final = 0
-NOT_YET: Final = 1  # nobody answered: the same start may do better later
-MEND: Final = 2
+EXIT_DONE: Final = 0
+EXIT_TRY_LATER: Final = 1  # the control plane did not answer; the same start may succeed later
+EXIT_FIX_FIRST: Final = 2
 
-# Tries in one run: after 1, 2, 4 … 30 s, for this long. Its unit starts it again.
-_TRY_FOR_S: Final = 300
-_LONGEST_WAIT_S: Final = 30
-# A control plane that drips its answer must not hold a start for ever.
-_ANSWER_FOR_S: Final = 30
-# Nothing to unpack: a few bytes must not become many.
-_PLAIN: Final = {"Accept-Encoding": "identity"}
-_MAX_SAID: Final = 300
+# One run tries after 1, 2, 4 … 30 s, for this long. Then its systemd unit starts it again.
+_RETRY_FOR_S: Final = 300
+_MAX_WAIT_S: Final = 30
+# A control plane that sends its answer slowly must not block the start for ever.
+_MAX_ANSWER_S: Final = 30
+# A compressed answer could expand to more bytes than allowed.
+_NO_COMPRESSION: Final = {"Accept-Encoding": "identity"}
+_MAX_LOGGED: Final = 300
 
 
-class Misplaced(Exception):
-    """What this machine was told cannot be used; the message says what to mend."""
+class EnrolmentError(Exception):
+    """Invitation or configuration is invalid; the message says what to fix."""
 
 
 @dataclass(frozen=True)
 class Invitation:
-    """What a provider tells a new container."""
+    """Address, name and one-time token that a provider gives to a new container."""
 
     control_url: str
     shard: str
@@ -64,11 +67,17 @@ class Invitation:
         return hashlib.sha256(self.token.encode()).hexdigest()
 
 
-def invitation(own: Mapping[str, str], first: Mapping[str, str]) -> Invitation | None:
-    """Take the invitation from the one environment that holds a token, this process's own before the first one's.
+def find_invitation(own: Mapping[str, str], first: Mapping[str, str]) -> Invitation | None:
+    """Return the invitation of the environment that has a token, or None.
+
+    All values come from one environment, so that a token never goes to an address from another one.
+
+    Args:
+        own: environment of this process, which is used first.
+        first: environment of the container's first process.
 
     Raises:
-        Misplaced: there is a token, and what belongs to it is missing or no use.
+        EnrolmentError: there is a token, but its address or name is missing or invalid.
     """
     found = next((env for env in (own, first) if env.get(TOKEN)), None)
     if found is None:
@@ -76,16 +85,16 @@ def invitation(own: Mapping[str, str], first: Mapping[str, str]) -> Invitation |
     url, shard = found.get(URL, "").rstrip("/"), found.get(SHARD, "")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Misplaced(f"{URL} must be the control plane's address, such as https://control.example.")
+        raise EnrolmentError(f"{URL} must be the address of the control plane, such as https://control.example.")
     if not is_slug(shard):
-        raise Misplaced(f"{SHARD} must be the shard's name, a lower-case slug.")
+        raise EnrolmentError(f"{SHARD} must be the shard's name, a lower-case slug.")
     if not found[TOKEN].isascii() or not found[TOKEN].isprintable():
-        raise Misplaced(f"{TOKEN} holds characters that no token has; copy it again.")
+        raise EnrolmentError(f"{TOKEN} contains characters that are not allowed in a token; copy it again.")
     return Invitation(url, shard, found[TOKEN])
 
 
 def read_environ(path: Path) -> dict[str, str]:
-    """The variables in a file such as ``/proc/1/environ``; none where it cannot be read, which takes root."""
+    """Return the variables in a file such as ``/proc/1/environ``; none when it cannot be read, which only root can."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -94,58 +103,60 @@ def read_environ(path: Path) -> dict[str, str]:
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs if name}
 
 
-def redeem(asked: Invitation) -> dict[str, Any]:
-    """Ask the control plane for the configuration, once.
+def redeem(invitation: Invitation) -> dict[str, Any]:
+    """Request the configuration from the control plane, once.
 
     Raises:
-        Refused: such as a token that was used before.
-        Unreachable: no answer, or one that is not the control plane's.
+        CallRefused: such as a token that was used before.
+        ControlPlaneUnreachable: there is no answer, or it is not the control plane's.
     """
-    body = EnrolRequest(token=asked.token)
+    body = EnrolRequest(token=invitation.token)
     try:
-        # As every call of a shard: nothing of the environment adds to it, and no redirect sends the token elsewhere.
+        # The environment must not add to this call, and a redirect must not send the token elsewhere.
         with (
-            httpx.Client(timeout=TIMEOUT, trust_env=False, follow_redirects=False, headers=_PLAIN) as client,
-            client.stream("POST", f"{asked.control_url}/shard/v1/enroll", json=body) as response,
+            httpx.Client(timeout=TIMEOUT, trust_env=False, follow_redirects=False, headers=_NO_COMPRESSION) as client,
+            client.stream("POST", f"{invitation.control_url}/shard/v1/enroll", json=body) as response,
         ):
-            content = _bounded(response.iter_raw(), time.monotonic() + _ANSWER_FOR_S)
+            content = _read_limited(response.iter_raw(), time.monotonic() + _MAX_ANSWER_S)
             answer = check_answer(httpx.Response(response.status_code, content=content))
     except httpx.HTTPError as error:
-        raise Unreachable(f"the control plane cannot be reached: {error or type(error).__name__}") from error
+        raise ControlPlaneUnreachable(
+            f"the control plane cannot be reached: {error or type(error).__name__}"
+        ) from error
     config = answer.get("config")
     if not isinstance(config, dict):
-        raise Unreachable("something else than the control plane answered: there is no 'config' in it")
+        raise ControlPlaneUnreachable("a different server answered: its answer has no 'config'")
     return config
 
 
-def _bounded(chunks: Iterator[bytes], until: float) -> bytes:
+def _read_limited(chunks: Iterator[bytes], until: float) -> bytes:
     content = b""
     for chunk in chunks:
         content += chunk
         if len(content) > MAX_REQUEST_BYTES or time.monotonic() > until:
-            raise Unreachable("something else than the control plane answered: too much, or too slowly")
+            raise ControlPlaneUnreachable("a different server answered: its answer is too large or too slow")
     return content
 
 
-def check_config(config: dict[str, Any], asked: Invitation) -> None:
-    """Refuse a configuration with which the worker would not start, or that makes this another shard.
+def check_config(config: dict[str, Any], invitation: Invitation) -> None:
+    """Check that the worker would start with a configuration, and that it is for this shard.
 
     Raises:
-        Misplaced: the message names the key.
+        EnrolmentError: the configuration is invalid; the message names the key.
     """
     try:
         parsed = parse_config(config)
     except ConfigError as error:
-        raise Misplaced(f"the control plane's answer does not suit this version of the shard: {error}") from error
-    if parsed.shard_id != asked.shard:
-        raise Misplaced(
-            f"the control plane's answer is for the shard '{parsed.shard_id}', but {SHARD} says '{asked.shard}'; "
+        raise EnrolmentError(f"the control plane's answer does not fit this version of the shard: {error}") from error
+    if parsed.shard_id != invitation.shard:
+        raise EnrolmentError(
+            f"the control plane's answer is for the shard '{parsed.shard_id}', but {SHARD} says '{invitation.shard}'; "
             "give this shard a token of its own."
         )
 
 
-class Place:
-    """Where the configuration lies, and beside it the digest of the token that it was got with."""
+class ConfigLocation:
+    """Configuration file, and next to it the digest of the token that was exchanged for it."""
 
     def __init__(self, config: Path) -> None:
         self._config = config
@@ -156,18 +167,20 @@ class Place:
             return self._config.is_file() and self._used.read_text().strip() == digest
         return False
 
-    def keep(self, config: dict[str, Any], digest: str) -> None:
-        """Write both, for their owner alone; the configuration first: without it the digest would be a lie.
+    def save(self, config: dict[str, Any], digest: str) -> None:
+        """Write both files, readable by their owner only.
+
+        The configuration comes first, because a digest says that there is a configuration.
 
         Raises:
-            OSError: such as a full disk.
+            OSError: a file cannot be written, such as on a full disk.
         """
         self._config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._config, json.dumps(config, indent=1) + "\n")
-        _write(self._used, digest + "\n")
+        _write_private_file(self._config, json.dumps(config, indent=1) + "\n")
+        _write_private_file(self._used, digest + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def _write_private_file(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -181,61 +194,67 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def enrol(asked: Invitation, place: Place, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Trade the token for the configuration, with patience; returns the exit code.
+def enrol(invitation: Invitation, location: ConfigLocation, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Exchange the token for the configuration, with several tries, and return the exit code.
 
     Args:
-        sleep: waits between tries.
+        sleep: called with the seconds to wait between tries.
     """
-    if place.is_enrolled_with(asked.digest):
-        log.info("shard %s has enrolled with this token before", asked.shard)
-        return DONE
+    if location.is_enrolled_with(invitation.digest):
+        log.info("shard %s has enrolled with this token before", invitation.shard)
+        return EXIT_DONE
     try:
-        config = _patiently(asked, sleep)
-        check_config(config, asked)
-        place.keep(config, asked.digest)
-    except Unreachable as error:
-        log.error("shard %s is not enrolled yet: %s; it is tried again", asked.shard, error)
-        return NOT_YET
-    except Refused as error:
-        said = _for_the_log(str(error), asked)
+        config = _redeem_with_retries(invitation, sleep)
+        check_config(config, invitation)
+        location.save(config, invitation.digest)
+    except ControlPlaneUnreachable as error:
+        log.error("shard %s is not enrolled yet: %s; the next start tries again", invitation.shard, error)
+        return EXIT_TRY_LATER
+    except CallRefused as error:
+        message = _log_safe(str(error), invitation)
         log.error(
-            "the control plane refused: %s Make a new token for the shard '%s', and start again", said, asked.shard
+            "the control plane refused the token: %s Make a new token for the shard '%s' and start again",
+            message,
+            invitation.shard,
         )
-        return MEND
-    except Misplaced as error:
-        log.error("%s", _for_the_log(str(error), asked))
-        return MEND
+        return EXIT_FIX_FIRST
+    except EnrolmentError as error:
+        log.error("%s", _log_safe(str(error), invitation))
+        return EXIT_FIX_FIRST
     except OSError as error:
-        log.error("the configuration cannot be written: %s; mend that, and make a new token", error.strerror)
-        return MEND
-    log.info("shard %s is enrolled at %s", asked.shard, asked.control_url)
-    return DONE
+        log.error("the configuration cannot be written: %s; fix that, make a new token and start again", error.strerror)
+        return EXIT_FIX_FIRST
+    log.info("shard %s is enrolled at %s", invitation.shard, invitation.control_url)
+    return EXIT_DONE
 
 
-def _for_the_log(said: str, asked: Invitation) -> str:
-    """What somebody else wrote, on one line, without the token."""
-    kept = said.replace(asked.token, MASK)[:_MAX_SAID]
+def _log_safe(message: str, invitation: Invitation) -> str:
+    """Return a message that is safe to log: shortened, on one line and without the token."""
+    kept = message.replace(invitation.token, MASK)[:_MAX_LOGGED]
     return "".join(char if char.isprintable() else " " for char in kept)
 
 
-def _patiently(asked: Invitation, sleep: Callable[[float], None]) -> dict[str, Any]:
+def _redeem_with_retries(invitation: Invitation, sleep: Callable[[float], None]) -> dict[str, Any]:
     waited, wait = 0.0, 1.0
     while True:
         try:
-            return redeem(asked)
-        except Unreachable as error:
-            if waited >= _TRY_FOR_S:
+            return redeem(invitation)
+        except ControlPlaneUnreachable as error:
+            if waited >= _RETRY_FOR_S:
                 raise
             log.warning("%s; next try in %g s", error, wait)
         sleep(wait)
-        waited, wait = waited + wait, min(wait * 2, _LONGEST_WAIT_S)
+        waited, wait = waited + wait, min(wait * 2, _MAX_WAIT_S)
 
 
 def main() -> int:
-    """Enrol if there is a token; returns the exit code. 2 means: mend what the log says, and start again."""
+    """Enrol if there is a token.
+
+    Returns:
+        The exit code; 2 means that an operator must fix what the log says before the next start.
+    """
     keep_memory_private()
-    parser = argparse.ArgumentParser(description="Trade a one-time token for this shard's configuration.")
+    parser = argparse.ArgumentParser(description="Exchange a one-time token for this shard's configuration.")
     parser.add_argument("--config", type=Path, default=Path("/etc/claude-shard/config.json"))
     parser.add_argument("--environ", type=Path, default=Path("/proc/1/environ"))
     arguments = parser.parse_args()
@@ -243,14 +262,14 @@ def main() -> int:
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        asked = invitation(os.environ, read_environ(arguments.environ))
-    except Misplaced as error:
+        invitation = find_invitation(os.environ, read_environ(arguments.environ))
+    except EnrolmentError as error:
         logging.error("%s", error)
-        return MEND
-    if asked is None:
-        log.info("there is no %s, so there is nothing to do", TOKEN)
-        return DONE
-    return enrol(asked, Place(arguments.config.absolute()))
+        return EXIT_FIX_FIRST
+    if invitation is None:
+        log.info("%s is not set, so there is nothing to do", TOKEN)
+        return EXIT_DONE
+    return enrol(invitation, ConfigLocation(arguments.config.absolute()))
 
 
 if __name__ == "__main__":

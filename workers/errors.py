@@ -1,15 +1,15 @@
-"""What can go wrong on a shard, in words for the person who started the job."""
+"""Errors of a job on a shard, with messages for the person who started it."""
 
 from __future__ import annotations
 
 
 class JobError(Exception):
-    """The job cannot go on; the message says why and what to do.
+    """Job cannot continue; the message says why, and what to do.
 
     Args:
-        code: a stable name for programs, in snake_case.
-        message: one sentence for people, without secrets.
-        retryable: whether the same job may well succeed on another try or another shard.
+        code: stable name for programs, in snake_case.
+        message: a sentence for people, without secrets.
+        retryable: whether the same job may succeed on another try or on another shard.
     """
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:

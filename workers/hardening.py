@@ -1,4 +1,4 @@
-"""What a process that holds a key does for itself."""
+"""Protection of a process that holds a key."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def keep_memory_private() -> None:
-    """Let nobody else of the same user read this process's memory or environment, and leave no core file.
+    """Prevent other processes of the same user from reading this process's memory or environment, and core files.
 
-    It ends with the next exec, so it does not hold for what this process starts.
+    The protection ends with the next exec, so it does not cover programs that this process starts.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

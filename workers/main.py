@@ -1,4 +1,4 @@
-"""``python -m workers.main --config /etc/claude-shard/config.json``: a shard's worker."""
+"""Command ``python -m workers.main --config /etc/claude-shard/config.json``, which runs a shard's worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from workers.worker.app import ShardWorker
 
 
 def main() -> int:
-    """Check the configuration and the sandbox, then work. Returns the exit code; 2 means: mend and start again."""
+    """Check the configuration and the sandbox, then run the worker.
+
+    Returns:
+        The exit code; 2 means that the operator must fix what the log says before the next start.
+    """
     keep_memory_private()
     parser = argparse.ArgumentParser(description="Run a shard's worker.")
     parser.add_argument("--config", type=Path, default=Path("/etc/claude-shard/config.json"))
@@ -28,7 +32,7 @@ def main() -> int:
     except ConfigError as error:
         logging.error("%s: %s", path, error)
         return 2
-    if not _sandbox_will_do(config):
+    if not _is_sandbox_acceptable(config):
         return 2
     if config.git_certificates:
         config.run_path.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -37,13 +41,13 @@ def main() -> int:
     return ShardWorker(config, path.absolute()).run()
 
 
-def _sandbox_will_do(config: ShardConfig) -> bool:
-    """Whether the shard may start: its agents are isolated, or it was explicitly allowed to do without."""
+def _is_sandbox_acceptable(config: ShardConfig) -> bool:
+    """Tell whether the shard may start: it can isolate its agents, or its configuration allows it not to."""
     problem = check(SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid))
     if problem is None:
         return True
     if not config.allow_unsandboxed:
-        logging.error("this shard does not start: %s", problem)
+        logging.error("this shard cannot start: %s", problem)
         return False
     logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", problem)
     logging.warning("*** Agents run as the shard's own user and see its files. Run only jobs that you trust. ***")

@@ -1,4 +1,4 @@
-"""Which runners live on this shard: one small file each, which outlives the worker that started it."""
+"""Registry of the shard's live runners: one small file for each, which outlives the worker that started it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunnerEntry:
-    """A live runner.
+    """Live runner.
 
     Attributes:
-        pid: of its process.
-        start_time: field 22 of ``/proc/<pid>/stat`` (clock ticks since boot): tells it from a later
-            process that was given the same pid.
-        job_id: of the job that it runs.
-        attempt: its number.
-        slot: which of the shard's slots it takes, from 0.
+        pid: number of its process.
+        start_time: field 22 of ``/proc/<pid>/stat``, in clock ticks since boot; it distinguishes the runner from a
+            later process with the same pid.
+        job_id: job that it runs.
+        attempt: number of the attempt.
+        slot: the shard's slot that it occupies, from 0.
     """
 
     pid: int
@@ -36,21 +36,21 @@ class RunnerEntry:
 
 
 def process_start_time(pid: int) -> int | None:
-    """Return when a process started (see ``RunnerEntry``), or None when it is gone or a zombie."""
+    """Return the start time of a process (see ``RunnerEntry``), or None when it has ended or is a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the command's name in parentheses, which may hold anything, spaces too.
+    # The second field is the command's name in parentheses. It may contain any character, also spaces and parentheses.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else int(fields[19])
 
 
 class Registry:
-    """The directory of live runners.
+    """Directory with a file for each live runner.
 
     Args:
-        path: made when missing, for its owner only.
+        path: the directory; it is created when it is missing, readable by its owner only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,10 +58,10 @@ class Registry:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def add(self, job_id: str, attempt: int, slot: int) -> RunnerEntry:
-        """Enter the calling process."""
+        """Register the calling process."""
         pid = os.getpid()
         entry = RunnerEntry(pid, process_start_time(pid) or 0, job_id, attempt, slot)
-        # Written aside and renamed: a reader never sees half a file.
+        # Rename a complete file, so that a reader never sees half of one.
         draft = self._path / f".{pid}.tmp"
         draft.write_text(json.dumps(asdict(entry)))
         draft.rename(self._file(entry))
@@ -71,7 +71,7 @@ class Registry:
         self._file(entry).unlink(missing_ok=True)
 
     def live(self) -> list[RunnerEntry]:
-        """Return the runners that are alive, and forget the others."""
+        """Return the runners that are alive, and remove the files of the others."""
         found = []
         for file in sorted(self._path.glob("*.json")):
             try:

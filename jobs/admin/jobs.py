@@ -1,11 +1,11 @@
-"""The admin's pages for jobs: to look at, not to edit. Sealed secrets are on none of them."""
+"""Read-only admin pages of jobs. They never show encrypted secrets."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 
-from jobs.models.job import Attempt, Job
-from jobs.queue.waiting import waiting_of
+from jobs.models import Attempt, Job
+from jobs.queue.waiting import wait_status
 from myctobot.admin_site.widgets import Inline, Page, ReadOnly
 
 
@@ -23,15 +23,15 @@ class JobAdmin(ReadOnly, Page[Job]):
     list_display = ["public_id", "tenant", "status", "phase", "priority", "attempt_number", "created_at", "finished_at"]
     list_filter = ["status", "hold", "tenant", "priority"]
     search_fields = ["public_id"]
-    # Named one by one: a field that is added later, a secret perhaps, does not show by itself.
+    # Listed explicitly, so that a field that is added later, such as a secret, is not shown by default.
     fieldsets = [
         (
             None,
             {"fields": ["public_id", "tenant", "created_by", "api_key", "retry_of", "status", "phase", "why_it_waits"]},
         ),
-        ("What is asked for", {"fields": ["task", "context", "capabilities", "priority", "callback_url"]}),
+        ("Request", {"fields": ["task", "context", "capabilities", "priority", "callback_url"]}),
         (
-            "Bounds",
+            "Limits",
             {
                 "fields": [
                     "not_before", "queue_timeout_s", "timeout_s", "no_output_timeout_s", "max_turns", "max_attempts",
@@ -39,9 +39,9 @@ class JobAdmin(ReadOnly, Page[Job]):
                 ]
             },
         ),
-        ("In the line", {"fields": ["hold", "ready_at", "queue_deadline", "waiting_code", "waiting_reason"]}),
+        ("Queue", {"fields": ["hold", "ready_at", "queue_deadline", "waiting_code", "waiting_reason"]}),
         (
-            "What came of it",
+            "Result",
             {
                 "fields": [
                     "cancel_requested_at", "attempt_number", "result", "error_code", "error_message", "created_at",
@@ -53,7 +53,7 @@ class JobAdmin(ReadOnly, Page[Job]):
     readonly_fields = ["why_it_waits"]
     inlines = [AttemptInline]
 
-    @admin.display(description="why it waits", empty_value="-")
+    @admin.display(description="Why it waits", empty_value="-")
     def why_it_waits(self, job: Job) -> str | None:
-        waiting = waiting_of(job, estimate=False)
+        waiting = wait_status(job, estimate=False)
         return f"{waiting.reason} ({waiting.code})" if waiting else None

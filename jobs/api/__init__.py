@@ -1,0 +1,1 @@
+"""REST interface for tenants and operators."""

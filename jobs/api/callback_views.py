@@ -1,4 +1,4 @@
-"""``/api/v1/jobs/{id}/callbacks`` and the secret that they are signed with."""
+"""Views of ``/api/v1/jobs/{id}/callbacks`` and of the secret that signs callbacks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rest_framework.views import APIView
 from jobs import broker
 from jobs.api.views import caller_of
 from jobs.callbacks import signing
-from jobs.callbacks.delivery import send_again
+from jobs.callbacks.delivery import redeliver
 from jobs.callbacks.models import Callback, Delivery
 from jobs.errors import SigningSecretUnreadable, UnknownCallback
-from jobs.lifecycle import submit as requests
+from jobs.lifecycle import lookup
 from myctobot.api.pagination import Pages
 from myctobot.errors import NotAllowed
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Role
 
-# The latest tries of each; there are about twenty in a day.
-_MOST_DELIVERIES = 50
+# A callback has about twenty tries in a day, so these are the tries of the last days.
+_MAX_DELIVERIES = 50
 
 
 class DeliverySerializer(serializers.ModelSerializer[Delivery]):
-    """One try: an HTTP status, or what went wrong."""
+    """One try to deliver a callback: an HTTP status, or an error."""
 
     class Meta:
         model = Delivery
@@ -36,7 +36,7 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
 
 
 class CallbackSerializer(serializers.ModelSerializer[Callback]):
-    """One thing that the job's endpoint is told."""
+    """One message to the job's endpoint."""
 
     id = serializers.CharField(source="public_id")
     deliveries = serializers.SerializerMethodField()
@@ -47,7 +47,7 @@ class CallbackSerializer(serializers.ModelSerializer[Callback]):
 
     @extend_schema_field(DeliverySerializer(many=True))
     def get_deliveries(self, callback: Callback) -> list[dict[str, Any]]:
-        latest = callback.deliveries.order_by("-pk")[:_MOST_DELIVERIES]
+        latest = callback.deliveries.order_by("-pk")[:_MAX_DELIVERIES]
         return [dict(row) for row in DeliverySerializer(latest, many=True).data]
 
 
@@ -60,7 +60,7 @@ class CallbackPageSerializer(serializers.Serializer[Any]):
 
 
 class CallbackSecretSerializer(serializers.Serializer[Any]):
-    """The secret, as receivers' libraries take it."""
+    """The secret in the format of Standard Webhooks, which libraries of receivers read."""
 
     secret = serializers.CharField()
 
@@ -69,9 +69,9 @@ def find_callback(caller: Caller, job_id: str, callback_id: str) -> Callback:
     """Return the callback of a job of the caller's tenant.
 
     Raises:
-        UnknownJob, UnknownCallback: there is no such thing here.
+        UnknownJob, UnknownCallback: the tenant has no such job, or the job no such callback.
     """
-    job = requests.find_job(caller.tenant, job_id)
+    job = lookup.find_job(caller.tenant, job_id)
     found = Callback.objects.filter(job=job, public_id=callback_id.replace("\x00", "")).first()
     if found is None:
         raise UnknownCallback
@@ -79,7 +79,7 @@ def find_callback(caller: Caller, job_id: str, callback_id: str) -> Callback:
 
 
 class JobCallbacks(APIView):
-    """What a job's endpoint was told, and what it said."""
+    """Callbacks of a job, with the answers of its endpoint."""
 
     @extend_schema(
         operation_id="jobs_callbacks",
@@ -87,27 +87,27 @@ class JobCallbacks(APIView):
         responses=CallbackPageSerializer,
     )
     def get(self, request: Request, job_id: str) -> Response:
-        job = requests.find_job(caller_of(request).tenant, job_id)
+        job = lookup.find_job(caller_of(request).tenant, job_id)
         pages = Pages()
         page = pages.paginate_queryset(Callback.objects.filter(job=job), request, view=self)
         return pages.get_paginated_response(CallbackSerializer(page, many=True).data)
 
 
 class CallbackResend(APIView):
-    """Send a callback once more."""
+    """Send a callback again."""
 
     @extend_schema(operation_id="jobs_callback_resend", request=None, responses={202: CallbackSerializer})
     def post(self, request: Request, job_id: str, callback_id: str) -> Response:
         caller = caller_of(request)
         callback = find_callback(caller, job_id, callback_id)
-        send_again(callback, by=caller_name(caller))
+        redeliver(callback, by=caller_name(caller))
         broker.request_delivery()
         callback.refresh_from_db()
         return Response(CallbackSerializer(callback).data, status=status.HTTP_202_ACCEPTED)
 
 
 class SigningSecret(APIView):
-    """What the tenant's callbacks are signed with."""
+    """The secret that signs the tenant's callbacks."""
 
     @extend_schema(operation_id="callback_secret_read", responses=CallbackSecretSerializer)
     def get(self, request: Request) -> Response:
@@ -119,7 +119,7 @@ class SigningSecret(APIView):
 
     @extend_schema(
         operation_id="callback_secret_rotate",
-        description="Make a new secret. The one before signs beside it for a day, so receivers can change in peace.",
+        description="Make a new secret. The previous one also signs for a day, so that receivers have time to change.",
         request=None,
         responses=CallbackSecretSerializer,
     )
@@ -139,5 +139,5 @@ def _admin(request: Request) -> Caller:
 
 
 def caller_name(caller: Caller) -> str:
-    """Who it is, as history keeps it."""
-    return str(caller.user or (f"API key {caller.api_key.name}" if caller.api_key else "somebody"))[:150]
+    """Return the caller's name for the history."""
+    return str(caller.user or (f"API key {caller.api_key.name}" if caller.api_key else "unknown"))[:150]

@@ -1,4 +1,4 @@
-"""``/api/v1/jobs/estimate``: when a job would start that is not submitted yet."""
+"""View of ``/api/v1/jobs/estimate``: the expected wait of a job that is not submitted yet."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rest_framework.views import APIView
 
 from jobs.api.response_serializers import WaitingSerializer
 from jobs.api.views import caller_of
-from jobs.models.job import Priority
-from jobs.queue.waiting import Waits
+from jobs.models import Priority
+from jobs.queue.waiting import WaitExplainer
 from myctobot.api.fields import CapabilitiesField, StrictSerializer
 
 
 class EstimateRequestSerializer(StrictSerializer):
-    """What of a job decides how long it waits."""
+    """The properties of a job that determine its wait."""
 
     capabilities = CapabilitiesField(help_text="What a shard must have, such as git and filesystem.")
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
@@ -29,15 +29,15 @@ class EstimateRequestSerializer(StrictSerializer):
 
 
 class JobEstimate(APIView):
-    """How long a job would wait."""
+    """Expected wait of a job."""
 
     only_reads = True
 
     @extend_schema(
         operation_id="jobs_estimate",
         description=(
-            "What would hold up a job that is submitted now, and for how long. One that nobody could ever run is "
-            "answered too: with the code and the reason for which a submit would be refused."
+            "The reason for which a job would wait if it were submitted now, and the expected time. If no shard could "
+            "ever run it, the answer has the code and the reason with which a submit would be refused."
         ),
         request=EstimateRequestSerializer,
         responses=WaitingSerializer,
@@ -46,4 +46,4 @@ class JobEstimate(APIView):
         body = EstimateRequestSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         tenant, capabilities = caller_of(request).tenant, body.validated_data["capabilities"]
-        return Response(asdict(Waits().newcomer(tenant, capabilities, body.priority_value)))
+        return Response(asdict(WaitExplainer().new_job(tenant, capabilities, body.priority_value)))

@@ -1,4 +1,4 @@
-"""A field for secrets; the other building blocks are in ``myctobot.api.fields``."""
+"""Serializer field for secrets; ``myctobot.api.fields`` has the general fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.lifecycle.secrets import SecretSource
-from myctobot.contract.jobs import MIN_SECRET_LENGTH
+from myctobot.contract.limits import MIN_SECRET_LENGTH
 
 MAX_SECRET_LENGTH = 20_000
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -25,7 +25,7 @@ _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
     }
 )
 class SecretField(serializers.Field[SecretSource, Any, Any, Any]):
-    """A secret's value, or ``{"secret": "name"}`` for one that the tenant has stored. Never given back."""
+    """Value of a secret, or ``{"secret": "name"}`` for a stored one; responses never contain it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(write_only=True, **kwargs)
@@ -44,14 +44,14 @@ class SecretField(serializers.Field[SecretSource, Any, Any, Any]):
             raise serializers.ValidationError(f"Must have {MIN_SECRET_LENGTH} to {MAX_SECRET_LENGTH} characters.")
         if "\x00" in data or not data.isascii():
             raise serializers.ValidationError("Must be ASCII text.")
-        # A shorter one could not be masked in output without masking ordinary words.
+        # Masking a shorter secret would also mask ordinary words of the output.
         if len("".join(data.split())) < MIN_SECRET_LENGTH:
             raise serializers.ValidationError(
                 f"Must have at least {MIN_SECRET_LENGTH} characters other than white space."
             )
-        # What an editor or a shell left around a token is no part of it, and a line break would split a header.
+        # White space around a token comes from an editor or a shell, and a line break would split a header.
         if not data.startswith("-----BEGIN ") and (data != data.strip() or not data.isprintable()):
             raise serializers.ValidationError(
-                "Must be one line without white space around it; a key in PEM form alone has more lines."
+                "Must be one line without white space around it; only a key in PEM format may have more lines."
             )
         return data

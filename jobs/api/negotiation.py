@@ -1,4 +1,4 @@
-"""Content negotiation."""
+"""Content negotiation of streams and downloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 
 class AnyAccept(BaseContentNegotiation):
-    """Takes any Accept header: a browser asks a stream for ``text/event-stream``; its errors are JSON all the same."""
+    """Accept any Accept header, because a browser asks for ``text/event-stream`` and errors are JSON all the same."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         return next(iter(parsers))

@@ -1,4 +1,4 @@
-"""``GET /api/v1/shards/preview``: where would a job go? For operators."""
+"""View of ``GET /api/v1/shards/preview``: the shards that could run a job, for operators."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from rest_framework.response import Response
 from jobs.dispatch.snapshot import load_snapshot
 from jobs.queue.preview import Preview, preview
 from myctobot.api.pagination import whole_number
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
+from shards import permissions
 from shards.api.base import OperatorView
 
-_MOST = 200
-_MOST_CAPABILITIES = 20
+_MAX_PAGE = 200
+_MAX_CAPABILITIES = 20
 
 
 class PreviewPlaceSerializer(serializers.Serializer[Any]):
-    """A shard that may run the job, and why it has this place."""
+    """A shard that may run the job, and the reasons for its rank."""
 
     number = serializers.IntegerField()
     shard = serializers.CharField()
@@ -35,7 +36,7 @@ class PreviewPlaceSerializer(serializers.Serializer[Any]):
 
 
 class PreviewExcludedSerializer(serializers.Serializer[Any]):
-    """A shard that cannot run the job, and why."""
+    """A shard that cannot run the job, and the reason."""
 
     shard = serializers.CharField()
     shard_class = serializers.CharField()
@@ -43,7 +44,7 @@ class PreviewExcludedSerializer(serializers.Serializer[Any]):
 
 
 class PreviewSerializer(serializers.Serializer[Any]):
-    """What the router would do with such a job now; ``more`` shards were left out of the lists."""
+    """Decision of the router for such a job now; ``more`` shards were left out of the lists."""
 
     verdict = serializers.CharField()
     goes = serializers.BooleanField()
@@ -53,47 +54,51 @@ class PreviewSerializer(serializers.Serializer[Any]):
 
 
 class ShardPreview(OperatorView):
+    needs = {"GET": (permissions.PREVIEW,)}
+
     @extend_schema(
         operation_id="shards_preview",
-        description="Which shards could run such a job, in which order and why. For operators.",
+        description="The shards that could run such a job, in the order of preference, with reasons. For operators.",
         parameters=[
-            OpenApiParameter("tenant", str, required=True, description="Its slug."),
-            OpenApiParameter("capabilities", str, required=True, description="Such as git,filesystem."),
+            OpenApiParameter("tenant", str, required=True, description="Slug of the tenant."),
+            OpenApiParameter("capabilities", str, required=True, description="Slugs, such as git,filesystem."),
             OpenApiParameter("limit", int),
         ],
         responses=PreviewSerializer,
     )
     def get(self, request: Request) -> Response:
-        tenant, capabilities = read_question(request.query_params)
-        limit = max(1, whole_number(request, "limit", 100, _MOST))
+        tenant, capabilities = read_query(request.query_params)
+        limit = max(1, whole_number(request, "limit", 100, _MAX_PAGE))
         found = preview(tenant.pk, capabilities, load_snapshot(database_now()))
         return Response(PreviewSerializer(cut(found, limit)).data)
 
 
-def read_question(asked: Any) -> tuple[Tenant, list[str]]:
+def read_query(query: Any) -> tuple[Tenant, list[str]]:
     """Read ``tenant`` and ``capabilities`` of a query.
 
     Raises:
-        InvalidRequest: with what is wrong, by field.
+        InvalidRequest: the tenant is unknown, or the capabilities are not slugs; the error names the field.
     """
     problems: dict[str, list[str]] = {}
-    slug = str(asked.get("tenant", "")).replace("\x00", "")
+    slug = str(query.get("tenant", "")).replace("\x00", "")
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
         problems["tenant"] = [f"There is no tenant “{slug[:60]}”." if slug else "Name a tenant by its slug."]
-    names = [name for name in str(asked.get("capabilities", "")).replace(",", " ").split() if name]
+    names = [name for name in str(query.get("capabilities", "")).replace(",", " ").split() if name]
     wrong = [name for name in names if not is_slug(name)]
     if wrong:
-        problems["capabilities"] = [f"“{wrong[0][:60]}” is no capability: a lower-case word such as git or playwright."]
-    elif not 1 <= len(names) <= _MOST_CAPABILITIES:
-        problems["capabilities"] = [f"Name 1 to {_MOST_CAPABILITIES} capabilities, such as git,filesystem."]
+        problems["capabilities"] = [
+            f"“{wrong[0][:60]}” is not a capability, which is a lower-case word such as git or playwright."
+        ]
+    elif not 1 <= len(names) <= _MAX_CAPABILITIES:
+        problems["capabilities"] = [f"Name 1 to {_MAX_CAPABILITIES} capabilities, such as git,filesystem."]
     if problems or tenant is None:
         raise InvalidRequest(fields=problems)
     return tenant, sorted(set(names))
 
 
 def cut(found: Preview, limit: int) -> dict[str, Any]:
-    """The preview as plain values, each list cut to so many."""
+    """Return the preview as plain values, with at most ``limit`` entries in each list."""
     left = max(0, len(found.places) - limit) + max(0, len(found.excluded) - limit)
     places, excluded = found.places[:limit], found.excluded[:limit]
     return {

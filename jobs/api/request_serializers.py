@@ -1,4 +1,4 @@
-"""What the job API takes: requests, checked field by field."""
+"""Serializers that validate the requests of the job API."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from jobs.api.fields import SecretField
+from jobs.lifecycle.job_request import JobRequest
 from jobs.lifecycle.retry_policy import MAX_ATTEMPTS, RETRYABLE_CAUSES
 from jobs.lifecycle.secrets import SecretSource
-from jobs.lifecycle.submit import JobRequest
-from jobs.models.job import Priority, default_retry_on
-from myctobot.api.fields import CapabilitiesField, StrictCharField, StrictIntegerField, StrictSerializer
-from myctobot.contract.jobs import (
-    MAX_PROMPT_BYTES,
-    TaskType,
+from jobs.models import Priority, default_retry_on
+from myctobot.api.fields import (
+    BoundedListField,
+    CapabilitiesField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
+from myctobot.contract.folders import folder_problem
+from myctobot.contract.jobs import TaskType
+from myctobot.contract.limits import MAX_PROMPT_BYTES
+from myctobot.contract.repositories import (
     branch_pair_problem,
     branch_problem,
+    file_path,
     is_public_address,
     repo_url_problem,
 )
@@ -34,7 +42,7 @@ MAX_QUEUE_TIMEOUT_S = 30 * 24 * 3600
 MAX_PARKED = timedelta(days=365)
 MAX_TURNS = 1000
 _REPO_FIELDS = ("repo_token", "branch", "base_branch")
-# It goes into the subject of commits, so it must hold neither a line break nor anything that reads as one.
+# The key is part of commit subjects, so it must not contain a line break of any kind.
 _ISSUE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.#/-]{0,99}")
 
 
@@ -42,13 +50,13 @@ def _text_of(limit_bytes: int) -> Any:
     def check(value: str) -> None:
         size = len(value.encode())
         if size > limit_bytes:
-            raise serializers.ValidationError(f"Has {size} bytes; at most {limit_bytes} are taken.")
+            raise serializers.ValidationError(f"Has {size} bytes; the maximum is {limit_bytes}.")
 
     return check
 
 
 def check_host(host: str, allowed: list[str]) -> str | None:
-    """Say why a literal address is refused, or None. Names are resolved and checked where the connection is made."""
+    """Return why a literal address is refused, or None. The code that connects checks the addresses of a name."""
     if host in allowed:
         return None
     name = host.rstrip(".")
@@ -61,7 +69,7 @@ def check_host(host: str, allowed: list[str]) -> str | None:
 
 
 def _literal_address(host: str) -> str | None:
-    """The address that a host stands for by itself; 127.1 and 0x7f000001 do as well, as resolvers read them."""
+    """Return the IP address that a host is, in any format that resolvers read, such as 127.1; None for a name."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -73,21 +81,24 @@ def _literal_address(host: str) -> str | None:
 
 
 class TaskSerializer(StrictSerializer):
-    """What the agent is to do, and in which repository."""
+    """Task of the agent, and its repository."""
 
     type = serializers.ChoiceField(choices=[kind.value for kind in TaskType])
     prompt = StrictCharField(
-        validators=[_text_of(MAX_PROMPT_BYTES)], help_text="What to do. For a ticket: its text. At most 256 KiB."
+        validators=[_text_of(MAX_PROMPT_BYTES)],
+        help_text="Description of the task; for a ticket, its text. At most 256 KiB.",
     )
     issue_key = StrictCharField(required=False, help_text="Such as PROJ-123. Required for implement_ticket.")
     repo_url = StrictCharField(required=False, help_text="https:// or ssh://, without credentials.")
     repo_token = SecretField(required=False, help_text="Token (https) or private key (ssh) for the repository.")
     branch = StrictCharField(required=False, help_text="The branch to create and push.")
-    base_branch = StrictCharField(required=False, help_text="Where to start from; the repository's default if absent.")
+    base_branch = StrictCharField(
+        required=False, help_text="The branch to start from; the default branch of the repository if absent."
+    )
 
     def validate_prompt(self, value: str) -> str:
         if not value.strip():
-            raise serializers.ValidationError("Has white space alone; say what to do.")
+            raise serializers.ValidationError("Has only white space; describe the task.")
         return value
 
     def validate_issue_key(self, value: str) -> str:
@@ -98,7 +109,9 @@ class TaskSerializer(StrictSerializer):
         return value
 
     def validate_repo_url(self, value: str) -> str:
-        problem = repo_url_problem(value, settings.REPO_SCHEMES)
+        problem = repo_url_problem(value, settings.REPO_SCHEMES, settings.REPO_FILE_ROOTS)
+        if problem is None and urlsplit(value).scheme == "file":
+            problem = folder_problem(file_path(value))
         problem = problem or check_host(urlsplit(value).hostname or "", settings.REPO_PRIVATE_HOSTS)
         if problem:
             raise serializers.ValidationError(f"The URL {problem}.")
@@ -115,11 +128,11 @@ class TaskSerializer(StrictSerializer):
         if attrs["type"] == TaskType.IMPLEMENT_TICKET:
             missing = [name for name in ("issue_key", "repo_url") if not attrs.get(name)]
             if missing:
-                raise serializers.ValidationError({name: ["implement_ticket needs this."] for name in missing})
+                raise serializers.ValidationError({name: ["implement_ticket needs this field."] for name in missing})
         if not attrs.get("repo_url"):
             stray = [name for name in _REPO_FIELDS if name in attrs]
             if stray:
-                raise serializers.ValidationError({name: ["Means nothing without repo_url."] for name in stray})
+                raise serializers.ValidationError({name: ["Has no use without repo_url."] for name in stray})
         branch, base = attrs.get("branch"), attrs.get("base_branch")
         if branch and base and (problem := branch_pair_problem(branch, base)):
             raise serializers.ValidationError({"branch": [f"The branch name {problem}."]})
@@ -127,7 +140,7 @@ class TaskSerializer(StrictSerializer):
 
 
 class ContextSerializer(StrictSerializer):
-    """What surrounds the task. The Jira credentials stay in the control plane."""
+    """Context of the task. The Jira credentials stay in the control plane."""
 
     jira_cloud_id = StrictCharField(required=False, max_length=100)
     jira_token = SecretField(required=False)
@@ -135,33 +148,33 @@ class ContextSerializer(StrictSerializer):
 
 
 class ConcurrencySerializer(StrictSerializer):
-    """At most so many of the tenant's jobs with one key have a slot at once."""
+    """Limit on the tenant's jobs with the same key that have a slot at once."""
 
-    key = StrictCharField(max_length=300, help_text="Any text; jobs with the same one count together.")
+    key = StrictCharField(max_length=300, help_text="Any text; jobs with the same key count together.")
     limit = StrictIntegerField(min_value=1, max_value=1000, default=1)
 
 
 class RetryPolicySerializer(StrictSerializer):
-    """Which failures are worth another attempt."""
+    """Failures that another attempt may follow."""
 
     max_attempts = StrictIntegerField(min_value=1, max_value=MAX_ATTEMPTS, default=2)
-    on = serializers.ListField(
+    on = BoundedListField(
         child=serializers.ChoiceField(choices=[cause.value for cause in RETRYABLE_CAUSES]),
         default=default_retry_on,
         max_length=len(RETRYABLE_CAUSES),
-        help_text="Whose doing: infrastructure (the shard's), agent (its own), timeout.",
+        help_text="Cause of the failure: infrastructure (the shard), agent or timeout.",
     )
 
     def validate_on(self, value: list[str]) -> list[str]:
         return sorted(set(value))
 
 
-# The stubs know of no default that is null.
-def _usual_queue_timeout() -> Any:
+# The type stubs allow no default that is None.
+def _default_queue_timeout() -> Any:
     return settings.QUEUE_TIMEOUT_S or None
 
 
-def _usual_no_output_timeout() -> Any:
+def _default_no_output_timeout() -> Any:
     return settings.NO_OUTPUT_TIMEOUT_S or None
 
 
@@ -169,11 +182,13 @@ class JobRequestSerializer(StrictSerializer):
     """A request for a job."""
 
     task = TaskSerializer()
-    capabilities = CapabilitiesField(help_text="What a shard must have, such as git and filesystem.")
+    capabilities = CapabilitiesField(help_text="Capabilities that the shard must have, such as git and filesystem.")
     anthropic_api_key = SecretField(required=False, help_text="The tenant's provider key; it never leaves the gateway.")
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
     context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
-    callback_url = StrictCharField(required=False, max_length=2000, help_text="Told of start and end; https only.")
+    callback_url = StrictCharField(
+        required=False, max_length=2000, help_text="Receives start and end of the job; https only."
+    )
     timeout_s = StrictIntegerField(
         min_value=10,
         max_value=MAX_TIMEOUT_S,
@@ -183,18 +198,18 @@ class JobRequestSerializer(StrictSerializer):
     queue_timeout_s = StrictIntegerField(
         min_value=1,
         max_value=MAX_QUEUE_TIMEOUT_S,
-        default=_usual_queue_timeout,
+        default=_default_queue_timeout,
         allow_null=True,
-        help_text="Seconds that it waits for a shard before it fails; null waits as long as it takes.",
+        help_text="Seconds that the job waits for a shard before it fails; null for no limit.",
     )
     no_output_timeout_s = StrictIntegerField(
         min_value=10,
         max_value=MAX_TIMEOUT_S,
-        default=_usual_no_output_timeout,
+        default=_default_no_output_timeout,
         allow_null=True,
-        help_text="Seconds that the agent may say nothing; null lets it.",
+        help_text="Seconds that the agent may produce no output; null for no limit.",
     )
-    not_before = serializers.DateTimeField(required=False, help_text="When it may start at the earliest.")
+    not_before = serializers.DateTimeField(required=False, help_text="Earliest time of the start.")
     concurrency = ConcurrencySerializer(
         required=False, help_text="If absent, jobs that push to the same branch of a repository run one by one."
     )
@@ -207,9 +222,9 @@ class JobRequestSerializer(StrictSerializer):
         return value
 
     def validate_callback_url(self, value: str) -> str:
-        # Looked at first: the parser drops line breaks in silence, and what is stored would still have them.
+        # This check comes first, because the parser drops line breaks and the stored text would still have them.
         if not value.isprintable() or " " in value:
-            raise serializers.ValidationError("Must hold no white space and no control characters.")
+            raise serializers.ValidationError("Must not contain white space or control characters.")
         try:
             parts = urlsplit(value)
             port = parts.port or 443
@@ -218,26 +233,26 @@ class JobRequestSerializer(StrictSerializer):
         if parts.scheme != "https" or not parts.hostname:
             raise serializers.ValidationError("Must be an https:// URL.")
         if parts.username is not None or parts.password is not None:
-            raise serializers.ValidationError("Must hold no user name or password.")
+            raise serializers.ValidationError("Must not contain a user name or password.")
         if port not in (443, 8443) and parts.hostname not in settings.CALLBACK_PRIVATE_HOSTS:
-            raise serializers.ValidationError(f"The URL has port {port}; 443 and 8443 are called.")
+            raise serializers.ValidationError(f"The URL has port {port}; use 443 or 8443.")
         if problem := check_host(parts.hostname, settings.CALLBACK_PRIVATE_HOSTS):
             raise serializers.ValidationError(f"The URL {problem}.")
         return value
 
     @classmethod
     def read(cls, data: Any) -> JobRequest:
-        """Validate a request, and split it into what is stored and the secrets, which are sealed.
+        """Validate a request, and separate its secrets from the readable fields.
 
         Raises:
-            ValidationError: with what is wrong, by field.
+            ValidationError: fields are invalid; the error lists the problems by field.
         """
-        return _request_of(_reader().run_validation(data))
+        return _request_of(_shared_serializer().run_validation(data))
 
 
 @cache
-def _reader() -> JobRequestSerializer:
-    """One for all requests, and all threads: to validate leaves nothing in it, and to make one costs more."""
+def _shared_serializer() -> JobRequestSerializer:
+    """Return one serializer for all threads: validation keeps no state in it, and making one takes longer."""
     return JobRequestSerializer()
 
 
@@ -269,7 +284,7 @@ def _request_of(data: dict[str, Any]) -> JobRequest:
 
 
 class RetrySerializer(StrictSerializer):
-    """Secrets for a retry, when those of the first request were its own."""
+    """Secrets for a retry of a job whose secrets came with its request."""
 
     repo_token = SecretField(required=False)
     anthropic_api_key = SecretField(required=False)

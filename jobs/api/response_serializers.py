@@ -1,24 +1,24 @@
-"""How the job API shows what there is."""
+"""Serializers of the responses of the job API."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
+from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.api.request_serializers import ConcurrencySerializer, RetryPolicySerializer
-from jobs.models.job import Attempt, Job, Priority
-from jobs.queue.waiting import Waits, lately
+from jobs.models import Attempt, Job, Priority
+from jobs.queue.waiting import CachedWaitExplainer, WaitExplainer
 from myctobot.contract.jobs import JobStatus
-from shards.models.shard import Shard
+from shards.models import Shard
 
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
-    """One sending of the job to a queue."""
+    """One attempt: one message to a queue."""
 
     shard: serializers.SlugRelatedField[Shard] = serializers.SlugRelatedField(slug_field="name", read_only=True)
 
@@ -31,17 +31,17 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
 
 
 class WaitingSerializer(serializers.Serializer[Any]):
-    """Why a queued job waits."""
+    """Reason for the wait of a queued job."""
 
     code = serializers.CharField()
     reason = serializers.CharField()
     estimated_wait_s = serializers.IntegerField(
-        allow_null=True, help_text="Until it may start; null when unknown, and in lists."
+        allow_null=True, help_text="Seconds until it may start; null if unknown, and in lists."
     )
 
 
 class UsageSerializer(serializers.Serializer[Any]):
-    """What the agent has used so far, in all attempts; a figure that is not known is left out."""
+    """Usage of the agent so far, in all attempts; unknown figures are left out."""
 
     turns = serializers.IntegerField(required=False)
     input_tokens = serializers.IntegerField(required=False)
@@ -50,14 +50,14 @@ class UsageSerializer(serializers.Serializer[Any]):
 
 
 class TicketSerializer(serializers.Serializer[Any]):
-    """A ticket for the WebSocket, and how long it may be used."""
+    """A ticket for the WebSocket, with its lifetime."""
 
     ticket = serializers.CharField()
     expires_in_s = serializers.IntegerField()
 
 
 class JobErrorSerializer(serializers.Serializer[Any]):
-    """Why a job did not complete."""
+    """Error of a job that did not complete."""
 
     code = serializers.CharField()
     message = serializers.CharField()
@@ -101,14 +101,14 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
     def get_waiting(self, job: Job) -> dict[str, Any] | None:
-        # Of a list there is no estimate: it would cost every page what one reader in a hundred wants.
-        waiting = self._waits.of(job, estimate=self.parent is None)
+        # A list has no estimates, because few readers use them and each page would pay for them.
+        waiting = self._waits.explain(job, estimate=self.parent is None)
         return asdict(waiting) if waiting else None
 
     @cached_property
-    def _waits(self) -> Waits:
-        """One look for all jobs of a list, as of one moment: the same serializer has all their turns."""
-        return Waits()
+    def _waits(self) -> WaitExplainer:
+        """Explain all jobs of a list as of one moment; DRF uses one serializer for all of them."""
+        return WaitExplainer()
 
     @extend_schema_field(ConcurrencySerializer(allow_null=True))
     def get_concurrency(self, job: Job) -> dict[str, Any] | None:
@@ -128,12 +128,16 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         return job.next_seq - 1
 
 
-def show_new(job: Job) -> dict[str, Any]:
-    """Show a job that was stored just now as ``JobSerializer`` does: it waits, and nothing has happened to it.
+def serialize_new_job(job: Job, waits: CachedWaitExplainer) -> dict[str, Any]:
+    """Represent a job that was just stored, as ``JobSerializer`` does; a test compares each field.
 
-    By hand: a serializer takes longer to show a job than PostgreSQL needs to store it.
+    ``JobSerializer`` takes longer to represent a job than PostgreSQL needs to store it.
+
+    Args:
+        job: waits, and has no attempts and no events.
+        waits: explains the wait.
     """
-    waiting = lately.of_new(job)
+    waiting = waits.explain_stored(job)
     return {
         "id": job.public_id,
         "status": job.status,
@@ -192,6 +196,6 @@ class EventPageSerializer(serializers.Serializer[Any]):
     """Events after a number, oldest first."""
 
     events = EventSerializer(many=True)
-    next_after = serializers.IntegerField(help_text="Give this as 'after' to read on.")
-    more = serializers.BooleanField(help_text="Whether more events are stored already.")
-    status = serializers.CharField(help_text="Of the job.")
+    next_after = serializers.IntegerField(help_text="Send this as 'after' for the next page.")
+    more = serializers.BooleanField(help_text="True if more events are stored.")
+    status = serializers.CharField(help_text="Status of the job.")

@@ -1,8 +1,8 @@
 from django.urls import path
 
-from jobs.api import callback_views, preview_views, views
-from jobs.api import queue_views as operator_views
+from jobs.api import callback_views, preview_views, queue_views, views
 from jobs.api.estimate_views import JobEstimate
+from shards.api import suspension_views
 
 urlpatterns = [
     path("jobs", views.JobList.as_view(), name="jobs"),
@@ -10,13 +10,13 @@ urlpatterns = [
     path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
     path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job-cancel"),
     path("jobs/<str:job_id>/retry", views.JobRetry.as_view(), name="job-retry"),
-    path("queues", operator_views.Queues.as_view(), name="queues"),
-    path("queues/pause", operator_views.QueuePause.as_view(), name="queue-pause"),
-    path("queues/resume", operator_views.QueueResume.as_view(), name="queue-resume"),
+    path("queues", queue_views.Queues.as_view(), name="queues"),
+    path("queues/pause", suspension_views.QueuePause.as_view(), name="queue-pause"),
+    path("queues/resume", suspension_views.QueueResume.as_view(), name="queue-resume"),
     path("shards/preview", preview_views.ShardPreview.as_view(), name="shard-preview"),
-    path("shards/<str:name>/drain", operator_views.ShardDrain.as_view(), name="shard-drain"),
-    path("shards/<str:name>/resume", operator_views.ShardResume.as_view(), name="shard-resume"),
-    path("closures", operator_views.Closures.as_view(), name="closures"),
+    path("shards/<str:name>/drain", suspension_views.ShardDrain.as_view(), name="shard-drain"),
+    path("shards/<str:name>/resume", suspension_views.ShardResume.as_view(), name="shard-resume"),
+    path("suspensions", suspension_views.Suspensions.as_view(), name="suspensions"),
     path("callback-secret", callback_views.SigningSecret.as_view(), name="callback-secret"),
     path("jobs/<str:job_id>/callbacks", callback_views.JobCallbacks.as_view(), name="job-callbacks"),
     path(

@@ -1,4 +1,4 @@
-"""``/api/v1/jobs``: create, list, read, cancel, retry, events and the live stream."""
+"""Views of ``/api/v1/jobs``: create, list, read, cancel, retry, events and the live stream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.db import connection
 from django.db.models import QuerySet
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from jobs.api.fast_submit import IDEMPOTENCY_HEADER, MAX_IDEMPOTENCY_KEY, answer_plain_submit
 from jobs.api.negotiation import AnyAccept
 from jobs.api.request_serializers import JobRequestSerializer, RetrySerializer
 from jobs.api.response_serializers import (
@@ -21,36 +22,38 @@ from jobs.api.response_serializers import (
     JobPageSerializer,
     JobSerializer,
     TicketSerializer,
-    show_new,
+    serialize_new_job,
 )
 from jobs.events.reader import read_events
-from jobs.lifecycle import submit as requests
-from jobs.models.job import Job
-from jobs.streaming.access import TICKET_LIFE_S, Access, make_ticket
+from jobs.lifecycle import cancel, lookup, retry, submit
+from jobs.lifecycle.admission import WaitingLimit
+from jobs.models import Job
+from jobs.queue.waiting import CachedWaitExplainer
+from jobs.streaming.access import TICKET_LIFE_S, WatchAccess, make_ticket
 from jobs.streaming.download import download
 from jobs.streaming.sse import HEADERS, follow
 from myctobot.api.pagination import Pages, parse_whole_number, whole_number
 from myctobot.contract.jobs import JobStatus
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.authentication import Caller
+from myctobot.web.process_caches import process_caches
 
-_KEY_HEADER = "Idempotency-Key"
 _MAX_PAGE = 1000
 _MAX_SEQ = 2**53
 
 
 def caller_of(request: Request) -> Caller:
-    """The caller that ``HasTenant`` found."""
+    """Return the caller that ``HasTenant`` found."""
     return cast(Caller, request.caller)  # type: ignore[attr-defined]  # set by the permission class
 
 
-def access_of(request: Request) -> Access:
-    """What the caller's leave to watch rests on."""
-    return Access.of(caller_of(request), request.session.session_key)
+def access_of(request: Request) -> WatchAccess:
+    """Return the key or the session that lets the caller watch jobs."""
+    return WatchAccess.for_caller(caller_of(request), request.session.session_key)
 
 
 def jobs_of(caller: Caller) -> QuerySet[Job]:
-    """The caller's jobs, with what their representation needs."""
+    """Return the jobs of the caller's tenant, with the rows that their representation needs."""
     return Job.objects.filter(tenant=caller.tenant).select_related("retry_of").prefetch_related("attempts__shard")
 
 
@@ -59,21 +62,25 @@ def _represent(caller: Caller, job: Job) -> dict[str, Any]:
 
 
 def idempotency_key_of(request: Request) -> str | None:
-    """The key with which a call can be repeated without harm, if it has one.
+    """Return the key that makes a repeated call harmless; None if the request has none.
 
     Raises:
-        InvalidRequest: it is empty or too long.
+        InvalidRequest: the key is empty or too long.
     """
-    key = request.headers.get(_KEY_HEADER)
-    if key is not None and not 1 <= len(key) <= 200:
-        raise InvalidRequest(fields={_KEY_HEADER: ["Must have 1 to 200 characters."]})
+    key = request.headers.get(IDEMPOTENCY_HEADER)
+    if key is not None and not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequest(fields={IDEMPOTENCY_HEADER: [f"Must have 1 to {MAX_IDEMPOTENCY_KEY} characters."]})
     return key
 
 
-def _answer_with(caller: Caller, job: Job, *, created: bool) -> Response:
-    """The answer of a call that starts a job, or found the one that its key had started."""
+def _start_response(request: Request, job: Job, *, created: bool) -> Response:
+    """Return the answer to a call that started a job, or found the job that its idempotency key had started."""
+    if created:
+        shown = serialize_new_job(job, process_caches(request).get(CachedWaitExplainer))
+    else:
+        shown = _represent(caller_of(request), job)
     return Response(
-        show_new(job) if created else _represent(caller, job),
+        shown,
         status=status.HTTP_201_CREATED if created else status.HTTP_200_OK,
         headers={"Location": f"/api/v1/jobs/{job.public_id}"},
     )
@@ -81,6 +88,9 @@ def _answer_with(caller: Caller, job: Job, *, created: bool) -> Response:
 
 class JobList(APIView):
     """The tenant's jobs."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return answer_plain_submit(request, self) or super().dispatch(request, *args, **kwargs)
 
     @extend_schema(
         operation_id="jobs_list",
@@ -104,15 +114,22 @@ class JobList(APIView):
 
     @extend_schema(
         operation_id="jobs_create",
-        description="Start a job. A shard takes it as soon as one that may and can has a free slot.",
-        parameters=[OpenApiParameter(_KEY_HEADER, str, OpenApiParameter.HEADER)],
+        description="Start a job. It runs as soon as a shard that may run it has a free slot.",
+        parameters=[OpenApiParameter(IDEMPOTENCY_HEADER, str, OpenApiParameter.HEADER)],
         request=JobRequestSerializer,
-        responses={201: JobSerializer, 200: OpenApiResponse(JobSerializer, "The job made before with this key.")},
+        responses={
+            201: JobSerializer,
+            200: OpenApiResponse(JobSerializer, "The job that an earlier call with this key started."),
+        },
     )
     def post(self, request: Request) -> Response:
-        caller = caller_of(request)
-        job, created = requests.submit(caller, JobRequestSerializer.read(request.data), idempotency_key_of(request))
-        return _answer_with(caller, job, created=created)
+        job, created = submit.submit(
+            caller_of(request),
+            JobRequestSerializer.read(request.data),
+            idempotency_key_of(request),
+            waiting_limit=process_caches(request).get(WaitingLimit),
+        )
+        return _start_response(request, job, created=created)
 
 
 class JobDetail(APIView):
@@ -121,7 +138,7 @@ class JobDetail(APIView):
     @extend_schema(operation_id="jobs_read", responses=JobSerializer)
     def get(self, request: Request, job_id: str) -> Response:
         caller = caller_of(request)
-        return Response(_represent(caller, requests.find_job(caller.tenant, job_id)))
+        return Response(_represent(caller, lookup.find_job(caller.tenant, job_id)))
 
 
 class JobCancel(APIView):
@@ -130,26 +147,28 @@ class JobCancel(APIView):
     @extend_schema(operation_id="jobs_cancel", request=None, responses={200: JobSerializer, 202: JobSerializer})
     def post(self, request: Request, job_id: str) -> Response:
         caller = caller_of(request)
-        job = requests.cancel(caller.tenant, job_id)
+        job = cancel.cancel(caller.tenant, job_id)
         code = status.HTTP_200_OK if job.is_over else status.HTTP_202_ACCEPTED
         return Response(_represent(caller, job), status=code)
 
 
 class JobRetry(APIView):
-    """Start a new job with the request of one that has ended."""
+    """Start a new job with the request of a finished one."""
 
     @extend_schema(
         operation_id="jobs_retry",
-        parameters=[OpenApiParameter(_KEY_HEADER, str, OpenApiParameter.HEADER)],
+        parameters=[OpenApiParameter(IDEMPOTENCY_HEADER, str, OpenApiParameter.HEADER)],
         request=RetrySerializer,
-        responses={201: JobSerializer, 200: OpenApiResponse(JobSerializer, "The job made before with this key.")},
+        responses={
+            201: JobSerializer,
+            200: OpenApiResponse(JobSerializer, "The job that an earlier call with this key started."),
+        },
     )
     def post(self, request: Request, job_id: str) -> Response:
         body = RetrySerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
-        caller = caller_of(request)
-        job, created = requests.retry(caller, job_id, dict(body.validated_data), idempotency_key_of(request))
-        return _answer_with(caller, job, created=created)
+        job, created = retry.retry(caller_of(request), job_id, dict(body.validated_data), idempotency_key_of(request))
+        return _start_response(request, job, created=created)
 
 
 class JobEvents(APIView):
@@ -161,7 +180,7 @@ class JobEvents(APIView):
         responses=EventPageSerializer,
     )
     def get(self, request: Request, job_id: str) -> Response:
-        job = requests.find_job(caller_of(request).tenant, job_id)
+        job = lookup.find_job(caller_of(request).tenant, job_id)
         after = whole_number(request, "after", 0, _MAX_SEQ)
         limit = max(1, whole_number(request, "limit", 200, _MAX_PAGE))
         events = read_events(job.pk, after, limit)
@@ -170,7 +189,7 @@ class JobEvents(APIView):
 
 
 class JobDownload(APIView):
-    """All of a job's stored events as a file."""
+    """File with all stored events of a job."""
 
     content_negotiation_class = AnyAccept
 
@@ -180,7 +199,7 @@ class JobDownload(APIView):
         responses={(200, "application/jsonl"): OpenApiTypes.STR},
     )
     def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
-        job = requests.find_job(caller_of(request).tenant, job_id)
+        job = lookup.find_job(caller_of(request).tenant, job_id)
         return StreamingHttpResponse(
             download(job.pk),
             content_type="application/jsonl",
@@ -189,24 +208,24 @@ class JobDownload(APIView):
 
 
 class JobTicket(APIView):
-    """A ticket to watch a job."""
+    """A ticket to watch one job."""
 
     only_reads = True
 
     @extend_schema(
         operation_id="jobs_ticket",
-        description="A ticket to open the job's WebSocket with, where a browser can send no header.",
+        description="A ticket that opens the job's WebSocket, because a browser can send no header there.",
         request=None,
         responses=TicketSerializer,
     )
     def post(self, request: Request, job_id: str) -> Response:
-        job = requests.find_job(caller_of(request).tenant, job_id)
+        job = lookup.find_job(caller_of(request).tenant, job_id)
         ticket = {"ticket": make_ticket(access_of(request), job.public_id), "expires_in_s": TICKET_LIFE_S}
         return Response(ticket, headers={"Cache-Control": "no-store"})
 
 
 class JobStream(APIView):
-    """A job's events as they come, by Server-Sent Events."""
+    """A job's live events, by Server-Sent Events."""
 
     content_negotiation_class = AnyAccept
 
@@ -219,12 +238,12 @@ class JobStream(APIView):
         responses={(200, "text/event-stream"): OpenApiTypes.STR},
     )
     def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
-        job = requests.find_job(caller_of(request).tenant, job_id)
+        job = lookup.find_job(caller_of(request).tenant, job_id)
         after = whole_number(request, "after", 0, _MAX_SEQ)
-        # What a browser sends after a broken connection is newer than the URL that it was opened with.
+        # After a broken connection the header of the browser is newer than the URL.
         if resumed := request.headers.get("Last-Event-ID"):
             after = parse_whole_number("Last-Event-ID", resumed, _MAX_SEQ)
         stream = follow(job, after, access_of(request))
-        # A viewer may stay for hours, and holds no connection meanwhile.
+        # A viewer may stay for hours and must not hold a database connection.
         connection.close()
         return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)

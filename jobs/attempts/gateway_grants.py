@@ -1,4 +1,4 @@
-"""What a job-scoped gateway token gives access to, as long as its attempt is the present one."""
+"""Access that a job's gateway token grants, as long as its attempt is the present one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from asgiref.sync import sync_to_async
 from django.db.models.functions import Now
 
-from jobs.lifecycle.secrets import job_secrets
-from jobs.models.job import Attempt
+from jobs.lifecycle.secrets import JobSecrets
+from jobs.models import Attempt
 from jobs.models.states import AttemptState
 from myctobot.contract.jobs import JobStatus
 from myctobot.errors import InvalidRequest
@@ -17,13 +17,13 @@ from myctobot.lib.crypto import CannotUnseal, digest
 
 
 @dataclass(frozen=True)
-class Grant:
-    """Leave to call the LLM for one attempt.
+class AttemptGrant:
+    """Permission to call the LLM for one attempt.
 
     Attributes:
-        tenant_id: whose job it is.
-        job_id: its public id.
-        attempt: its number.
+        tenant_id: owner of the job.
+        job_id: public id of the job.
+        attempt: number of the attempt.
         anthropic_key: decrypts the tenant's provider key when called; None when the job has none.
     """
 
@@ -33,8 +33,8 @@ class Grant:
     anthropic_key: Callable[[], str | None]
 
 
-def find_grant(token: str) -> Grant | None:
-    """Return what ``token`` grants, or None: unknown, or its attempt has ended, is fenced or fell silent."""
+def find_grant(token: str) -> AttemptGrant | None:
+    """Return the access that a token grants; None if it is unknown, or its attempt ended, is fenced or silent."""
     attempt = (
         Attempt.objects.select_related("job")
         .filter(gateway_token_hash=digest(token), state=AttemptState.RUNNING, lease_until__gt=Now())
@@ -47,11 +47,11 @@ def find_grant(token: str) -> Grant | None:
 
     def anthropic_key() -> str | None:
         try:
-            return job_secrets(job, "anthropic_api_key").get("anthropic_api_key")
+            return JobSecrets.of(job).values(job.tenant_id, ("anthropic_api_key",)).get("anthropic_api_key")
         except (InvalidRequest, CannotUnseal):
             return None
 
-    return Grant(job.tenant_id, job.public_id, attempt.number, anthropic_key)
+    return AttemptGrant(job.tenant_id, job.public_id, attempt.number, anthropic_key)
 
 
 afind_grant = sync_to_async(find_grant)

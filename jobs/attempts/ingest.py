@@ -1,194 +1,188 @@
-"""How a runner's events are stored: in order, once each, masked, cut where they are too large."""
+"""Storage of a runner's events: in order, once each, masked, and cut where they are too large."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from django.conf import settings
 from django.db import transaction
 
-from jobs.attempts.fencing import cleaner_of, cleaner_without_secrets, held, lease_answer
+from jobs.attempts.fencing import (
+    FENCE_SQL,
+    IS_FENCED_SQL,
+    FencedAttempt,
+    SecretlessAttempts,
+    load_fenced_attempt,
+)
 from jobs.errors import Fenced, OutOfOrder
-from jobs.events.encoding import Lines, encode
-from jobs.events.truncation import drop_middle, size_after
-from jobs.models.job import USAGE_FIELDS, Attempt, Job
-from jobs.models.states import AttemptState
+from jobs.events.encoding import EventBlock, encode
+from jobs.events.truncation import COUNT_BATCH_SQL, FITS_SQL, LogSize, bound_values, fits, truncate_middle
+from jobs.models import USAGE_FIELDS
+from jobs.models.transition_table import REPORT
 from jobs.streaming.notify import announce_change, announce_events
-from myctobot.contract.jobs import LEASE_S, Cleaner, Event, EventKind, EventsRequest, JobStatus, LeaseAnswer, bounded
+from myctobot.contract.jobs import Event, EventKind, truncate_event
+from myctobot.contract.limits import LEASE_S
+from myctobot.contract.redaction import Redactor
+from myctobot.contract.runner import EventsRequest, LeaseAnswer
 from myctobot.errors import InvalidRequest
-from myctobot.lib.crypto import digest
-from myctobot.lib.sql import one_row
+from myctobot.lib.sql import fetch_one, without_index
 
-# Whoever wrote in between has come a step further, so a writer that sees this many of them is a broken shard's.
-_MOST_TRIES = 20
+# Each other writer makes progress, so a call that loses against so many of them comes from a broken shard.
+_MAX_TRIES: Final = 20
+
+# One statement, because each round trip costs more than what is written. It compares before it writes anything.
+_STORE = f"""
+    WITH {FENCE_SQL}, held AS (
+        UPDATE jobs_job SET next_seq = %(next_seq)s, {REPORT.assignments}, {COUNT_BATCH_SQL}
+        WHERE {IS_FENCED_SQL} AND {REPORT.condition(without_index)}
+            AND (%(masks_secrets)s OR sealed IS NULL) AND (%(truncates)s OR {FITS_SQL})
+        RETURNING id, cancel_requested_at, phase <> (SELECT phase FROM own) AS has_moved, log_bytes, log_head_seq
+    ), batch AS (
+        INSERT INTO jobs_eventbatch (job_id, attempt_number, first_seq, last_seq, lines, bytes)
+        SELECT id, %(number)s, %(expected_seq)s, %(last_seq)s, %(lines)s, %(bytes)s FROM held WHERE %(bytes)s > 0
+    ), lease AS (
+        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %(lease_s)s),
+            usage = COALESCE(%(usage)s::jsonb, usage)
+        WHERE id = (SELECT attempt_id FROM own) AND EXISTS (SELECT FROM held)
+    )
+    SELECT id, cancel_requested_at, has_moved, log_bytes, log_head_seq FROM held
+"""  # noqa: S608  # only our own constants
 
 
-def append_events(key_hash: str, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer:
-    """Store a batch of events and renew the lease. Idempotent by number: what is stored already is passed over.
+def append_events(
+    key_hash: str, job_id: str, claim_token: str, request: EventsRequest, known: SecretlessAttempts
+) -> LeaseAnswer:
+    """Store a batch of events and renew the lease. Idempotent by number: events that are stored already are skipped.
+
+    Args:
+        key_hash: digest of the caller's shard key.
+        job_id: public id of the job, which comes from a URL and may be any text.
+        claim_token: secret of the calling runner.
+        request: see the contract.
+        known: attempts whose first write needs no read before it.
 
     Raises:
-        UnknownJob, Fenced: see ``held``; or the attempt does not run any more.
+        UnknownJob, Fenced: see ``load_fenced_attempt``; or the attempt does not run any more.
         OutOfOrder: the batch starts after the number expected; nothing is stored.
         InvalidRequest: the events' numbers are not consecutive.
     """
+    caller = (key_hash, job_id, request["attempt"], claim_token)
     first = request["first_seq"]
     if [event["seq"] for event in request["events"]] != list(range(first, first + len(request["events"]))):
-        # Told after the fence, to whom it lets through.
-        held(key_hash, job_id, request["attempt"], claim_token)
+        # Only the runner of the attempt learns what is wrong with its batch.
+        load_fenced_attempt(*caller)
         raise InvalidRequest(fields={"events": ["The numbers must be consecutive and start with first_seq."]})
-    if (at_once := _append_at_once(key_hash, job_id, claim_token, request)) is not None:
-        return at_once
-    for _ in range(_MOST_TRIES):
-        mine = held(key_hash, job_id, request["attempt"], claim_token)
-        if (answer := _append(*mine, claim_token, request)) is not None:
-            return answer
+    fenced = known.assume(*caller, first) or known.load(*caller)
+    for _ in range(_MAX_TRIES):
+        batch = _new_batch(fenced, request)
+        if (stored := _store(fenced, batch)) is not None:
+            _announce(fenced, batch, has_moved=stored.has_moved)
+            return fenced.lease_answer(batch.next_seq, stored.cancel_requested_at)
+        # The assumption was wrong, or another writer changed the job since it was read.
+        fenced = known.load(*caller)
     raise Fenced
 
 
-# What is written once a job is ``held``: the batch, and the lease of its attempt.
-_BATCH_AND_LEASE = """
-    batch AS (
-        INSERT INTO jobs_eventbatch (job_id, attempt_number, first_seq, last_seq, lines, bytes)
-        SELECT id, %s, %s, %s, %s, %s FROM held
-    ), lease AS (
-        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s),
-            usage = COALESCE(%s::jsonb, usage)
-        WHERE id = (SELECT attempt_id FROM held)
-    )
-"""
-# Most batches are the next of a running attempt whose job has no secrets and room in its log. One statement stores such
-# a batch; it finds nothing when any of this is not so. What is added to columns hides indexes, as in ``fencing``.
-_STORE_NEXT = f"""
-    WITH mine AS MATERIALIZED (
-        SELECT job.id, job.phase, attempt.id AS attempt_id, attempt.state
-        FROM jobs_job AS job JOIN jobs_attempt AS attempt ON attempt.job_id = job.id
-            JOIN shards_shard AS shard ON shard.id = attempt.shard_id
-        WHERE job.public_id = %s AND attempt.number + 0 = %s AND attempt.claim_hash = %s AND shard.key_hash = %s
-    ), held AS (
-        UPDATE jobs_job AS job SET next_seq = %s, phase = COALESCE(%s, job.phase), log_bytes = job.log_bytes + %s,
-            log_head_seq = CASE WHEN job.log_bytes + %s <= %s THEN %s ELSE job.log_head_seq END
-        FROM mine
-        WHERE job.id = (SELECT id FROM mine) AND job.next_seq = %s AND job.attempt_number = %s
-            AND mine.state = 'running' AND job.status || '' = 'running' AND job.log_bytes + %s <= %s
-        RETURNING job.id, job.cancel_requested_at, job.phase <> mine.phase AS moved, mine.attempt_id
-    ), {_BATCH_AND_LEASE}
-    SELECT cancel_requested_at, moved FROM held
-"""  # noqa: S608  # only our own constants
+@dataclass(frozen=True)
+class _Batch:
+    """Events of a request that are not stored yet.
+
+    Attributes:
+        block: None when there are none, and the call only renews the lease.
+        next_seq: number of the event after them.
+        phase: None when the runner reports none.
+    """
+
+    block: EventBlock | None
+    next_seq: int
+    phase: str | None
+    usage: dict[str, Any] | None
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.block.lines) if self.block else ""
 
 
-def _append_at_once(key_hash: str, job_id: str, claim_token: str, request: EventsRequest) -> LeaseAnswer | None:
-    """Store a batch by one statement; None when it takes a closer look."""
-    number, events = request["attempt"], request["events"]
-    cleaner = cleaner_without_secrets(job_id, number, claim_token)
-    if cleaner is None or not events:
-        return None
-    lines = Lines(events[0]["seq"], events[-1]["seq"], tuple(_line(event, cleaner) for event in events))
-    text = "\n".join(lines.lines)
-    most, usage = settings.JOB_LOG_MAX_BYTES, _latest_usage(events)
-    mine = (job_id, number, digest(claim_token), key_hash)
-    log = (len(text), len(text), most // 2, lines.last_seq)
-    held = (lines.last_seq + 1, request.get("phase"), *log, lines.first_seq, number, len(text), most)
-    batch = (number, lines.first_seq, lines.last_seq, text, len(text))
-    row = one_row(_STORE_NEXT, (*mine, *held, *batch, LEASE_S, json.dumps(usage) if usage else None))
-    if row is None:
-        return None
-    cancel_requested_at, moved = row
-    announce_events(job_id, lines)
-    if moved:
-        announce_change(job_id)
-    return lease_answer(lines.last_seq + 1, cancel_requested_at)
+def _new_batch(fenced: FencedAttempt, request: EventsRequest) -> _Batch:
+    """Return what is new in a request.
 
-
-def _append(job: Job, attempt: Attempt, claim_token: str, request: EventsRequest) -> LeaseAnswer | None:
-    """Store what is new; None when somebody else changed the job since it was read."""
-    if attempt.state != AttemptState.RUNNING or job.status != JobStatus.RUNNING:
+    Raises:
+        Fenced: the attempt does not run any more.
+        OutOfOrder: events are missing before the first one.
+    """
+    if not fenced.is_running:
         raise Fenced
-    if request["first_seq"] > job.next_seq:
-        raise OutOfOrder(f"Event {job.next_seq} is expected next.", expected=job.next_seq)
-    fresh = request["events"][job.next_seq - request["first_seq"] :]
-    phase = request.get("phase") or job.phase
-    if not fresh:
-        stored = _renew(job, attempt, phase)
-    else:
-        cleaner = cleaner_of(job, attempt, claim_token)
-        lines = Lines(job.next_seq, job.next_seq + len(fresh) - 1, tuple(_line(event, cleaner) for event in fresh))
-        stored = _store(job, attempt, lines, phase, _latest_usage(fresh))
-    if stored is None:
-        return None
-    if fresh:
-        announce_events(job.public_id, lines)
-    if phase != job.phase:
-        announce_change(job.public_id)
-    return lease_answer(job.next_seq + len(fresh), stored.cancel_requested_at)
-
-
-# One statement a call: each way to the database costs more than what is written there. It compares what was read
-# before it sets anything; times are the database's.
-_STORE = f"""
-    WITH held AS (
-        UPDATE jobs_job SET next_seq = %s, phase = %s, log_bytes = %s, log_head_seq = %s
-        WHERE id = %s AND next_seq = %s AND attempt_number = %s AND status = 'running'
-        RETURNING id, cancel_requested_at, %s::bigint AS attempt_id
-    ), {_BATCH_AND_LEASE}
-    SELECT cancel_requested_at FROM held
-"""  # noqa: S608  # only our own constants
-_RENEW = """
-    WITH held AS (
-        SELECT id, cancel_requested_at FROM jobs_job
-        WHERE id = %s AND next_seq = %s AND attempt_number = %s AND status = 'running' FOR NO KEY UPDATE
-    ), lease AS (
-        UPDATE jobs_attempt SET lease_until = statement_timestamp() + make_interval(secs => %s)
-        WHERE id = %s AND EXISTS (SELECT FROM held)
-    ), phase AS (
-        UPDATE jobs_job SET phase = %s WHERE phase <> %s AND id IN (SELECT id FROM held)
-    )
-    SELECT cancel_requested_at FROM held
-"""
+    expected = fenced.next_seq
+    if request["first_seq"] > expected:
+        raise OutOfOrder(f"Event {expected} is expected next.", expected=expected)
+    events, phase = request["events"][expected - request["first_seq"] :], request.get("phase")
+    if not events:
+        return _Batch(None, expected, phase, None)
+    lines = tuple(_line(event, fenced.redactor) for event in events)
+    block = EventBlock(expected, expected + len(events) - 1, lines)
+    return _Batch(block, block.last_seq + 1, phase, _latest_usage(events))
 
 
 class _Stored(NamedTuple):
+    job_pk: int
     cancel_requested_at: datetime | None
+    has_moved: bool
+    log_bytes: int
+    log_head_seq: int
 
 
-def _store(job: Job, attempt: Attempt, lines: Lines, phase: str, usage: dict[str, Any] | None) -> _Stored | None:
-    text = "\n".join(lines.lines)
-    size = size_after(job, lines.last_seq, len(text))
-    row = (lines.last_seq + 1, phase, size.stored, size.head_seq)
-    batch = (attempt.number, lines.first_seq, lines.last_seq, text, len(text))
-    lease = (LEASE_S, json.dumps(usage) if usage else None)
-    values = (*row, job.pk, job.next_seq, attempt.number, attempt.pk, *batch, *lease)
-    if not size.excess:
-        return _written(_STORE, values)
+def _store(fenced: FencedAttempt, batch: _Batch) -> _Stored | None:
+    """Store a batch and renew the lease; None when the job is not as it was read, and nothing is written."""
+    text = batch.text
+    truncates = bool(text) and not fits(fenced.job.log_bytes, len(text))
+    values = {
+        **fenced.values,
+        **bound_values(),
+        "next_seq": batch.next_seq,
+        "last_seq": batch.next_seq - 1,
+        "phase": batch.phase,
+        "lines": text,
+        "bytes": len(text),
+        "usage": json.dumps(batch.usage) if batch.usage else None,
+        "lease_s": LEASE_S,
+        "masks_secrets": bool(fenced.job.encrypted_secrets),
+        # A renewal adds nothing, so a log beyond its bound must not stop it.
+        "truncates": truncates or not text,
+    }
+    if not truncates:
+        return _row(values)
     with transaction.atomic():
-        if (stored := _written(_STORE, values)) is not None:
-            drop_middle(job, size, lines.last_seq)
+        if (stored := _row(values)) is not None:
+            truncate_middle(stored.job_pk, LogSize(stored.log_bytes, stored.log_head_seq), batch.next_seq - 1)
     return stored
 
 
-def _renew(job: Job, attempt: Attempt, phase: str) -> _Stored | None:
-    return _written(_RENEW, (job.pk, job.next_seq, attempt.number, LEASE_S, attempt.pk, phase, phase))
-
-
-def _written(statement: str, values: tuple[Any, ...]) -> _Stored | None:
-    row = one_row(statement, values)
+def _row(values: dict[str, Any]) -> _Stored | None:
+    row = fetch_one(_STORE, values)
     return None if row is None else _Stored(*row)
 
 
-def _line(event: Event, cleaner: Cleaner) -> str:
-    # Cut after the masking: half a secret would be none that can be found.
-    kind, data, text = bounded(event["kind"], cleaner.clean(event["data"]))
-    return encode(Event(seq=event["seq"], at=cleaner.text(event["at"]), kind=kind, data=data), text)
+def _announce(fenced: FencedAttempt, batch: _Batch, *, has_moved: bool) -> None:
+    if batch.block:
+        announce_events(fenced.job.public_id, batch.block)
+    if has_moved:
+        announce_change(fenced.job.public_id)
+
+
+def _line(event: Event, redactor: Redactor) -> str:
+    # Cut after the redaction: half a secret would not be found.
+    kind, data, text = truncate_event(event["kind"], redactor.redact(event["data"]))
+    return encode(Event(seq=event["seq"], at=redactor.redact_text(event["at"]), kind=kind, data=data), text)
 
 
 def _latest_usage(events: list[Event]) -> dict[str, Any] | None:
     found = [event["data"] for event in events if event["kind"] == EventKind.USAGE]
     if not found:
         return None
-    figures = {name: found[-1].get(name) for name in USAGE_FIELDS}
-    # A shard can say anything; what is no figure is left out.
-    return {name: value for name, value in figures.items() if _is_figure(value)}
+    # A shard may send any value; only figures are kept.
+    return {name: found[-1][name] for name in USAGE_FIELDS if _is_figure(found[-1].get(name))}
 
 
 def _is_figure(value: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Signed webhooks about a job to its endpoint."""

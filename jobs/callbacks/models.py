@@ -8,14 +8,14 @@ from typing import ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.lib.ids import public_id
 
 new_callback_id = partial(public_id, "msg")
 
 
 class CallbackState(models.TextChoices):
-    """Where a callback is."""
+    """State of a callback."""
 
     WAITING = "waiting", "Waiting: will be sent"
     DELIVERED = "delivered", "Delivered: the endpoint took it"
@@ -24,12 +24,12 @@ class CallbackState(models.TextChoices):
 
 
 class Callback(models.Model):
-    """One thing that a job's endpoint is told. It keeps its id over all tries, so that a receiver knows it again."""
+    """Notification to a job's endpoint. It keeps its id over all deliveries, so that a receiver can deduplicate."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="callbacks")
     kind = models.CharField(max_length=20)
     public_id = models.CharField(max_length=40, unique=True, default=new_callback_id, editable=False)
-    # The very text that is signed.
+    # The exact text that is signed.
     body = models.TextField()
     state = models.CharField(max_length=10, choices=CallbackState, default=CallbackState.WAITING)
     tries = models.PositiveIntegerField(default=0)
@@ -47,14 +47,14 @@ class Callback(models.Model):
 
 
 class Delivery(models.Model):
-    """One try to deliver a callback."""
+    """One attempt to deliver a callback."""
 
     callback = models.ForeignKey(Callback, on_delete=models.CASCADE, related_name="deliveries")
     at = models.DateTimeField(db_default=Now(), editable=False)
     status = models.PositiveSmallIntegerField(null=True, blank=True)
     error = models.CharField(max_length=300, blank=True)
     took_ms = models.PositiveIntegerField(default=0)
-    # Of a resend; empty for those that come by themselves.
+    # The person who requested a redelivery; empty for automatic deliveries.
     asked_by = models.CharField(max_length=150, blank=True)
 
     def __str__(self) -> str:

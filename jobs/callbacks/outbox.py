@@ -1,56 +1,86 @@
-"""A callback is made in the transaction of what it tells of, so that neither is without the other."""
+"""Outbox of callbacks: each is stored by the statement that makes the change which it reports."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
 
 from jobs import broker
-from jobs.callbacks.models import Callback
-from jobs.models.job import Job
+from jobs.callbacks.models import CallbackState, new_callback_id
+from jobs.models import Job
 from myctobot.contract.jobs import JobStatus
 
 STARTED: Final = "job.started"
 KINDS: Final = {
+    JobStatus.RUNNING: STARTED,
     JobStatus.COMPLETED: "job.completed",
     JobStatus.FAILED: "job.failed",
     JobStatus.CANCELLED: "job.cancelled",
 }
-_MOST_TEXT = 2000
+_MAX_TEXT = 2000
 
 
-def announce(job_pk: int, kind: str) -> None:
-    """Make the callback of a kind for a job that has an address; once, however often it is called.
+@dataclass(frozen=True)
+class JobReport:
+    """Content of a callback: the job after the change, except for the time, which the database sets.
+
+    Attributes:
+        job: as it was read before the change.
+        status: a key of ``KINDS``.
+        result: of the job; None while it runs.
+        code, message: of its error; empty when there is none.
+    """
+
+    job: Job
+    status: JobStatus
+    result: Mapping[str, Any] | None = None
+    code: str = ""
+    message: str = ""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Values for the placeholders of ``store_callback_sql``."""
+        kind = KINDS[self.status]
+        # The body is a text that is signed as it is: the database only inserts the time into it.
+        start = json.dumps({"type": kind, "timestamp": ""}, separators=(",", ":"))[: -len('"}')]
+        end = f'","data":{json.dumps(self._data(), separators=(",", ":"))}}}'
+        return {"callback_kind": kind, "callback_id": new_callback_id(), "body_start": start, "body_end": end}
+
+    def _data(self) -> dict[str, Any]:
+        result = self.result or {}
+        return {
+            "id": self.job.public_id,
+            "status": self.status.value,
+            "attempt": self.job.attempt_number,
+            "url": f"{settings.CONTROL_URL}/api/v1/jobs/{self.job.public_id}",
+            "branch": result.get("branch"),
+            "head": result.get("head"),
+            "summary": str(result.get("summary") or "")[:_MAX_TEXT],
+            "error": {"code": self.code, "message": self.message[:_MAX_TEXT]} if self.code else None,
+        }
+
+
+def store_callback_sql(status: JobStatus) -> str:
+    """Return a statement that stores the callback of a job in ``changed``, once for each kind.
 
     Args:
-        job_pk: of a job that the present transaction has locked.
-        kind: ``job.started``, or of ``KINDS``.
+        status: a key of ``KINDS``; ``changed`` has the column with its time.
     """
-    job = Job.objects.get(pk=job_pk)
-    if not job.callback_url:
-        return
-    body = json.dumps({"type": kind, "timestamp": _moment(job, kind), "data": _data(job)}, separators=(",", ":"))
-    Callback.objects.get_or_create(job=job, kind=kind, defaults={"body": body})
+    moment = "started_at" if status == JobStatus.RUNNING else "finished_at"
+    stamp = f"""to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
+    return f"""
+        INSERT INTO jobs_callback (job_id, kind, public_id, body, state, tries)
+        SELECT id, %(callback_kind)s, %(callback_id)s, %(body_start)s || {stamp} || %(body_end)s,
+            '{CallbackState.WAITING.value}', 0
+        FROM changed ON CONFLICT (job_id, kind) DO NOTHING
+    """  # noqa: S608  # only our own constants
+
+
+def request_delivery_after_commit() -> None:
+    """Ask for the delivery of waiting callbacks once the present transaction is committed."""
     transaction.on_commit(broker.request_delivery, robust=True)
-
-
-def _moment(job: Job, kind: str) -> str | None:
-    at = job.started_at if kind == STARTED else job.finished_at
-    return at.isoformat() if at else None
-
-
-def _data(job: Job) -> dict[str, Any]:
-    result = job.result or {}
-    return {
-        "id": job.public_id,
-        "status": job.status,
-        "attempt": job.attempt_number,
-        "url": f"{settings.CONTROL_URL}/api/v1/jobs/{job.public_id}",
-        "branch": result.get("branch"),
-        "head": result.get("head"),
-        "summary": str(result.get("summary") or "")[:_MOST_TEXT],
-        "error": {"code": job.error_code, "message": job.error_message[:_MOST_TEXT]} if job.error_code else None,
-    }

@@ -1,4 +1,4 @@
-"""What callbacks are signed with (https://www.standardwebhooks.com); one that was rotated signs for a day still."""
+"""Signatures of callbacks (https://www.standardwebhooks.com). A rotated secret stays valid for a day."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ KEPT_FOR = timedelta(days=1)
 
 
 def secret_of(tenant: Tenant) -> str:
-    """Return the tenant's present secret, which is made when there is none."""
+    """Return the tenant's current secret; create one if there is none."""
     return _secrets(tenant)[0]
 
 
 @transaction.atomic
 def rotate(tenant: Tenant) -> str:
-    """Make a new secret and return it; the one before signs beside it for a day, if it can still be read."""
+    """Create a new secret and return it. The previous one, if readable, signs as well for a day."""
     try:
-        before = secret_of(tenant)
+        previous = secret_of(tenant)
     except CannotUnseal:
-        before = ""
+        previous = ""
     fresh = _new()
-    sealed = _seal(tenant, fresh, before)
+    sealed = _seal(tenant, fresh, previous)
     CallbackSecret.objects.filter(tenant=tenant).update(sealed=sealed, rotated_at=database_now())
     return fresh
 
 
 def headers(tenant: Tenant, message_id: str, body: str) -> dict[str, str]:
-    """The three headers of a callback that is sent now."""
+    """Return the three headers of a callback that is sent now."""
     now = datetime.now(UTC)
     signatures = [Webhook(secret).sign(message_id, now, body) for secret in _secrets(tenant)]
     return {

@@ -1,4 +1,4 @@
-"""Jobs that came and ran, as a simulation of autoscaling plays them again."""
+"""Recorded jobs that a simulation of autoscaling replays."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import Any
 from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Now
 
-from jobs.models.job import Attempt
+from jobs.models import Attempt
 from myctobot.errors import InvalidRequest
 from shards.autoscaling.simulation import Arrival
-from shards.autoscaling.simulation_report import MOST_ARRIVALS, Recorded
+from shards.autoscaling.simulation_report import MAX_ARRIVALS, Recorded
 
 
 def recorded_arrivals(days: int, pool: str | None = None) -> Recorded:
-    """Read when jobs could have begun, and for how long their attempts ran, all together.
+    """Read when jobs could have started, and the total duration of their attempts.
 
     Args:
-        days: of those that ended within so many.
-        pool: of those that ran there; None is of all.
+        days: read the jobs that ended within this many days.
+        pool: read the jobs that ran in this pool; None reads all.
 
     Raises:
-        InvalidRequest: there are none, or more than can be played.
+        InvalidRequest: there are none, or too many to replay.
     """
-    rows = _ran(days, pool).values("job").annotate(length=Sum(F("ended_at") - F("claimed_at")))
-    found = list(rows.values_list("job__created_at", "job__not_before", "length")[: MOST_ARRIVALS + 1])
+    rows = _ended_attempts(days, pool).values("job").annotate(length=Sum(F("ended_at") - F("claimed_at")))
+    found = list(rows.values_list("job__created_at", "job__not_before", "length")[: MAX_ARRIVALS + 1])
     if not found:
         where = f" in pool {pool}" if pool else ""
         raise InvalidRequest(fields={"days": [f"No job ran{where} within the last {days} days."]})
-    if len(found) > MOST_ARRIVALS:
-        raise InvalidRequest(fields={"days": [f"More than {MOST_ARRIVALS} jobs ran; take fewer days."]})
-    came = [(_could_begin(created_at, not_before), length.total_seconds()) for created_at, not_before, length in found]
-    start = min(at for at, _ in came)
-    return Recorded(start, [Arrival((at - start).total_seconds(), max(0.0, length_s)) for at, length_s in came])
+    if len(found) > MAX_ARRIVALS:
+        raise InvalidRequest(fields={"days": [f"More than {MAX_ARRIVALS} jobs ran; choose fewer days."]})
+    jobs = [(_ready_at(created_at, not_before), length.total_seconds()) for created_at, not_before, length in found]
+    start = min(at for at, _ in jobs)
+    return Recorded(start, [Arrival((at - start).total_seconds(), max(0.0, length_s)) for at, length_s in jobs])
 
 
-def _ran(days: int, pool: str | None) -> QuerySet[Attempt, Any]:
-    ran = Attempt.objects.filter(ended_at__gt=Now() - timedelta(days=days), claimed_at__isnull=False)
-    return ran.filter(shard_class__endswith=f"@{pool}") if pool else ran
+def _ended_attempts(days: int, pool: str | None) -> QuerySet[Attempt, Any]:
+    attempts = Attempt.objects.filter(ended_at__gt=Now() - timedelta(days=days), claimed_at__isnull=False)
+    return attempts.filter(shard_class__endswith=f"@{pool}") if pool else attempts
 
 
-def _could_begin(created_at: datetime, not_before: datetime | None) -> datetime:
+def _ready_at(created_at: datetime, not_before: datetime | None) -> datetime:
     return created_at if not_before is None else max(created_at, not_before)

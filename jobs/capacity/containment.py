@@ -1,14 +1,14 @@
-"""What is done to a shard on which something may still run that nobody can stop otherwise."""
+"""Containment of an attempt that may still run although it has been invalidated."""
 
 from __future__ import annotations
 
 import structlog
 
-from jobs.models.job import Attempt
+from jobs.models import Attempt
 from jobs.models.states import LIVE_ATTEMPTS
 from myctobot.errors import MyctobotError
-from shards.lifecycle.states import suspensions as closing
-from shards.models.shard import Shard
+from shards.lifecycle import suspensions
+from shards.models import Shard
 from shards.operations.models import OperationKind
 from shards.operations.requests import request
 
@@ -17,13 +17,13 @@ log = structlog.get_logger(__name__)
 _BY = "recovery"
 
 
-def stop_what_runs(attempt: Attempt) -> str:
-    """Restart the container in which an attempt ran that does not end; call it once the attempt has been burnt.
+def contain_attempt(attempt: Attempt) -> str:
+    """Restart the container of an attempt that does not stop; call it after the attempt has been invalidated.
 
-    A shard that runs others' jobs too is only drained: they must not pay for this one.
+    A shard that also runs other jobs is drained instead, so that they are not interrupted.
 
     Returns:
-        What was done, as a sentence for the job; empty when nothing could be.
+        A sentence for the job that says what was done; empty when nothing could be done.
     """
     shard = attempt.shard
     if shard is None or not shard.provider_ref:
@@ -35,10 +35,10 @@ def stop_what_runs(attempt: Attempt) -> str:
     except MyctobotError as error:
         log.warning("attempt.container_not_stopped", shard=shard.name, why=error.message)
         return ""
-    return f"The container of {shard.name} is being restarted, which ends whatever still runs there."
+    return f"The container of {shard.name} is being restarted, which stops everything that still runs there."
 
 
 def _drain(shard: Shard, attempt: Attempt) -> str:
-    reason = f"{attempt.job.public_id} may still run there; restart it when the others are done."
-    closing.drain(shard.name, by=_BY, reason=reason)
-    return f"{shard.name} runs other jobs, so it is drained; an operator restarts it when they are done."
+    reason = f"{attempt.job.public_id} may still run there; restart it when the other jobs have ended."
+    suspensions.drain(shard.name, by=_BY, reason=reason)
+    return f"{shard.name} runs other jobs, so it is drained; an operator restarts it when they have ended."

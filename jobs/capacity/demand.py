@@ -1,4 +1,4 @@
-"""Which pool is to serve which of the jobs that wait; pure.
+"""Demand for each pool: which pool should serve which waiting jobs. Pure.
 
 A job that several pools could serve counts for one of them, so that not all of them grow for it.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Waiting(NamedTuple):
-    """Jobs of one tenant that need the same and have waited for as long.
+class WaitingJobs(NamedTuple):
+    """Jobs of one tenant with the same capabilities and the same wait.
 
     Attributes:
         needs: capability slugs.
@@ -23,68 +23,68 @@ class Waiting(NamedTuple):
     jobs: int
 
 
-class Right(NamedTuple):
-    """A tenant's right to a pool; the default first, then the lower number."""
+class AssignmentRank(NamedTuple):
+    """Preference of a tenant's assignment to a pool: the default first, then the lower number."""
 
     is_default: bool
     priority: int
 
 
 @dataclass(frozen=True)
-class PoolOffer:
-    """A pool that could have more shards.
+class PoolCandidate:
+    """Pool that could grow.
 
     Attributes:
         capabilities: of a new shard.
-        has_room: whether it may have one more; where none has, jobs count for the pool that they would go to.
+        can_grow: below its limit. If no eligible pool can grow, jobs count for the preferred one.
     """
 
     pk: int
     name: str
     capabilities: frozenset[str]
-    has_room: bool = True
+    can_grow: bool = True
 
 
 def waits_by_pool(
-    waiting: Iterable[Waiting],
-    pools: Iterable[PoolOffer],
-    rights: Mapping[int, Mapping[str, Right]],
-    left: Mapping[int, int | None],
+    waiting: Iterable[WaitingJobs],
+    pools: Iterable[PoolCandidate],
+    assignments: Mapping[int, Mapping[str, AssignmentRank]],
+    remaining: Mapping[int, int | None],
 ) -> dict[int, list[float]]:
-    """How long each job has waited that a pool is to serve, by the pool's id.
+    """Return the waits of the jobs that each pool should serve, by the pool's id.
 
     Args:
-        waiting: all that wait for a slot.
-        pools: see there.
-        rights: by tenant id and name of the pool.
-        left: by tenant id, how many more of its jobs may run; None is without bound. Of a tenant that is not named
-            none may: it is switched off. What a tenant may not run needs no shard.
+        waiting: all ready jobs.
+        pools: that could grow.
+        assignments: by tenant id and name of the pool.
+        remaining: by tenant id, how many more of its jobs may run; None means no limit. A missing tenant is inactive
+            and may run none. Jobs beyond the limit need no shard.
     """
-    offers = list(pools)
+    candidates = list(pools)
     found: dict[int, list[float]] = {}
     chosen: dict[tuple[int, frozenset[str]], int | None] = {}
-    may = dict(left)
+    left = dict(remaining)
     for group in sorted(waiting, key=lambda group: -group.waited_s):
-        place = (group.tenant_id, group.needs)
-        if place not in chosen:
-            chosen[place] = _choose(group.needs, offers, rights.get(group.tenant_id, {}))
-        pool, most = chosen[place], may.get(group.tenant_id, 0)
+        key = (group.tenant_id, group.needs)
+        if key not in chosen:
+            chosen[key] = _choose(group.needs, candidates, assignments.get(group.tenant_id, {}))
+        pool, limit = chosen[key], left.get(group.tenant_id, 0)
         if pool is None:
             continue
-        count = group.jobs if most is None else min(group.jobs, max(0, most))
-        if most is not None:
-            may[group.tenant_id] = most - count
+        count = group.jobs if limit is None else min(group.jobs, max(0, limit))
+        if limit is not None:
+            left[group.tenant_id] = limit - count
         found.setdefault(pool, []).extend([group.waited_s] * count)
     return found
 
 
-def _choose(needs: frozenset[str], pools: list[PoolOffer], rights: Mapping[str, Right]) -> int | None:
-    """The pool as the router would choose it, one with room before one without."""
-    fitting = [pool for pool in pools if pool.name in rights and needs <= pool.capabilities]
+def _choose(needs: frozenset[str], pools: list[PoolCandidate], assignments: Mapping[str, AssignmentRank]) -> int | None:
+    """Return the pool that the router would choose, preferring pools that can grow."""
+    fitting = [pool for pool in pools if pool.name in assignments and needs <= pool.capabilities]
     ranked = sorted(
         fitting,
         key=lambda pool: (
-            not rights[pool.name].is_default, rights[pool.name].priority, len(pool.capabilities), pool.name,
+            not assignments[pool.name].is_default, assignments[pool.name].priority, len(pool.capabilities), pool.name,
         ),
     )  # fmt: skip
-    return next((pool.pk for pool in [*(pool for pool in ranked if pool.has_room), *ranked]), None)
+    return next((pool.pk for pool in [*(pool for pool in ranked if pool.can_grow), *ranked]), None)

@@ -1,7 +1,7 @@
-"""Shards of ephemeral pools are made anew after each job, so that no job finds what another one left.
+"""Recycling: shards of ephemeral pools are re-created after each job, so that no job finds data of another one.
 
-The claim itself drains the shard and marks it as used, in one transaction, and a used one is refused every other claim.
-So nothing here is urgent for safety: it only brings the shard back, with a warm spare in its place meanwhile.
+The claim drains the shard and marks it as used in one transaction, and every later claim of a used shard is refused.
+Recycling is therefore not urgent for safety. It brings the shard back, and a warm spare replaces it in the meantime.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Final
 import structlog
 from django.db import connection, transaction
 
-from jobs.models.job import Attempt
+from jobs.models import Attempt
 from myctobot.errors import MyctobotError
 from myctobot.lib.clock import database_now
-from shards.autoscaling.pool_state import RECYCLE_TRIES, RECYCLING, failed_recycles
+from shards.autoscaling.pool_state import RECYCLE_TRIES, RECYCLING, recycle_failures
 from shards.autoscaling.warm_spares import activate
-from shards.lifecycle.transitions import move
-from shards.models.shard import Shard, ShardState
+from shards.lifecycle.transitions import transition
+from shards.models import Shard, ShardState
 from shards.monitoring.alerts import alert_once
 from shards.operations.models import OperationKind
 from shards.operations.requests import request
 
 log = structlog.get_logger(__name__)
 
-# After the first try that failed; doubled by each that follows.
+# Pause after the first failure; each further failure doubles it.
 _FIRST_PAUSE: Final = timedelta(seconds=30)
-# It begins with the pools: where none is ephemeral this is over at once. One that an operator drained is left to them.
+# Starts from the pools, so that it is cheap without ephemeral ones. A shard that an operator drained is left alone.
 _USED: Final = """
     SELECT shard.id FROM shards_pool AS pool JOIN shards_shard AS shard ON shard.pool_id = pool.id
     WHERE pool.mode = 'ephemeral' AND shard.is_active
@@ -40,7 +40,7 @@ _USED: Final = """
 
 
 def recycle_used() -> list[str]:
-    """Have every shard made anew that had its job; returns their names. Safe to run often, and twice at once."""
+    """Re-create every shard whose job has ended; return their names. Safe to call often and concurrently."""
     with connection.cursor() as cursor:
         cursor.execute(_USED)
         found = [shard_id for (shard_id,) in cursor.fetchall()]
@@ -50,46 +50,46 @@ def recycle_used() -> list[str]:
 
 @transaction.atomic
 def _recycle(shard_id: int, now: datetime) -> Shard | None:
-    # The lock that claims take. None of them begins here any more; one that began before is seen below.
+    # The lock that claims take. A used shard gets no new claim, and an earlier one is visible below.
     shard = Shard.objects.select_for_update(of=("self",), no_key=True).select_related("pool").get(pk=shard_id)
-    # Made anew since it was found, by a round that was quicker.
+    # A concurrent call has re-created it already.
     if not shard.is_used and shard.state != ShardState.PROVISIONING:
         return None
     if Attempt.objects.filter(shard=shard, ended_at=None).exists():
         return None
-    failed = failed_recycles(shard.pk)
+    failed = recycle_failures(shard.pk)
     if not shard.provider_ref or len(failed) >= RECYCLE_TRIES:
-        _give_up(shard, failed)
+        _report_failure(shard, failed)
         return None
     if failed and now < failed[0] + _FIRST_PAUSE * 2 ** (len(failed) - 1):
         return None
     try:
         with transaction.atomic():
-            _ask(shard)
+            _request_recycle(shard)
     except MyctobotError as error:
         log.info("shard.not_recycled", shard=shard.name, why=error.message)
         return None
     return shard
 
 
-def _ask(shard: Shard) -> None:
+def _request_recycle(shard: Shard) -> None:
     if shard.state == ShardState.READY:
-        move(shard, ShardState.DRAINING, reason="had its job; it is made anew", by=RECYCLING)
-    # The job is over: what its worker still reports is an ending runner, or one that was given up.
+        transition(shard, ShardState.DRAINING, reason="its job has ended; it is re-created", by=RECYCLING)
+    # Force, because the worker may still report a runner: one that is just ending, or one of an invalidated attempt.
     request(shard, OperationKind.RECYCLE, by=RECYCLING, force=True)
     if shard.pool is None or shard.is_spare:
         return
-    # They change places: as many take jobs as before, and as many stand by when it comes back.
-    if activate(shard.pool, reason=f"{shard.name} is made anew", by=RECYCLING) is not None:
+    # Swap it with a spare, so that as many shards take jobs as before.
+    if activate(shard.pool, reason=f"{shard.name} is re-created", by=RECYCLING) is not None:
         Shard.objects.filter(pk=shard.pk).update(is_spare=True)
 
 
-def _give_up(shard: Shard, failed: list[datetime]) -> None:
-    why = f"it failed {len(failed)} times" if failed else "it has no container that a provider could make anew"
+def _report_failure(shard: Shard, failed: list[datetime]) -> None:
+    why = f"it failed {len(failed)} times" if failed else "it has no container that a provider could re-create"
     alert_once(
         "shard.not_recycled",
-        f"Shard {shard.name} stays out",
-        f"Shard {shard.name} had its job and is not made anew: {why}. It takes no other job before. See to what "
-        "failed, then ask for a recycle, or destroy it.",
+        f"Shard {shard.name} takes no jobs",
+        f"Shard {shard.name} had its job and was not re-created: {why}. It takes no other job until then. Fix the "
+        "cause, then request a recycle, or destroy the shard.",
         key=f"shard.not_recycled {shard.name} {shard.state_since:%Y-%m-%dT%H:%M:%S}",
     )

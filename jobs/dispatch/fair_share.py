@@ -1,11 +1,13 @@
-"""Whose job is next: priority classes with ageing, and within a class a fair share for each tenant. Pure.
+"""Fair order of waiting jobs: priority classes with ageing, and a fair share for each tenant within a class. Pure.
 
-A share is counted in slot-seconds over the tenant's weight. Each tenant has a clock that runs with the slots that it
-has, and starts level with whoever is furthest behind: start-time fair queueing (Goyal, Vin and Cheng, 1996), where a
-tenant that was idle gets no credit for it. Because jobs are long and cannot be taken back, a slot counts ahead for what
-it will cost as well: whoever has few slots goes before whoever has many, and where that is equal, as with fewer slots
-than tenants, the clocks decide. So a tenant with ten thousand waiting jobs delays another's first job by one slot's
-turn at most, and over hours everybody gets the same.
+A share is measured in slot-seconds divided by the tenant's weight. Each tenant has a clock that advances with the slots
+that it uses. An idle tenant starts level with the tenant that is furthest behind and gets no credit for the idle time:
+start-time fair queueing (Goyal, Vin and Cheng, 1996).
+
+Jobs are long and cannot be preempted, so each slot also counts in advance for the expected cost of its job. A tenant
+with few slots goes before a tenant with many. The clocks decide between tenants with equally many slots, for example
+when there are fewer slots than tenants. A tenant with ten thousand waiting jobs therefore delays the first job of
+another tenant by one job at most, and over hours all tenants get the same share.
 """
 
 from __future__ import annotations
@@ -15,25 +17,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-# After so many seconds of waiting a job counts as one of the class before its own: batch as normal after half an
-# hour, and four hours later as high. So nothing starves, and the classes still mean something when much waits.
+# Next class of an aged job, and the wait in seconds. Ageing prevents starvation; long waits keep the classes distinct.
 AGES_AFTER_S: Final[Mapping[int, tuple[int, float]]] = {30: (20, 1800.0), 20: (10, 4 * 3600.0)}
-# The weight of a tenant that is as important as most.
+# Default weight of a tenant.
 NORMAL_WEIGHT: Final = 100
-# Slot-seconds that a slot counts ahead, for as long as its job runs: about what a job takes.
+# Slot-seconds that an occupied slot counts in advance: about the duration of a job.
 EXPECTED_S: Final = 300.0
-# And that a turn costs at least; jobs that end before the clock is read would be free otherwise.
-_TURN_S: Final = 1.0
+# Minimum cost of a dispatched job. Jobs that end before the clocks are read would cost nothing otherwise.
+_MIN_COST_S: Final = 1.0
 
 T = TypeVar("T")
 
 
-def class_by_age(priority: int, waited_s: float) -> int:
-    """The priority class that a job has by now.
+def effective_priority(priority: int, waited_s: float) -> int:
+    """Return the priority class of a job after ageing.
 
     Args:
-        priority: as it was asked for; the lower number goes first.
-        waited_s: since it could have been dispatched.
+        priority: as submitted; the lower number goes first.
+        waited_s: seconds since the job became ready for dispatch.
     """
     while priority in AGES_AFTER_S:
         raised, after_s = AGES_AFTER_S[priority]
@@ -43,8 +44,8 @@ def class_by_age(priority: int, waited_s: float) -> int:
     return priority
 
 
-def ages_in_s(priority: int, waited_s: float) -> float | None:
-    """In how many seconds the class of a waiting job changes; None when it does not any more. Arguments as above."""
+def next_priority_change_s(priority: int, waited_s: float) -> float | None:
+    """Return the seconds until the class of a waiting job changes, or None; arguments as above."""
     while priority in AGES_AFTER_S:
         priority, after_s = AGES_AFTER_S[priority]
         if waited_s < after_s:
@@ -55,11 +56,11 @@ def ages_in_s(priority: int, waited_s: float) -> float | None:
 
 @dataclass(frozen=True)
 class TenantView:
-    """What a tenant may have.
+    """Weight and limit of a tenant.
 
     Attributes:
-        weight: its share in relation to others'.
-        max_running: slots at once; None without bound.
+        weight: its share in relation to other tenants.
+        max_running: maximum number of slots at once; None means no limit.
     """
 
     weight: int = NORMAL_WEIGHT
@@ -71,9 +72,10 @@ class Flow(Generic[T]):
     """Waiting jobs of one tenant, lane and priority, oldest first.
 
     Attributes:
-        head: the first of them, or the one before it, when nobody has read that one yet.
-        head_id: where the first stands in the order of submits.
-        waited_s: since that one could have been dispatched.
+        head: the first job, or the job before it while ``is_read`` is false.
+        head_id: position of the first job in the order of submission.
+        waited_s: seconds since the first job became ready for dispatch.
+        is_read: the head has been read from the database.
     """
 
     lane: str
@@ -87,12 +89,12 @@ class Flow(Generic[T]):
 
 @dataclass
 class Order(Generic[T]):
-    """Gives the flow whose head is next, for as long as somebody says what became of it.
+    """Priority queue of flows that yields the flow whose head goes next.
 
     Args:
-        flows: all whose head could be dispatched.
-        tenants: of all flows; one that is missing is as any other.
-        in_flight: slots that each tenant has.
+        flows: all flows whose head is ready for dispatch.
+        tenants: by id; a missing tenant has the default weight and no limit.
+        in_flight: number of slots of each tenant.
         ahead: the tenants' clocks; see ``advance_clocks``.
     """
 
@@ -106,12 +108,12 @@ class Order(Generic[T]):
 
     def __post_init__(self) -> None:
         for flow in self.flows:
-            self._enter(flow)
+            self._push(flow)
 
     def next(self) -> Flow[T] | None:
-        """The flow whose turn it is, or None when there is none.
+        """Return the flow whose head goes next, or None.
 
-        Say what became of it before asking again: ``served``, ``passed_over``, ``read`` or ``drop``.
+        Call one of ``mark_dispatched``, ``skip_head``, ``set_head`` and ``drop`` before the next call.
         """
         while self._classes:
             if self._heap is None:
@@ -129,55 +131,61 @@ class Order(Generic[T]):
         return None
 
     def is_full(self, tenant_id: int) -> bool:
-        """Whether the tenant has all the slots that it may have."""
-        limit = self._view(tenant_id).max_running
+        """Tell whether the tenant uses all slots of its limit."""
+        limit = self._tenant(tenant_id).max_running
         return limit is not None and self.in_flight.get(tenant_id, 0) >= limit
 
-    def served(self, flow: Flow[T]) -> None:
-        """The head of the flow that ``next`` gave got a slot."""
+    def mark_dispatched(self, flow: Flow[T]) -> None:
+        """Record that the head of the flow returned by ``next`` got a slot."""
         tenant_id = flow.tenant_id
         self.in_flight[tenant_id] = self.in_flight.get(tenant_id, 0) + 1
-        self.ahead[tenant_id] = self.ahead.get(tenant_id, 0.0) + _TURN_S * NORMAL_WEIGHT / self._view(tenant_id).weight
-        self.passed_over(flow)
+        self.ahead[tenant_id] = (
+            self.ahead.get(tenant_id, 0.0) + _MIN_COST_S * NORMAL_WEIGHT / self._tenant(tenant_id).weight
+        )
+        self.skip_head(flow)
 
-    def passed_over(self, flow: Flow[T]) -> None:
-        """The head is dealt with, and whatever is behind it is next. That is read when its turn comes, not before."""
+    def skip_head(self, flow: Flow[T]) -> None:
+        """Advance a flow to the job behind its head. The caller reads that job only when the flow comes up again."""
         self.drop(flow)
-        # Behind a head stands a younger one; how much younger is known when it is read.
+        # The following job is younger; its exact position is known once it has been read.
         flow.head_id, flow.is_read = flow.head_id + 1, False
-        self._enter(flow)
+        self._push(flow)
 
-    def read(self, flow: Flow[T], head: T, head_id: int, waited_s: float) -> None:
-        """What is behind the last head has been read, and stands where it belongs."""
+    def set_head(self, flow: Flow[T], head: T, head_id: int, waited_s: float) -> None:
+        """Set the head that was read for a flow, and sort the flow in again."""
         self.drop(flow)
         flow.head, flow.head_id, flow.waited_s, flow.is_read = head, head_id, waited_s, True
-        self._enter(flow)
+        self._push(flow)
 
     def drop(self, flow: Flow[T]) -> None:
-        """Nothing of the flow that ``next`` gave can have a slot now."""
+        """Remove the flow returned by ``next``, because none of its jobs can get a slot in this round."""
         heapq.heappop(self._classes[self._class][flow.tenant_id])
 
-    def _enter(self, flow: Flow[T]) -> None:
-        # A class that is done with does not begin anew.
-        place = max(class_by_age(flow.priority, flow.waited_s), self._class)
-        flows = self._classes.setdefault(place, {}).setdefault(flow.tenant_id, [])
+    def _push(self, flow: Flow[T]) -> None:
+        # A class that is finished is not started again.
+        priority = max(effective_priority(flow.priority, flow.waited_s), self._class)
+        flows = self._classes.setdefault(priority, {}).setdefault(flow.tenant_id, [])
         heapq.heappush(flows, (flow.head_id, id(flow), flow))
         if self._heap and self._heap[0][2] == flow.tenant_id:
             heapq.heapreplace(self._heap, self._key(flow.tenant_id))
 
     def _key(self, tenant_id: int) -> tuple[float, int, int]:
         slots = self.in_flight.get(tenant_id, 0)
-        return (claim(slots, self._view(tenant_id).weight, self.ahead.get(tenant_id, 0.0)), slots, tenant_id)
+        return (
+            projected_usage(slots, self._tenant(tenant_id).weight, self.ahead.get(tenant_id, 0.0)),
+            slots,
+            tenant_id,
+        )
 
-    def _view(self, tenant_id: int) -> TenantView:
-        return self.tenants.get(tenant_id) or _ANY
+    def _tenant(self, tenant_id: int) -> TenantView:
+        return self.tenants.get(tenant_id) or _DEFAULT_TENANT
 
 
-_ANY = TenantView()
+_DEFAULT_TENANT = TenantView()
 
 
-def claim(slots: int, weight: int, ahead_s: float) -> float:
-    """What a tenant has had and is about to have, in slot-seconds over its weight; the least goes first."""
+def projected_usage(slots: int, weight: int, ahead_s: float) -> float:
+    """Return the past and expected use of a tenant in slot-seconds over its weight; the lowest value goes first."""
     return ahead_s + slots * EXPECTED_S * NORMAL_WEIGHT / weight
 
 
@@ -185,22 +193,22 @@ def advance_clocks(
     ahead: Mapping[int, float],
     used_s: Mapping[int, float],
     tenants: Mapping[int, TenantView],
-    wanting: Iterable[int],
+    active: Iterable[int],
 ) -> dict[int, float]:
-    """Let the tenants' clocks run.
+    """Advance the tenants' clocks by the slots that they used.
 
     Args:
-        ahead: slot-seconds over its weight that a tenant is ahead of the one furthest behind; those without are level.
-        used_s: slot-seconds since the clocks were read, of tenants that have or had slots.
+        ahead: lead of each tenant over the one furthest behind, in slot-seconds over its weight; missing means none.
+        used_s: slot-seconds of each tenant since the clocks were last read.
         tenants: their weights.
-        wanting: tenants that have slots or wait for some, wherever.
+        active: tenants that have slots or wait for some.
 
     Returns:
-        The same, level with whoever is furthest behind of those that want slots. Who was idle starts there.
+        The clocks relative to the active tenant that is furthest behind. Idle tenants start there.
     """
     moved = dict(ahead)
     for tenant_id, seconds in used_s.items():
-        weight = (tenants.get(tenant_id) or _ANY).weight
+        weight = (tenants.get(tenant_id) or _DEFAULT_TENANT).weight
         moved[tenant_id] = moved.get(tenant_id, 0.0) + max(0.0, seconds) * NORMAL_WEIGHT / weight
-    level = min((moved.get(tenant_id, 0.0) for tenant_id in wanting), default=0.0)
+    level = min((moved.get(tenant_id, 0.0) for tenant_id in active), default=0.0)
     return {tenant_id: clock - level for tenant_id, clock in moved.items() if clock > level}

@@ -1,7 +1,7 @@
-"""How long dispatch rounds take: counted by the processes that make them, together, in the broker.
+"""Durations of dispatch rounds, counted in the broker by all processes together.
 
-Rounds are made by control workers and metrics are told by web processes. PostgreSQL would have to write a row for each
-round; of counts that begin anew with a new broker Prometheus makes the best.
+Control workers run the rounds and web processes export the metrics. PostgreSQL would have to write a row for each
+round. Counters in the broker restart at zero with a new broker, and Prometheus handles such resets.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from typing import Final, cast
 
 from redis import Redis, RedisError
 
+from jobs.broker import redis_client
+
 # Upper bounds of the histogram's buckets, in seconds.
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _KEY: Final = "myctobot:rounds"
-_SECONDS, _SENT, _MORE = "seconds", "sent", "more"
-# Rounds come up to twenty times a second; they are told together.
-_TELL_EVERY_S: Final = 1.0
+_SECONDS, _SENT, _OVERFLOW = "seconds", "sent", "more"
+# Rounds run up to twenty times a second, so their counts are written together.
+_FLUSH_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True)
 class RoundTimes:
-    """Rounds so far.
+    """Totals of all rounds.
 
     Attributes:
-        buckets: rounds by the bucket that they fall into; those of the last one took longer than all bounds.
-        seconds: that they took together.
-        sent: attempts that they sent.
+        buckets: number of rounds by histogram bucket; the last bucket has no upper bound.
+        seconds: total duration.
+        sent: number of attempts that were sent.
     """
 
     buckets: tuple[int, ...]
@@ -41,62 +43,66 @@ class RoundTimes:
 
 
 class RoundClock:
-    """Times rounds, and adds them to what other processes have told.
+    """Timer of rounds that adds its counts to those of other processes.
 
     Args:
-        redis: the broker.
-        clock: seconds that only grow.
+        redis: returns the client of the broker.
+        clock: monotonic seconds.
     """
 
     def __init__(self, redis: Callable[[], Redis], clock: Callable[[], float] = time.monotonic) -> None:
         self._redis, self._clock = redis, clock
         self._lock = threading.Lock()
-        self._untold: Counter[str] = Counter()
+        self._pending: Counter[str] = Counter()
         self._seconds = 0.0
-        self._tell_at = float("-inf")
+        self._flush_at = float("-inf")
 
     @contextmanager
     def round(self) -> Iterator[Callable[[int], None]]:
-        """Time what is done here; call what it gives with the number of attempts that were sent."""
+        """Time the block; call the yielded function with the number of attempts that were sent."""
         began = self._clock()
         sent = 0
 
-        def tell(number: int) -> None:
+        def report_sent(number: int) -> None:
             nonlocal sent
             sent = number
 
         try:
-            yield tell
+            yield report_sent
         finally:
             self._add(self._clock() - began, sent)
 
     def _add(self, took_s: float, sent: int) -> None:
         at = bisect_left(BUCKETS_S, took_s)
         with self._lock:
-            self._untold[str(at) if at < len(BUCKETS_S) else _MORE] += 1
-            self._untold[_SENT] += sent
+            self._pending[str(at) if at < len(BUCKETS_S) else _OVERFLOW] += 1
+            self._pending[_SENT] += sent
             self._seconds += took_s
-            if self._clock() < self._tell_at:
+            if self._clock() < self._flush_at:
                 return
-            self._tell_at = self._clock() + _TELL_EVERY_S
-            untold, seconds = self._untold, self._seconds
-            self._untold, self._seconds = Counter(), 0.0
+            self._flush_at = self._clock() + _FLUSH_EVERY_S
+            pending, seconds = self._pending, self._seconds
+            self._pending, self._seconds = Counter(), 0.0
         with suppress(RedisError):
-            self._write(untold, seconds)
+            self._write(pending, seconds)
 
-    def _write(self, untold: Mapping[str, int], seconds: float) -> None:
+    def _write(self, pending: Mapping[str, int], seconds: float) -> None:
         with self._redis().pipeline(transaction=True) as pipe:
-            for name, number in untold.items():
+            for name, number in pending.items():
                 pipe.hincrby(_KEY, name, number)
             pipe.hincrbyfloat(_KEY, _SECONDS, seconds)
             pipe.execute()
 
     def read(self) -> RoundTimes | None:
-        """What all processes have told; None when the broker cannot be reached."""
+        """Return the totals of all processes; None when the broker cannot be reached."""
         try:
-            told = cast(dict[bytes, bytes], self._redis().hgetall(_KEY))
+            stored = cast(dict[bytes, bytes], self._redis().hgetall(_KEY))
         except RedisError:
             return None
-        found = {key.decode(): float(value) for key, value in told.items()}
+        found = {key.decode(): float(value) for key, value in stored.items()}
         buckets = tuple(int(found.get(str(at), 0)) for at in range(len(BUCKETS_S)))
-        return RoundTimes((*buckets, int(found.get(_MORE, 0))), found.get(_SECONDS, 0.0), int(found.get(_SENT, 0)))
+        return RoundTimes((*buckets, int(found.get(_OVERFLOW, 0))), found.get(_SECONDS, 0.0), int(found.get(_SENT, 0)))
+
+
+# Shared by all callers in this process.
+round_clock = RoundClock(redis_client)

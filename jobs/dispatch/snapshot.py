@@ -1,4 +1,4 @@
-"""Reads the router's snapshot from the database: six queries, whatever the number of jobs."""
+"""Reader of the router's snapshot: six queries for any number of jobs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from django.db.models import Count
 
-from jobs.dispatch.routing import AssignmentView, ShardView, Snapshot
-from jobs.models.job import Attempt
+from jobs.dispatch.routing import AssignmentView, RoutableShard, Snapshot
+from jobs.models import Attempt
 from jobs.models.states import AttemptState
-from myctobot.contract.jobs import class_queue, shard_class, shard_queue
-from myctobot.lib.sql import one_row
-from shards.health.rules import closed_phrase, why_not_healthy
-from shards.models.shard import Assignment, Closure, Pool, PoolMode, Shard, ShardState
+from myctobot.contract.shards import class_queue, shard_class, shard_queue
+from myctobot.lib.sql import fetch_one
+from shards.health.rules import suspension_text, unhealthy_reason
+from shards.models import Assignment, Pool, PoolMode, Shard, ShardState, Suspension
 
 _Row = dict[str, Any]
 _SHARD = (
@@ -28,34 +28,34 @@ _SCALED = "SELECT 1 FROM shards_pool WHERE scaling_rules IS NOT NULL AND NOT sca
 
 
 def load_snapshot(now: datetime) -> Snapshot:
-    """Read shards, assignments, closures and load as of ``now`` (the database's clock)."""
+    """Read shards, assignments, suspensions and load as of ``now`` (the database's clock)."""
     running = dict(
         Attempt.objects.filter(state=AttemptState.RUNNING, shard__isnull=False)
         .values_list("shard")
         .annotate(Count("pk"))
     )
     sent = Attempt.objects.filter(state=AttemptState.SENT).values_list("queue").annotate(n=Count("pk"))
-    why_closed = _closures()
-    # Rows, not objects: a thousand shards are read every second.
-    there = Shard.objects.filter(is_active=True).exclude(state=ShardState.GONE)
-    shards = there.order_by("name").values(*_SHARD)
-    views = [_view(row, running.get(row["pk"], 0), why_closed, now) for row in shards.iterator()]
+    suspension_of = _suspensions()
+    # Rows are cheaper than model instances, and a thousand shards are read every second.
+    present = Shard.objects.filter(is_active=True).exclude(state=ShardState.GONE)
+    shards = present.order_by("name").values(*_SHARD)
+    views = [_routable_shard(row, running.get(row["pk"], 0), suspension_of, now) for row in shards.iterator()]
     return Snapshot(
-        [*views, *_not_built_yet({view.pool for view in views})],
+        [*views, *_placeholder_shards({view.pool for view in views})],
         _assignments(),
         Counter(dict(sent)),
     )
 
 
-def _not_built_yet(pools: set[str | None]) -> list[ShardView]:
-    """What autoscaling would build of pools that have no shard now: a job for it waits, and is not refused."""
-    # Most have none; to ask so costs a tenth of what Django's way to the rows does.
-    if one_row(_SCALED, []) is None:
+def _placeholder_shards(pools: set[str | None]) -> list[RoutableShard]:
+    """Return a placeholder shard for each autoscaled pool without shards, so that its jobs wait and are not refused."""
+    # Most installations have no such pool, and this query costs a tenth of the ORM query below.
+    if fetch_one(_SCALED, []) is None:
         return []
     scaled = Pool.objects.filter(scaling_rules__isnull=False, scaling_dry_run=False, template__isnull=False)
     return [
-        ShardView(
-            # As none is called that autoscaling makes.
+        RoutableShard(
+            # Autoscaling never uses this name.
             name=f"{name}-0",
             shard_class=shard_class(capabilities, name),
             class_queue=class_queue(capabilities, name),
@@ -77,55 +77,57 @@ def _assignments() -> dict[int, tuple[AssignmentView, ...]]:
     for tenant_id, shard, pool, priority, default in rows.values_list(
         "tenant_id", "shard__name", "pool__name", "priority", "is_default"
     ):
-        # The joins are outer ones: an assignment is of a shard or of a pool.
+        # Both are outer joins: an assignment refers to either a shard or a pool.
         view = AssignmentView(cast("str | None", shard), cast("str | None", pool), priority, default)
         found[tenant_id] = (*found.get(tenant_id, ()), view)
     return found
 
 
-def _closures() -> Callable[[_Row], str | None]:
-    """Tell for a shard's row why an operator closed it, its class or its pool."""
+def _suspensions() -> Callable[[_Row], str | None]:
+    """Return a function that says for a shard's row why the shard, its class or its pool is suspended."""
     by_shard: dict[int, str] = {}
-    by_place: dict[str, str] = {}
-    rows = Closure.objects.filter(reopened_at=None)
+    by_group: dict[str, str] = {}
+    rows = Suspension.objects.filter(resumed_at=None)
     for shard_id, pool, name, by, at, reason in rows.values_list(
-        "shard_id", "pool__name", "shard_class", "closed_by", "closed_at", "reason"
+        "shard_id", "pool__name", "shard_class", "suspended_by", "suspended_at", "reason"
     ):
         if cast("int | None", shard_id) is not None:
-            by_shard[shard_id] = closed_phrase("draining", by, at, reason)
+            by_shard[shard_id] = suspension_text("draining", by, at, reason)
         else:
-            place = f"pool {pool}" if pool else f"class {name}"
-            by_place[place] = closed_phrase(f"({place}) paused", by, at, reason)
+            group = f"pool {pool}" if pool else f"class {name}"
+            by_group[group] = suspension_text(f"({group}) paused", by, at, reason)
 
-    def why(row: _Row) -> str | None:
+    def suspension_of(row: _Row) -> str | None:
         of_class, of_pool = f"class {row['shard_class']}", f"pool {row['pool__name']}"
-        return by_shard.get(row["pk"]) or by_place.get(of_class) or by_place.get(of_pool)
+        return by_shard.get(row["pk"]) or by_group.get(of_class) or by_group.get(of_pool)
 
-    return why
+    return suspension_of
 
 
-def _view(row: _Row, running: int, why_closed: Callable[[_Row], str | None], now: datetime) -> ShardView:
+def _routable_shard(
+    row: _Row, running: int, suspension_of: Callable[[_Row], str | None], now: datetime
+) -> RoutableShard:
     is_ephemeral = row["pool__mode"] == PoolMode.EPHEMERAL
-    sick = why_not_healthy(
+    unhealthy = unhealthy_reason(
         is_active=row["is_active"], state=row["state"], last_heartbeat_at=row["last_heartbeat_at"], now=now
     )
     if row["is_spare"]:
-        sick = sick or "a warm spare"
+        unhealthy = unhealthy or "a warm spare"
     if is_ephemeral and row["is_used"]:
-        # It drains by itself; at its one job it is as busy as any.
-        sick = None if running else "about to be made anew"
-    closed = why_closed(row)
-    most, reported = 1 if is_ephemeral else row["max_concurrent_jobs"], row["report__slots"]
-    return ShardView(
+        # A used shard drains by itself, and counts as busy until its one job ends.
+        unhealthy = None if running else "about to be re-created"
+    suspension = suspension_of(row)
+    maximum, reported = 1 if is_ephemeral else row["max_concurrent_jobs"], row["report__slots"]
+    return RoutableShard(
         name=row["name"],
         shard_class=row["shard_class"],
         class_queue=f"cap.{row['shard_class']}",
         own_queue=shard_queue(row["name"]),
         capabilities=frozenset(row["capabilities"]),
         pool=row["pool__name"],
-        # As ``Shard.usable_slots``.
-        slots=most if reported is None else min(most, int(reported)),
+        # Same rule as ``Shard.usable_slots``.
+        slots=maximum if reported is None else min(maximum, int(reported)),
         running=running,
-        unhealthy=closed or sick,
-        closed=closed is not None or sick == "draining",
+        unhealthy=suspension or unhealthy,
+        suspended=suspension is not None or unhealthy == "draining",
     )

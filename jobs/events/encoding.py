@@ -1,4 +1,4 @@
-"""A job's events as text, one a line. Pure.
+"""Encoding of a job's events as lines of text; pure.
 
 A line is ``{"seq":1,"at":"…","kind":"…","data":{…}}``, always in this order and in ASCII, so that number and kind can
 be read without the rest. Any other character is escaped: several of them end a line for some readers of streams.
@@ -16,7 +16,7 @@ _HEAD = re.compile(r'\{"seq":(\d+),"at":"(?:[^"\\]|\\.)*","kind":"([^"\\]*)"')
 
 
 def encode(event: Event, data: str) -> str:
-    """Write an event as a line; ``data`` is its data as JSON in ASCII."""
+    """Return an event as a line; ``data`` is its data as JSON in ASCII."""
     return f'{{"seq":{event["seq"]},"at":{json.dumps(event["at"])},"kind":"{event["kind"]}","data":{data}}}'
 
 
@@ -24,7 +24,7 @@ def head(line: str) -> tuple[int, str]:
     """Return an event's number and kind.
 
     Raises:
-        ValueError: ``encode`` has not written this.
+        ValueError: ``encode`` did not write this line.
     """
     found = _HEAD.match(line)
     if found is None:
@@ -32,8 +32,8 @@ def head(line: str) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
-def dropped_mark(first_seq: int, last_seq: int, at: str, *, size: int, reason: str) -> str:
-    """Write the event that stands for ``first_seq`` to ``last_seq``, of ``size`` bytes in all; it has the last number.
+def dropped_marker(first_seq: int, last_seq: int, at: str, *, size: int, reason: str) -> str:
+    """Return the event that replaces ``first_seq`` to ``last_seq``, of ``size`` bytes in all; it has the last number.
 
     Args:
         at: RFC 3339.
@@ -44,11 +44,11 @@ def dropped_mark(first_seq: int, last_seq: int, at: str, *, size: int, reason: s
 
 
 @dataclass(frozen=True)
-class Lines:
+class EventBlock:
     """Consecutive events as text.
 
     Attributes:
-        first_seq: a mark that stands for many numbers begins with the first of them.
+        first_seq: a marker that replaces many events begins with the first number of them.
         lines: at least one.
     """
 
@@ -56,12 +56,12 @@ class Lines:
     last_seq: int
     lines: tuple[str, ...]
 
-    def after(self, seq: int) -> Lines:
-        """Return what follows number ``seq``, which is below ``last_seq``; a mark is not divided."""
+    def after(self, seq: int) -> EventBlock:
+        """Return what follows number ``seq``, which is below ``last_seq``; a marker is not divided."""
         if seq < self.first_seq:
             return self
         if len(self.lines) == self.last_seq - self.first_seq + 1:
             rest = self.lines[seq - self.first_seq + 1 :]
         else:
             rest = tuple(line for line in self.lines if head(line)[0] > seq)
-        return Lines(seq + 1, self.last_seq, rest)
+        return EventBlock(seq + 1, self.last_seq, rest)

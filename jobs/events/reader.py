@@ -1,4 +1,4 @@
-"""How a job's events are read from PostgreSQL."""
+"""Reader of a job's stored events, page by page."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from jobs.events.encoding import Lines
-from jobs.models.job import EventBatch
+from jobs.events.encoding import EventBlock
+from jobs.models import EventBatch
 
-# Rows whose sizes are looked at to choose those of one page.
+# Number of rows whose sizes are read to choose those of one page.
 _ROWS = 500
 PAGE_BYTES = 512 * 1024
 
 
-def read_page(job_pk: int, after: int, most_bytes: int = PAGE_BYTES) -> list[Lines]:
-    """Return the batches with numbers above ``after``, oldest first: at least one if there is any, whatever its size.
+def read_page(job_pk: int, after: int, max_bytes: int = PAGE_BYTES) -> list[EventBlock]:
+    """Return the batches with numbers above ``after``, oldest first: at least one if there is any, of any size.
 
     Args:
         job_pk: the job's internal key.
         after: the last number that the reader has; 0 for none.
-        most_bytes: where the page ends, give or take a batch.
+        max_bytes: size at which the page ends, plus at most one batch.
     """
     rows = EventBatch.objects.filter(job_id=job_pk, last_seq__gt=after).order_by("last_seq")
     last, total = 0, 0
-    # Chosen by size before they are read: some rows hold one event, others a quarter of a megabyte.
+    # Sizes are read first: some rows hold one event, others a quarter of a megabyte.
     for last, size in rows.values_list("last_seq", "bytes")[:_ROWS]:  # noqa: B007  # used after the loop
         total += size
-        if total >= most_bytes:
+        if total >= max_bytes:
             break
     if not last:
         return []
     found = rows.filter(last_seq__lte=last).values_list("first_seq", "last_seq", "lines")
-    return [Lines(first, end, tuple(text.split("\n"))).after(after) for first, end, text in found]
+    return [EventBlock(first, end, tuple(text.split("\n"))).after(after) for first, end, text in found]
 
 
 def read_lines(job_pk: int, after: int = 0) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How many jobs of a tenant may wait, and that no more of them do."""
+"""Limit on the waiting jobs of a tenant."""
 
 from __future__ import annotations
 
@@ -11,106 +11,100 @@ from typing import Final
 from django.conf import settings
 from django.db import transaction
 
-from jobs.errors import TooManyWaiting
-from jobs.models.job import Job
-from myctobot.lib.sql import Term, insert, one_row
+from jobs.errors import QueueLimitReached
+from jobs.models import Job
+from myctobot.lib.sql import SqlFragment, fetch_one, insert
+from myctobot.lib.ttl_cache import TtlCache
 from myctobot.tenants.models import Tenant
 
-# The first key of the advisory locks that submits of one tenant take, one after the other ("subm" in ASCII).
+# The first key of the advisory locks that make the submits of one tenant wait for each other ("subm" in ASCII).
 _SUBMIT_LOCK: Final = 0x7375626D
-# From so far below its limit a tenant's submits look closer. More cannot come unseen: what a process's count leaves
-# uncounted, from each of a few dozen processes, and what is just being stored.
+# A tenant is far below its limit with this many free places. A few dozen processes that submit at once use fewer.
 _MARGIN: Final = 1000
-_UNCOUNTED: Final = 20
-# To count takes as long as there are jobs that wait; a submit should not.
-_COUNT_IS_GOOD_S: Final = 1.0
-_MOST_TENANTS: Final = 1000
+_SUBMITS_PER_COUNT: Final = 20
+# A count takes time in proportion to the waiting jobs, so a submit must not count each time.
+_COUNT_TTL_S: Final = 1.0
+_MAX_TENANTS: Final = 1000
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %s AND status = 'queued' LIMIT %s) AS waiting"
 
 
-def store(job: Job, tenant: Tenant, terms: Mapping[str, Term], only_if: Term | None) -> bool:
-    """Store a new job, if its tenant may have one more that waits.
+def insert_within_limit(
+    job: Job,
+    tenant: Tenant,
+    computed: Mapping[str, SqlFragment],
+    only_if: SqlFragment | None,
+    waiting_limit: WaitingLimit | None = None,
+) -> bool:
+    """Store a new job if its tenant may have one more waiting job.
 
     Args:
-        job: without what the terms say.
-        tenant: whose.
-        terms, only_if: see ``rows.insert``.
+        job: not stored yet.
+        tenant: owner of the job.
+        computed: column values that PostgreSQL computes; see ``sql.insert``.
+        only_if: condition of the insert; see ``sql.insert``.
+        waiting_limit: lets a tenant that is far below its limit skip the exact count; None always counts.
 
     Returns:
-        False when the condition does not hold, and nothing was stored.
+        False if the condition does not hold; nothing was stored.
 
     Raises:
-        TooManyWaiting: it may not.
+        QueueLimitReached: the tenant has as many waiting jobs as it may have.
     """
-    most = settings.MAX_WAITING_JOBS if tenant.max_waiting_jobs is None else tenant.max_waiting_jobs
-    if _ample.has_room(tenant.pk, most):
-        # However many others do the same at this moment, the limit is out of reach.
-        return insert(job, terms, only_if)
+    maximum = settings.MAX_WAITING_JOBS if tenant.max_waiting_jobs is None else tenant.max_waiting_jobs
+    if waiting_limit is not None and waiting_limit.has_headroom(tenant.pk, maximum):
+        return insert(job, computed, only_if)
     with transaction.atomic():
-        # A statement of its own: what others added while this waited is seen by the next one alone.
-        one_row("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, tenant.pk % 2**31])
-        waiting = count_waiting(tenant.pk, most)
-        if waiting >= most:
-            raise TooManyWaiting(
-                f"The tenant has {waiting} waiting jobs, as many as it may; try again when some started."
+        # The lock is a statement of its own, because only the next statement sees what others stored during the wait.
+        fetch_one("SELECT pg_advisory_xact_lock(%s, %s)", [_SUBMIT_LOCK, tenant.pk % 2**31])
+        waiting = count_waiting(tenant.pk, maximum)
+        if waiting >= maximum:
+            raise QueueLimitReached(
+                f"The tenant has {waiting} waiting jobs, which is its maximum; try again when some have started."
             )
-        return insert(job, terms, only_if)
+        return insert(job, computed, only_if)
 
 
-def count_waiting(tenant_id: int, most: int) -> int:
-    """How many of a tenant's jobs wait, counted up to ``most``."""
-    row = one_row(_COUNT, [tenant_id, most])
+def count_waiting(tenant_id: int, maximum: int) -> int:
+    """Count the waiting jobs of a tenant, up to ``maximum``."""
+    row = fetch_one(_COUNT, [tenant_id, maximum])
     return int(row[0]) if row else 0
 
 
 @dataclass
-class _Counted:
-    most: int
-    left: int
-    until: float
+class _Headroom:
+    maximum: int
+    submits_left: int
 
 
-class Ample:
-    """Tells when a tenant is far below its limit, without counting each time.
+class WaitingLimit:
+    """Tell if a tenant is far below its limit, with one count for many submits.
 
     Args:
-        count: how many of a tenant's jobs wait, counted up to a number.
-        clock: seconds that only grow.
+        count: returns the number of waiting jobs of a tenant, up to a maximum.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
         self, count: Callable[[int, int], int] = count_waiting, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._count, self._clock = count, clock
-        self._lock = threading.Lock()
-        self._counted: dict[int, _Counted] = {}
+        self._count, self._lock = count, threading.Lock()
+        # Each tenant has one entry, so no tenant can displace the entries of many others.
+        self._tenants: TtlCache[int, _Headroom] = TtlCache(_MAX_TENANTS, _COUNT_TTL_S, clock)
 
-    def has_room(self, tenant_id: int, most: int) -> bool:
-        """Whether one more is certain to be within the limit.
+    def has_headroom(self, tenant_id: int, maximum: int) -> bool:
+        """Return true if one more job is certain to stay within the limit.
 
         Args:
-            tenant_id: whose.
-            most: jobs that may wait.
+            tenant_id: primary key of the tenant.
+            maximum: number of jobs that may wait.
         """
-        if most <= _MARGIN:
+        if maximum <= _MARGIN:
             return False
         with self._lock:
-            counted = self._counted.get(tenant_id)
-            if counted and counted.most == most and counted.left > 0 and self._clock() < counted.until:
-                counted.left -= 1
+            known = self._tenants.get(tenant_id)
+            if known and known.maximum == maximum and known.submits_left > 0:
+                known.submits_left -= 1
                 return True
-        now, waiting = self._clock(), self._count(tenant_id, most)
-        with self._lock:
-            if len(self._counted) >= _MOST_TENANTS:
-                self._counted.clear()
-            left = _UNCOUNTED if waiting + _MARGIN < most else 0
-            self._counted[tenant_id] = _Counted(most, left, now + _COUNT_IS_GOOD_S)
-        return left > 0
-
-    def forget(self) -> None:
-        """Count anew."""
-        self._counted.clear()
-
-
-_ample = Ample()
-forget = _ample.forget
+        is_far = self._count(tenant_id, maximum) + _MARGIN < maximum
+        self._tenants.put(tenant_id, _Headroom(maximum, _SUBMITS_PER_COUNT if is_far else 0))
+        return is_far

@@ -1,77 +1,52 @@
-"""What becomes of a job whose attempt failed: it goes back into the line after a pause, or it ends."""
+"""Failed attempt: the job is queued again after a pause, or it ends."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-import structlog
 from django.conf import settings
-from django.db.models.functions import Now
 
-from jobs.dispatch.round import queries as queue
-from jobs.dispatch.round import request_round
-from jobs.lifecycle.retry_policy import cause_of, decide
-from jobs.lifecycle.transitions import end_job
-from jobs.models.job import Job
-from jobs.models.states import Hold
-from jobs.streaming.notify import announce_change
+from jobs.lifecycle.retry_policy import classify_failure, decide_retry
+from jobs.lifecycle.transitions import JobChange, end_change, requeue_change, write_change
+from jobs.models import Job
 from myctobot.contract.jobs import JobStatus
 
-log = structlog.get_logger(__name__)
 
-
-def conclude_failure(
+def failure_change(
     job: Job, *, code: str, message: str, retryable: bool, result: dict[str, Any] | None = None
-) -> None:
-    """Try a running job again, or end it as failed; call it inside the transaction that ended its attempt.
+) -> JobChange:
+    """Decide what happens to a running job whose attempt failed.
 
     Args:
-        job: locked by the caller.
+        job: as it was read; the rest of what the decision needs is read here.
         code, message: of the failure.
         retryable: whether the same may well succeed elsewhere or later.
-        result: what came of it all the same.
+        result: of the attempt, in spite of its failure.
     """
-    job.refresh_from_db(fields=["capabilities", "max_attempts", "retry_on", "queue_timeout_s", "cancel_requested_at"])
-    verdict = decide(
-        cause_of(code, retryable=retryable),
-        # Messages that nobody claimed burn a number without having run, so only real runs count.
+    job.refresh_from_db(fields=["capabilities", "max_attempts", "retry_on"])
+    decision = decide_retry(
+        classify_failure(code, retryable=retryable),
+        # Messages that no shard claimed use up a number without having run, so only real runs count.
         tries=job.attempts.exclude(claimed_at=None).count(),
         max_attempts=job.max_attempts,
         retry_on=job.retry_on,
         capabilities=job.capabilities,
         repeatable=settings.REPEATABLE_CAPABILITIES,
     )
-    # Whoever asked for its end does not want another try, nor to read of one.
-    note = verdict.note if job.cancel_requested_at is None else ""
-    said = f"{_sentence(message)} {note}".lstrip() if note else message
-    if verdict.again and job.cancel_requested_at is None:
-        log.info("job.again", job=job.public_id, error=code, pause_s=verdict.pause_s)
-        queue_again(job, pause_s=verdict.pause_s, code="retry", reason=said)
-    else:
-        end_job(job, JobStatus.FAILED, code=code, message=said, retryable=retryable, result=result)
+    # A member who asked for the end wants no other try, and no sentence about one.
+    is_cancelled = job.cancel_requested_at is not None
+    text = f"{_sentence(message)} {decision.note}".lstrip() if decision.note and not is_cancelled else message
+    if decision.retry and not is_cancelled:
+        return requeue_change(job, pause_s=decision.pause_s, code="retry", reason=text)
+    return end_change(job, JobStatus.FAILED, code=code, message=text, retryable=retryable, result=result)
+
+
+def handle_attempt_failure(job: Job, *, code: str, message: str, retryable: bool) -> bool:
+    """Queue a running job again or end it; its row is locked by the transaction that ended the attempt."""
+    return write_change(failure_change(job, code=code, message=message, retryable=retryable))
 
 
 def _sentence(message: str) -> str:
-    """A shard's message does not always end like a sentence, and another one follows."""
+    """Return a shard's message with a period, because another sentence follows it."""
     text = message.rstrip()
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
-
-
-def queue_again(job: Job, *, pause_s: float, code: str, reason: str) -> None:
-    """Put a running job into the line, after a pause."""
-    pause = timedelta(seconds=pause_s)
-    wait = None if job.queue_timeout_s is None else Now() + pause + timedelta(seconds=job.queue_timeout_s)
-    moved = Job.objects.filter(pk=job.pk, status=JobStatus.RUNNING).update(
-        status=JobStatus.QUEUED,
-        phase="",
-        hold=Hold.TIME if pause_s else Hold.NONE,
-        ready_at=Now() + pause,
-        queue_deadline=wait,
-        waiting_code=code,
-        waiting_reason=reason,
-    )
-    if moved:
-        queue.release_key(job)
-        announce_change(job.public_id)
-        request_round()

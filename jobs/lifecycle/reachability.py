@@ -1,4 +1,4 @@
-"""This process's own looks at whether runners could be heard; see ``shards.health.reachability``."""
+"""Reachability of the control plane for runners, as this process sees it; see ``shards.health.reachability``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from datetime import datetime
 
 from django.db.models.functions import Now
 
-from jobs.models.job import Attempt
+from jobs.models import Attempt
 from jobs.models.states import AttemptState
-from shards.health.reachability import Hearing
+from shards.health.reachability import ReachabilityMonitor
 
-_hearing = Hearing()
+_monitor = ReachabilityMonitor()
 
 
-def look() -> datetime:
-    """Look once, and return since when runners could be heard without a break."""
-    silent = Attempt.objects.filter(state=AttemptState.RUNNING, lease_until__lt=Now()).exists()
-    return _hearing.look(somebody_is_silent=silent).since
+def check_reachability() -> datetime:
+    """Check once, and return since when runners could reach the control plane without a break."""
+    is_silent = Attempt.objects.filter(state=AttemptState.RUNNING, lease_until__lt=Now()).exists()
+    return _monitor.check(has_silent_shards=is_silent).since

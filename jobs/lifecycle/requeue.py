@@ -1,4 +1,4 @@
-"""An operator puts a job back into the line: its present attempt is burnt, and its runner fenced."""
+"""Requeue by an operator: the present attempt becomes invalid, and its runner is fenced."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import structlog
 from django.db import transaction
 
-from jobs.dispatch.round import burn, request_round
-from jobs.errors import JobIsOver, UnknownJob
-from jobs.lifecycle.failure import queue_again
-from jobs.models.job import Job
+from jobs.errors import JobFinished, UnknownJob
+from jobs.lifecycle.transitions import invalidate_attempt, requeue_change, requeue_waiting_job, write_change
+from jobs.models import Job
 from jobs.models.states import LIVE_ATTEMPTS, AttemptState, Hold
 from myctobot.contract.jobs import JobStatus
 
@@ -19,53 +18,54 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Requeued:
-    """What was done.
+    """Result of a requeue.
 
     Attributes:
-        burnt: number of the attempt that counts no longer; None when there was none.
-        was: what the job was doing: running, dispatched, parked, behind a key, or in line.
+        invalidated: number of the attempt that no longer counts; None when there was none.
+        was: state of the job before: running, dispatched, delayed, held for its key, or ready.
     """
 
     job_id: str
-    burnt: int | None
+    invalidated: int | None
     was: str
 
 
 @transaction.atomic
 def requeue(job_id: str, *, by: str) -> Requeued:
-    """Put a job that waits or runs back into the line, at once.
+    """Put a job that waits or runs back into the queue, at once.
 
-    A running attempt becomes lost by the operator's word: whatever its runner still does is refused. The number of
-    attempts that the job may have is no bound here: a person decides.
+    A running attempt becomes lost, so every later call of its runner is refused. The limit on attempts does not apply,
+    because a person decides.
 
     Raises:
-        UnknownJob: there is none of that id.
-        JobIsOver: it has ended; its secrets are gone, so only a retry can start it again. Or it is about to, because
-            somebody cancelled it: no round would ever send it.
+        UnknownJob: no job has that id.
+        JobFinished: the job has ended, and its secrets are gone, so only a retry can start it again. Or its cancel is
+            asked for, so no round would ever dispatch it.
     """
     job = Job.objects.select_for_update().filter(public_id=job_id.replace("\x00", "")).first()
     if job is None:
         raise UnknownJob(f"There is no job '{job_id[:60]}'.")
     if job.is_over:
-        raise JobIsOver(f"The job has {job.status} and its secrets are gone; retry it instead.")
+        raise JobFinished(f"The job has {job.status} and its secrets are gone; retry it instead.")
     if job.cancel_requested_at is not None:
-        raise JobIsOver("The job's cancel is asked for and ends it within two minutes, proven or not; then retry it.")
-    was = _doing(job)
+        raise JobFinished("The job's cancel is asked for and ends it within two minutes, proven or not; then retry it.")
+    was = _previous_state(job)
     attempt = job.attempts.filter(state__in=LIVE_ATTEMPTS).first()
-    message = f"Put back into the line by {by}."
+    message = f"Put back into the queue by {by}."
     if attempt is not None:
-        lost = attempt.state == AttemptState.RUNNING
-        burn(attempt, AttemptState.LOST if lost else AttemptState.WITHDRAWN, code="requeued", message=message)
+        state = AttemptState.LOST if attempt.state == AttemptState.RUNNING else AttemptState.WITHDRAWN
+        invalidate_attempt(attempt, state, code="requeued", message=message)
     if job.status == JobStatus.RUNNING:
-        queue_again(job, pause_s=0, code="requeued", reason=message)
+        write_change(requeue_change(job, pause_s=0, code="requeued", reason=message))
     else:
-        Job.objects.filter(pk=job.pk).update(hold=Hold.NONE, waiting_code="requeued", waiting_reason=message)
-        request_round()
+        requeue_waiting_job(job, code="requeued", reason=message)
     log.info("job.requeued", job=job.public_id, by=by, was=was)
     return Requeued(job.public_id, attempt.number if attempt else None, was)
 
 
-def _doing(job: Job) -> str:
+def _previous_state(job: Job) -> str:
     if job.status == JobStatus.RUNNING:
         return "running"
-    return {Hold.SENT: "dispatched", Hold.TIME: "parked", Hold.KEY: "behind a key"}.get(Hold(job.hold), "in line")
+    return {Hold.DISPATCHED: "dispatched", Hold.DELAYED: "delayed", Hold.CONCURRENCY: "held for its key"}.get(
+        Hold(job.hold), "ready"
+    )

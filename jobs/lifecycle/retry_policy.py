@@ -1,9 +1,9 @@
-"""Whether a job is tried again after an attempt that failed, and when. Pure.
+"""Retry decision: whether a job runs again after a failed attempt, and when; pure.
 
-An attempt that was lost or failed by the shard's doing is worth another try. One that the agent spoilt is not, unless
-the job asks for it: it cost money, and would cost the same again. One that the request itself spoilt (a repository that
-is not there, a token that is refused) never is. And whatever failed, a job whose capabilities have effects outside
-(a mail sent, a ticket closed) is repeated by a person alone.
+An attempt that was lost, or that failed because of the shard, is worth another try. A failure of the agent is retried
+only if the job asks for it, because it cost money and would cost the same again. A failure of the request itself, such
+as a missing repository or a refused token, is never retried. A job whose capabilities have effects outside (it sends a
+mail, it closes a ticket) is repeated by a person only, however it failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 
 class Cause(StrEnum):
-    """Whose doing a failure was."""
+    """Origin of a failure."""
 
     INFRASTRUCTURE = "infrastructure"
     AGENT = "agent"
@@ -23,20 +23,19 @@ class Cause(StrEnum):
     REQUEST = "request"
 
 
-# What a tenant may ask to be tried again.
+# Causes that a tenant may name in ``retry_on``.
 RETRYABLE_CAUSES: Final = (Cause.INFRASTRUCTURE, Cause.AGENT, Cause.TIMEOUT)
-# Codes that say no more than whose doing it was; any other is the agent's by its name, the shard's when the runner
-# calls it retryable, and else the request's.
+# Codes with a fixed cause. The prefix of any other code names the agent; the rest depends on the retryable flag.
 _TIMEOUTS: Final = frozenset({"timeout", "no_output"})
 _SHARD: Final = frozenset({"lost", "interrupted", "runner_error", "agent_cli_missing"})
-# Another shard may be free at once, the same one needs a moment; what is broken for minutes must not use all tries up.
+# Another shard may be free at once, and the same one needs a moment. A fault of some minutes must not use up all tries.
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 300.0
 MAX_ATTEMPTS: Final = 10
 
 
-def cause_of(code: str, *, retryable: bool) -> Cause:
-    """Tell whose doing a failure was.
+def classify_failure(code: str, *, retryable: bool) -> Cause:
+    """Return the cause of a failure.
 
     Args:
         code: of the attempt's error.
@@ -52,21 +51,21 @@ def cause_of(code: str, *, retryable: bool) -> Cause:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What becomes of a job whose attempt failed.
+class RetryDecision:
+    """Decision about a job whose attempt failed.
 
     Attributes:
-        again: whether there is another attempt.
-        pause_s: how long it waits before, in seconds.
-        note: a sentence that says so, and why.
+        retry: whether there is another attempt.
+        pause_s: wait before it, in seconds.
+        note: a sentence for the job that gives the decision and its reason.
     """
 
-    again: bool
+    retry: bool
     pause_s: float
     note: str
 
 
-def decide(
+def decide_retry(
     cause: Cause,
     *,
     tries: int,
@@ -74,22 +73,26 @@ def decide(
     retry_on: Collection[str],
     capabilities: Collection[str],
     repeatable: Collection[str],
-) -> Verdict:
-    """Decide whether a job is tried again.
+) -> RetryDecision:
+    """Decide whether a job gets another attempt.
 
     Args:
         cause: of the failure.
-        tries: attempts that have run, this one too.
-        max_attempts: that may run in all.
-        retry_on: causes that the job wants tried again.
-        capabilities: that the job asked for.
+        tries: attempts that have run, including this one.
+        max_attempts: attempts that may run in all.
+        retry_on: causes that the job wants to be retried.
+        capabilities: those that the job asked for.
         repeatable: those whose effects may happen twice without harm.
     """
     if cause not in retry_on:
-        return Verdict(False, 0, "")
+        return RetryDecision(False, 0, "")
     if unsafe := sorted(set(capabilities) - set(repeatable)):
-        return Verdict(False, 0, f"It is not repeated by itself because of {', '.join(unsafe)}; retry it.")
+        return RetryDecision(False, 0, f"It is not repeated automatically because of {', '.join(unsafe)}; retry it.")
     if tries >= max_attempts:
-        return Verdict(False, 0, f"It was the last of {max_attempts} attempts; see to the cause, then retry the job.")
+        return RetryDecision(
+            False, 0, f"It was the last of {max_attempts} attempts; see to the cause, then retry the job."
+        )
     pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (tries - 1))
-    return Verdict(True, pause_s, f"The job is tried again in {pause_s:g} s, attempt {tries + 1} of {max_attempts}.")
+    return RetryDecision(
+        True, pause_s, f"The job is tried again in {pause_s:g} s, attempt {tries + 1} of {max_attempts}."
+    )

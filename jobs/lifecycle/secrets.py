@@ -1,108 +1,138 @@
-"""A job's secrets: sealed in its row, or named from the tenant's stored ones; gone when it ends."""
+"""Secrets of a job: sealed in its row or named from the tenant's stored ones, and wiped when the job ends."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Final
 
-from jobs.models.job import Job
-from myctobot.contract.jobs import secret_spellings
+from jobs.models import Job
+from myctobot.contract.redaction import secret_encodings
 from myctobot.lib.crypto import CannotUnseal
-from myctobot.tenants.models import Tenant
 from myctobot.tenants.secrets import UnknownSecret, read_secret, sealer
 
-# A secret as the tenant gave it: the value itself, or {"secret": name}.
+# A secret as the tenant gave it: its value, or {"secret": name} for a stored one.
 SecretSource = str | dict[str, str]
 
-# Those that a runner gets in the answer to its claim. The others never leave the control plane.
-RUNNER_SECRETS = ("repo_token",)
+# The answer to a claim holds these secrets only. The others never leave the control plane.
+RUNNER_SECRETS: Final = ("repo_token",)
 
-# Where each stands in a request for a job.
-REQUEST_FIELDS = {"repo_token": "task.repo_token", "jira_token": "context.jira_token"}
-
-
-def seal_job_secrets(job: Job, sources: dict[str, SecretSource]) -> None:
-    """Put the sources into ``job.sealed`` (not saved) and note which came with the request itself."""
-    job.sealed = sealer().seal(sources, bound_to=job.binding) if sources else None
-    job.inline_secrets = sorted(name for name, source in sources.items() if isinstance(source, str))
-    job.named_secrets = {name: source["secret"] for name, source in sources.items() if isinstance(source, dict)}
+# The field of a request for a job that holds each secret.
+_REQUEST_FIELDS: Final = {"repo_token": "task.repo_token", "jira_token": "context.jira_token"}
 
 
-def secret_sources(job: Job) -> dict[str, SecretSource]:
-    """Return the job's secrets as given: values, or names of stored ones."""
-    return sealer().unseal(job.sealed, bound_to=job.binding) if job.sealed else {}
+class JobSecrets:
+    """Secrets of one job as its tenant gave them.
 
-
-def check_secrets(tenant: Tenant, sources: dict[str, SecretSource], fields: dict[str, str]) -> None:
-    """See that every stored secret that a request names can be read.
+    A request brings them in, ``seal_into`` checks and stores them, ``of`` opens what a job stores, and ``values``
+    returns the plain text.
 
     Args:
-        tenant: whose.
-        sources: the job's secrets.
-        fields: where in the request each stands, for the error.
+        sources: each secret by its name, as ``SecretSource`` says.
+    """
+
+    def __init__(self, sources: Mapping[str, SecretSource]) -> None:
+        self._inline = {name: source for name, source in sources.items() if isinstance(source, str)}
+        self._stored = {name: source["secret"] for name, source in sources.items() if not isinstance(source, str)}
+        self._sources = dict(sources)
+
+    def __repr__(self) -> str:
+        return f"JobSecrets({sorted(self._sources)})"
+
+    @classmethod
+    def of(cls, job: Job) -> JobSecrets:
+        """Open the secrets that a job stores; none if they were wiped or never given.
+
+        Raises:
+            CannotUnseal: the key that sealed them is gone.
+        """
+        if not job.encrypted_secrets:
+            return cls({})
+        return cls(sealer().unseal(job.encrypted_secrets, bound_to=job.binding))
+
+    def misplaced_in(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Find readable texts that hold one of the given values, in any encoding.
+
+        Args:
+            texts: texts that are stored unsealed, by field.
+
+        Returns:
+            Name of the secret, by the field that holds it. Values of stored secrets are not compared.
+        """
+        encodings = {name: secret_encodings(value) for name, value in self._inline.items()}
+        return {
+            field: name
+            for field, text in texts.items()
+            for name, found in encodings.items()
+            if any(encoding in text for encoding in found)
+        }
+
+    def seal_into(self, job: Job, *, is_retry: bool = False) -> None:
+        """Check that each stored secret can be read, and put all secrets into a job that is not saved yet.
+
+        Args:
+            job: the tenant is set.
+            is_retry: the request names secrets at its top level, so errors do too.
+
+        Raises:
+            UnknownSecret: a stored secret does not exist or no key opens it; the error names the request's field.
+        """
+        for name, stored in self._stored.items():
+            field = name if is_retry else _REQUEST_FIELDS.get(name, name)
+            try:
+                read_secret(job.tenant_id, stored)
+            except UnknownSecret as error:
+                raise UnknownSecret(fields={field: [error.message]}) from error
+            except CannotUnseal as error:
+                problem = f"The stored secret '{stored}' cannot be opened any more; store it again."
+                raise UnknownSecret(fields={field: [problem]}) from error
+        job.encrypted_secrets = sealer().seal(self._sources, bound_to=job.binding) if self._sources else None
+        job.inline_secrets, job.named_secrets = sorted(self._inline), dict(self._stored)
+
+    def values(self, tenant_id: int, only: Collection[str] | None = None) -> dict[str, str]:
+        """Return the plain text of the secrets, by name.
+
+        Args:
+            tenant_id: owner of the stored secrets.
+            only: names of the wanted secrets; None for all.
+
+        Raises:
+            UnknownSecret: a stored secret is gone.
+            CannotUnseal: the key that sealed a stored secret is gone.
+        """
+        return {
+            name: self._inline[name] if name in self._inline else read_secret(tenant_id, self._stored[name])
+            for name in self._sources
+            if only is None or name in only
+        }
+
+    def readable_values(self, tenant_id: int) -> list[str]:
+        """Return the plain text of the secrets that can be read, to mask them in the output of a shard.
+
+        A stored secret may be removed while the job runs. That must not stop its events; the runner has the value
+        and masks it too.
+        """
+        found: list[str] = []
+        for name in self._sources:
+            with suppress(UnknownSecret, CannotUnseal):
+                found.extend(self.values(tenant_id, (name,)).values())
+        return found
+
+
+def secrets_for_runner(job: Job) -> dict[str, str]:
+    """Return the plain text of the secrets that the runner of a job gets.
 
     Raises:
-        UnknownSecret: one is not there, or no key opens it any more; its field is named.
+        UnknownSecret: a stored secret is gone.
+        CannotUnseal: the key that sealed a secret is gone.
     """
-    for name, source in sources.items():
-        if isinstance(source, str):
-            continue
-        try:
-            read_secret(tenant.pk, source["secret"])
-        except UnknownSecret as error:
-            raise UnknownSecret(fields={fields.get(name, name): [error.message]}) from error
-        except CannotUnseal as error:
-            problem = f"The stored secret '{source['secret']}' cannot be opened any more; store it anew."
-            raise UnknownSecret(fields={fields.get(name, name): [problem]}) from error
-
-
-def misplaced_secrets(texts: Mapping[str, str], sources: Mapping[str, SecretSource]) -> dict[str, str]:
-    """Find fields that are stored readably and yet hold a secret of the same request, in any spelling.
-
-    Args:
-        texts: what is stored as it is, by field.
-        sources: the request's secrets; stored ones that it names are not looked at.
-
-    Returns:
-        The name of the secret, by the field that holds it.
-    """
-    spellings = {name: secret_spellings(value) for name, value in sources.items() if isinstance(value, str)}
-    return {
-        field: name
-        for field, text in texts.items()
-        for name, found in spellings.items()
-        if any(spelling in text for spelling in found)
-    }
+    return JobSecrets.of(job).values(job.tenant_id, RUNNER_SECRETS)
 
 
 def masked_values(job: Job) -> list[str]:
-    """The job's secrets as far as they can be read now, to mask them in what a shard sends.
-
-    A stored one may have been removed while the job runs: that must not stop its events, and its runner,
-    which has the value, masks it as well.
-    """
+    """Return the plain text of the job's secrets as far as they can be read now, for its redactor."""
     try:
-        names = secret_sources(job)
+        secrets = JobSecrets.of(job)
     except CannotUnseal:
         return []
-    values: list[str] = []
-    for name in names:
-        with suppress(UnknownSecret, CannotUnseal):
-            values.extend(job_secrets(job, name).values())
-    return values
-
-
-def job_secrets(job: Job, *names: str) -> dict[str, str]:
-    """Return the values of the job's secrets, all of them or those named.
-
-    Raises:
-        UnknownSecret: a stored one that the job names is gone.
-        CannotUnseal: the key that sealed one is gone.
-    """
-    sources: dict[str, Any] = secret_sources(job)
-    return {
-        name: source if isinstance(source, str) else read_secret(job.tenant_id, source["secret"])
-        for name, source in sources.items()
-        if not names or name in names
-    }
+    return secrets.readable_values(job.tenant_id)

@@ -1,50 +1,130 @@
-"""The one place where a job ends: its secrets go with it, and whoever watches is told."""
+"""Writer of all changes of a job: each is one compare-and-set that carries what belongs to the change."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
 
 import structlog
 
-from jobs.callbacks.outbox import KINDS, announce
-from jobs.dispatch.round import queries as queue
-from jobs.dispatch.round import request_round
-from jobs.models.job import Attempt, Job
-from jobs.models.states import ALLOWED, AttemptState
+from jobs.callbacks.outbox import JobReport, request_delivery_after_commit, store_callback_sql
+from jobs.dispatch.concurrency_keys import release_next_sql
+from jobs.dispatch.wakeup import request_round_after_commit
+from jobs.models import Attempt, Job
+from jobs.models.states import AttemptState
+from jobs.models.transition_table import END, REQUEST_CANCEL, REQUEUE, REQUEUE_WAITING, WITHDRAW, JobTransition
 from jobs.streaming.notify import announce_change
-from myctobot.contract.jobs import JobStatus
-from myctobot.lib.sql import one_row
+from myctobot.contract.jobs import TERMINAL, JobStatus
+from myctobot.lib.sql import fetch_one, without_index
 
 log = structlog.get_logger(__name__)
 
-# By hand: every job comes through here, and to compile this takes Django longer than PostgreSQL needs to do it.
-_END = """
-    UPDATE jobs_job SET status = %s, phase = '', hold = '', queue_deadline = NULL, waiting_code = '',
-        waiting_reason = '', finished_at = statement_timestamp(), sealed = NULL, error_code = %s, error_message = %s,
-        error_retryable = %s, result = %s, has_log = log_bytes > 0
-    WHERE id = %s AND status = ANY(%s)
-    RETURNING id
-"""
-# As ``_END`` does it, with the attempt. Whoever changes the state of an attempt holds its job's row: the present
-# attempt of a running job runs.
-_COMPLETE = """
-    WITH job AS (
-        UPDATE jobs_job SET status = 'completed', phase = '', hold = '', queue_deadline = NULL, waiting_code = '',
-            waiting_reason = '', finished_at = statement_timestamp(), sealed = NULL, error_code = '',
-            error_message = '', error_retryable = false, result = %s, has_log = log_bytes > 0
-        WHERE id = %s AND status || '' = 'running' AND attempt_number = %s AND next_seq = %s
-        RETURNING id
-    ), attempt AS (
-        UPDATE jobs_attempt SET state = 'ended', ended_at = statement_timestamp(), outcome = 'completed',
-            error_code = '', error_message = '', proof = NULL, gateway_token_hash = NULL
-        WHERE id = %s AND job_id = (SELECT id FROM job)
+
+@dataclass(frozen=True)
+class JobChange:
+    """One transition of a job with its values.
+
+    Attributes:
+        job: as it was read.
+        values: for the placeholders of the transition.
+        result: of a job that ends.
+    """
+
+    job: Job
+    transition: JobTransition
+    values: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+
+    @property
+    def report(self) -> JobReport | None:
+        """Callback that belongs to the change; None when the job has no address or only waits."""
+        target = self.transition.target
+        if not self.job.callback_url or target is None or target == JobStatus.QUEUED:
+            return None
+        code, message = self.values.get("code", ""), self.values.get("message", "")
+        return JobReport(self.job, target, self.result, code, message)
+
+
+@dataclass(frozen=True)
+class Companion:
+    """Parts that a caller adds to the statement of a change.
+
+    Attributes:
+        before: a common table expression that the condition reads.
+        condition: compared before anything is written.
+        after: a common table expression that writes what belongs to the change; it reads ``changed``.
+        values: for the placeholders in them.
+    """
+
+    before: str = ""
+    condition: str = "true"
+    after: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ALONE: Final = Companion()
+
+
+@cache
+def _compose(transition: JobTransition, parts: tuple[str, str, str], *, has_key: bool, has_callback: bool) -> str:
+    before, condition, after = parts
+    changed = f"""changed AS (
+        UPDATE jobs_job SET {transition.assignments}
+        WHERE id = %(job_pk)s AND {transition.condition(without_index)} AND {condition}
+        RETURNING id, tenant_id, concurrency_key, started_at, finished_at
+    )"""  # noqa: S608  # only our own constants
+    tables = [before, changed, after]
+    if has_key and transition.frees_slot:
+        tenant, key = "(SELECT tenant_id FROM changed)", "(SELECT concurrency_key FROM changed)"
+        # PostgreSQL changes a row once in a statement: the job itself may be one that waits for the key.
+        released = release_next_sql(tenant, key, condition="AND id <> %(job_pk)s")
+        tables.append(f"released AS ({released})")
+    if has_callback and transition.target is not None:
+        tables.append(f"callback AS ({store_callback_sql(transition.target)})")
+    return f"WITH {', '.join(filter(None, tables))} SELECT id FROM changed"  # noqa: S608  # only our own constants
+
+
+def change_sql(change: JobChange, companion: Companion = _ALONE) -> tuple[str, dict[str, Any]]:
+    """Return the statement of a change with its values; it gives a row if the job changed."""
+    report, parts = change.report, (companion.before, companion.condition, companion.after)
+    statement = _compose(
+        change.transition, parts, has_key=bool(change.job.concurrency_key), has_callback=report is not None
     )
-    SELECT id FROM job
-"""
+    values = {**change.values, **companion.values, "job_pk": change.job.pk}
+    return statement, values | report.values if report else values
 
 
-def end_job(
+def write_change(change: JobChange, companion: Companion = _ALONE) -> bool:
+    """Change a job by compare-and-set, with all that belongs to the change.
+
+    Returns:
+        False when another writer changed the job first, which is normal; then nothing is written.
+    """
+    if fetch_one(*change_sql(change, companion)) is None:
+        return False
+    announce(change)
+    return True
+
+
+def announce(change: JobChange) -> None:
+    """After commit, notify those whom a change concerns; call it once the change is written."""
+    job, transition = change.job, change.transition
+    if transition.target in TERMINAL:
+        log.info("job.ended", job=job.public_id, status=transition.target, error=change.values.get("code") or None)
+    elif transition.frees_slot:
+        log.info("job.queued_again", job=job.public_id, why=change.values["code"], pause_s=change.values["pause_s"])
+    if transition.target is not None:
+        announce_change(job.public_id)
+    if transition.frees_slot:
+        request_round_after_commit()
+    if change.report is not None:
+        request_delivery_after_commit()
+
+
+def end_change(
     job: Job,
     status: JobStatus,
     *,
@@ -52,54 +132,71 @@ def end_job(
     message: str = "",
     retryable: bool = False,
     result: dict[str, Any] | None = None,
-) -> bool:
-    """Move a live job to its end by compare-and-set; call it inside a transaction.
+) -> JobChange:
+    """Return the change that ends a job.
 
     Args:
-        job: as read in this transaction.
+        job: as it was read.
         status: completed, failed or cancelled.
         code: of the error, empty when there is none.
         message: a sentence that says why, and what to do.
         retryable: whether another try may well succeed.
-        result: what came of it.
+        result: of the job.
+    """
+    stored = None if result is None else json.dumps(result)
+    values = {"code": code, "message": message, "retryable": retryable, "result": stored}
+    return JobChange(job, END[status], values, result)
+
+
+def requeue_change(job: Job, *, pause_s: float, code: str, reason: str) -> JobChange:
+    """Return the change that puts a running job back into the queue, after a pause in seconds."""
+    return JobChange(job, REQUEUE, {"pause_s": float(pause_s), "code": code, "reason": reason})
+
+
+def end_job(job: Job, status: JobStatus, *, code: str, message: str, retryable: bool = False) -> bool:
+    """End a live job whose row the caller has locked; see ``end_change``.
 
     Returns:
-        False when somebody else changed the job first, which is normal.
+        False when it has ended already.
     """
-    from_states = [state.value for state, targets in ALLOWED.items() if status in targets]
-    values = [status, code, message, retryable, None if result is None else json.dumps(result), job.pk, from_states]
-    ended = one_row(_END, values) is not None
-    if ended:
-        queue.release_key(job)
-        if job.callback_url:
-            announce(job.pk, KINDS[status])
-        _tell_of_end(job, status, code)
-    return ended
+    return write_change(end_change(job, status, code=code, message=message, retryable=retryable))
 
 
-def ends_alone(job: Job, attempt: Attempt) -> bool:
-    """Whether a running job can end without others being told in the same transaction."""
-    return attempt.state == AttemptState.RUNNING and not job.concurrency_key and not job.callback_url
+def requeue_waiting_job(job: Job, *, code: str, reason: str) -> bool:
+    """Put a waiting job back into the queue, also one that is delayed, held for its key or dispatched."""
+    requeued = write_change(JobChange(job, REQUEUE_WAITING, {"code": code, "reason": reason}))
+    request_round_after_commit()
+    return requeued
 
 
-def complete_at_once(job: Job, attempt: Attempt, final_seq: int, result: dict[str, Any]) -> bool:
-    """End a running job that ``ends_alone`` and its attempt as completed, by one statement.
+def request_cancel(job: Job) -> bool:
+    """Store that the cancel of a live job is asked for."""
+    return write_change(JobChange(job, REQUEST_CANCEL))
 
-    Args:
-        job, attempt: as read just now.
-        final_seq: the number of the attempt's last event.
-        result: what came of it.
+
+# The job goes back into the queue only if no runner had claimed the attempt.
+_INVALIDATE = f"""
+    WITH invalidated AS (
+        UPDATE jobs_attempt SET state = %(state)s, ended_at = statement_timestamp(), error_code = %(code)s,
+            error_message = %(reason)s, gateway_token_hash = NULL
+        WHERE id = %(attempt_pk)s AND {without_index("state")} = %(was)s AND ended_at IS NULL
+        RETURNING job_id, number
+    ), job AS (
+        UPDATE jobs_job SET {WITHDRAW.assignments}
+        WHERE id = (SELECT job_id FROM invalidated) AND attempt_number = (SELECT number FROM invalidated)
+            AND {WITHDRAW.condition(without_index)} AND %(was)s::text = '{AttemptState.SENT.value}'
+    )
+    SELECT job_id FROM invalidated
+"""  # noqa: S608  # only our own constants
+
+
+def invalidate_attempt(attempt: Attempt, state: str, *, code: str, message: str) -> bool:
+    """End a live attempt that no runner will end; its number can never be used again.
+
+    The caller has locked the job's row.
 
     Returns:
-        False when it takes a closer look, and nothing was changed.
+        False when another writer ended it first, which is normal.
     """
-    if one_row(_COMPLETE, [json.dumps(result), job.pk, attempt.number, final_seq + 1, attempt.pk]) is None:
-        return False
-    _tell_of_end(job, JobStatus.COMPLETED, "")
-    return True
-
-
-def _tell_of_end(job: Job, status: JobStatus, code: str) -> None:
-    log.info("job.ended", job=job.public_id, status=status.value, error=code or None)
-    announce_change(job.public_id)
-    request_round()
+    values = {"attempt_pk": attempt.pk, "was": str(attempt.state), "state": str(state), "code": code, "reason": message}
+    return fetch_one(_INVALIDATE, values) is not None

@@ -1,4 +1,4 @@
-"""What is old goes: first a job's log, with a mark in its place, later the job itself."""
+"""Retention: remove old logs, leaving a marker, and later the jobs themselves."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from jobs.events.truncation import drop_all
-from jobs.maintenance.totals import fold_all
-from jobs.models.job import Job
+from jobs.events.truncation import drop_log
+from jobs.maintenance.totals import accumulate_all
+from jobs.models import Job
 
 log = structlog.get_logger(__name__)
 
-# A run ends after this many seconds, wherever it is: the next one goes on.
+# A run ends after this many seconds, and the next one continues.
 RUN_FOR_S = 60.0
-_AT_ONCE = 100
+_BATCH_SIZE = 100
 
 
 def clean_up(run_for_s: float = RUN_FOR_S) -> tuple[int, int]:
     """Remove logs and jobs that ended longer ago than the settings keep them.
 
     Args:
-        run_for_s: seconds after which no further job is begun.
+        run_for_s: seconds after which no further job is started.
 
     Returns:
-        How many logs and how many jobs were removed.
+        Number of removed logs and number of removed jobs.
     """
     deadline = time.monotonic() + run_for_s
-    # What goes has been counted.
-    fold_all()
+    # Count before anything is removed.
+    accumulate_all()
     logs = _drop_old_logs(deadline) if settings.EVENT_RETENTION_DAYS else 0
     jobs = _delete_old_jobs(deadline) if settings.JOB_RETENTION_DAYS else 0
     if logs or jobs:
@@ -45,7 +45,7 @@ def _drop_old_logs(deadline: float) -> int:
         finished_at__lt=Now() - timedelta(days=settings.EVENT_RETENTION_DAYS), has_log=True
     ).order_by("finished_at")
     done = 0
-    while time.monotonic() < deadline and (found := list(old.values_list("pk", flat=True)[:_AT_ONCE])):
+    while time.monotonic() < deadline and (found := list(old.values_list("pk", flat=True)[:_BATCH_SIZE])):
         for pk in found:
             done += _drop_log(pk)
     return done
@@ -56,7 +56,7 @@ def _drop_log(pk: int) -> int:
     job = Job.objects.select_for_update().filter(pk=pk, has_log=True).first()
     if job is None:
         return 0
-    drop_all(job)
+    drop_log(job)
     return 1
 
 
@@ -65,6 +65,6 @@ def _delete_old_jobs(deadline: float) -> int:
         "finished_at"
     )
     done = 0
-    while time.monotonic() < deadline and (found := list(old.values_list("pk", flat=True)[:_AT_ONCE])):
+    while time.monotonic() < deadline and (found := list(old.values_list("pk", flat=True)[:_BATCH_SIZE])):
         done += Job.objects.filter(pk__in=found).delete()[1].get("jobs.Job", 0)
     return done

@@ -1,28 +1,28 @@
-"""What ended of jobs, ever: counts for metrics that outlive the jobs themselves."""
+"""Totals of ended jobs and attempts, which metrics keep after the jobs are removed."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from shards.metrics.collector import collector as of_shards
-from shards.metrics.totals import Source, fold
+from shards.metrics import collector as of_shards
+from shards.metrics.totals import CounterSource, accumulate
 
-JOBS: Final = Source(
+JOBS: Final = CounterSource(
     "jobs",
     """
     SELECT status, count(*) FROM jobs_job
     WHERE finished_at > %(after)s::timestamptz AND finished_at <= %(until)s::timestamptz GROUP BY status
     """,
 )
-ATTEMPTS: Final = Source(
+ATTEMPTS: Final = CounterSource(
     "attempts",
     """
     SELECT state, count(*) FROM jobs_attempt
     WHERE ended_at > %(after)s::timestamptz AND ended_at <= %(until)s::timestamptz GROUP BY state
     """,
 )
-# What runners said of their agents last; it is settled when the attempt has ended.
-USAGE: Final = Source(
+# Latest figures that runners reported; they are final when the attempt has ended.
+USAGE: Final = CounterSource(
     "usage",
     """
     SELECT figure, sum((usage->>figure)::float8) FROM jobs_attempt
@@ -33,7 +33,7 @@ USAGE: Final = Source(
 )
 
 
-def fold_all() -> None:
-    """Keep all counts of what has ended for good; before old jobs are removed."""
+def accumulate_all() -> None:
+    """Add everything that has ended to the stored totals; call it before old jobs are removed."""
     for source in (JOBS, ATTEMPTS, USAGE, *of_shards.SOURCES):
-        fold(source)
+        accumulate(source)

@@ -5,7 +5,7 @@ import django.db.models.functions.datetime
 from django.conf import settings
 from django.db import migrations, models
 
-import jobs.models.job
+import jobs.models
 import jobs.models.states
 
 
@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
             model_name="job",
             name="retry_on",
             field=django.contrib.postgres.fields.ArrayField(
-                base_field=models.CharField(max_length=20), default=jobs.models.job.default_retry_on, size=None
+                base_field=models.CharField(max_length=20), default=jobs.models.default_retry_on, size=None
             ),
         ),
         migrations.AddIndex(
@@ -98,7 +98,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="job",
             index=models.Index(
-                condition=models.Q(("hold", jobs.models.states.Hold["TIME"]), ("status", "queued")),
+                condition=models.Q(("hold", jobs.models.states.Hold["DELAYED"]), ("status", "queued")),
                 fields=["ready_at"],
                 name="parked_jobs",
             ),
@@ -106,7 +106,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="job",
             index=models.Index(
-                condition=models.Q(("hold", jobs.models.states.Hold["KEY"]), ("status", "queued")),
+                condition=models.Q(("hold", jobs.models.states.Hold["CONCURRENCY"]), ("status", "queued")),
                 fields=["tenant", "concurrency_key", "priority", "id"],
                 name="jobs_behind_a_key",
             ),
@@ -116,7 +116,7 @@ class Migration(migrations.Migration):
             index=models.Index(
                 condition=models.Q(
                     ("status", "running"),
-                    models.Q(("hold", jobs.models.states.Hold["SENT"]), ("status", "queued")),
+                    models.Q(("hold", jobs.models.states.Hold["DISPATCHED"]), ("status", "queued")),
                     _connector="OR",
                 ),
                 fields=["tenant", "concurrency_key"],

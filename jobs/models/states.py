@@ -1,4 +1,4 @@
-"""The life of a job and of an attempt, as one table each.
+"""States of a job and of an attempt, and the allowed moves of a job; pure.
 
 queued ──claim──▶ running ──finish──▶ completed | failed | cancelled
   │  ▲               │
@@ -20,22 +20,22 @@ from myctobot.contract.jobs import JobStatus
 
 
 class AttemptState(StrEnum):
-    """Where one sending of a job to a queue is."""
+    """State of one attempt."""
 
-    SENT = "sent"  # in the broker, or lost there
+    SENT = "sent"  # its message is in the broker, or was lost there
     RUNNING = "running"  # claimed; its lease counts
-    ENDED = "ended"  # its runner reported
-    WITHDRAWN = "withdrawn"  # nobody claimed it in time, or the job was cancelled first; the number is burnt
-    LOST = "lost"  # its runner fell silent; the number is burnt
+    ENDED = "ended"  # its runner reported the end
+    WITHDRAWN = "withdrawn"  # not claimed in time, or the job was cancelled first; its number is invalid
+    LOST = "lost"  # its runner fell silent; its number is invalid
 
 
 class Hold(StrEnum):
-    """Why a queued job is not among those that a dispatch round picks from."""
+    """Reason why a dispatch round does not pick a queued job."""
 
-    NONE = ""  # it is
-    SENT = "sent"  # an attempt of it is on its way to a slot
-    TIME = "time"  # parked until ``ready_at``: its own ``not_before``, or the pause before another attempt
-    KEY = "key"  # others with its concurrency key run; the next one's turn comes when one of them ends
+    NONE = ""  # a round may pick it
+    DISPATCHED = "sent"  # it has an attempt that no shard has claimed yet
+    DELAYED = "time"  # until ``ready_at``: its own ``not_before``, or the pause before another attempt
+    CONCURRENCY = "key"  # until a place under its concurrency key is free
 
 
 LIVE_ATTEMPTS: Final = frozenset({AttemptState.SENT, AttemptState.RUNNING})

@@ -1,10 +1,10 @@
-"""Which capabilities a tenant may ask for, and who has them."""
+"""Capabilities that a tenant may request, and the shards that have them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.dispatch.routing import Snapshot, fitting_shards
+from jobs.dispatch.routing import Snapshot, eligible_shards
 from jobs.dispatch.snapshot import load_snapshot
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
@@ -12,12 +12,12 @@ from shards.inventory.capabilities import describe
 
 
 @dataclass(frozen=True)
-class Offer:
-    """A capability that a job may ask for.
+class AvailableCapability:
+    """Capability that a job may request.
 
     Attributes:
-        shards: how many of those that the tenant may use have it.
-        ready: how many of them take jobs now.
+        shards: number of the tenant's shards that have it.
+        ready: number of those that take jobs now.
     """
 
     slug: str
@@ -26,17 +26,17 @@ class Offer:
     ready: int
 
 
-def offers_in(tenant_id: int, snapshot: Snapshot) -> list[Offer]:
-    """Return what the shards of a snapshot offer to a tenant, by name."""
-    shards = fitting_shards(tenant_id, (), snapshot)
+def capabilities_in(tenant_id: int, snapshot: Snapshot) -> list[AvailableCapability]:
+    """Return the capabilities that the shards of a snapshot offer to a tenant, by name."""
+    shards = eligible_shards(tenant_id, (), snapshot)
     slugs = sorted({slug for shard in shards for slug in shard.capabilities})
     having = {slug: [shard for shard in shards if slug in shard.capabilities] for slug in slugs}
     return [
-        Offer(slug, describe(slug), len(found), sum(shard.unhealthy is None for shard in found))
+        AvailableCapability(slug, describe(slug), len(found), sum(shard.unhealthy is None for shard in found))
         for slug, found in having.items()
     ]
 
 
-def offered_capabilities(tenant: Tenant) -> list[Offer]:
-    """Return what the shards that the tenant may use offer now, by name."""
-    return offers_in(tenant.pk, load_snapshot(database_now()))
+def available_capabilities(tenant: Tenant) -> list[AvailableCapability]:
+    """Return the capabilities that the tenant may request now, by name."""
+    return capabilities_in(tenant.pk, load_snapshot(database_now()))

@@ -1,23 +1,24 @@
-"""How each class of shards stands, with what waits for it: as plain values for pages and metrics."""
+"""Status of each shard class and of the jobs that wait for it, as plain values for pages and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
 from jobs import broker
-from jobs.dispatch.routing import Snapshot, needs_of
+from jobs.dispatch.routing import Snapshot
 from jobs.dispatch.snapshot import load_snapshot
+from jobs.models.lanes import needs_of
 from myctobot.lib.clock import database_now
 
 _READY = """
     SELECT lane, tenant_id, count(*), greatest(0, extract(epoch FROM statement_timestamp() - min(ready_at)))::float8
     FROM jobs_job WHERE status = 'queued' AND hold = '' GROUP BY 1, 2
 """
-# The latest attempts that ran tell how long jobs waited; a number that was not the job's last waited for another start.
+# Number of recent attempts that show how long jobs waited. Only a job's last attempt matches its ``ready_at``.
 RECENT: Final = 2000
 _WAITS = """
     WITH latest AS MATERIALIZED (
@@ -34,20 +35,20 @@ _WAITS = """
 
 
 @dataclass(frozen=True)
-class ClassStand:
-    """How a class of shards stands.
+class ClassStatus:
+    """Status of a shard class.
 
     Attributes:
-        well: shards that take jobs.
-        messages: in the class's queue in the broker; None when that cannot be reached.
-        ready: jobs that wait for a slot and that this class could take. Those that several could count for each.
-        oldest_wait_s: of them.
-        waits: of the last hour's attempts those that are looked at; ``wait_p50_s`` and ``wait_p95_s`` are theirs.
+        healthy: shards that take jobs.
+        messages: in the class's queue; None when the broker cannot be reached.
+        ready: ready jobs that this class could take; a job counts for each class that could take it.
+        oldest_wait_s: longest wait of those.
+        waits: number of attempts of the last hour on which ``wait_p50_s`` and ``wait_p95_s`` are based.
     """
 
     name: str
     shards: int
-    well: int
+    healthy: int
     slots: int
     running: int
     free: int
@@ -61,7 +62,7 @@ class ClassStand:
 
 @dataclass(frozen=True)
 class Ready:
-    """Jobs of a tenant that need the same, and wait for a slot."""
+    """Ready jobs of one tenant in one lane."""
 
     lane: str
     tenant_id: int
@@ -69,8 +70,8 @@ class Ready:
     oldest_s: float
 
 
-def classes() -> list[ClassStand]:
-    """All classes by name: five queries and one call of the broker."""
+def classes() -> list[ClassStatus]:
+    """Return the status of all classes by name, with five queries and one call of the broker."""
     snapshot = load_snapshot(database_now())
     depths = broker.depths([group.queue for group in snapshot.classes.values()])
     with connection.cursor() as cursor:
@@ -79,10 +80,10 @@ def classes() -> list[ClassStand]:
         cursor.execute(_WAITS, [RECENT])
         waits = {name: (count, *percentiles) for name, count, percentiles in cursor.fetchall()}
     return [
-        ClassStand(
+        ClassStatus(
             group.name,
             len(group.shards),
-            group.well,
+            group.healthy,
             group.slots,
             group.running,
             max(0, group.free),
@@ -95,11 +96,46 @@ def classes() -> list[ClassStand]:
 
 
 def could_take(snapshot: Snapshot, waiting: Iterable[Ready]) -> dict[str, tuple[int, float | None]]:
-    """By class: how many of the waiting jobs it could take, and how long the first of them waits."""
+    """Return, by class, the number of ready jobs that it could take and the longest wait of those."""
     found: dict[str, tuple[int, float | None]] = {}
     for one in waiting:
-        ranks = snapshot.fitting(one.tenant_id, needs_of(one.lane))
+        ranks = snapshot.eligible_targets(one.tenant_id, needs_of(one.lane))
         for name in {target.group.name for targets in ranks for target in targets}:
             jobs, oldest_s = found.get(name, (0, None))
             found[name] = (jobs + one.jobs, max(oldest_s or 0.0, one.oldest_s))
     return found
+
+
+_WAITING = """
+    SELECT lane, CASE WHEN hold = '' THEN 'ready' ELSE hold END, count(*),
+        extract(epoch FROM statement_timestamp() - min(ready_at))::float8
+    FROM jobs_job WHERE status = 'queued' GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+def queues() -> dict[str, Any]:
+    """Return the status of each shard class and of each lane of waiting jobs."""
+    snapshot = load_snapshot(database_now())
+    depths = broker.depths([group.queue for group in snapshot.classes.values()])
+    classes = [
+        {
+            "class": group.name,
+            "queue": group.queue,
+            "shards": len(group.shards),
+            "healthy": group.healthy,
+            "slots": group.slots,
+            "running": group.running,
+            "free": max(0, group.free),
+            "messages": depths.get(group.queue),
+            "unhealthy": {shard.name: shard.unhealthy for shard in group.shards if shard.unhealthy is not None},
+        }
+        for group in sorted(snapshot.classes.values(), key=lambda group: group.name)
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING)
+        rows = cursor.fetchall()
+    lanes = [
+        {"capabilities": lane, "state": state, "jobs": jobs, "oldest_s": max(0, round(oldest_s))}
+        for lane, state, jobs, oldest_s in rows
+    ]
+    return {"classes": classes, "waiting": lanes}

@@ -1,9 +1,9 @@
-"""How long a waiting job may wait: the queue played forward over the slots there are. Pure.
+"""Estimate of waiting times by simulating the queue over the available slots. Pure.
 
-What waits is played by the rule by which it is dispatched (``fair_share``), each job taking as long as one of the
-latest like it, while more come as they came of late. Jobs of one tenant, lane and priority are one flow with a count,
-so that the cost follows the number of flows and of the steps that are played. What lies beyond those is reckoned by the
-rate at which its flow went on until then.
+The simulation dispatches waiting jobs by the same rule as a round (``fair_share``). Durations are taken from recent
+jobs of the same lane, and more jobs arrive at the recent rate. Jobs of one tenant, lane and priority form one flow with
+a count, so the cost depends on the number of flows and of simulated steps. Waits beyond the simulated steps are
+extrapolated from the start rate of the flow.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from functools import partial
 from itertools import count
 from typing import Final, TypeVar
 
-from jobs.dispatch.fair_share import NORMAL_WEIGHT, ages_in_s, claim, class_by_age
+from jobs.dispatch.fair_share import NORMAL_WEIGHT, effective_priority, next_priority_change_s, projected_usage
 
 K = TypeVar("K")
 
-# A job that has run longer than all of its like is taken to need this share of their time still.
+# Remaining time of a job that has run longer than all similar jobs, as a share of their mean duration.
 _OVERDUE_SHARE = 0.25
-# So many values stand for the lengths of jobs that are alike.
-_MOST_LENGTHS = 64
-# Multiples of it, less their whole part, lie evenly between 0 and 1 however many there are (Weyl's sequence).
+# Maximum number of durations that represent similar jobs.
+_MAX_LENGTHS = 64
+# The fractional parts of its multiples are evenly spread between 0 and 1 (Weyl's sequence).
 _GOLDEN = 0.6180339887498949
-MOST_STEPS: Final = 5000
-# A rate needs so many starts to stand on.
-_LEAST_STARTS = 4
+MAX_STEPS: Final = 5000
+# Minimum number of starts from which a start rate is computed.
+_MIN_STARTS = 4
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long jobs that are alike took, in seconds, the shortest first; empty when nobody can say."""
+    """Durations of similar jobs in seconds, in ascending order; empty when unknown."""
 
     seconds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Lengths:
-        """Keep so many of them at most, evenly chosen."""
+        """Keep an evenly spaced sample of the durations."""
         values = sorted(seconds)
-        step = max(1.0, len(values) / _MOST_LENGTHS)
+        step = max(1.0, len(values) / _MAX_LENGTHS)
         return cls(tuple(values[int(index * step)] for index in range(int(len(values) / step))))
 
     def draw(self, part: float) -> float | None:
-        """The length that this part of the jobs, from 0 to 1, does not reach."""
+        """Return the quantile of the durations at ``part``, from 0 to 1; None when unknown."""
         return self.seconds[int(part * len(self.seconds))] if self.seconds else None
 
     def left(self, elapsed_s: float, part: float) -> float | None:
-        """The same of what is left, for a job that has run for so long."""
+        """Return the quantile of the remaining time of a job that has run for ``elapsed_s``; None when unknown."""
         longer = self.seconds[bisect_right(self.seconds, elapsed_s) :]
         if longer:
             return longer[int(part * len(longer))] - elapsed_s
@@ -59,15 +59,15 @@ class Lengths:
 
 @dataclass(frozen=True)
 class FlowView:
-    """Waiting jobs that are alike.
+    """Waiting jobs of one tenant, lane and priority.
 
     Attributes:
-        key: whatever the caller knows it by.
-        priority: as it was asked for.
-        jobs: how many of them wait.
-        lengths: what jobs like these took.
-        waited_s: how long the oldest has waited; the others are taken to have come at even times since.
-        per_s: how many more come in a second, as it has been of late.
+        key: identifies the flow for the caller.
+        priority: as submitted.
+        jobs: number of waiting jobs.
+        lengths: durations of similar jobs.
+        waited_s: wait of the oldest job; the others are assumed to have arrived at even intervals since.
+        per_s: recent arrival rate in jobs per second.
     """
 
     key: object
@@ -81,11 +81,11 @@ class FlowView:
 
 @dataclass(frozen=True)
 class RunningView:
-    """A slot that is taken.
+    """Occupied slot.
 
     Attributes:
-        lengths: what jobs like the one in it took.
-        elapsed_s: how long that one has run.
+        lengths: durations of jobs similar to the running one.
+        elapsed_s: time that the running job has taken so far.
     """
 
     tenant_id: int
@@ -94,16 +94,16 @@ class RunningView:
 
 
 class Forecast:
-    """When the jobs of each flow may start.
+    """Start times of the jobs of each flow.
 
     Args:
-        flows: what competes for the slots, or soon will.
-        running: the slots that are taken.
-        free: how many are not.
+        flows: compete for the slots now or soon.
+        running: occupied slots.
+        free: number of free slots.
         weights: of tenants.
         ahead: their clocks; see ``fair_share``.
-        coming_for_s: for how long more jobs are taken to come.
-        most_steps: starts and arrivals that are played.
+        arrivals_for_s: time during which more jobs arrive, in seconds.
+        max_steps: maximum number of simulated starts and arrivals.
     """
 
     def __init__(
@@ -113,128 +113,128 @@ class Forecast:
         free: int,
         weights: Mapping[int, int],
         ahead: Mapping[int, float] | None = None,
-        coming_for_s: float = 0.0,
-        most_steps: int = MOST_STEPS,
+        arrivals_for_s: float = 0.0,
+        max_steps: int = MAX_STEPS,
     ) -> None:
-        self._weights, self._ahead, self._coming_for_s = weights, dict(ahead or {}), coming_for_s
+        self._weights, self._ahead, self._arrivals_for_s = weights, dict(ahead or {}), arrivals_for_s
         self._starts: dict[object, list[float]] = {flow.key: [] for flow in flows}
         self._jobs: dict[object, int] = {flow.key: flow.jobs for flow in flows}
         self._flows_of: dict[int, list[FlowView]] = {}
         self._now, self._free = 0.0, free
         self._slots: Counter[int] = Counter()
-        self._turns, self._draws = count(), count(1)
-        self._line: list[tuple[int, float, int, FlowView]] = []
+        self._sequence, self._draws = count(), count(1)
+        self._queue: list[tuple[int, float, int, FlowView]] = []
         self._entry: dict[object, int] = {}
         self._events: list[tuple[float, int, Callable[[], int]]] = []
         for flow in flows:
             self._flows_of.setdefault(flow.tenant_id, []).append(flow)
-            self._stand_in_line(flow)
-            self._expect_one_more(flow)
+            self._enqueue(flow)
+            self._schedule_arrival(flow)
         for slot in running:
-            self._take_slot(slot.tenant_id, slot.lengths.left(slot.elapsed_s, self._part()))
-        self._play(most_steps)
+            self._take_slot(slot.tenant_id, slot.lengths.left(slot.elapsed_s, self._next_fraction()))
+        self._simulate(max_steps)
 
     def start_s(self, key: object, position: int) -> float | None:
-        """In how many seconds a job may start; None when nobody can say.
+        """Return the seconds until a job may start; None when unknown.
 
         Args:
             key: of its flow.
-            position: how many of the flow go before it.
+            position: number of jobs of the flow that go before it.
         """
         starts = self._starts.get(key, [])
         if position < len(starts):
             return starts[position]
-        if len(starts) < _LEAST_STARTS or starts[-1] <= starts[0]:
+        if len(starts) < _MIN_STARTS or starts[-1] <= starts[0]:
             return None
-        pace_s = (starts[-1] - starts[0]) / (len(starts) - 1)
-        return starts[-1] + (position - len(starts) + 1) * pace_s
+        interval_s = (starts[-1] - starts[0]) / (len(starts) - 1)
+        return starts[-1] + (position - len(starts) + 1) * interval_s
 
-    def _play(self, steps: int) -> None:
+    def _simulate(self, steps: int) -> None:
         while steps > 0:
             while self._free > 0 and (flow := self._next()):
                 self._start(flow)
                 steps -= 1
             if not self._events:
                 return
-            self._now, _, happen = heapq.heappop(self._events)
-            steps -= happen()
+            self._now, _, event = heapq.heappop(self._events)
+            steps -= event()
 
-    def _at(self, time_s: float, happen: Callable[[], int]) -> None:
-        """Have something happen, which says how many steps it is worth."""
-        heapq.heappush(self._events, (time_s, next(self._turns), happen))
+    def _schedule(self, time_s: float, event: Callable[[], int]) -> None:
+        """Schedule an event, which returns the number of steps that it counts for."""
+        heapq.heappush(self._events, (time_s, next(self._sequence), event))
 
     def _start(self, flow: FlowView) -> None:
         self._starts[flow.key].append(self._now)
         self._free -= 1
-        self._take_slot(flow.tenant_id, flow.lengths.draw(self._part()))
-        self._stand_in_line(flow)
+        self._take_slot(flow.tenant_id, flow.lengths.draw(self._next_fraction()))
+        self._enqueue(flow)
 
-    def _part(self) -> float:
-        """The next of numbers that lie evenly between 0 and 1."""
+    def _next_fraction(self) -> float:
+        """Return the next of a sequence of numbers that are evenly spread between 0 and 1."""
         return next(self._draws) * _GOLDEN % 1
 
     def _take_slot(self, tenant_id: int, for_s: float | None) -> None:
         self._slots[tenant_id] += 1
-        # A job of unknown length takes its slot out of the forecast.
+        # A job of unknown duration never frees its slot in the simulation.
         if for_s is not None:
-            self._at(self._now + for_s, partial(self._give_back, tenant_id, for_s))
+            self._schedule(self._now + for_s, partial(self._free_slot, tenant_id, for_s))
 
-    def _give_back(self, tenant_id: int, took_s: float) -> int:
+    def _free_slot(self, tenant_id: int, took_s: float) -> int:
         self._free += 1
         self._slots[tenant_id] -= 1
         self._ahead[tenant_id] = self._ahead.get(tenant_id, 0.0) + took_s * NORMAL_WEIGHT / self._weight(tenant_id)
         for flow in self._flows_of.get(tenant_id, ()):
-            self._stand_in_line(flow)
+            self._enqueue(flow)
         return 0
 
-    def _expect_one_more(self, flow: FlowView) -> None:
-        if flow.per_s > 0 and self._now + 1 / flow.per_s <= self._coming_for_s:
-            self._at(self._now + 1 / flow.per_s, partial(self._come, flow))
+    def _schedule_arrival(self, flow: FlowView) -> None:
+        if flow.per_s > 0 and self._now + 1 / flow.per_s <= self._arrivals_for_s:
+            self._schedule(self._now + 1 / flow.per_s, partial(self._arrive, flow))
 
-    def _come(self, flow: FlowView) -> int:
+    def _arrive(self, flow: FlowView) -> int:
         self._jobs[flow.key] += 1
         if len(self._starts[flow.key]) == self._jobs[flow.key] - 1:
-            self._stand_in_line(flow)
-        self._expect_one_more(flow)
+            self._enqueue(flow)
+        self._schedule_arrival(flow)
         return 1
 
-    def _stand_in_line(self, flow: FlowView) -> int:
-        """Enter a flow where it belongs by now; the entry that it had before counts no longer."""
+    def _enqueue(self, flow: FlowView) -> int:
+        """Enqueue a flow at its current rank; its previous entry becomes invalid."""
         started = len(self._starts[flow.key])
         if started < self._jobs[flow.key]:
-            turn = next(self._turns)
-            self._entry[flow.key] = turn
+            entry = next(self._sequence)
+            self._entry[flow.key] = entry
             waited_s = self._now + flow.waited_s * max(0.0, 1 - started / max(1, flow.jobs))
-            place = class_by_age(flow.priority, waited_s)
-            heapq.heappush(self._line, (place, self._claim(flow.tenant_id), turn, flow))
-            later_s = ages_in_s(flow.priority, waited_s)
+            priority = effective_priority(flow.priority, waited_s)
+            heapq.heappush(self._queue, (priority, self._projected_usage(flow.tenant_id), entry, flow))
+            later_s = next_priority_change_s(flow.priority, waited_s)
             if later_s is not None and started == 0:
-                self._at(self._now + later_s, partial(self._stand_in_line, flow))
+                self._schedule(self._now + later_s, partial(self._enqueue, flow))
         return 0
 
     def _next(self) -> FlowView | None:
-        """The flow whose turn it is. An entry whose tenant has had more by now goes back to where it belongs."""
-        while self._line:
-            _, claimed, turn, flow = heapq.heappop(self._line)
-            if turn != self._entry[flow.key]:
+        """Return the flow that goes next. Enqueue an entry again whose tenant has used more in the meantime."""
+        while self._queue:
+            _, usage, entry, flow = heapq.heappop(self._queue)
+            if entry != self._entry[flow.key]:
                 continue
-            if claimed >= self._claim(flow.tenant_id):
+            if usage >= self._projected_usage(flow.tenant_id):
                 return flow
-            self._stand_in_line(flow)
+            self._enqueue(flow)
         return None
 
-    def _claim(self, tenant_id: int) -> float:
-        return claim(self._slots[tenant_id], self._weight(tenant_id), self._ahead.get(tenant_id, 0.0))
+    def _projected_usage(self, tenant_id: int) -> float:
+        return projected_usage(self._slots[tenant_id], self._weight(tenant_id), self._ahead.get(tenant_id, 0.0))
 
     def _weight(self, tenant_id: int) -> int:
         return self._weights.get(tenant_id, NORMAL_WEIGHT)
 
 
-def typical(durations: Iterable[tuple[str, float]]) -> Callable[[str], Lengths]:
-    """Tell how long jobs take by their lane: as those in the same did, else as all did.
+def lengths_by_lane(durations: Iterable[tuple[str, float]]) -> Callable[[str], Lengths]:
+    """Return a function from a lane to durations of similar jobs: of that lane, or of all lanes.
 
     Args:
-        durations: lanes and seconds of jobs that have ended by themselves.
+        durations: lanes and seconds of jobs that ended by themselves.
     """
     by_lane: dict[str, list[float]] = {}
     everything: list[float] = []
@@ -246,21 +246,21 @@ def typical(durations: Iterable[tuple[str, float]]) -> Callable[[str], Lengths]:
     return lambda lane: known.get(lane, anything)
 
 
-# Fewer arrivals, or a shorter time, tell nothing about what is to come.
-_LEAST_ARRIVALS = 10
-_LEAST_SPAN_S = 600.0
+# Fewer arrivals or a shorter time do not give a reliable rate.
+_MIN_ARRIVALS = 10
+_MIN_SPAN_S = 600.0
 
 
 def arrival_rates(arrivals: Sequence[tuple[K, float]], now_s: float) -> tuple[dict[K, float], float]:
-    """Tell how many jobs of each flow come in a second, and for how long that may be relied on.
+    """Return the arrival rate of each flow per second, and the seconds for which the rates are valid.
 
-    What came in the latest hours is taken to come in the next ones, as many hours as were looked at, and no more.
+    The rates are assumed to last as long as the observed time span.
 
     Args:
-        arrivals: the flow and the time in seconds of each of the latest.
+        arrivals: flow and time in seconds of recent jobs.
         now_s: on the same clock.
     """
-    if len(arrivals) < _LEAST_ARRIVALS:
+    if len(arrivals) < _MIN_ARRIVALS:
         return {}, 0.0
-    span_s = max(_LEAST_SPAN_S, now_s - min(at for _, at in arrivals))
+    span_s = max(_MIN_SPAN_S, now_s - min(at for _, at in arrivals))
     return {key: number / span_s for key, number in Counter(key for key, _ in arrivals).items()}, span_s

@@ -1,22 +1,22 @@
-"""Which shards could run a job of a tenant, in which order and why; and why the others could not. Pure."""
+"""Preview of routing: the shards that could run a tenant's job, in order, and the excluded ones. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from jobs.dispatch.routing import UNASSIGNED_PRIORITY, Route, ShardView, Snapshot, route
+from jobs.dispatch.routing import UNASSIGNED_PRIORITY, RoutableShard, Route, Snapshot, route
 
 
 @dataclass(frozen=True)
-class Place:
-    """A shard that may run the job.
+class PreviewedShard:
+    """Shard that may run the job.
 
     Attributes:
-        number: its place in the order, from 1.
-        takes_now: whether it has a free slot; else it is tried again when it has one.
-        queue: where the job is sent. All shards that consume it are at the same place for the router.
-        reasons: why it has this place, the weightiest first.
+        number: its rank in the order, from 1.
+        takes_now: it has a free slot now.
+        queue: the queue that the job is sent to; the router does not distinguish the shards that consume it.
+        reasons: for its rank, the most important first.
     """
 
     number: int
@@ -29,7 +29,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Excluded:
-    """A shard that cannot run the job, now or ever, and why."""
+    """Shard that cannot run the job, with the reason."""
 
     shard: str
     shard_class: str
@@ -38,31 +38,31 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the router would do with a job now.
+    """Result of routing a job now.
 
     Attributes:
-        verdict: in a sentence.
-        goes: whether it would be sent now.
+        verdict: one sentence.
+        goes: the job would be sent now.
     """
 
     verdict: str
     goes: bool
-    places: tuple[Place, ...]
+    places: tuple[PreviewedShard, ...]
     excluded: tuple[Excluded, ...]
 
 
 def preview(tenant_id: int, required: Collection[str], snapshot: Snapshot) -> Preview:
-    """Say where a job would go and what comes after that.
+    """Return where a job would be sent, and which shards could run it.
 
     Args:
-        tenant_id: whose job it would be.
-        required: capability slugs, one at least.
+        tenant_id: the tenant of the job.
+        required: capability slugs, at least one.
         snapshot: not changed.
     """
     needed = frozenset(required)
     found = list(_fitting(tenant_id, needed, snapshot))
     places = tuple(
-        Place(
+        PreviewedShard(
             number, shard.name, shard.shard_class, queue, snapshot.free(shard) > 0, (*reasons, _load(shard, snapshot))
         )
         for number, (shard, queue, reasons) in enumerate(
@@ -80,16 +80,16 @@ def preview(tenant_id: int, required: Collection[str], snapshot: Snapshot) -> Pr
     ]
     answer = route(tenant_id, needed, snapshot)
     if isinstance(answer, Route):
-        return Preview(f"It goes to the queue {answer.queue} at once.", True, places, tuple(excluded))
+        return Preview(f"The job goes to the queue {answer.queue} at once.", True, places, tuple(excluded))
     return Preview(answer.reason, False, places, tuple(excluded))
 
 
 def _fitting(
     tenant_id: int, needed: frozenset[str], snapshot: Snapshot
-) -> Iterator[tuple[ShardView, str, tuple[str, ...]]]:
-    """Each shard once, with the best queue by which it can be reached, as the router orders them."""
+) -> Iterator[tuple[RoutableShard, str, tuple[str, ...]]]:
+    """Yield each shard once, with the best queue that reaches it, in the router's order."""
     seen: set[str] = set()
-    for at, targets in enumerate(snapshot.fitting(tenant_id, needed)):
+    for at, targets in enumerate(snapshot.eligible_targets(tenant_id, needed)):
         for target in sorted(targets, key=lambda one: (-one.free() / one.slots, one.route.queue)):
             not_default, priority, _ = target.rank
             more = target.group.capabilities - needed
@@ -104,24 +104,24 @@ def _right(is_default: bool, priority: int, *, first: bool) -> str:
     if is_default:
         return "the tenant's default"
     if priority >= UNASSIGNED_PRIORITY:
-        return "shared: it belongs to no pool, and any tenant may use it"
+        return "shared: it belongs to no pool, so any tenant may use it"
     return f"assigned with priority {priority}" + ("" if first else ", a fallback")
 
 
 def _qualified(more: frozenset[str]) -> str:
     if not more:
-        return "has just what is needed"
+        return "has exactly the needed capabilities"
     return f"over-qualified by {len(more)}: {', '.join(sorted(more))}"
 
 
-def _load(shard: ShardView, snapshot: Snapshot) -> str:
+def _load(shard: RoutableShard, snapshot: Snapshot) -> str:
     free = snapshot.free(shard)
     on_the_way = max(0, shard.free - free)
     waiting = f" and {on_the_way} on the way" if on_the_way else ""
     return f"{shard.running} of {shard.slots} slots in use{waiting}" + ("" if free else ": busy")
 
 
-def _why_unfit(shard: ShardView, needed: frozenset[str]) -> str:
+def _why_unfit(shard: RoutableShard, needed: frozenset[str]) -> str:
     missing = sorted(needed - shard.capabilities)
     if missing:
         return f"lacks {', '.join(missing)}"

@@ -1,4 +1,4 @@
-"""The shard API as an ASGI application, and as one view of Django."""
+"""Shard API as an ASGI application, and as one view of Django."""
 
 from __future__ import annotations
 
@@ -11,65 +11,63 @@ from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from jobs.attempts.fencing import SecretlessAttempts
 from jobs.shard_api import runner_calls
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
 from myctobot.errors import MyctobotError
-from myctobot.web.threads import Answer, Threads, read_body
+from myctobot.lib.ttl_cache import TtlCache
+from myctobot.web.process_caches import ProcessCaches, process_caches
+from myctobot.web.response import RawResponse, read_body
+from myctobot.web.threads import RequestThreads
 from shards.errors import UnknownShardKey
 from shards.health.heartbeats import is_known
 from shards.shard_api import enroll
-from shards.shard_api.call import MAX_BODY_BYTES, Call, answer_to, answer_with
-from shards.shard_api.heartbeat import take_heartbeat
+from shards.shard_api.call import MAX_BODY_BYTES, ShardCall, answer_to, answer_with
+from shards.shard_api.heartbeat import receive_heartbeat
 
 log = structlog.get_logger(__name__)
 
 PREFIX: Final = "/shard/v1/"
-_OF_JOBS: Final[dict[str, Callable[[Call, str], Any]]] = {
+_CALLS_OF_JOBS: Final[dict[str, Callable[[ShardCall, str, SecretlessAttempts], Any]]] = {
     "claim": runner_calls.claim,
     "events": runner_calls.events,
     "finish": runner_calls.finish,
 }
-_MOST_KEYS: Final = 10_000
 _NOT_ALLOWED = error_body("method_not_allowed", "Every call of the shard API is a POST.")
 
 
-class _KnownKeys:
-    """Keys that were some shard's when they were last looked up; one that has ended since opens nothing.
+class KnownShardKeys:
+    """Digests of shard keys that were valid when they were last looked up.
 
-    The statements that do the work look for the key themselves. This only keeps everybody else from having more done
-    than that.
+    A key that has ended since opens nothing, because every statement checks the key itself. The lookup only keeps
+    strangers from making the server read a body.
     """
 
+    _MAX: Final = 10_000
+    _TTL_S: Final = 600
+
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self._known: TtlCache[str, bool] = TtlCache(self._MAX, self._TTL_S)
 
     def check(self, key_hash: str) -> None:
-        """Raises UnknownShardKey: it is nobody's."""
-        if key_hash in self._known:
+        """Raise UnknownShardKey if the key belongs to no shard."""
+        if self._known.get(key_hash):
             return
         if not is_known(key_hash):
             raise UnknownShardKey
-        if len(self._known) >= _MOST_KEYS:
-            self._known.clear()
-        self._known.add(key_hash)
+        self._known.put(key_hash, True)
 
 
-_keys = _KnownKeys()
-
-
-def answer(call: Call) -> Answer:
-    """Do what a call asks for.
-
-    Every call may be repeated: what was done already is answered again.
-    """
+def answer(call: ShardCall, caches: ProcessCaches) -> RawResponse:
+    """Carry out a call; every call may be repeated and then gets the same answer."""
     if call.path == enroll.PATH:
         return _enrol(call)
-    work = _work(call)
+    work = _work(call, caches)
     if work is None:
         return answer_with(NO_SUCH_ADDRESS, 404)
     try:
-        # A body is read for shards alone: to read one costs more than to send one.
-        _keys.check(call.key_hash)
+        # Only a shard's body is read, because reading one costs more than sending one.
+        caches.get(KnownShardKeys).check(call.key_hash)
         if call.method != "POST":
             return _refusal(call, answer_with(_NOT_ALLOWED, 405))
         return answer_with(work())
@@ -79,68 +77,70 @@ def answer(call: Call) -> Answer:
         return _refusal(call, answer_to(error))
 
 
-def _enrol(call: Call) -> Answer:
+def _enrol(call: ShardCall) -> RawResponse:
     """Let a shard in that has no key yet: the token alone decides."""
     if call.method != "POST":
         return answer_with(_NOT_ALLOWED, 405)
     try:
-        return answer_with(enroll.take_enrolment(call))
+        return answer_with(enroll.receive_enrolment(call))
     except MyctobotError as error:
         return answer_to(error)
 
 
-def _work(call: Call) -> Callable[[], Any] | None:
+def _work(call: ShardCall, caches: ProcessCaches) -> Callable[[], Any] | None:
+    """Return the function that carries out a call; None if its path is unknown."""
     if call.path == "heartbeat":
-        return lambda: take_heartbeat(call)
+        return lambda: receive_heartbeat(call)
     parts = call.path.split("/")
-    if len(parts) != 3 or parts[0] != "jobs" or not parts[1] or parts[2] not in _OF_JOBS:
+    if len(parts) != 3 or parts[0] != "jobs" or not parts[1] or parts[2] not in _CALLS_OF_JOBS:
         return None
-    return lambda: _OF_JOBS[parts[2]](call, parts[1])
+    return lambda: _CALLS_OF_JOBS[parts[2]](call, parts[1], caches.get(SecretlessAttempts))
 
 
-def _refusal(call: Call, refusal: Answer) -> Answer:
-    """Say why only to a shard: the statements that do the work look for the key themselves, and find nothing."""
+def _refusal(call: ShardCall, refusal: RawResponse) -> RawResponse:
+    """Return a reason only to a shard: the statements check the key themselves, and match nothing without it."""
     try:
         return refusal if is_known(call.key_hash) else answer_to(UnknownShardKey())
     except UnknownShardKey as error:
         return answer_to(error)
 
 
-def _safely(call: Call) -> Answer:
+def _answer_or_error(call: ShardCall, caches: ProcessCaches) -> RawResponse:
     try:
-        return _once_more(call)
+        return _answer_with_retry(call, caches)
     except Exception:  # the border to the server, where a mistake of ours becomes an answer in JSON
         log.exception("shard_api.failed", path=call.path)
         return answer_with(INTERNAL_ERROR, 500)
 
 
-def _once_more(call: Call) -> Answer:
+def _answer_with_retry(call: ShardCall, caches: ProcessCaches) -> RawResponse:
     try:
-        return answer(call)
+        return answer(call, caches)
     except (OperationalError, InterfaceError):
-        # The pool does not look at its connections before it gives them, and PostgreSQL may have restarted since.
+        # The pool does not check its connections, and PostgreSQL may have restarted.
         connection.close()
-        return answer(call)
+        return answer(call, caches)
 
 
 class ShardApi:
-    """Answers calls under ``/shard/``.
+    """Answer calls under ``/shard/``.
 
     Args:
-        threads: where.
+        threads: run the calls.
+        caches: of this process.
     """
 
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
+    def __init__(self, threads: RequestThreads, caches: ProcessCaches) -> None:
+        self._threads, self._caches = threads, caches
 
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        body = await read_body(receive, MAX_BODY_BYTES)
+        body = await read_body(receive)
         if body is None:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"].startswith(PREFIX):
-            call = Call(scope["method"], scope["path"].removeprefix(PREFIX), headers, body)
-            found = await self._threads.run(_safely, call)
+            call = ShardCall(scope["method"], scope["path"].removeprefix(PREFIX), headers, body)
+            found = await self._threads.run(_answer_or_error, call, self._caches)
         else:
             found = answer_with(NO_SUCH_ADDRESS, 404)
         await found.send(send)
@@ -148,7 +148,8 @@ class ShardApi:
 
 @csrf_exempt
 def shard_api(request: HttpRequest, path: str = "") -> HttpResponse:
-    """The same behind any server of Django's, such as the one of its tests."""
+    """Answer a call behind any server of Django's, such as the one of its tests."""
     headers: Mapping[str, str] = {name.lower(): value for name, value in request.headers.items()}
-    found = answer(Call(request.method or "", path, headers, request.body[: MAX_BODY_BYTES + 1]))
+    call = ShardCall(request.method or "", path, headers, request.body[: MAX_BODY_BYTES + 1])
+    found = answer(call, process_caches(request))
     return HttpResponse(found.body, status=found.status, content_type="application/json")

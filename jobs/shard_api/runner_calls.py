@@ -1,4 +1,4 @@
-"""``/shard/v1/jobs/{id}/…``: what runners call. Shapes are in ``jobs/contract.py``; here they are checked."""
+"""Validation of the calls of runners, ``/shard/v1/jobs/{id}/…``; the contract is in ``myctobot/contract/``."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import json
 import re
 from typing import Any, Final
 
-from jobs.attempts.claim import claim as attempts
-from jobs.attempts.claim import ingest
+from jobs.attempts.claim import claim_attempt
+from jobs.attempts.fencing import SecretlessAttempts
+from jobs.attempts.finish import finish_attempt
+from jobs.attempts.ingest import append_events
 from jobs.errors import Fenced
-from myctobot.contract.jobs import (
+from myctobot.contract.jobs import Event, EventKind, Outcome, Phase
+from myctobot.contract.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES
+from myctobot.contract.runner import (
     CLAIM_HEADER,
-    MAX_BATCH_EVENTS,
-    MAX_EVENT_BYTES,
     CancelProof,
     ClaimAnswer,
     ClaimRequest,
-    Event,
-    EventKind,
     EventsRequest,
     FinishError,
     FinishRequest,
     LeaseAnswer,
-    Outcome,
-    Phase,
 )
-from shards.shard_api.call import Call
-from shards.shard_api.validation import MOST, Shape, shape_of
+from shards.shard_api.call import ShardCall
+from shards.shard_api.validation import MAX_INTEGER, FieldReader, read_fields
 
-# Those that runners may send; the others are made by the control plane.
+# Runners may send these kinds; the control plane makes the others.
 KINDS: Final = frozenset(kind.value for kind in EventKind if kind not in (EventKind.END, EventKind.DROPPED))
 _OUTCOMES: Final = frozenset(outcome.value for outcome in Outcome)
 _PHASES: Final = frozenset(phase.value for phase in Phase)
@@ -38,90 +36,92 @@ _MAX_CODE: Final = 60
 _MAX_MESSAGE: Final = 4000
 
 
-def claim(call: Call, job_id: str) -> ClaimAnswer:
-    with shape_of(call.json()) as sent:
-        request = ClaimRequest(attempt=_attempt(sent), claim_token=sent.text("claim_token", 200, least=32))
-    return attempts.claim(call.key_hash, job_id, request)
+def claim(call: ShardCall, job_id: str, known: SecretlessAttempts) -> ClaimAnswer:
+    with read_fields(call.json()) as sent:
+        request = ClaimRequest(attempt=_attempt(sent), claim_token=sent.text("claim_token", 200, minimum=32))
+    return claim_attempt(call.key_hash, job_id, request, known)
 
 
-def events(call: Call, job_id: str) -> LeaseAnswer:
-    with shape_of(call.json()) as sent:
+def events(call: ShardCall, job_id: str, known: SecretlessAttempts) -> LeaseAnswer:
+    with read_fields(call.json()) as sent:
         request = EventsRequest(
-            attempt=_attempt(sent), first_seq=sent.whole("first_seq", 1), events=_events(sent, sent.any("events"))
+            attempt=_attempt(sent),
+            first_seq=sent.integer("first_seq", 1),
+            events=_events(sent, sent.required("events")),
         )
         if sent.has("phase"):
             request["phase"] = sent.one_of("phase", _PHASES)
-    return ingest.append_events(call.key_hash, job_id, _claim_token(call), request)
+    return append_events(call.key_hash, job_id, _claim_token(call), request, known)
 
 
-def finish(call: Call, job_id: str) -> LeaseAnswer:
-    with shape_of(call.json()) as sent:
+def finish(call: ShardCall, job_id: str, known: SecretlessAttempts) -> LeaseAnswer:
+    with read_fields(call.json()) as sent:
         request = FinishRequest(
             attempt=_attempt(sent),
             outcome=sent.one_of("outcome", _OUTCOMES),
-            final_seq=sent.whole("final_seq"),
+            final_seq=sent.integer("final_seq"),
             result=sent.object("result"),
-            error=_error(sent.shape("error")) if sent.has("error") else None,
-            proof=_proof(sent.shape("proof")) if sent.has("proof") else None,
+            error=_error(sent.nested("error")) if sent.has("error") else None,
+            proof=_proof(sent.nested("proof")) if sent.has("proof") else None,
         )
         if request["outcome"] == Outcome.FAILED and not request["error"]:
-            sent.wrong("error", "A failure needs its reason.")
+            sent.add_error("error", "A failure needs its reason.")
         if len(json.dumps(request["result"])) > MAX_EVENT_BYTES:
-            sent.wrong("result", f"Has more than {MAX_EVENT_BYTES} bytes.")
-    return attempts.finish(call.key_hash, job_id, _claim_token(call), request)
+            sent.add_error("result", f"Has more than {MAX_EVENT_BYTES} bytes.")
+    return finish_attempt(call.key_hash, job_id, _claim_token(call), request, known)
 
 
-def _claim_token(call: Call) -> str:
+def _claim_token(call: ShardCall) -> str:
     if call.claim_token is None:
         raise Fenced(f"The header {CLAIM_HEADER} is missing.")
     return call.claim_token
 
 
-def _attempt(sent: Shape) -> int:
-    # However large: it is the number of no attempt.
-    return sent.whole("attempt", 1)
+def _attempt(sent: FieldReader) -> int:
+    # No upper bound: a number that is too large is the number of no attempt.
+    return sent.integer("attempt", 1)
 
 
-def _error(sent: Shape) -> FinishError:
+def _error(sent: FieldReader) -> FinishError:
     code = sent.text("code", _MAX_CODE)
     if not _CODE.fullmatch(code):
-        sent.wrong("code", "Must have letters, digits, - and _ alone.")
-    return FinishError(code=code, message=sent.text("message", _MAX_MESSAGE), retryable=sent.truth("retryable"))
+        sent.add_error("code", "Must have only letters, digits, - and _.")
+    return FinishError(code=code, message=sent.text("message", _MAX_MESSAGE), retryable=sent.boolean("retryable"))
 
 
-def _proof(sent: Shape) -> CancelProof:
+def _proof(sent: FieldReader) -> CancelProof:
     return CancelProof(
-        processes_killed=sent.whole("processes_killed", 0, MOST),
-        processes_left=sent.whole("processes_left", 0, MOST),
+        processes_killed=sent.integer("processes_killed", 0, MAX_INTEGER),
+        processes_left=sent.integer("processes_left", 0, MAX_INTEGER),
         checked_at=sent.text("checked_at", 40),
     )
 
 
-def _events(sent: Shape, value: Any) -> list[Event]:
-    """At most ``MAX_BATCH_EVENTS`` events; what is not part of an event is left out."""
+def _events(sent: FieldReader, value: Any) -> list[Event]:
+    """Return at most ``MAX_BATCH_EVENTS`` events, without fields that are not part of an event."""
     if value is None:
         return []
     if not isinstance(value, list):
-        sent.wrong("events", "Must be a list of events.")
+        sent.add_error("events", "Must be a list of events.")
         return []
     if len(value) > MAX_BATCH_EVENTS:
-        sent.wrong("events", f"Has {len(value)} events; at most {MAX_BATCH_EVENTS} are taken at once.")
+        sent.add_error("events", f"Has {len(value)} events; at most {MAX_BATCH_EVENTS} are taken at once.")
         return []
     return [_event(sent, index, item) for index, item in enumerate(value)]
 
 
-def _event(sent: Shape, index: int, item: Any) -> Event:
-    # By hand: one request holds hundreds of these.
+def _event(sent: FieldReader, index: int, item: Any) -> Event:
+    # Without a field reader, because one request holds hundreds of events.
     if not isinstance(item, dict):
-        sent.wrong(f"events.{index}", "Must be an object.")
+        sent.add_error(f"events.{index}", "Must be an object.")
         item = {}
     seq, at, kind, data = item.get("seq"), item.get("at"), item.get("kind"), item.get("data")
     if not isinstance(seq, int) or isinstance(seq, bool) or seq < 1:
-        sent.wrong(f"events.{index}.seq", "Must be a whole number from 1.")
+        sent.add_error(f"events.{index}.seq", "Must be a whole number from 1.")
     elif not isinstance(at, str) or not 1 <= len(at) <= _MAX_AT:
-        sent.wrong(f"events.{index}.at", f"Must be a time of 1 to {_MAX_AT} characters.")
+        sent.add_error(f"events.{index}.at", f"Must be a time of 1 to {_MAX_AT} characters.")
     elif not isinstance(kind, str) or kind not in KINDS:
-        sent.wrong(f"events.{index}.kind", f"Must be one of: {', '.join(sorted(KINDS))}.")
+        sent.add_error(f"events.{index}.kind", f"Must be one of: {', '.join(sorted(KINDS))}.")
     elif not isinstance(data, dict):
-        sent.wrong(f"events.{index}.data", "Must be an object.")
+        sent.add_error(f"events.{index}.data", "Must be an object.")
     return Event(seq=seq, at=at, kind=kind, data=data)

@@ -1,4 +1,4 @@
-"""Who may watch a job, also while it goes on: keys are revoked and members leave while a stream is open."""
+"""Permission to watch a job, checked again while a stream is open: keys are revoked and members leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from django.contrib.auth import get_user, get_user_model
 from django.core import signing
 from django.db import Error as DatabaseError
 
-from jobs.models.job import Job
+from jobs.models import Job
 from jobs.streaming.reader import in_reader
 from myctobot.tenants.authentication import Caller, find_api_key
 from myctobot.tenants.models import ApiKey, Member
@@ -28,16 +28,16 @@ log = structlog.get_logger(__name__)
 
 TICKET_LIFE_S = 60
 _SALT = "jobs.stream-ticket"
-# A revoked key watches at most so much longer, and until the next event or heartbeat.
+# A stream with a revoked key ends within this time plus the time to the next event or heartbeat.
 CHECK_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
-class Access:
-    """Leave to watch the jobs of one tenant, and what it rests on: a key, or a user's session.
+class WatchAccess:
+    """Permission to watch the jobs of one tenant, based on an API key or on a user's session.
 
     Attributes:
-        session: the session's key, which nobody else may learn.
+        session: the session's key, which must stay secret.
     """
 
     tenant_id: int
@@ -46,13 +46,14 @@ class Access:
     session: str | None = None
 
     @classmethod
-    def of(cls, caller: Caller, session: str | None = None) -> Access:
+    def for_caller(cls, caller: Caller, session: str | None = None) -> WatchAccess:
+        """Return the access of a caller that is authenticated already."""
         key, user = caller.api_key, caller.user
         return cls(caller.tenant.pk, key.pk if key else None, user.pk if user else None, session if user else None)
 
 
-def still_allowed(accesses: Iterable[Access]) -> set[Access]:
-    """Return those that still hold; the keys and the members of all are looked up together."""
+def still_allowed(accesses: Iterable[WatchAccess]) -> set[WatchAccess]:
+    """Return the accesses that are still valid; all keys and memberships are read in two queries."""
     asked = list(accesses)
     key_ids = [access.api_key_id for access in asked if access.api_key_id is not None]
     user_ids = [access.user_id for access in asked if access.user_id is not None]
@@ -63,11 +64,11 @@ def still_allowed(accesses: Iterable[Access]) -> set[Access]:
         access
         for access in asked
         if (access.api_key_id, access.tenant_id) in keys
-        or ((access.user_id, access.tenant_id) in pairs and _session_goes_on(access.session))
+        or ((access.user_id, access.tenant_id) in pairs and _session_is_valid(access.session))
     }
 
 
-def _session_goes_on(session: str | None) -> bool:
+def _session_is_valid(session: str | None) -> bool:
     return session is None or bool(_sessions().exists(session))
 
 
@@ -75,17 +76,17 @@ def _sessions(key: str | None = None) -> Any:
     return import_module(settings.SESSION_ENGINE).SessionStore(key)
 
 
-def by_key(key: str) -> Access | None:
+def by_key(key: str) -> WatchAccess | None:
     """Return what an API key gives access to; None when it is not valid."""
     found = find_api_key(key)
-    return Access(found.tenant_id, api_key_id=found.pk) if found else None
+    return WatchAccess(found.tenant_id, api_key_id=found.pk) if found else None
 
 
-def by_session(session_key: str, job_id: str) -> Access | None:
-    """Return the access of a session's user to a job; None when nobody is logged in there.
+def by_session(session_key: str, job_id: str) -> WatchAccess | None:
+    """Return the access of a session's user to a job; None when the session is not logged in.
 
-    A user of several tenants has the one that the job belongs to; for a job of no such tenant it is any of them, so
-    that the job is unknown and not the user.
+    A user of several tenants gets the one that owns the job. For a job of none of them any tenant is used, so that the
+    answer is "unknown job" and not "not authenticated".
     """
     user = get_user(SimpleNamespace(session=_sessions(session_key)))  # type: ignore[arg-type]  # only its session is read
     if not isinstance(user, get_user_model()):
@@ -94,77 +95,77 @@ def by_session(session_key: str, job_id: str) -> Access | None:
         Member.objects.filter(user=user, tenant__is_active=True).order_by("pk").values_list("tenant_id", flat=True)
     )
     owner = Job.objects.filter(public_id=job_id, tenant__in=tenants).values_list("tenant_id", flat=True).first()
-    return Access(owner or tenants[0], user_id=user.pk, session=session_key) if tenants else None
+    return WatchAccess(owner or tenants[0], user_id=user.pk, session=session_key) if tenants else None
 
 
-def make_ticket(access: Access, job_id: str) -> str:
-    """Make a ticket to watch one job, worth ``TICKET_LIFE_S`` seconds, for where no header can be sent."""
-    # Signed and not sealed, and it stands in an address: whoever reads it must not find a session in it.
+def make_ticket(access: WatchAccess, job_id: str) -> str:
+    """Return a ticket to watch one job, valid for ``TICKET_LIFE_S`` seconds, for clients that cannot send headers."""
+    # The ticket is signed but readable and appears in a URL, so it must not contain the session.
     return signing.dumps({"job": job_id, **asdict(replace(access, session=None))}, salt=_SALT)
 
 
-def by_ticket(ticket: str, job_id: str) -> Access | None:
-    """Return what a ticket gives access to; None when it is forged, expired, for another job, or its key has ended."""
+def by_ticket(ticket: str, job_id: str) -> WatchAccess | None:
+    """Return what a ticket gives access to; None when it is forged, expired, for another job, or no longer valid."""
     try:
         content = signing.loads(ticket, salt=_SALT, max_age=TICKET_LIFE_S)
     except signing.BadSignature:
         return None
     if content.pop("job") != job_id:
         return None
-    return next(iter(still_allowed([Access(**content)])), None)
+    return next(iter(still_allowed([WatchAccess(**content)])), None)
 
 
-class Guards:
-    """Asks for all open streams of a process, together and beside them, whether their accesses still hold.
+class AccessMonitor:
+    """Checks the accesses of all open streams of a process together, in the background.
 
-    Who watches many jobs is asked about once. While the database does not answer, everybody goes on.
+    An access that several streams share is checked once. Streams stay open while the database does not answer.
     """
 
     def __init__(self) -> None:
-        self._open: Counter[Access] = Counter()
-        self._ended: set[Access] = set()
-        self._asking: asyncio.Task[None] | None = None
+        self._open: Counter[WatchAccess] = Counter()
+        self._ended: set[WatchAccess] = set()
+        self._checking: asyncio.Task[None] | None = None
 
-    def holds(self, access: Access) -> bool:
-        """Whether it did when it was asked last."""
+    def is_valid(self, access: WatchAccess) -> bool:
+        """Tell whether the access was valid at the last check."""
         return access not in self._ended
 
     @contextmanager
-    def watching(self, access: Access) -> Iterator[None]:
-        """Ask about an access while this is open; it has just been seen to hold."""
+    def watching(self, access: WatchAccess) -> Iterator[None]:
+        """Check an access as long as the context is open; the caller has just checked it."""
         self._ended.discard(access)
         self._open[access] += 1
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check_periodically())
         try:
             yield
         finally:
             self._open[access] -= 1
             self._open = +self._open
             self._ended &= self._open.keys()
-            if not self._open and self._asking:
-                self._asking.cancel()
-                self._asking = None
+            if not self._open and self._checking:
+                self._checking.cancel()
+                self._checking = None
 
-    async def _ask(self) -> None:
+    async def _check_periodically(self) -> None:
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
-            asked = set(self._open)
+            checked = set(self._open)
             try:
-                held = await in_reader(partial(still_allowed, asked))
+                valid = await in_reader(partial(still_allowed, checked))
             except DatabaseError as error:
-                log.warning("stream.access_not_checked", accesses=len(asked), error=str(error))
+                log.warning("stream.access_not_checked", accesses=len(checked), error=str(error))
             else:
-                self._ended |= asked - held
+                self._ended |= checked - valid
 
 
-_guards: WeakKeyDictionary[asyncio.AbstractEventLoop, Guards] = WeakKeyDictionary()
+_monitors: WeakKeyDictionary[asyncio.AbstractEventLoop, AccessMonitor] = WeakKeyDictionary()
 
 
-def guards() -> Guards:
-    """The guards of the running event loop."""
+def access_monitor() -> AccessMonitor:
+    """Return the monitor of the running event loop."""
     loop = asyncio.get_running_loop()
-    found = _guards.get(loop)
+    found = _monitors.get(loop)
     if found is None:
-        found = _guards[loop] = Guards()
+        found = _monitors[loop] = AccessMonitor()
     return found

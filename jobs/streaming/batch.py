@@ -1,20 +1,20 @@
-"""Events on their way to viewers: encoded once, whoever and how many look on."""
+"""Events on their way to viewers, encoded once for any number of viewers."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property  # noqa: TID251  # only the thread of the event loop uses batches
 
-from jobs.events.encoding import Lines, head
+from jobs.events.encoding import EventBlock, head
 from myctobot.contract.jobs import EventKind
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Consecutive events, with what goes over the wire for them; made when the first viewer asks for it."""
+    """Consecutive events with their wire formats, which are built when a viewer first needs them."""
 
-    events: Lines
+    events: EventBlock
 
     @property
     def last_seq(self) -> int:
@@ -22,22 +22,22 @@ class Batch:
 
     @cached_property
     def sse(self) -> bytes:
-        """As Server-Sent Events (the HTML standard's text/event-stream); ``id`` is the number."""
+        """Return the events as Server-Sent Events (the HTML standard's text/event-stream); ``id`` is the number."""
         return "".join(map(_frame, self.events.lines)).encode()
 
     @cached_property
     def websocket(self) -> str:
-        """As one text message."""
+        """Return the events as one text message."""
         return f'{{"events":[{",".join(self.events.lines)}]}}'
 
     def after(self, seq: int) -> Batch:
-        """What of it follows number ``seq``."""
+        """Return the part after number ``seq``."""
         return self if seq < self.events.first_seq else Batch(self.events.after(seq))
 
 
 @dataclass(frozen=True)
 class End:
-    """The job is over and has ``count`` events."""
+    """End of a job with ``count`` events."""
 
     count: int
     status: str
@@ -57,8 +57,8 @@ class End:
 
 
 @dataclass(frozen=True)
-class Heartbeat:
-    """Nothing new, and the line is alive: proxies end silent connections, and viewers doubt them."""
+class StreamHeartbeat:
+    """Message without events. It shows that the connection works, because proxies close silent connections."""
 
     sse = b": still here\n\n"
     websocket = '{"events":[]}'

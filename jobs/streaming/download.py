@@ -1,4 +1,4 @@
-"""A job's whole log as a file, page by page, however long it is."""
+"""Download of a job's whole log, page by page."""
 
 from __future__ import annotations
 

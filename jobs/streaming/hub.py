@@ -1,9 +1,10 @@
-"""The hub: whom this process shows which job, over one channel of the layer and one subscription a job.
+"""Hub: serves all viewers of a process over one channel of the layer, with one subscription for each watched job.
 
-Viewers have a place and nothing else. What is new comes over the channel layer once a process and is encoded once
-(``batch``); it stays in a window that all viewers of the job share (``window``). A viewer whose place is not in the
-window, because it has just come, fell behind, or a hint was lost, reads from PostgreSQL (``source``). After three
-silent seconds the hub looks there for all jobs at once. So every viewer gets 1..N, once each and in order.
+A viewer only has a position. New events arrive over the channel layer once for each process, are encoded once
+(``batch``) and stay in a window that all viewers of the job share (``window``). A viewer reads from PostgreSQL
+(``reader``) when its position is not in the window, because it has just come, is slow, or a notification was lost.
+After three seconds without a notification the hub reads the state of all such jobs in one query. So each viewer gets
+events 1..N exactly once and in order.
 """
 
 from __future__ import annotations
@@ -17,56 +18,56 @@ from weakref import WeakKeyDictionary
 import structlog
 from django.db import Error as DatabaseError
 
-from jobs.streaming.batch import Batch, End, Heartbeat
+from jobs.streaming.batch import Batch, End, StreamHeartbeat
 from jobs.streaming.feed import Feed
 from jobs.streaming.reader import read_states
-from jobs.streaming.subscription import Ear
+from jobs.streaming.subscription import Subscription
 
 log = structlog.get_logger(__name__)
 
 SILENT_AFTER_S = 3.0
-# Without a subscription nothing is announced.
-_UNSUBSCRIBED_LOOK_S = 1.0
-_ROUND_S = 0.5
+# Interval of reads while a job has no subscription.
+_UNSUBSCRIBED_POLL_S = 1.0
+_CHECK_S = 0.5
 HEARTBEAT_S = 15.0
-# A page that should be there and is not: the database is away, or drops an old log at this moment.
-_READ_AGAIN_S = 0.5
-# Looks in a row that found what no hint had brought, before the layer counts as deaf.
-_DEAF_AFTER = 3
+# Pause after a page that should exist was not read: the database is away or is just dropping an old log.
+_RETRY_PAGE_S = 0.5
+# Number of consecutive reads with unannounced events after which the layer is considered not to receive.
+_RECONNECT_AFTER = 3
 
 
 class JobGone(Exception):
-    """The job was deleted while somebody watched it."""
+    """The job was deleted while it was watched."""
 
 
 class Hub:
-    """All that is watched in this process's event loop."""
+    """Registry of the watched jobs of one event loop."""
 
     def __init__(self) -> None:
         self._feeds: dict[int, Feed] = {}
         self._by_id: dict[str, Feed] = {}
-        self._ear: Ear | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._subscription: Subscription | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def watched(self) -> int:
-        """How many jobs have a viewer."""
+        """Return the number of jobs that have a viewer."""
         return len(self._feeds)
 
     async def follow(
         self, job_pk: int, job_id: str, after: int, heartbeat_s: float = HEARTBEAT_S
-    ) -> AsyncIterator[Batch | End | Heartbeat]:
-        """Yield a job's events after a number as they come; the end, last, when it is over.
+    ) -> AsyncIterator[Batch | End | StreamHeartbeat]:
+        """Yield a job's events after a number as they come, and finally its end.
 
         Args:
             job_pk: the job's internal key.
             job_id: its public id.
             after: the last number that the viewer has; 0 for none.
-            heartbeat_s: seconds without news before a heartbeat.
+            heartbeat_s: seconds without events after which a heartbeat is yielded.
 
         Raises:
-            JobGone: it is not there any more.
+            JobGone: the job was deleted.
         """
         feed = self._enter(job_pk, job_id)
         try:
@@ -84,7 +85,7 @@ class Hub:
                     yield feed.end
                     return
                 elif not await feed.changed(heartbeat_s):
-                    yield Heartbeat()
+                    yield StreamHeartbeat()
         finally:
             self._leave(feed)
 
@@ -92,75 +93,75 @@ class Hub:
     async def _page(feed: Feed, after: int) -> list[Batch]:
         page = await feed.page(after)
         if not page:
-            await asyncio.sleep(_READ_AGAIN_S)
+            await asyncio.sleep(_RETRY_PAGE_S)
         return page
 
     def _enter(self, job_pk: int, job_id: str) -> Feed:
-        if self._ear is None:
-            self._ear = Ear(self._take)
-            self._looking = asyncio.create_task(self._look())
+        if self._subscription is None:
+            self._subscription = Subscription(self._on_notification)
+            self._polling = asyncio.create_task(self._poll())
         feed = self._feeds.get(job_pk)
         if feed is None:
-            feed = self._feeds[job_pk] = self._by_id[job_id] = Feed(job_pk, job_id, self._ear)
+            feed = self._feeds[job_pk] = self._by_id[job_id] = Feed(job_pk, job_id, self._subscription)
         feed.viewers += 1
         return feed
 
-    def _take(self, hint: dict[str, Any]) -> None:
-        # The id is sealed in the hint: what was overheard in one group and played into another changes nothing there.
-        if feed := self._by_id.get(hint["job"]):
-            feed.take(hint)
+    def _on_notification(self, notification: dict[str, Any]) -> None:
+        # Read the job's id from the encrypted message, so that a message replayed into another group has no effect.
+        if feed := self._by_id.get(notification["job"]):
+            feed.on_notification(notification)
 
     def _leave(self, feed: Feed) -> None:
         feed.viewers -= 1
         if feed.viewers:
             return
         del self._feeds[feed.job_pk], self._by_id[feed.job_id]
-        ear = None
+        subscription = None
         if not self._feeds:
-            ear, self._ear = self._ear, None
-            if self._looking:
-                self._looking.cancel()
-        closing = asyncio.create_task(_close(feed, ear))
-        # The loop alone would not keep it alive.
+            subscription, self._subscription = self._subscription, None
+            if self._polling:
+                self._polling.cancel()
+        closing = asyncio.create_task(_close(feed, subscription))
+        # Keep a reference, because the event loop holds tasks only weakly.
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    # --- The look into PostgreSQL ----------------------------------------------------------------------
+    # --- Reads from PostgreSQL -------------------------------------------------------------------------
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(_ROUND_S)
+            await asyncio.sleep(_CHECK_S)
             due = [feed for feed in self._feeds.values() if self._is_due(feed)]
             if not due:
                 continue
             try:
                 states = await read_states(feed.job_pk for feed in due)
             except DatabaseError as error:
-                log.warning("stream.look_failed", jobs=len(due), error=str(error))
+                log.warning("stream.state_not_read", jobs=len(due), error=str(error))
                 continue
             for feed in due:
-                feed.learn(states.get(feed.job_pk))
-            if self._ear and any(feed.missed >= _DEAF_AFTER for feed in due):
-                log.warning("stream.layer_is_deaf", jobs=len(self._feeds))
-                await self._ear.listen_anew()
+                feed.apply_state(states.get(feed.job_pk))
+            if self._subscription and any(feed.missed >= _RECONNECT_AFTER for feed in due):
+                log.warning("stream.layer_not_receiving", jobs=len(self._feeds))
+                await self._subscription.reconnect()
 
     def _is_due(self, feed: Feed) -> bool:
-        heard = self._ear is not None and self._ear.hears(feed.job_id)
-        wait_s = SILENT_AFTER_S if heard and feed.ready else _UNSUBSCRIBED_LOOK_S
-        return time.monotonic() - feed.heard_at >= wait_s
+        is_active = self._subscription is not None and self._subscription.is_active(feed.job_id)
+        wait_s = SILENT_AFTER_S if is_active and feed.ready else _UNSUBSCRIBED_POLL_S
+        return time.monotonic() - feed.updated_at >= wait_s
 
 
-async def _close(feed: Feed, ear: Ear | None) -> None:
+async def _close(feed: Feed, subscription: Subscription | None) -> None:
     await feed.close()
-    if ear:
-        await ear.close()
+    if subscription:
+        await subscription.close()
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
 
 def hub() -> Hub:
-    """The hub of the running event loop."""
+    """Return the hub of the running event loop."""
     loop = asyncio.get_running_loop()
     found = _hubs.get(loop)
     if found is None:

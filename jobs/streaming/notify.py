@@ -1,4 +1,4 @@
-"""Tells the processes that watch a job what is new. A hint may be lost: the truth is in PostgreSQL."""
+"""Notifications to the processes that watch a job. They may be lost, because PostgreSQL holds the events."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from typing import Any
 
 from django.db import transaction
 
-from jobs.events.encoding import Lines
+from jobs.events.encoding import EventBlock
 from jobs.streaming.publisher import publisher
 
-# A larger batch goes as its numbers alone: Redis cuts off subscribers whose buffers grow too large.
-MOST_INLINE_BYTES = 128 * 1024
+# A larger batch is announced by its numbers only, because Redis disconnects subscribers whose buffers grow too large.
+MAX_INLINE_BYTES = 128 * 1024
 
 
 def group_name(job_id: str) -> str:
-    """The Channels group of those that watch a job."""
+    """Return the Channels group of a job's watchers."""
     return f"job.{job_id}"
 
 
-def announce_events(job_id: str, lines: Lines) -> None:
-    """After commit, hand a stored batch to whoever watches the job."""
+def announce_events(job_id: str, lines: EventBlock) -> None:
+    """Send a stored batch to the watchers of its job after commit."""
     message: dict[str, Any] = {"type": "job.events", "first_seq": lines.first_seq, "last_seq": lines.last_seq}
     size = sum(map(len, lines.lines))
-    if size <= MOST_INLINE_BYTES:
+    if size <= MAX_INLINE_BYTES:
         message["lines"] = "\n".join(lines.lines)
     transaction.on_commit(lambda: _publish(job_id, message, size if "lines" in message else 0), robust=True)
 
 
 def announce_change(job_id: str) -> None:
-    """After commit, say that the job's status or phase has changed."""
+    """Announce a change of the job's status or phase after commit."""
     transaction.on_commit(lambda: _publish(job_id, {"type": "job.changed"}, 0), robust=True)
 
 
 def _publish(job_id: str, message: dict[str, Any], size: int) -> None:
-    # The id stands inside, where it is sealed: what was overheard in one group must not be played into another.
+    # The encrypted message contains the job's id, so that it cannot be replayed into the group of another job.
     publisher().publish(group_name(job_id), {"job": job_id, **message}, size + 200)

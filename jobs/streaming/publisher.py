@@ -1,11 +1,10 @@
-"""Sends hints to the channel layer from whatever thread, without making it wait.
+"""Publisher of notifications to the channel layer, callable from any thread without blocking it.
 
-A writer must not stand still because Redis does. So hints go over a thread of their own, a few wait there at most, and
-after a failure those that wait are dropped: viewers look into PostgreSQL by themselves.
+Writers must not wait for Redis. A separate thread sends the notifications from a bounded queue, and after a failure the
+queued ones are dropped, because viewers read from PostgreSQL anyway.
 
-Most jobs are watched by nobody. To seal a message and send it costs far more than to ask whether anybody listens,
-which is asked for all that wait at once. Who begins to listen just afterwards reads what it missed from PostgreSQL,
-where it was stored before.
+Most jobs have no viewer, and encrypting and sending a message costs far more than a check for subscribers. The check
+covers all queued messages at once. A viewer that subscribes later reads the stored events from PostgreSQL.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ from redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
 
-MOST_WAITING = 1000
-MOST_BYTES = 8 * 1024 * 1024
-# A first hint leaves at once; those that follow so soon leave together, and sooner while somebody listens.
-_GATHER_S, _GATHER_UNHEARD_S = 0.005, 0.02
+MAX_WAITING = 1000
+MAX_BYTES = 8 * 1024 * 1024
+# The first notification is sent at once and later ones are gathered, for a shorter time while there are subscribers.
+_GATHER_S, _GATHER_UNWATCHED_S = 0.005, 0.02
 
 
 def channel_layer() -> BaseChannelLayer:
-    """The layer of the settings, which always name one."""
+    """Return the layer of the settings, which always define one."""
     layer = get_channel_layer()
     if layer is None:
         raise ImproperlyConfigured("CHANNEL_LAYERS has no default layer")
     return layer
 
 
-class _Hint(NamedTuple):
+class _Notification(NamedTuple):
     group: str
     message: dict[str, Any]
     size: int
 
 
-class _Listeners:
-    """Tells which groups anybody listens to.
+class _Subscribers:
+    """Finds the groups that have subscribers.
 
     Args:
-        layer: one that goes over Redis's subscriptions is asked there; of any other all are taken to be heard.
+        layer: a layer over Redis is asked; every group of any other layer is assumed to have subscribers.
     """
 
     def __init__(self, layer: BaseChannelLayer) -> None:
@@ -59,14 +58,14 @@ class _Listeners:
         if isinstance(layer, RedisPubSubChannelLayer):
             self._redis = Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
 
-    def of(self, groups: Iterable[str]) -> set[str]:
-        """Those of some groups that somebody listens to. The thread waits: it has nothing else to do."""
+    def subscribed(self, groups: Iterable[str]) -> set[str]:
+        """Return the groups that have subscribers. Blocks, which is fine in the publisher's own thread."""
         if self._redis is None:
             return {*groups}
-        # The layer has no public name for it.
+        # The layer has no public method that returns the channel's name.
         channels = {self._layer._get_group_channel_name(group): group for group in groups}
         found: Any = self._redis.pubsub_numsub(*channels)
-        return {channels[name.decode()] for name, listeners in found if listeners}
+        return {channels[name.decode()] for name, count in found if count}
 
     def close(self) -> None:
         if self._redis is not None:
@@ -74,29 +73,29 @@ class _Listeners:
 
 
 class Publisher:
-    """One thread with an event loop, which sends what waits in order; started by the first hint."""
+    """Thread with an event loop that sends queued messages in order; the first message starts it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[_Hint] = deque()
+        self._waiting: deque[_Notification] = deque()
         self._bytes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
 
     def publish(self, group: str, message: dict[str, Any], size: int) -> bool:
-        """Send ``message`` to a group soon; False when too much waits already and it was dropped.
+        """Queue ``message`` for a group; return False when the queue is full and the message was dropped.
 
         Args:
-            size: about how many bytes it has.
+            size: approximate number of bytes.
         """
         with self._lock:
-            if len(self._waiting) >= MOST_WAITING or self._bytes + size > MOST_BYTES:
+            if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_BYTES:
                 return False
-            self._waiting.append(_Hint(group, message, size))
+            self._waiting.append(_Notification(group, message, size))
             self._bytes += size
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._main, args=(self._loop,), name="hints", daemon=True).start()
+                threading.Thread(target=self._main, args=(self._loop,), name="notifications", daemon=True).start()
             if len(self._waiting) == 1:
                 self._loop.call_soon_threadsafe(self._wake.set)
         return True
@@ -105,44 +104,47 @@ class Publisher:
         try:
             loop.run_until_complete(self._run())
         finally:
-            # Whatever it was that ended the thread: the next hint starts another.
+            # The next message starts another thread, for any reason that ended this one.
             with self._lock:
                 self._loop, self._wake = None, asyncio.Event()
-                self._forget()
+                self._clear()
             loop.close()
 
     async def _run(self) -> None:
         layer = channel_layer()
-        listeners = _Listeners(layer)
+        subscribers = _Subscribers(layer)
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while hints := self._take():
-                    heard = False
+                while notifications := self._take_all():
+                    watched = False
                     try:
-                        heard = await self._send(layer, listeners, hints)
+                        watched = await self._send(layer, subscribers, notifications)
                     except (RedisError, OSError) as error:
-                        log.warning("stream.hints_dropped", count=len(self._take()) + len(hints), error=str(error))
-                    await asyncio.sleep(_GATHER_S if heard else _GATHER_UNHEARD_S)
+                        dropped = len(self._take_all()) + len(notifications)
+                        log.warning("stream.notifications_dropped", count=dropped, error=str(error))
+                    await asyncio.sleep(_GATHER_S if watched else _GATHER_UNWATCHED_S)
         finally:
-            listeners.close()
+            subscribers.close()
 
-    async def _send(self, layer: BaseChannelLayer, listeners: _Listeners, hints: list[_Hint]) -> bool:
-        """Send what somebody listens to; whether anybody does."""
-        heard = listeners.of({hint.group for hint in hints})
-        for hint in hints:
-            if hint.group in heard:
-                await layer.group_send(hint.group, hint.message)
-        return bool(heard)
+    async def _send(
+        self, layer: BaseChannelLayer, subscribers: _Subscribers, notifications: list[_Notification]
+    ) -> bool:
+        """Send the notifications of groups with subscribers; return whether there were any."""
+        groups = subscribers.subscribed({one.group for one in notifications})
+        for one in notifications:
+            if one.group in groups:
+                await layer.group_send(one.group, one.message)
+        return bool(groups)
 
-    def _take(self) -> list[_Hint]:
+    def _take_all(self) -> list[_Notification]:
         with self._lock:
-            hints = [*self._waiting]
-            self._forget()
-            return hints
+            notifications = [*self._waiting]
+            self._clear()
+            return notifications
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._waiting.clear()
         self._bytes = 0
 
@@ -151,7 +153,7 @@ _publishers: dict[int, Publisher] = {}
 
 
 def publisher() -> Publisher:
-    """This process's publisher; a forked child has one of its own."""
+    """Return this process's publisher; a forked child gets its own."""
     pid = os.getpid()
-    # setdefault is atomic: two threads at once get the same one.
+    # setdefault is atomic, so that two threads get the same publisher.
     return _publishers.get(pid) or _publishers.setdefault(pid, Publisher())

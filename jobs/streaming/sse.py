@@ -1,4 +1,4 @@
-"""Follows a job by Server-Sent Events (the HTML standard's text/event-stream)."""
+"""Job events as Server-Sent Events (the HTML standard's text/event-stream)."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from contextlib import aclosing, suppress
 
 import structlog
 
-from jobs.models.job import Job
-from jobs.streaming.access import Access, guards
+from jobs.models import Job
+from jobs.streaming.access import WatchAccess, access_monitor
 from jobs.streaming.hub import JobGone, hub
 
 log = structlog.get_logger(__name__)
 
 HEADERS = {
-    # Buffering in nginx, or any rewriting on the way, would hold events back.
+    # Buffering or rewriting by nginx or another proxy would delay events.
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
 
 
-async def follow(job: Job, after: int, access: Access) -> AsyncIterator[bytes]:
-    """Yield the job's events after number ``after`` as they come, and ``end`` when it is over.
+async def follow(job: Job, after: int, access: WatchAccess) -> AsyncIterator[bytes]:
+    """Yield the job's events after number ``after`` as they come, and ``end`` when the job has ended.
 
-    A stream that ends without ``end`` was cut: its viewer asks again, and is told then why it may not watch.
+    A stream that stops without ``end`` was cut. Its viewer connects again and then gets the reason.
 
     Args:
-        job: whose events.
+        job: the watched job.
         after: the last number that the viewer has; 0 for none.
         access: checked again while the stream is open.
     """
     yield b"retry: 1000\n\n"
     stream = hub().follow(job.pk, job.public_id, after)
-    with guards().watching(access), suppress(JobGone):
+    with access_monitor().watching(access), suppress(JobGone):
         async with aclosing(stream) as news:  # type: ignore[type-var]  # a generator
             async for item in news:
-                if not guards().holds(access):
+                if not access_monitor().is_valid(access):
                     log.info("stream.access_ended", job=job.public_id)
                     return
                 yield item.sse

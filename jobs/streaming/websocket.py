@@ -1,10 +1,10 @@
-"""Follows a job over a WebSocket: ``/ws/jobs/{id}/?after=SEQ``.
+"""Job events over a WebSocket: ``/ws/jobs/{id}/?after=SEQ``.
 
-Each text message is ``{"events": […]}``; one without events is a heartbeat. The last holds the ``end`` event, then the
-server closes with 1000. Other ends have a code and a sentence; so that browsers see them, the connection is accepted
-first.
+Each text message is ``{"events": […]}``; a message without events is a heartbeat. The last message has the ``end``
+event, and then the server closes with 1000. Any other close has a code and a sentence. The connection is accepted
+first, because browsers do not show the code of a refused handshake.
 
-A plain ASGI application: a consumer of Channels would subscribe each viewer to the channel layer, and here one
+A plain ASGI application, because a Channels consumer would subscribe each viewer to the channel layer, and here one
 subscription serves all viewers of a job.
 """
 
@@ -24,8 +24,8 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.http.request import split_domain_port, validate_host
 
-from jobs.models.job import Job
-from jobs.streaming.access import Access, by_key, by_session, by_ticket, guards
+from jobs.models import Job
+from jobs.streaming.access import WatchAccess, access_monitor, by_key, by_session, by_ticket
 from jobs.streaming.hub import JobGone, hub
 from jobs.streaming.reader import in_reader
 
@@ -35,7 +35,7 @@ _MAX_SEQ = 2**53
 
 
 class Close(IntEnum):
-    """Why a connection ends; 4000 and above are for applications (RFC 6455, section 7.4.2)."""
+    """Close codes of a connection; 4000 and above are for applications (RFC 6455, section 7.4.2)."""
 
     END = 1000
     TRY_AGAIN = 1013
@@ -45,7 +45,7 @@ class Close(IntEnum):
     UNKNOWN_JOB = 4404
 
 
-class Refused(Exception):
+class WatchRefused(Exception):
     """The connection ends with a code and a sentence."""
 
     def __init__(self, code: Close, reason: str) -> None:
@@ -53,14 +53,14 @@ class Refused(Exception):
         self.code, self.reason = code, reason
 
 
-_UNKNOWN = Refused(Close.UNKNOWN_JOB, "There is no such job, or it belongs to another tenant.")
-_ENDED = Refused(Close.NOT_ALLOWED, "Your access to this job has ended.")
-_AWAY = Refused(Close.TRY_AGAIN, "The database does not answer; try again.")
+_UNKNOWN = WatchRefused(Close.UNKNOWN_JOB, "There is no such job, or it belongs to another tenant.")
+_ENDED = WatchRefused(Close.NOT_ALLOWED, "Your access to this job has ended.")
+_UNAVAILABLE = WatchRefused(Close.TRY_AGAIN, "The database does not answer; try again.")
 
 
 @dataclass(frozen=True)
 class Handshake:
-    """What a viewer asks for, as it came: none of it is to be trusted."""
+    """Untrusted request of a viewer."""
 
     job_id: str
     headers: dict[str, str]
@@ -68,17 +68,17 @@ class Handshake:
     secure: bool
 
     @classmethod
-    def of(cls, scope: Any) -> Handshake:
+    def from_scope(cls, scope: Any) -> Handshake:
         """Read an ASGI scope.
 
         Raises:
-            Refused: the query is no query.
+            WatchRefused: the query has too many parameters.
         """
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=20)
         except ValueError as error:
-            raise Refused(Close.BAD_REQUEST, "The query holds too many parameters.") from error
+            raise WatchRefused(Close.BAD_REQUEST, "The query has too many parameters.") from error
         job_id = scope["url_route"]["kwargs"]["job_id"].replace("\x00", "")
         return cls(job_id, headers, query, scope.get("scheme") == "wss")
 
@@ -101,19 +101,19 @@ class Handshake:
 
 
 def after_of(handshake: Handshake) -> int:
-    """Read ``after``.
+    """Return the event number in ``after``.
 
     Raises:
-        Refused: it is no number of an event.
+        WatchRefused: it is not a valid event number.
     """
     text = handshake.value("after") or "0"
     if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > _MAX_SEQ:
-        raise Refused(Close.BAD_REQUEST, f"after: Must be a whole number from 0 to {_MAX_SEQ}.")
+        raise WatchRefused(Close.BAD_REQUEST, f"after: Must be a whole number from 0 to {_MAX_SEQ}.")
     return int(text)
 
 
 def is_own_origin(origin: str, handshake: Handshake) -> bool:
-    """Whether a page of ours opened the connection: any other could use the cookies of who looks at it."""
+    """Tell whether a page of this site opened the connection: another site's page could use the viewer's cookies."""
     known = {settings.CONTROL_URL, *settings.CSRF_TRUSTED_ORIGINS}
     host = handshake.headers.get("host", "")
     if validate_host(split_domain_port(host)[0], settings.ALLOWED_HOSTS):
@@ -121,30 +121,30 @@ def is_own_origin(origin: str, handshake: Handshake) -> bool:
     return origin in {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, known)}
 
 
-def authenticate(handshake: Handshake) -> Access:
-    """Find out who is there: by ticket, API key or session.
+def authenticate(handshake: Handshake) -> WatchAccess:
+    """Authenticate a viewer by ticket, API key or session.
 
     Raises:
-        Refused: nobody who may watch.
+        WatchRefused: the viewer may not watch.
     """
     origin = handshake.headers.get("origin")
     if origin is not None and not is_own_origin(origin, handshake):
-        raise Refused(Close.NOT_ALLOWED, "Pages of another origin may not watch jobs here.")
-    access, what = None, "Give an API key, a ticket, or log in."
+        raise WatchRefused(Close.NOT_ALLOWED, "Pages of another origin may not watch jobs here.")
+    access, reason = None, "Give an API key, a ticket, or log in."
     if ticket := handshake.value("ticket"):
-        access, what = by_ticket(ticket, handshake.job_id), "The ticket is expired, or not for this job."
+        access, reason = by_ticket(ticket, handshake.job_id), "The ticket is expired, or not for this job."
     elif key := handshake.bearer:
-        access, what = by_key(key), "The API key is unknown, expired or revoked."
+        access, reason = by_key(key), "The API key is unknown, expired or revoked."
     elif session := handshake.session:
         if origin is None:
-            raise Refused(Close.NOT_ALLOWED, "A session is taken from a page only; programs use an API key.")
-        access, what = by_session(session, handshake.job_id), "The session has ended; log in again."
+            raise WatchRefused(Close.NOT_ALLOWED, "Only pages may use a session; programs use an API key.")
+        access, reason = by_session(session, handshake.job_id), "The session has ended; log in again."
     if access is None:
-        raise Refused(Close.NOT_AUTHENTICATED, what)
+        raise WatchRefused(Close.NOT_AUTHENTICATED, reason)
     return access
 
 
-def _admit(handshake: Handshake) -> tuple[Access, Job]:
+def _authorize(handshake: Handshake) -> tuple[WatchAccess, Job]:
     access = authenticate(handshake)
     job = Job.objects.only("pk", "public_id").filter(tenant_id=access.tenant_id, public_id=handshake.job_id).first()
     if job is None:
@@ -153,12 +153,12 @@ def _admit(handshake: Handshake) -> tuple[Access, Job]:
 
 
 async def watch(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    """The ASGI application."""
+    """ASGI application that streams one job."""
     if (await receive())["type"] != "websocket.connect":
         return
     await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-    sender = asyncio.create_task(_show(scope, send))
-    reader = asyncio.create_task(_until_gone(receive))
+    sender = asyncio.create_task(_serve(scope, send))
+    reader = asyncio.create_task(_wait_for_disconnect(receive))
     try:
         await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -167,39 +167,39 @@ async def watch(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable
         await asyncio.gather(sender, reader, return_exceptions=True)
 
 
-async def _until_gone(receive: ASGIReceiveCallable) -> None:
-    # What a viewer sends means nothing.
+async def _wait_for_disconnect(receive: ASGIReceiveCallable) -> None:
+    # Messages of the viewer are ignored.
     while (await receive())["type"] != "websocket.disconnect":
         pass
 
 
 async def refuse(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    """The ASGI application of every other address: closes before it accepts, which is HTTP's 403."""
+    """ASGI application of every other path: closes before accepting, which HTTP reports as 403."""
     await send({"type": "websocket.close", "code": int(Close.UNKNOWN_JOB), "reason": "There is no such address."})
 
 
-async def _show(scope: Any, send: ASGISendCallable) -> None:
-    end = Refused(Close.END, "The job is over.")
+async def _serve(scope: Any, send: ASGISendCallable) -> None:
+    end = WatchRefused(Close.END, "The job is over.")
     try:
-        handshake = Handshake.of(scope)
+        handshake = Handshake.from_scope(scope)
         after = after_of(handshake)
-        access, job = await in_reader(lambda: _admit(handshake))
+        access, job = await in_reader(lambda: _authorize(handshake))
         await _send_events(access, job, after, send)
-    except Refused as refusal:
+    except WatchRefused as refusal:
         end = refusal
     except JobGone:
         end = _UNKNOWN
     except DatabaseError as error:
         log.warning("stream.cut", path=scope["path"], error=str(error))
-        end = _AWAY
+        end = _UNAVAILABLE
     await send({"type": "websocket.close", "code": int(end.code), "reason": end.reason})
 
 
-async def _send_events(access: Access, job: Job, after: int, send: ASGISendCallable) -> None:
+async def _send_events(access: WatchAccess, job: Job, after: int, send: ASGISendCallable) -> None:
     stream = hub().follow(job.pk, job.public_id, after)
-    with guards().watching(access):
+    with access_monitor().watching(access):
         async with aclosing(stream) as news:  # type: ignore[type-var]  # a generator
             async for item in news:
-                if not guards().holds(access):
+                if not access_monitor().is_valid(access):
                     raise _ENDED
                 await send({"type": "websocket.send", "bytes": None, "text": item.websocket})

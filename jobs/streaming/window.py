@@ -1,27 +1,27 @@
-"""The newest events of a watched job, held once for all of its viewers. No I/O."""
+"""Newest events of a watched job, stored once for all of its viewers. No I/O."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
-from jobs.events.encoding import Lines
+from jobs.events.encoding import EventBlock
 from jobs.streaming.batch import Batch
 
-MOST_BYTES = 512 * 1024
+MAX_BYTES = 512 * 1024
 
 
 class Window:
-    """Consecutive batches up to the last number known, bounded in bytes: the one buffer that all viewers share.
+    """Consecutive batches up to the last known number, bounded in bytes and shared by all viewers.
 
-    A viewer has nothing but its place. Who reads slowly holds nothing back and nothing up: when its place has left the
-    window it reads from PostgreSQL until it is back inside.
+    A viewer only has a position and never delays the others. A slow viewer whose position has left the window reads
+    from PostgreSQL until it is back inside.
 
     Args:
-        most_bytes: of event text; the oldest batches go first, the newest one always stays.
+        max_bytes: of event text; the oldest batches are dropped first, and the newest one always stays.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._batches: list[Batch] = []
         self._starts: list[int] = []
         self._sizes: list[int] = []
@@ -32,11 +32,11 @@ class Window:
     def bytes(self) -> int:
         return self._bytes
 
-    def add(self, lines: Lines) -> bool:
-        """Take a batch in. After a gap only what follows it is held, and whoever is before it must read the rest.
+    def add(self, lines: EventBlock) -> bool:
+        """Add a batch. After a gap the window starts with this batch, and viewers before it must read the rest.
 
         Returns:
-            Whether there is anything new in it.
+            True when the batch has new events.
         """
         if lines.last_seq <= self.last_seq:
             return False
@@ -52,7 +52,7 @@ class Window:
         return True
 
     def advance(self, last_seq: int) -> bool:
-        """Learn that there are events up to a number, without having them; return whether that is new."""
+        """Record that events up to a number exist without having them; return whether that is new."""
         if last_seq <= self.last_seq:
             return False
         self._clear()
@@ -60,7 +60,7 @@ class Window:
         return True
 
     def after(self, seq: int) -> Batch | None:
-        """Return what follows number ``seq``; None when nothing does, or when the window does not reach back so far."""
+        """Return events after number ``seq``; None when there are none or the window starts later."""
         if not self._batches or seq >= self.last_seq or seq + 1 < self._starts[0]:
             return None
         return self._batches[bisect_right(self._starts, seq + 1) - 1].after(seq)
@@ -70,7 +70,7 @@ class Window:
 
     def _shrink(self) -> None:
         surplus = 0
-        while self._bytes > self._most_bytes and surplus < len(self._sizes) - 1:
+        while self._bytes > self._max_bytes and surplus < len(self._sizes) - 1:
             self._bytes -= self._sizes[surplus]
             surplus += 1
         if surplus:

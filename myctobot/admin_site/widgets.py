@@ -1,6 +1,6 @@
-"""What every page of the operators' panel is made of: Django's admin classes, with unfold's face.
+"""Base classes and widgets of the operators' panel: Django's admin classes in unfold's theme.
 
-unfold has no types, and its classes are Django's with more: so type checkers see Django's.
+unfold has no types, and its classes extend Django's, so type checkers see Django's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class ReadOnly:
-    """Denies every change: what a page shows moves by its own rules only."""
+    """Mixin that denies every change, because only the product changes these rows."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -49,17 +49,17 @@ class ReadOnly:
 
 
 def label(text: str, kind: str = "", hint: str = "") -> SafeString:
-    """A small coloured label.
+    """Return a small coloured label.
 
     Args:
         kind: ``success``, ``info``, ``warning``, ``danger`` or empty, which is grey.
-        hint: shown while the pointer rests on it.
+        hint: text of the tooltip.
     """
     return render_to_string("unfold/helpers/label.html", {"text": text, "type": kind, "label_title": hint})
 
 
 def ago(span: timedelta | None) -> str:
-    """How long ago something was, in the one unit that matters."""
+    """Return a time span as text in its largest unit, such as ``5 min ago``."""
     if span is None:
         return "never"
     seconds = max(0, int(span.total_seconds()))
@@ -70,7 +70,7 @@ def ago(span: timedelta | None) -> str:
 
 
 def said(error: MyctobotError) -> str:
-    """An error as one sentence for a person."""
+    """Return an error as one sentence for a person."""
     if isinstance(error, InvalidRequest) and error.fields:
         return " ".join(problem for problems in error.fields.values() for problem in problems)
     return error.message

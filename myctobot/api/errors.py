@@ -1,10 +1,11 @@
-"""One handler makes the JSON of every error of the REST and shard APIs.
+"""Error responses of the REST and shard APIs, all made by one handler.
 
 ``{"error": {"code": "invalid_request", "message": "…", "retryable": false, "fields": {"task.branch": ["…"]}}}``
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -18,27 +19,27 @@ from myctobot.errors import InvalidRequest, MyctobotError
 
 log = structlog.get_logger(__name__)
 
-# An error repeats at most this much of what was sent, in characters.
+# Number of characters of the request that an error repeats at most.
 _MAX_SENTENCE = 500
+# Number of invalid fields that an error lists at most.
+_MAX_FIELDS = 50
 
 
 def error_body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
-    """The body of an error answer; ``more`` holds what a program may act on."""
+    """Return the body of an error response; ``more`` has further keys for programs."""
     return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
 
 
-NO_SUCH_ADDRESS = error_body(
-    "no_such_address", "There is no such address in this API; /api/docs/ lists those that there are."
-)
+NO_SUCH_ADDRESS = error_body("no_such_address", "This API has no such address; /api/docs/ lists all addresses.")
 INTERNAL_ERROR = error_body(
     "internal_error",
-    "Something went wrong that MyCTOBot did not expect; try again, and tell the operators if it stays.",
+    "MyCTOBot had an unexpected error. Try again, and inform the operators if it persists.",
     retryable=True,
 )
 
 
 def plain(text: str) -> str:
-    """Bound a text that may repeat what the caller sent, and make it one that can be encoded."""
+    """Shorten a text that may repeat a part of the request, and replace characters that UTF-8 cannot encode."""
     short = text if len(text) <= _MAX_SENTENCE else text[:_MAX_SENTENCE] + "…"
     return short.encode("utf-8", "replace").decode()
 
@@ -60,10 +61,10 @@ def flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF calls this for whatever a view raised; None lets an unforeseen error become a 500 with a traceback."""
+    """Return the response for an error of a view; None for an unexpected one, which becomes a 500 with a traceback."""
     set_rollback()
     if isinstance(error, Http404):
-        error = exceptions.NotFound("There is no such thing here, or it belongs to somebody else.")
+        error = exceptions.NotFound("This object does not exist, or it belongs to another tenant.")
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
     if isinstance(error, exceptions.ValidationError):
@@ -75,12 +76,21 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     return None
 
 
+def _first_fields(fields: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return at most ``_MAX_FIELDS`` invalid fields, and the number of the others as a problem of the request."""
+    others = len(fields) - _MAX_FIELDS
+    if others <= 0:
+        return fields
+    first = dict(islice(fields.items(), _MAX_FIELDS))
+    return {**first, "request": [*first.get("request", []), f"Has {others} more invalid fields."]}
+
+
 def body_of(error: MyctobotError) -> dict[str, Any]:
-    """The body of the answer that tells of an error."""
+    """Return the body of the response to an error of our own."""
     more = dict(error.data)
     message = error.message
     if isinstance(error, InvalidRequest) and error.fields:
-        more["fields"] = error.fields
+        more["fields"] = _first_fields(error.fields)
         name, problems = next(iter(error.fields.items()))
         others = len(error.fields) - 1
         message = f"{name}: {problems[0]}" + (f" (and {others} more)" if others else "")

@@ -1,31 +1,36 @@
-"""Strict building blocks of every API here: a wrong type or an unknown field is an error, never guessed at."""
+"""Strict serializer fields of the REST APIs: a wrong type or an unknown field is an error."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.settings import api_settings
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
+from myctobot.lib.shortlist import shortlist
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields that it does not know, each by name."""
+    """Serializer that refuses unknown fields. It names the first ones, and counts the others."""
 
     def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            unknown = sorted(str(key) for key in set(data) - set(self.fields))
-            if unknown:
-                known = ", ".join(sorted(self.fields))
-                raise serializers.ValidationError(
-                    {name: [f"There is no such field here; known are: {known}."] for name in unknown}
-                )
+        if isinstance(data, Mapping) and (unknown := set(data) - set(self.fields)):
+            raise serializers.ValidationError(self._unknown_fields(unknown))
         return super().to_internal_value(data)
+
+    def _unknown_fields(self, unknown: Iterable[Any]) -> dict[str, list[str]]:
+        known = ", ".join(sorted(self.fields))
+        named, others = shortlist(str(name) for name in unknown)
+        problems = {name: [f"Unknown field; the known fields are: {known}."] for name in named}
+        if others:
+            problems[api_settings.NON_FIELD_ERRORS_KEY] = [f"Has {others} more unknown fields."]
+        return problems
 
 
 class StrictCharField(serializers.CharField):
-    """Text only: no number becomes one. Keeps white space, and refuses NUL (as DRF does)."""
+    """Text field that accepts no number. It keeps white space and, like DRF, refuses NUL."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, **kwargs)
@@ -41,7 +46,7 @@ class StrictCharField(serializers.CharField):
 
 
 class StrictIntegerField(serializers.IntegerField):
-    """Whole numbers only: no text, float or truth value becomes one."""
+    """Field for whole numbers that accepts no text, float or boolean."""
 
     def to_internal_value(self, data: Any) -> int:
         if not isinstance(data, int) or isinstance(data, bool):
@@ -49,8 +54,17 @@ class StrictIntegerField(serializers.IntegerField):
         return int(super().to_internal_value(data))
 
 
-class CapabilitiesField(serializers.ListField):
-    """One to twenty capability slugs; order and repetition mean nothing."""
+class BoundedListField(serializers.ListField):
+    """List field that counts the entries before it checks them, because each wrong one costs an error."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if self.max_length is not None and isinstance(data, list) and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().to_internal_value(data)
+
+
+class CapabilitiesField(BoundedListField):
+    """List of one to twenty capability slugs, sorted and without repetition."""
 
     child = StrictCharField()
 
@@ -62,6 +76,6 @@ class CapabilitiesField(serializers.ListField):
         for name in names:
             if not is_slug(name):
                 raise serializers.ValidationError(
-                    f"'{name[:60]}' is no capability: a lower-case word such as git, filesystem or playwright."
+                    f"'{name[:60]}' is not a capability, which is a lower-case word such as git or filesystem."
                 )
         return sorted(set(names))

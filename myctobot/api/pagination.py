@@ -1,4 +1,4 @@
-"""Pages of long lists, and numbers in an address."""
+"""Pages of long lists, and numbers in query parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from myctobot.errors import InvalidRequest
 
 
 class Pages(CursorPagination):
-    """Newest first; a cursor stays right while new jobs come in."""
+    """Pages with the newest row first; a cursor stays valid while rows are added."""
 
     ordering = "-id"
     page_size = 50
@@ -24,28 +24,28 @@ class Pages(CursorPagination):
     def decode_cursor(self, request: Request) -> Any:
         cursor = super().decode_cursor(request)
         position = str(cursor.position) if cursor and cursor.position is not None else None
-        # The library takes any text for a position; ours are the keys of rows.
+        # The library accepts any text as a position, but our positions are primary keys.
         if position is not None and not (position.isascii() and position.isdigit() and len(position) < 20):
-            raise InvalidRequest(fields={"cursor": ["Must be a cursor that a page of this list gave."]})
+            raise InvalidRequest(fields={"cursor": ["Must be a cursor from a page of this list."]})
         return cursor
 
 
-def whole_number(request: Request, name: str, default: int, most: int) -> int:
-    """Read a query parameter that is a whole number from 0 to ``most``.
+def whole_number(request: Request, name: str, default: int, maximum: int) -> int:
+    """Read a query parameter that is a whole number from 0 to ``maximum``.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: the text is not such a number.
     """
-    return parse_whole_number(name, request.query_params.get(name, str(default)), most)
+    return parse_whole_number(name, request.query_params.get(name, str(default)), maximum)
 
 
-def parse_whole_number(name: str, text: str, most: int) -> int:
-    """Read a whole number from 0 to ``most``; ``name`` is what the error calls it.
+def parse_whole_number(name: str, text: str, maximum: int) -> int:
+    """Read a whole number from 0 to ``maximum``; errors call it ``name``.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: the text is not such a number.
     """
-    # The length is looked at first: Python refuses to read numbers of thousands of digits.
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or int(text) > most:
-        raise InvalidRequest(fields={name: [f"Must be a whole number from 0 to {most}."]})
+    # The length is checked first, because Python refuses to parse thousands of digits.
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(maximum)) or int(text) > maximum:
+        raise InvalidRequest(fields={name: [f"Must be a whole number from 0 to {maximum}."]})
     return int(text)

@@ -1,4 +1,4 @@
-"""Reading what others send: bounded in size and depth before anything looks at it."""
+"""Parse JSON from callers, with bounds on size and depth."""
 
 from __future__ import annotations
 
@@ -9,31 +9,21 @@ from typing import IO, Any, Final
 
 from rest_framework.parsers import JSONParser
 
-from myctobot.contract.jobs import MAX_REQUEST_BYTES
-from myctobot.errors import InvalidRequest
+from myctobot.contract.limits import MAX_REQUEST_BYTES
+from myctobot.errors import InvalidRequest, RequestTooLarge
 
-# Deeper than any request of ours, and shallow enough for every recursion over it.
+# No valid request is deeper, and recursive code can handle this depth.
 MAX_DEPTH: Final = 100
 
 
-class RequestTooLarge(InvalidRequest):
-    """The request is too large."""
-
-    code = "request_too_large"
-    http_status = 413
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The request has more than {limit} bytes; send less at once.")
-
-
 class MalformedJson(InvalidRequest):
-    """The body is no well-formed JSON."""
+    """The body is not well-formed JSON."""
 
     code = "parse_error"
 
 
 class BoundedJSONParser(JSONParser):
-    """JSON of at most ``view.max_body_bytes`` bytes (else 1 MiB), whatever its Content-Length says."""
+    """Parser for JSON of at most ``view.max_body_bytes`` bytes (default 1 MiB), independent of Content-Length."""
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
@@ -43,22 +33,22 @@ class BoundedJSONParser(JSONParser):
 
 
 def parsed_json(body: bytes, limit: int = MAX_REQUEST_BYTES) -> Any:
-    """Read a body as JSON.
+    """Parse a body as JSON.
 
     Args:
-        body: as it came; of one that is longer than ``limit`` its first ``limit + 1`` bytes do.
-        limit: bytes.
+        body: the bytes; the first ``limit + 1`` suffice if it is longer.
+        limit: maximum number of bytes.
 
     Raises:
-        RequestTooLarge: it has more bytes.
-        MalformedJson: it is something else, has a key twice or an infinite number, or is nested too deep.
+        RequestTooLarge: the body has more bytes.
+        MalformedJson: the body is not JSON, has a repeated key or an infinite number, or is nested too deeply.
     """
     if len(body) > limit:
         raise RequestTooLarge(limit)
     try:
         parsed = json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_object)
     except ValueError as error:
-        raise MalformedJson(f"The body is no well-formed JSON: {error}") from error
+        raise MalformedJson(f"The body is not well-formed JSON: {error}") from error
     except RecursionError as error:
         raise MalformedJson(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from error
     if not _is_shallow(parsed):
@@ -67,24 +57,24 @@ def parsed_json(body: bytes, limit: int = MAX_REQUEST_BYTES) -> Any:
 
 
 def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON's")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    # Readers differ in which of two values counts, so a proxy may have checked the other one.
+    # Parsers differ in which of two values counts, so a proxy may have checked the other value.
     if len(found) != len(pairs):
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {key[:60]!r} stands twice in one object")
+                raise ValueError(f"the key {key[:60]!r} occurs twice in one object")
             seen.add(key)
     return found
 
 
 def _finite(text: str) -> float:
     value = float(text)
-    # PostgreSQL's jsonb knows no infinity, and Python's would be written as one.
+    # PostgreSQL's jsonb has no infinity, which Python would write.
     if math.isinf(value):
         raise ValueError(f"the number {text[:20]} is too large")
     return value

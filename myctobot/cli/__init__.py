@@ -1,3 +1,3 @@
-"""The command line client: the public API and its event stream, seen from a terminal. It knows no Django."""
+"""Command line client of the public API and its event stream, without Django."""
 
 __version__ = "0.1.0"

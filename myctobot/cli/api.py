@@ -1,4 +1,4 @@
-"""Calls of the REST API; all may be repeated, and are when the connection breaks."""
+"""Client of the REST API; it repeats calls after connection errors, which is safe for all of them."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from httpx_sse import EventSource
 
 from myctobot.cli import __version__
 from myctobot.cli.config import Config
-from myctobot.cli.error_text import is_full, refusal
-from myctobot.cli.errors import Refused, Unreachable
+from myctobot.cli.error_text import is_queue_full, refusal_error
+from myctobot.cli.errors import RequestRefused, ServerUnreachable
 
 CALL_TIMEOUT_S: Final = 15
-# The server writes a comment at least every 15 s, so a longer silence is a dead connection.
+# The server writes a comment at least every 15 s, so a connection with a longer silence is dead.
 SILENCE_S: Final = 40
 _STREAM_TIMEOUT: Final = httpx.Timeout(10, read=SILENCE_S)
-# With the pauses between them about eight seconds; about half a minute for whoever has patience.
+# With their pauses, these tries take about eight seconds. Commands that wait anyway try for about half a minute.
 TRIES: Final = 5
 PATIENT_TRIES: Final = 9
 _FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 5.0
 MAX_PAGE: Final = 200
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 class Api:
-    """A client of ``/api/v1``.
+    """Client of ``/api/v1``.
 
     Args:
-        config: where, and with which key.
-        tell: hears of every repeated try, for the person who waits.
-        transport: in place of the network, for tests.
-        pause: waits so many seconds before another try.
+        config: address of the server and API key.
+        notify: called with a sentence before every further try.
+        transport: replacement of the network in tests.
+        pause: called with the seconds to wait before another try.
     """
 
     def __init__(
         self,
         config: Config,
-        tell: Tell,
+        notify: Notify,
         *,
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._config = config
-        self._tell = tell
+        self._notify = notify
         self._pause = pause
         self._client = httpx.Client(
             base_url=f"{config.url}/api/v1",
             headers={"Authorization": f"Bearer {config.api_key}", "User-Agent": f"myctobot-cli/{__version__}"},
             timeout=CALL_TIMEOUT_S,
             transport=transport,
-            # A proxy of the caller's cannot know what is on this machine.
+            # A proxy from the environment cannot reach this machine's loopback address.
             trust_env=not _is_this_machine(config.url),
         )
 
@@ -69,7 +69,7 @@ class Api:
         self._client.close()
 
     def submit(self, request: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """Start a job; the key makes a repeated call harmless."""
+        """Start a job; the key makes a repeated call start no second one."""
         headers = {"Idempotency-Key": idempotency_key}
         return self._call("POST", "/jobs", json=dict(request), headers=headers)
 
@@ -80,16 +80,16 @@ class Api:
         return self._call("POST", f"/jobs/{job_id}/cancel")
 
     def retry(self, job_id: str, secrets: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """Start a new job with an ended one's request; the key makes a repeated call harmless."""
+        """Start a new job with the request of an ended one; the key makes a repeated call start no second one."""
         headers = {"Idempotency-Key": idempotency_key}
         return self._call("POST", f"/jobs/{job_id}/retry", json=dict(secrets), headers=headers)
 
     def estimate(self, needs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return why and how long a job would wait; nothing is started."""
+        """Return why and how long a job would wait, without starting it."""
         return self._call("POST", "/jobs/estimate", json=dict(needs))
 
     def jobs(self, limit: int, status: str | None = None) -> dict[str, Any]:
-        """Return up to ``limit`` jobs, newest first, in the form of the API's own pages."""
+        """Return up to ``limit`` jobs, newest first, in the format of one page of the API."""
         query = {"status": status} if status else {}
         found: list[Any] = []
         while True:
@@ -98,17 +98,17 @@ class Api:
             found += page["results"]
             if not page["next"] or len(found) >= limit:
                 return {"next": page["next"], "previous": None, "results": found}
-            # Of the address only the query is taken: the key goes to nobody whom an answer names.
+            # Use only the query of the address, so that the key is never sent to another server.
             query = dict(httpx.QueryParams(urlsplit(page["next"]).query))
 
     @contextmanager
     def stream(self, job_id: str, after: int) -> Iterator[EventSource]:
-        """Open the job's stream behind number ``after``.
+        """Open the job's stream after event number ``after``.
 
         Raises:
-            Refused: it is not for the caller; asking again will not help.
-            Unreachable: for now.
-            httpx.RequestError: the connection could not be made, or broke.
+            RequestRefused: the server refused; another try would be refused too.
+            ServerUnreachable: the server cannot answer now.
+            httpx.RequestError: the connection could not be opened, or broke.
         """
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if after:
@@ -124,17 +124,17 @@ class Api:
         while True:
             tries -= 1
             try:
-                return self._try(method, path, **request)
-            except (httpx.RequestError, Unreachable) as error:
-                problem = describe(error)
+                return self._request(method, path, **request)
+            except (httpx.RequestError, ServerUnreachable) as error:
+                problem = error_phrase(error)
                 if tries <= 0:
                     text = f"{self._config.url} cannot be reached: {problem}."
-                    raise Unreachable(f"{text} The URL came from: {self._config.url_source}.") from error
-            self._tell(f"{self._config.url}: {problem}; trying again in {pause_s:g} s")
+                    raise ServerUnreachable(f"{text} The URL comes from: {self._config.url_source}.") from error
+            self._notify(f"{self._config.url}: {problem}; trying again in {pause_s:g} s")
             self._pause(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _try(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+    def _request(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         answer = self._client.request(method, path, **request)
         self._check(answer)
         try:
@@ -146,34 +146,36 @@ class Api:
         return found
 
     def _check(self, answer: httpx.Response) -> None:
-        if may_pass(answer.status_code) and not is_full(answer):
-            raise Unreachable(f"the server answered with status {answer.status_code}")
+        if is_temporary(answer.status_code) and not is_queue_full(answer):
+            raise ServerUnreachable(f"the server answered with status {answer.status_code}")
         if answer.is_error:
-            raise refusal(answer, self._config)
+            raise refusal_error(answer, self._config)
         if answer.is_redirect:
-            target = answer.headers.get("location", "elsewhere")
-            raise Refused(f"{self._config.url} redirects to {target}, which is not followed. Name that server instead.")
+            target = answer.headers.get("location", "another address")
+            raise RequestRefused(
+                f"{self._config.url} redirects to {target}. The client follows no redirects; use that URL instead."
+            )
         if not answer.is_success:
             raise self._not_the_api(answer)
 
-    def _not_the_api(self, answer: httpx.Response) -> Refused:
-        return Refused(
-            f"What answers at {self._config.url} (status {answer.status_code}) is not MyCTOBot's API. "
-            f"The URL came from: {self._config.url_source}."
+    def _not_the_api(self, answer: httpx.Response) -> RequestRefused:
+        return RequestRefused(
+            f"The server at {self._config.url} (status {answer.status_code}) is not MyCTOBot's API. "
+            f"The URL comes from: {self._config.url_source}."
         )
 
 
-def may_pass(status: int) -> bool:
-    """Whether a status says that another try may succeed."""
+def is_temporary(status: int) -> bool:
+    """Tell whether another try may succeed after a status."""
     return status >= 500 or status in (408, 425, 429)
 
 
-def describe(error: Exception) -> str:
-    """An error as a part of a sentence."""
+def error_phrase(error: Exception) -> str:
+    """Return an error as a part of a sentence."""
     if isinstance(error, httpx.ReadTimeout):
-        return "the server fell silent"
+        return "the server sent nothing for too long"
     if isinstance(error, httpx.TimeoutException):
-        return "there was no answer in time"
+        return "the server did not answer in time"
     return str(error) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""What a refusal of the API reads like: its own sentence, with its fields and the options that set them."""
+"""Text of a refused request: the API's own sentence, with its fields and the options that set them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 import httpx
 
 from myctobot.cli.config import Config
-from myctobot.cli.errors import Refused
+from myctobot.cli.errors import RequestRefused
 
-# A field of the API by the option that sets it.
+# Option of the client by the field of the API that it sets.
 OPTIONS: Final[Mapping[str, str]] = {
     "task.prompt": "--prompt",
     "task.repo_url": "--repo",
@@ -39,28 +39,28 @@ OPTIONS: Final[Mapping[str, str]] = {
 }
 
 
-def refusal(answer: httpx.Response, config: Config) -> Refused:
-    """Make the error of an answer with a status of 4xx."""
-    error = _error_of(answer)
+def refusal_error(answer: httpx.Response, config: Config) -> RequestRefused:
+    """Return the error for an answer with a status of 4xx."""
+    error = _error_object(answer)
     if error is None:
-        return Refused(
-            f"{config.url} answered with status {answer.status_code}, and not as MyCTOBot's API does. "
-            f"The URL came from: {config.url_source}.",
+        return RequestRefused(
+            f"{config.url} answered with status {answer.status_code}, but it is not MyCTOBot's API. "
+            f"The URL comes from: {config.url_source}.",
             answer.status_code,
         )
-    lines = [f"{error['message']} ({error.get('code', answer.status_code)})", *_fields(error)]
+    lines = [f"{error['message']} ({error.get('code', answer.status_code)})", *_field_lines(error)]
     if answer.status_code == httpx.codes.UNAUTHORIZED:
-        lines.append(f"The key came from: {config.key_source}.")
-    return Refused("\n".join(lines), answer.status_code)
+        lines.append(f"The key comes from: {config.key_source}.")
+    return RequestRefused("\n".join(lines), answer.status_code)
 
 
-def is_full(answer: httpx.Response) -> bool:
-    """Whether the tenant has as many waiting jobs as it may, which a few seconds do not change."""
-    error = _error_of(answer)
-    return error is not None and error.get("code") == "too_many_waiting"
+def is_queue_full(answer: httpx.Response) -> bool:
+    """Tell whether the tenant has reached its limit of waiting jobs, which a few seconds do not change."""
+    error = _error_object(answer)
+    return error is not None and error.get("code") == "queue_limit_reached"
 
 
-def _error_of(answer: httpx.Response) -> dict[str, Any] | None:
+def _error_object(answer: httpx.Response) -> dict[str, Any] | None:
     try:
         error = answer.json()["error"]
     except (ValueError, KeyError, TypeError):
@@ -68,7 +68,7 @@ def _error_of(answer: httpx.Response) -> dict[str, Any] | None:
     return error if isinstance(error, dict) and isinstance(error.get("message"), str) else None
 
 
-def _fields(error: Mapping[str, Any]) -> list[str]:
+def _field_lines(error: Mapping[str, Any]) -> list[str]:
     fields = error.get("fields")
     if not isinstance(fields, dict):
         return []
@@ -78,11 +78,11 @@ def _fields(error: Mapping[str, Any]) -> list[str]:
         for text in (texts if isinstance(texts, list) else [texts])
     ]
     if len(problems) == 1 and problems[0][0] not in OPTIONS:
-        # The sentence has it already.
+        # The sentence already names this field.
         return []
-    return [f"  {OPTIONS.get(_root(name), name)}: {text}" for name, text in problems]
+    return [f"  {OPTIONS.get(_list_field(name), name)}: {text}" for name, text in problems]
 
 
-def _root(name: str) -> str:
-    """The field of a list that an item such as ``capabilities[0]`` is in."""
+def _list_field(name: str) -> str:
+    """Return the list field of an item such as ``capabilities[0]``."""
     return name.partition("[")[0]

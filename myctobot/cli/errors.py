@@ -1,10 +1,10 @@
-"""What can go wrong in the client, and the exit code that says so.
+"""Errors of the client, and their exit codes.
 
 CliError
-├── UsageError     an option, a variable or the configuration is wrong
-├── Refused        the API said no
-└── Unreachable    nobody answered, or not as the API does
-    └── StreamLost the stream broke and could not be taken up again
+├── UsageError           an option, a variable or the configuration is invalid
+├── RequestRefused       the API refused the request
+└── ServerUnreachable    there was no answer, or not one of the API
+    └── StreamLost       the stream broke and could not be resumed
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How the command ended; a followed job's end is among them."""
+    """End of a command, or of the job that it followed."""
 
     COMPLETED = 0
     FAILED = 1
@@ -21,26 +21,26 @@ class ExitCode(IntEnum):
     CANCELLED = 3
     UNREACHABLE = 4
     INTERRUPTED = 130
-    # Whoever read the output left; what a shell reports of a program that SIGPIPE ended.
+    # The reader closed the output; a shell reports this code for a program that SIGPIPE ended.
     OUTPUT_CLOSED = 141
 
 
 class CliError(Exception):
-    """The command cannot go on; the message says why and what to do, in one line or several."""
+    """Command cannot continue; the message says why, and what to do, in one or several lines."""
 
     exit_code = ExitCode.USAGE
 
 
 class UsageError(CliError):
-    """What the caller gave cannot be used; the message names it."""
+    """Input is invalid; the message names it."""
 
 
-class Refused(CliError):
-    """The API refused the call.
+class RequestRefused(CliError):
+    """API refused the request.
 
     Args:
-        message: the API's own sentence, with its fields.
-        status: of HTTP.
+        message: sentence of the API, with its fields.
+        status: HTTP status.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -48,11 +48,11 @@ class Refused(CliError):
         self.status = status
 
 
-class Unreachable(CliError):
-    """The server did not answer, or what answered is not the API."""
+class ServerUnreachable(CliError):
+    """Server did not answer, or its answer was not one of the API."""
 
     exit_code = ExitCode.UNREACHABLE
 
 
-class StreamLost(Unreachable):
-    """The stream broke, and could not be taken up again in time."""
+class StreamLost(ServerUnreachable):
+    """Stream broke and could not be resumed in time."""

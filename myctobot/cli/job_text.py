@@ -1,4 +1,4 @@
-"""How jobs read in a terminal; pure."""
+"""Text of jobs for a terminal; pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from myctobot.cli.rendering import usage_text
-from myctobot.cli.terminal import Line, Style
-from myctobot.cli.wait_status import rough_time, waiting_sentence
+from myctobot.cli.terminal import OutputLine, Style
+from myctobot.cli.wait_status import approximate_duration, waiting_sentence
 from myctobot.contract.jobs import JobStatus
 
 STATUS_STYLES: Final[Mapping[str, Style]] = {
@@ -22,11 +22,11 @@ _LABEL_WIDTH: Final = 12
 _USUAL_RETRY: Final = {"max_attempts": 2, "on": ["infrastructure"]}
 
 
-def list_lines(jobs: Sequence[Mapping[str, Any]], now: datetime) -> list[Line]:
-    """One line a job: id, status, age, and what it is about."""
+def list_lines(jobs: Sequence[Mapping[str, Any]], now: datetime) -> list[OutputLine]:
+    """Return one line for each job: id, status, age and subject."""
     return [
-        Line(
-            f"{job['id']:<24}  {job['status']:<9}  {_age(job['created_at'], now):>6}  {subject(job)}",
+        OutputLine(
+            f"{job['id']:<24}  {job['status']:<9}  {_age(job['created_at'], now):>6}  {job_subject(job)}",
             STATUS_STYLES.get(job["status"], Style.PLAIN),
             wrap=False,
         )
@@ -34,8 +34,8 @@ def list_lines(jobs: Sequence[Mapping[str, Any]], now: datetime) -> list[Line]:
     ]
 
 
-def subject(job: Mapping[str, Any]) -> str:
-    """What the job is about, in one line: the ticket and the beginning of the prompt."""
+def job_subject(job: Mapping[str, Any]) -> str:
+    """Return the subject of a job in one line: the ticket and the first line of the prompt."""
     task = job["task"]
     first = next((line.strip() for line in str(task.get("prompt", "")).splitlines() if line.strip()), "")
     return f"{task['issue_key']}: {first}" if task.get("issue_key") else first
@@ -49,16 +49,16 @@ def _age(moment: str, now: datetime) -> str:
     return f"{seconds:.0f} s"
 
 
-def job_lines(job: Mapping[str, Any], now: datetime) -> list[Line]:
-    """All that is worth knowing of one job, a fact a line."""
+def job_lines(job: Mapping[str, Any], now: datetime) -> list[OutputLine]:
+    """Return the facts about one job, one in each line."""
     return [
-        Line(str(job["id"]), Style.BOLD),
+        OutputLine(str(job["id"]), Style.BOLD),
         *(_fact(label, value, style) for label, fact in _FACTS for value, style in fact(job, now)),
     ]
 
 
-def _fact(label: str, value: str, style: Style) -> Line:
-    return Line(value, style, indent=2, mark=label.ljust(_LABEL_WIDTH))
+def _fact(label: str, value: str, style: Style) -> OutputLine:
+    return OutputLine(value, style, indent=2, prefix=label.ljust(_LABEL_WIDTH))
 
 
 _Facts = list[tuple[str, Style]]
@@ -66,7 +66,7 @@ _Facts = list[tuple[str, Style]]
 
 def _status(job: Mapping[str, Any], now: datetime) -> _Facts:
     phase = f", {job['phase']}" if job.get("phase") else ""
-    wanted = ", a cancel is on its way" if job["status"] == JobStatus.RUNNING and job["cancel_requested_at"] else ""
+    wanted = ", cancel requested" if job["status"] == JobStatus.RUNNING and job["cancel_requested_at"] else ""
     return [(f"{job['status']}{phase}{wanted}", STATUS_STYLES.get(job["status"], Style.PLAIN))]
 
 
@@ -76,7 +76,7 @@ def _waiting(job: Mapping[str, Any], now: datetime) -> _Facts:
 
 
 def _task(job: Mapping[str, Any], now: datetime) -> _Facts:
-    return [(subject(job), Style.PLAIN)]
+    return [(job_subject(job), Style.PLAIN)]
 
 
 def _repository(job: Mapping[str, Any], now: datetime) -> _Facts:
@@ -91,15 +91,15 @@ def _needs(job: Mapping[str, Any], now: datetime) -> _Facts:
     return [(", ".join(job["capabilities"]), Style.PLAIN)]
 
 
-def _bounds(job: Mapping[str, Any], now: datetime) -> _Facts:
-    bounds = [
-        f"{words} {rough_time(job[name]).removeprefix('about ')}"
-        for name, words in (("no_output_timeout_s", "silence at most"), ("queue_timeout_s", "waits at most"))
+def _limits(job: Mapping[str, Any], now: datetime) -> _Facts:
+    limits = [
+        f"at most {approximate_duration(job[name]).removeprefix('about ')} {words}"
+        for name, words in (("no_output_timeout_s", "without output"), ("queue_timeout_s", "in the queue"))
         if job.get(name) is not None
     ]
     if job["status"] == JobStatus.QUEUED and job.get("not_before"):
-        bounds.append(f"not before {job['not_before']}")
-    return [(", ".join(bounds), Style.PLAIN)] if bounds else []
+        limits.append(f"not before {job['not_before']}")
+    return [(", ".join(limits), Style.PLAIN)] if limits else []
 
 
 def _retries(job: Mapping[str, Any], now: datetime) -> _Facts:
@@ -107,16 +107,17 @@ def _retries(job: Mapping[str, Any], now: datetime) -> _Facts:
     if not policy or policy == _USUAL_RETRY:
         return []
     if policy["max_attempts"] == 1 or not policy["on"]:
-        return [("none by itself", Style.PLAIN)]
-    return [(f"at most {policy['max_attempts']} attempts, again on {' or '.join(policy['on'])}", Style.PLAIN)]
+        return [("no automatic retry", Style.PLAIN)]
+    causes = " or ".join(policy["on"])
+    return [(f"at most {policy['max_attempts']} attempts, after failures of {causes}", Style.PLAIN)]
 
 
 def _key(job: Mapping[str, Any], now: datetime) -> _Facts:
     concurrency, task = job.get("concurrency"), job["task"]
-    # Those that push to the same branch have one without having asked for it.
+    # Jobs that push to a branch have this key by default.
     if not concurrency or concurrency["key"] == f"{task.get('repo_url')} {task.get('branch')}":
         return []
-    return [(f"{concurrency['key']}, {concurrency['limit']} at once", Style.PLAIN)]
+    return [(f"{concurrency['key']}, at most {concurrency['limit']} at once", Style.PLAIN)]
 
 
 def _times(job: Mapping[str, Any], now: datetime) -> _Facts:
@@ -124,7 +125,8 @@ def _times(job: Mapping[str, Any], now: datetime) -> _Facts:
     if job["started_at"]:
         until = datetime.fromisoformat(job["finished_at"]) if job["finished_at"] else now
         verb = "ran" if job["finished_at"] else "has run"
-        parts.append(f"{verb} {rough_time((until - datetime.fromisoformat(job['started_at'])).total_seconds())}")
+        duration_s = (until - datetime.fromisoformat(job["started_at"])).total_seconds()
+        parts.append(f"{verb} {approximate_duration(duration_s)}")
     return [(", ".join(parts), Style.PLAIN)]
 
 
@@ -157,7 +159,7 @@ _FACTS: Final[Sequence[tuple[str, Callable[[Mapping[str, Any], datetime], _Facts
     ("task", _task),
     ("repository", _repository),
     ("needs", _needs),
-    ("bounds", _bounds),
+    ("limits", _limits),
     ("retries", _retries),
     ("key", _key),
     ("times", _times),
@@ -169,14 +171,14 @@ _FACTS: Final[Sequence[tuple[str, Callable[[Mapping[str, Any], datetime], _Facts
 
 
 def result_texts(job: Mapping[str, Any]) -> list[str]:
-    """What the job has left behind."""
+    """Return sentences about the result of a job."""
     result = job.get("result") or {}
     texts = [f"pushed {result['branch']} at {str(result.get('head'))[:10]}"] if result.get("branch") else []
     return [*texts, str(result["note"])] if result.get("note") else texts
 
 
 def error_text(job: Mapping[str, Any]) -> str | None:
-    """Why the job did not complete."""
+    """Return why a job did not complete, or None."""
     error = job.get("error")
     if not error:
         return None

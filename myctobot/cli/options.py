@@ -1,4 +1,4 @@
-"""The command line: commands, options, and what their values may be."""
+"""Command line of the client: commands, options and checks of their values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Final, TypeAlias
 
 from myctobot.cli import __version__
 from myctobot.cli.follow import GIVE_UP_AFTER_S
-from myctobot.contract.jobs import MAX_PROMPT_BYTES, JobStatus, is_slug
+from myctobot.contract.jobs import JobStatus
+from myctobot.contract.limits import MAX_PROMPT_BYTES
+from myctobot.contract.names import is_slug
 
 CAPABILITIES: Final = ("git", "filesystem")
 PRIORITIES: Final = ("high", "normal", "batch")
@@ -20,7 +22,7 @@ _DESCRIPTION: Final = "Start, watch and cancel jobs of a MyCTOBot server. Uses i
 _EPILOG: Final = """\
 configuration, by environment variables or by a file:
   MYCTOBOT_URL           the server, such as https://myctobot.example.com (default: http://127.0.0.1:8000)
-  MYCTOBOT_API_KEY       the key; MYCTOBOT_API_KEY_FILE names a file that holds it
+  MYCTOBOT_API_KEY       the key; MYCTOBOT_API_KEY_FILE names a file that contains it
   MYCTOBOT_CONFIG        the file (default: $XDG_CONFIG_HOME/myctobot/config.toml, or ~/.config/…), with
                            url = "https://…"
                            api_key = "mctb_…"     or     api_key_file = "…"
@@ -31,13 +33,13 @@ exit codes:
   2    the options or the configuration are wrong, or the server refused the request
   3    the followed job was cancelled
   4    the server could not be reached, or the stream was lost
-  130  interrupted; a job that was started or followed goes on
-  141  whoever read the output closed it
+  130  interrupted; a job that was started or followed continues
+  141  the reader of the output closed it
 """
 
 
 def read_options(argv: list[str]) -> argparse.Namespace:
-    """Read the command line; one that is wrong ends the program with exit code 2, as argparse does it."""
+    """Parse the command line; an error ends the program with exit code 2, as usual with argparse."""
     parser = argparse.ArgumentParser(
         prog="myctobot",
         description=_DESCRIPTION,
@@ -49,7 +51,7 @@ def read_options(argv: list[str]) -> argparse.Namespace:
     _add_common(parser, None, False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for add in (_add_run, _add_estimate, _add_jobs, _add_follow, _add_show, _add_cancel, _add_retry):
-        # The same options are taken behind the command, where they are not allowed to undo those before it.
+        # Accept the same options after the command. SUPPRESS keeps their defaults from replacing values before it.
         _add_common(add(commands), argparse.SUPPRESS, argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -58,12 +60,12 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_common(parser: argparse.ArgumentParser, no_url: str | None, no_json: bool | str) -> None:
-    parser.add_argument("--url", type=text, default=no_url, metavar="URL", help="the server; wins over MYCTOBOT_URL")
+    parser.add_argument("--url", type=text, default=no_url, metavar="URL", help="the server; precedes MYCTOBOT_URL")
     parser.add_argument(
         "--json",
         action="store_true",
         default=no_json,
-        help="print what the API sent as JSON; of a followed job one event a line",
+        help="print the API's JSON; for a followed job, one event in each line",
     )
 
 
@@ -76,17 +78,17 @@ def _command(commands: _Commands, name: str, summary: str) -> argparse.ArgumentP
 def _add_run(commands: _Commands) -> argparse.ArgumentParser:
     parser = _command(commands, "run", "start a job")
     prompt = parser.add_mutually_exclusive_group(required=True)
-    prompt.add_argument("--prompt", type=text, help="what the agent is to do")
-    prompt.add_argument("--prompt-file", metavar="FILE", help="a file that says so; - reads it from standard input")
+    prompt.add_argument("--prompt", type=text, help="what the agent should do")
+    prompt.add_argument("--prompt-file", metavar="FILE", help="a file with the prompt; - reads standard input")
     parser.add_argument("--repo", type=text, metavar="URL", help="the repository: https://… or ssh://…")
     parser.add_argument("--branch", type=text, help="the branch to push (default: myctobot/<job id>)")
-    parser.add_argument("--base-branch", type=text, metavar="BRANCH", help="where to start (default: the repository's)")
+    parser.add_argument(
+        "--base-branch", type=text, metavar="BRANCH", help="the branch to start from (default: the repository's)"
+    )
     _add_needs(parser)
     _add_secrets(parser)
-    parser.add_argument(
-        "--issue-key", type=text, metavar="KEY", help="makes it the ticket of that key, such as PROJ-123"
-    )
-    parser.add_argument("--instructions", type=text, metavar="TEXT", help="more for the agent to mind")
+    parser.add_argument("--issue-key", type=text, metavar="KEY", help="the ticket to implement, such as PROJ-123")
+    parser.add_argument("--instructions", type=text, metavar="TEXT", help="additional instructions for the agent")
     _add_bounds(parser)
     _add_repeats(parser)
     _add_idempotency_key(parser)
@@ -100,7 +102,7 @@ def _add_needs(parser: argparse.ArgumentParser) -> None:
         type=capability,
         action="append",
         metavar="NAME",
-        help=f"what the agent needs; give it once for each (default: {' and '.join(CAPABILITIES)})",
+        help=f"a capability that the agent needs; may be repeated (default: {' and '.join(CAPABILITIES)})",
     )
     parser.add_argument(
         "--capabilities",
@@ -108,15 +110,15 @@ def _add_needs(parser: argparse.ArgumentParser) -> None:
         type=capabilities,
         action="extend",
         metavar="NAMES",
-        help="the same with several at once: git,filesystem",
+        help="several capabilities at once: git,filesystem",
     )
-    parser.add_argument("--priority", choices=PRIORITIES, help="(default: normal)")
+    parser.add_argument("--priority", choices=PRIORITIES, help="the priority (default: normal)")
 
 
 def _add_bounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-s", type=whole_number, metavar="N", help="seconds that one attempt may take")
     parser.add_argument(
-        "--no-output-timeout-s", type=whole_number, metavar="N", help="seconds that the agent may say nothing"
+        "--no-output-timeout-s", type=whole_number, metavar="N", help="seconds that the agent may write nothing"
     )
     parser.add_argument(
         "--queue-timeout-s", type=whole_number, metavar="N", help="seconds that the job may wait for a shard"
@@ -126,7 +128,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
         "--not-before",
         type=moment,
         metavar="TIME",
-        help="when it may start at the earliest, such as 2030-01-31T08:30Z or 2030-01-31T08:30+01:00",
+        help="the earliest start, such as 2030-01-31T08:30Z or 2030-01-31T08:30+01:00",
     )
 
 
@@ -135,22 +137,25 @@ def _add_repeats(parser: argparse.ArgumentParser) -> None:
         "--retry",
         type=whole_number,
         metavar="N",
-        help="attempts at most, the first among them (default: 2; 1 tries nothing again)",
+        help="the maximum number of attempts, including the first (default: 2; 1 means no retry)",
     )
     parser.add_argument(
         "--retry-on",
         type=causes,
         metavar="CAUSES",
-        help=f"whose failures are tried again, of {','.join(RETRY_CAUSES)} (default: infrastructure, the shard's)",
+        help=f"the failures to retry, of {','.join(RETRY_CAUSES)} (default: infrastructure, those of a shard)",
     )
     parser.add_argument(
         "--concurrency-key",
         type=text,
         metavar="KEY",
-        help="jobs with the same one wait for each other (default: those that push to the same branch do)",
+        help="jobs with the same key wait for each other (default: jobs that push to the same branch do)",
     )
     parser.add_argument(
-        "--concurrency-limit", type=whole_number, metavar="N", help="so many of them run at once (default: 1)"
+        "--concurrency-limit",
+        type=whole_number,
+        metavar="N",
+        help="how many jobs with this key run at once (default: 1)",
     )
 
 
@@ -159,44 +164,50 @@ def _add_idempotency_key(parser: argparse.ArgumentParser) -> None:
         "--idempotency-key",
         type=idempotency_key,
         metavar="KEY",
-        help="two calls with one key start one job (default: a random one, for the tries of this call)",
+        help="calls with the same key start one job (default: a random key for the tries of this call)",
     )
 
 
 def _add_estimate(commands: _Commands) -> argparse.ArgumentParser:
-    parser = _command(commands, "estimate", "say when a job would start, without starting one")
+    parser = _command(commands, "estimate", "show when a job would start, without starting it")
     _add_needs(parser)
     return parser
 
 
 def _add_jobs(commands: _Commands) -> argparse.ArgumentParser:
     parser = _command(commands, "jobs", "list jobs, newest first")
-    parser.add_argument("--status", choices=[status.value for status in JobStatus], help="only those")
+    parser.add_argument("--status", choices=[status.value for status in JobStatus], help="only jobs with this status")
     parser.add_argument(
-        "--limit", type=whole_number, default=LIST_LIMIT, metavar="N", help=f"how many at most (default: {LIST_LIMIT})"
+        "--limit",
+        type=whole_number,
+        default=LIST_LIMIT,
+        metavar="N",
+        help=f"the maximum number of jobs (default: {LIST_LIMIT})",
     )
     return parser
 
 
 def _add_follow(commands: _Commands) -> argparse.ArgumentParser:
-    parser = _add_job(_command(commands, "follow", "watch a job to its end, from its first event on"))
-    parser.add_argument("--after", type=seq, default=0, metavar="SEQ", help="begin behind this event's number")
+    parser = _add_job(_command(commands, "follow", "watch a job from its first event to its end"))
+    parser.add_argument("--after", type=seq, default=0, metavar="SEQ", help="begin after this event number")
     _add_following(parser)
     return parser
 
 
 def _add_show(commands: _Commands) -> argparse.ArgumentParser:
-    return _add_job(_command(commands, "show", "show what is known of a job"))
+    return _add_job(_command(commands, "show", "show a job's state and result"))
 
 
 def _add_cancel(commands: _Commands) -> argparse.ArgumentParser:
     parser = _add_job(_command(commands, "cancel", "cancel a job"))
-    parser.add_argument("--wait", action="store_true", help="until it has ended and nothing of it runs any more")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until the job has ended and none of its processes is left"
+    )
     return parser
 
 
 def _add_retry(commands: _Commands) -> argparse.ArgumentParser:
-    parser = _add_job(_command(commands, "retry", "start a new job with the request of one that has ended"))
+    parser = _add_job(_command(commands, "retry", "start a new job with the request of an ended one"))
     _add_secrets(parser)
     _add_idempotency_key(parser)
     _add_following(parser, "--follow", "watch the new job to its end")
@@ -204,7 +215,7 @@ def _add_retry(commands: _Commands) -> argparse.ArgumentParser:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("id", type=job_id, metavar="ID", help="of the job: job_…")
+    parser.add_argument("id", type=job_id, metavar="ID", help="the job's id: job_…")
     return parser
 
 
@@ -223,29 +234,31 @@ def _add_following(parser: argparse.ArgumentParser, switch: str | None = None, w
         type=seconds,
         default=GIVE_UP_AFTER_S,
         metavar="S",
-        help=f"seconds to try in vain to take up a broken stream (default: {GIVE_UP_AFTER_S:g})",
+        help=f"seconds after which a stream that cannot be resumed is lost (default: {GIVE_UP_AFTER_S:g})",
     )
 
 
-# --- What values may be; argparse names the option before the sentence. ------------------------------------
+# --- Checks of values; argparse writes the option's name before the sentence. -------------------------------
 
 
 def text(value: str) -> str:
-    """Text that is not empty and can be sent."""
+    """Return a text that is not empty and can be sent."""
     if not value.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
-        raise argparse.ArgumentTypeError("must be well-formed Unicode text") from error
+        raise argparse.ArgumentTypeError("must be valid Unicode text") from error
     if size > MAX_PROMPT_BYTES:
-        raise argparse.ArgumentTypeError(f"has {size} bytes; at most {MAX_PROMPT_BYTES} are taken")
+        raise argparse.ArgumentTypeError(f"has {size} bytes; at most {MAX_PROMPT_BYTES} are allowed")
     return value
 
 
 def capability(value: str) -> str:
     if not is_slug(value):
-        raise argparse.ArgumentTypeError(f"'{value}' is no capability: a lower-case word such as git or playwright")
+        raise argparse.ArgumentTypeError(
+            f"'{value}' is not a capability; write a lower-case word such as git or playwright"
+        )
     return value
 
 
@@ -256,45 +269,45 @@ def capabilities(value: str) -> list[str]:
 def causes(value: str) -> list[str]:
     names = value.split(",")
     if unknown := next((name for name in names if name not in RETRY_CAUSES), None):
-        raise argparse.ArgumentTypeError(f"'{unknown}' is none of: {', '.join(RETRY_CAUSES)}")
+        raise argparse.ArgumentTypeError(f"'{unknown}' is not one of: {', '.join(RETRY_CAUSES)}")
     return sorted(set(names))
 
 
 def moment(value: str) -> str:
-    """A time that means the same everywhere."""
+    """Return a time with its zone."""
     try:
         at = datetime.fromisoformat(value)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{value}' is no time; one reads like 2030-01-31T08:30Z") from error
+        raise argparse.ArgumentTypeError(f"'{value}' is not a time; write one such as 2030-01-31T08:30Z") from error
     if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"'{value}' names no zone; add Z for UTC, or an offset such as +01:00")
+        raise argparse.ArgumentTypeError(f"'{value}' has no time zone; add Z for UTC, or an offset such as +01:00")
     return at.isoformat()
 
 
 def job_id(value: str) -> str:
-    # It becomes a part of an address.
+    # The id becomes a part of a URL.
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", value):
-        raise argparse.ArgumentTypeError(f"'{value}' is no job id; one reads like job_xaz43705kz4javmwz8xy")
+        raise argparse.ArgumentTypeError(f"'{value}' is not a job id; write one such as job_xaz43705kz4javmwz8xy")
     return value
 
 
 def idempotency_key(value: str) -> str:
     if not (0 < len(value) <= 200 and value.isascii() and value.isprintable() and value == value.strip()):
-        raise argparse.ArgumentTypeError("must have 1 to 200 printable ASCII characters, and no blank around them")
+        raise argparse.ArgumentTypeError("must have 1 to 200 printable ASCII characters, without spaces at its ends")
     return value
 
 
 def whole_number(value: str) -> int:
-    return _number(value, 1)
+    return _integer_from(value, 1)
 
 
 def seq(value: str) -> int:
-    return _number(value, 0)
+    return _integer_from(value, 0)
 
 
-def _number(value: str, least: int) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 15 and int(value) >= least):
-        raise argparse.ArgumentTypeError(f"'{value}' is not a whole number of at least {least}")
+def _integer_from(value: str, minimum: int) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 15 and int(value) >= minimum):
+        raise argparse.ArgumentTypeError(f"'{value}' is not a whole number of at least {minimum}")
     return int(value)
 
 

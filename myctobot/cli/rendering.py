@@ -1,4 +1,4 @@
-"""How a job's events read in a terminal; pure."""
+"""Text of a job's events for a terminal; pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from myctobot.cli.terminal import Line, Style
+from myctobot.cli.terminal import OutputLine, Style
 from myctobot.contract.jobs import EventKind
 
 DETAIL: Final = 9
@@ -17,23 +17,23 @@ MESSAGE_LINES: Final = 40
 PATCH_LINES: Final = 60
 TRUNCATED_CHARS: Final = 300
 
-# What each of the agent's own tools is mainly about.
+# Most informative input of each of the agent's own tools.
 _MAIN_INPUT: Final[Mapping[str, str]] = {
     "Bash": "command",
     "Read": "file_path",
     "Edit": "file_path",
     "Write": "file_path",
 }
-# git's report on a transfer says nothing that a newcomer looks for.
+# Lines of git about a transfer, which do not interest most users.
 _CHATTER: Final = ("remote: ", "Receiving objects", "Resolving deltas", "From ", "* [new branch]")
 
 
-def render(event: Mapping[str, Any], started: datetime) -> list[Line]:
-    """Turn one event into lines.
+def render(event: Mapping[str, Any], started: datetime) -> list[OutputLine]:
+    """Return the lines of one event.
 
     Args:
-        event: as it came, ``{seq, at, kind, data}``.
-        started: what elapsed times count from.
+        event: event as it was received, ``{seq, at, kind, data}``.
+        started: time from which elapsed times count.
     """
     writer = _WRITERS.get(event["kind"])
     try:
@@ -41,57 +41,59 @@ def render(event: Mapping[str, Any], started: datetime) -> list[Line]:
             return [_phase(event, started)]
         return writer(event["data"]) if writer else []
     except (KeyError, TypeError, ValueError, AttributeError):
-        # A shard chose the shape of the data. What is not as expected is shown as it came.
+        # A shard chooses the format of the data. Show an unknown format as JSON.
         text = json.dumps(event["data"], ensure_ascii=False)
-        return [Line(f"{event['kind']} {text}", Style.DIM, DETAIL, wrap=False)]
+        return [OutputLine(f"{event['kind']} {text}", Style.DIM, DETAIL, wrap=False)]
 
 
-def _phase(event: Mapping[str, Any], started: datetime) -> Line:
+def _phase(event: Mapping[str, Any], started: datetime) -> OutputLine:
     elapsed = max(0.0, (datetime.fromisoformat(event["at"]) - started).total_seconds())
     detail = event["data"].get("detail")
-    return Line(f"{elapsed:5.1f} s  {event['data']['phase']}{f', {detail}' if detail else ''}", Style.CYAN)
+    return OutputLine(f"{elapsed:5.1f} s  {event['data']['phase']}{f', {detail}' if detail else ''}", Style.CYAN)
 
 
-def _log(data: Mapping[str, Any]) -> list[Line]:
+def _log(data: Mapping[str, Any]) -> list[OutputLine]:
     text = str(data["text"])
     chatter = data.get("source") == "git" and text.startswith(_CHATTER)
-    return [] if chatter else [Line(text, Style.DIM, DETAIL, wrap=False)]
+    return [] if chatter else [OutputLine(text, Style.DIM, DETAIL, wrap=False)]
 
 
-def _started(data: Mapping[str, Any]) -> list[Line]:
+def _started(data: Mapping[str, Any]) -> list[OutputLine]:
     version = f"Claude Code {data['cli_version']}" if data.get("cli_version") else "The agent"
     own = [name for name in data["tools"] if name in _MAIN_INPUT]
     servers = [f"{server['name']} ({server['status']})" for server in data["mcp_servers"]]
     text = f"{version} started, with the tools {', '.join(own)}"
-    return [Line(text + (f" and the MCP server {', '.join(servers)}" if servers else ""), Style.DIM, DETAIL)]
+    return [OutputLine(text + (f" and the MCP server {', '.join(servers)}" if servers else ""), Style.DIM, DETAIL)]
 
 
-def _message(data: Mapping[str, Any]) -> list[Line]:
+def _message(data: Mapping[str, Any]) -> list[OutputLine]:
     lines = [line for line in str(data["text"]).splitlines() if line.strip()]
     shown = lines[:MESSAGE_LINES] + (["…"] if len(lines) > MESSAGE_LINES else [])
-    return [Line(line, Style.PLAIN, DETAIL, mark="● " if number == 0 else "  ") for number, line in enumerate(shown)]
+    return [
+        OutputLine(line, Style.PLAIN, DETAIL, prefix="● " if number == 0 else "  ") for number, line in enumerate(shown)
+    ]
 
 
-def _thinking(data: Mapping[str, Any]) -> list[Line]:
+def _thinking(data: Mapping[str, Any]) -> list[OutputLine]:
     text = " ".join(str(data["text"]).split())
-    return [Line(text, Style.DIM, DETAIL, mark="∴ ", wrap=False)]
+    return [OutputLine(text, Style.DIM, DETAIL, prefix="∴ ", wrap=False)]
 
 
 def main_input(name: str, arguments: Mapping[str, Any]) -> str:
-    """The part of a tool call's input that tells most, on one line."""
+    """Return the most informative part of a tool call's input in one line."""
     value = arguments.get(_MAIN_INPUT.get(name, ""))
     text = value if isinstance(value, str) else json.dumps(arguments, ensure_ascii=False)
     first, *more = text.strip().splitlines() or [""]
     return first + (f" … (+{len(more)} lines)" if more else "")
 
 
-def _call(data: Mapping[str, Any]) -> list[Line]:
+def _call(data: Mapping[str, Any]) -> list[OutputLine]:
     text = f"{data['name']}  {main_input(data['name'], data['input'])}"
-    return [Line(text, Style.BOLD, DETAIL, mark="→ ", wrap=False)]
+    return [OutputLine(text, Style.BOLD, DETAIL, prefix="→ ", wrap=False)]
 
 
-def bounded(text: str) -> list[str]:
-    """How an output begins and how it ends, without empty lines and rules."""
+def head_and_tail(text: str) -> list[str]:
+    """Return the first and the last lines of an output, without empty lines and horizontal rules."""
     lines = [line for line in text.splitlines() if line.strip(" \t=-_")]
     left_out = len(lines) - RESULT_HEAD - RESULT_TAIL
     if left_out <= 1:
@@ -99,9 +101,9 @@ def bounded(text: str) -> list[str]:
     return [*lines[:RESULT_HEAD], f"… {left_out} more lines …", *lines[-RESULT_TAIL:]]
 
 
-def _result(data: Mapping[str, Any]) -> list[Line]:
+def _result(data: Mapping[str, Any]) -> list[OutputLine]:
     style = Style.RED if data["is_error"] else Style.DIM
-    return [Line(line, style, DETAIL + 4, wrap=False) for line in bounded(str(data["output"]))]
+    return [OutputLine(line, style, DETAIL + 4, wrap=False) for line in head_and_tail(str(data["output"]))]
 
 
 def plural(count: int, noun: str) -> str:
@@ -109,7 +111,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def usage_text(usage: Mapping[str, Any]) -> str:
-    """Turns, tokens and cost in one line."""
+    """Return turns, tokens and cost in one line."""
     parts = [plural(usage["turns"], "turn")] if usage.get("turns") is not None else []
     parts += [f"{usage['input_tokens']:,} tokens read", f"{usage['output_tokens']:,} written"]
     if usage.get("cost_usd") is not None:
@@ -117,54 +119,54 @@ def usage_text(usage: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _usage(data: Mapping[str, Any]) -> list[Line]:
-    # Each answer of the model brings the count so far; the last one, with the turns, is the sum.
-    return [Line(usage_text(data), Style.DIM, DETAIL)] if "turns" in data else []
+def _usage(data: Mapping[str, Any]) -> list[OutputLine]:
+    # Each answer of the model has the count so far. Only the last one has the turns, and it is the total.
+    return [OutputLine(usage_text(data), Style.DIM, DETAIL)] if "turns" in data else []
 
 
-def _diff(data: Mapping[str, Any]) -> list[Line]:
+def _diff(data: Mapping[str, Any]) -> list[OutputLine]:
     size = f"{plural(data['files'], 'file')} changed, +{data['insertions']} -{data['deletions']}"
-    lines = [Line(f"{size}, in {plural(data['commits'], 'commit')}", Style.PLAIN, DETAIL)]
+    lines = [OutputLine(f"{size}, in {plural(data['commits'], 'commit')}", Style.PLAIN, DETAIL)]
     patch = patch_lines(str(data.get("patch") or ""), DETAIL + 4)
     left_out = len(patch) - PATCH_LINES
     if left_out > 1:
-        patch = [*patch[:PATCH_LINES], Line(f"… {plural(left_out, 'more line')} …", Style.DIM, DETAIL + 4)]
+        patch = [*patch[:PATCH_LINES], OutputLine(f"… {plural(left_out, 'more line')} …", Style.DIM, DETAIL + 4)]
     if data.get("truncated"):
-        patch.append(Line("… the rest of the patch was too large to be sent …", Style.DIM, DETAIL + 4))
+        patch.append(OutputLine("… the rest of the patch was too large to send …", Style.DIM, DETAIL + 4))
     return lines + patch
 
 
-def _pushed(data: Mapping[str, Any]) -> list[Line]:
-    return [Line(f"pushed {data['branch']} at {data['sha'][:10]}", Style.GREEN, DETAIL)]
+def _pushed(data: Mapping[str, Any]) -> list[OutputLine]:
+    return [OutputLine(f"pushed {data['branch']} at {data['sha'][:10]}", Style.GREEN, DETAIL)]
 
 
-def _warning(data: Mapping[str, Any]) -> list[Line]:
-    return [Line(f"{data['message']} ({data['code']})", Style.YELLOW, DETAIL, mark="! ")]
+def _warning(data: Mapping[str, Any]) -> list[OutputLine]:
+    return [OutputLine(f"{data['message']} ({data['code']})", Style.YELLOW, DETAIL, prefix="! ")]
 
 
-def _outcome(data: Mapping[str, Any]) -> list[Line]:
+def _outcome(data: Mapping[str, Any]) -> list[OutputLine]:
     style = Style.GREEN if data["outcome"] == "completed" else Style.RED
     error = data.get("error")
     reason = f": {error['message']} ({error['code']})" if error else ""
-    return [Line(f"{data['outcome']}{reason}", style, DETAIL)]
+    return [OutputLine(f"{data['outcome']}{reason}", style, DETAIL)]
 
 
-def _truncated(data: Mapping[str, Any]) -> list[Line]:
-    size = f"[{data['kind']} was too large: {data['bytes']:,} bytes of it were cut; it began with]"
+def _truncated(data: Mapping[str, Any]) -> list[OutputLine]:
+    size = f"[{data['kind']} was too large: {data['bytes']:,} bytes were cut; it begins with]"
     beginning = str(data.get("start", ""))[:TRUNCATED_CHARS]
-    return [Line(size, Style.YELLOW, DETAIL), Line(beginning, Style.DIM, DETAIL + 4)]
+    return [OutputLine(size, Style.YELLOW, DETAIL), OutputLine(beginning, Style.DIM, DETAIL + 4)]
 
 
 _DROPPED_BECAUSE: Final[Mapping[str, str]] = {"bound": "the log grew too long", "retention": "the log is old"}
 
 
-def _dropped(data: Mapping[str, Any]) -> list[Line]:
-    size = f"{plural(data['events'], 'event')} from number {data['first_seq']} on, {plural(data['bytes'], 'byte')},"
-    why = _DROPPED_BECAUSE.get(data["reason"], data["reason"])
-    return [Line(f"[{size} are not kept any more: {why}]", Style.YELLOW, DETAIL)]
+def _dropped(data: Mapping[str, Any]) -> list[OutputLine]:
+    size = f"{plural(data['events'], 'event')} from number {data['first_seq']} on ({plural(data['bytes'], 'byte')})"
+    reason = _DROPPED_BECAUSE.get(data["reason"], data["reason"])
+    return [OutputLine(f"[dropped {size}: {reason}]", Style.YELLOW, DETAIL)]
 
 
-_WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Line]]]] = {
+_WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[OutputLine]]]] = {
     EventKind.LOG: _log,
     EventKind.AGENT_STARTED: _started,
     EventKind.AGENT_MESSAGE: _message,
@@ -181,9 +183,9 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Line]]]] = {
 }
 
 
-def patch_lines(patch: str, indent: int = 4) -> list[Line]:
-    """A patch, coloured as git colours it."""
-    return [Line(line, _patch_style(line), indent, wrap=False) for line in patch.splitlines()]
+def patch_lines(patch: str, indent: int = 4) -> list[OutputLine]:
+    """Return the lines of a patch in git's colours."""
+    return [OutputLine(line, _patch_style(line), indent, wrap=False) for line in patch.splitlines()]
 
 
 def _patch_style(line: str) -> Style:

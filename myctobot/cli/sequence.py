@@ -1,4 +1,4 @@
-"""Whether a stream has a gap; pure."""
+"""Check of a stream's event numbers for gaps; pure."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import Any
 from myctobot.contract.jobs import TERMINAL, EventKind
 
 
-class Gap(Exception):
-    """What came does not follow what came before; nothing of it may be shown."""
+class SequenceGap(Exception):
+    """Event does not follow the one before it, so it must not be shown."""
 
 
 def number_after(event: Mapping[str, Any], last: int) -> int | None:
-    """Return the last number once ``event`` is added to what came before, or None when it came before already.
+    """Return the last number after ``event`` is added, or None when the event was received before.
 
     Args:
-        event: as it came.
-        last: the last number so far; 0 for none.
+        event: event as it was received.
+        last: last number so far; 0 for none.
 
     Raises:
-        Gap: numbers are missing between, or it is no event.
+        SequenceGap: numbers are missing before the event, or it is not an event.
     """
     seq = event.get("seq")
     if not isinstance(seq, int):
-        raise Gap("an event without a number came")
+        raise SequenceGap("an event has no number")
     if seq <= last:
         return None
     if seq == last + 1:
         return seq
-    # A mark stands for all numbers from its first to its own, and may begin within what is known already.
+    # A marker replaces all events from its first number to its own, and some of them may be known already.
     if event.get("kind") == EventKind.DROPPED and _first_of(event) <= last + 1:
         return seq
-    raise Gap(f"number {last + 1} was to come, and {seq} came")
+    raise SequenceGap(f"event {last + 1} is missing: event {seq} followed {last}")
 
 
-def _first_of(mark: Mapping[str, Any]) -> int:
+def _first_of(marker: Mapping[str, Any]) -> int:
     try:
-        return int(mark["data"]["first_seq"])
+        return int(marker["data"]["first_seq"])
     except (KeyError, TypeError, ValueError) as error:
-        raise Gap("a mark that does not say what it stands for came") from error
+        raise SequenceGap("a marker does not name the events that it replaces") from error
 
 
 def check_end(event: Mapping[str, Any], last: int) -> str:
-    """Check that an ``end`` event counts what came, and return the job's status.
+    """Check that an ``end`` event has the right count, and return the job's status.
 
     Raises:
-        Gap: the count is another one, or it is no end.
+        SequenceGap: the count is different, or it is not an ``end`` event.
     """
     try:
         count, status = event["data"]["count"], str(event["data"]["status"])
     except (KeyError, TypeError) as error:
-        raise Gap("an end without its count or status came") from error
+        raise SequenceGap("the end event has no count or no status") from error
     if status not in TERMINAL:
-        raise Gap(f"an end with the status {status} came")
+        raise SequenceGap(f"the end event has the status {status}")
     if count != last:
-        raise Gap(f"the end counts {count} events, and {last} came")
+        raise SequenceGap(f"the end event counts {count} events, but {last} were received")
     return status

@@ -1,4 +1,4 @@
-"""Where the client and the demo print: coloured on a terminal, plain everywhere else."""
+"""Output of the client and the demo: coloured on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TAB = 4
 
 
 class Style(StrEnum):
-    """How a piece of text looks; the values are ECMA-48 SGR parameters."""
+    """Style of a text; the values are ECMA-48 SGR parameters."""
 
     PLAIN = ""
     BOLD = "1"
@@ -26,47 +26,47 @@ class Style(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
+class OutputLine:
     """One line of output, before it is wrapped.
 
     Args:
-        text: may come from an agent or a repository, so whatever would steer the terminal is taken out of it.
-        indent: columns to its left.
-        mark: stands before the first row of a wrapped text; later rows are indented as far.
+        text: text, which may come from an agent or a repository, so its control characters are removed.
+        indent: empty columns to its left.
+        prefix: text before the first row; later rows are indented by its length.
         wrap: False for code and output, which are cut at the terminal's edge instead.
     """
 
     text: str
     style: Style = Style.PLAIN
     indent: int = 0
-    mark: str = ""
+    prefix: str = ""
     wrap: bool = True
 
 
-def harmless(text: str) -> str:
-    """Drop every control and formatting character: an escape sequence could rewrite what stands on the screen."""
+def printable(text: str) -> str:
+    """Remove control and formatting characters, because an escape sequence could change the rest of the screen."""
     return "".join(char for char in text.expandtabs(_TAB) if char.isprintable())
 
 
-def rows(line: Line, width: int | None) -> list[str]:
-    """Fit a line into ``width`` columns; None leaves it as long as it is."""
-    text = harmless(line.text)
-    room = max(20, width - line.indent - len(line.mark)) if width else max(1, len(text))
+def rows(line: OutputLine, width: int | None) -> list[str]:
+    """Return the rows of a line in ``width`` columns; None means no limit."""
+    text = printable(line.text)
+    room = max(20, width - line.indent - len(line.prefix)) if width else max(1, len(text))
     if line.wrap and width:
         parts = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
     else:
         parts = [text if len(text) <= room else text[: room - 1] + "…"]
-    left, below = " " * line.indent + line.mark, " " * (line.indent + len(line.mark))
+    left, below = " " * line.indent + line.prefix, " " * (line.indent + len(line.prefix))
     return [f"{left if number == 0 else below}{part}".rstrip() for number, part in enumerate(parts)]
 
 
 class Terminal:
-    """Prints lines.
+    """Printer of lines.
 
     Args:
-        output: a stream of text.
-        environ: NO_COLOR and TERM are looked at (https://no-color.org).
-        plain_width: columns of what is no terminal; None leaves lines as long as they are.
+        output: text stream.
+        environ: environment, of which NO_COLOR and TERM are used (https://no-color.org).
+        plain_width: columns of an output that is not a terminal; None means no limit.
     """
 
     def __init__(self, output: TextIO, environ: Mapping[str, str], plain_width: int | None = MAX_WIDTH) -> None:
@@ -75,23 +75,23 @@ class Terminal:
         self._colour = is_tty and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
         self._width = min(MAX_WIDTH, shutil.get_terminal_size().columns) if is_tty else plain_width
 
-    def show(self, line: Line) -> None:
-        # In one piece, so that another thread's lines do not come between.
-        self._output.write("".join(f"{self._painted(row, line.style)}\n" for row in rows(line, self._width)))
+    def show(self, line: OutputLine) -> None:
+        # Write all rows at once, so that they are not mixed with another thread's lines.
+        self._output.write("".join(f"{self._coloured(row, line.style)}\n" for row in rows(line, self._width)))
         self._output.flush()
 
-    def show_all(self, lines: Iterable[Line]) -> None:
+    def show_all(self, lines: Iterable[OutputLine]) -> None:
         for line in lines:
             self.show(line)
 
     def say(self, text: str, style: Style = Style.PLAIN) -> None:
-        self.show(Line(text, style, indent=2))
+        self.show(OutputLine(text, style, indent=2))
 
     def heading(self, text: str) -> None:
         self._output.write(
-            "\n" + self._painted(f"── {text} ".ljust((self._width or MAX_WIDTH) - 10, "─"), Style.BOLD) + "\n"
+            "\n" + self._coloured(f"── {text} ".ljust((self._width or MAX_WIDTH) - 10, "─"), Style.BOLD) + "\n"
         )
         self._output.flush()
 
-    def _painted(self, text: str, style: Style) -> str:
+    def _coloured(self, text: str, style: Style) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colour and style and text else text

@@ -1,4 +1,4 @@
-"""The form that starts a job. What is right and wrong is the API's decision; here its fields get faces."""
+"""Forms that start and retry jobs. The API validates the request; the forms only present its fields."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django.conf import settings
 from django.http import QueryDict
 
 from jobs.lifecycle.retry_policy import MAX_ATTEMPTS, Cause
-from jobs.models.job import Priority, default_retry_on
-from jobs.queue.capabilities import Offer
+from jobs.models import Priority, default_retry_on
+from jobs.queue.capabilities import AvailableCapability
 from myctobot.contract.jobs import TaskType
 
-# Which field of the form shows what the API says of a field of the request.
+# Maps each field of the request to the field of the form that shows its errors.
 FIELDS: Final[Mapping[str, str]] = {
     "task.type": "type",
     "task.issue_key": "issue_key",
@@ -38,15 +38,15 @@ FIELDS: Final[Mapping[str, str]] = {
     "max_turns": "max_turns",
     "context.additional_instructions": "additional_instructions",
 }
-# The repository's fields mean nothing to the API without a repository; an empty one is no answer.
+# Omit these fields when they are empty, because the API refuses the repository's fields without a repository.
 _OPTIONAL_TASK: Final = ("issue_key", "repo_url", "base_branch", "branch")
-# When a job is tried again by itself, in words.
+# Causes of an automatic retry, in words.
 CAUSES: Final[Mapping[str, str]] = {
     Cause.INFRASTRUCTURE: "the shard fails",
     Cause.AGENT: "the agent fails",
     Cause.TIMEOUT: "time is up",
 }
-# What is folded away: usually nobody needs to change it.
+# Fields in the collapsed section, which users rarely change.
 _FOLDED: Final = (
     "priority", "timeout_min", "no_output_timeout_min", "queue_timeout_min", "not_before", "max_turns", "max_attempts",
     "retry_on", "concurrency_key", "concurrency_limit", "anthropic_api_key", "additional_instructions",
@@ -54,12 +54,12 @@ _FOLDED: Final = (
 
 
 def _minutes(seconds: int) -> int | None:
-    """Whole minutes, rounded up; None for the settings' zero, which means without bound."""
+    """Return whole minutes, rounded up; None for 0, which means no limit in the settings."""
     return -(-seconds // 60) or None
 
 
-class OnceForm(forms.Form):
-    """A form that starts one job, however often it is sent."""
+class IdempotentForm(forms.Form):
+    """Form that starts one job even if the browser sends it several times."""
 
     idempotency_key = forms.CharField(widget=forms.HiddenInput, max_length=200)
 
@@ -68,20 +68,22 @@ class OnceForm(forms.Form):
         self.fields["idempotency_key"].initial = secrets.token_urlsafe(16)
 
     def renew(self) -> None:
-        """Take a new idempotency key, and say so: the one that came belongs to another job by now."""
-        assert isinstance(self.data, QueryDict)  # noqa: S101  # for the type alone: it came from a page
+        """Set a new idempotency key and tell the user, because the submitted key belongs to another job."""
+        assert isinstance(self.data, QueryDict)  # noqa: S101  # narrows the type: the data came from a page
         data = self.data.copy()
         data["idempotency_key"] = secrets.token_urlsafe(16)
         self.data = data
-        self.add_error(None, "This form has started a job before, with other values. Send it again to start one more.")
+        self.add_error(
+            None, "This form has started a job before, with other values. Send it again to start another job."
+        )
 
 
-class JobForm(OnceForm):
-    """A request for a job.
+class JobForm(IdempotentForm):
+    """Request for a job.
 
     Args:
-        offers: the capabilities that may be asked for.
-        secret_names: of the tenant's stored secrets.
+        offers: the capabilities that the tenant can request.
+        secret_names: the names of the tenant's stored secrets.
     """
 
     type = forms.ChoiceField(
@@ -90,44 +92,42 @@ class JobForm(OnceForm):
         initial=TaskType.PROMPT.value,
         label="What to do",
     )
-    issue_key = forms.CharField(required=False, label="Ticket", help_text="Such as PROJ-123. Only for a ticket.")
+    issue_key = forms.CharField(required=False, label="Ticket", help_text="For example PROJ-123. Only for a ticket.")
     prompt = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 6}),
         strip=False,
         label="Prompt",
-        help_text="For a ticket: its text. Write it as you would to a colleague who has not seen the code.",
+        help_text="The text of the ticket or task. Write as you would to a colleague who has not seen the code.",
     )
     repo_url = forms.CharField(
         required=False,
         label="Repository",
-        help_text="https:// or ssh://, without credentials. Empty: the agent works in an empty folder.",
+        help_text="https:// or ssh:// without credentials. Empty: the agent works in an empty folder.",
         widget=forms.TextInput(attrs={"placeholder": "https://github.com/user/repo.git", "inputmode": "url"}),
     )
     base_branch = forms.CharField(required=False, label="Start from", help_text="Empty: the default branch.")
     branch = forms.CharField(required=False, label="Push to", help_text="Empty: myctobot/ and the job's id.")
-    repo_token = forms.ChoiceField(required=False, label="Repository's token")
-    capabilities = forms.MultipleChoiceField(
-        required=False, widget=forms.CheckboxSelectMultiple, label="What the agent needs"
-    )
-    anthropic_api_key = forms.ChoiceField(required=False, label="Model provider's key")
+    repo_token = forms.ChoiceField(required=False, label="Repository token")
+    capabilities = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple, label="Capabilities")
+    anthropic_api_key = forms.ChoiceField(required=False, label="Model provider key")
     priority = forms.ChoiceField(choices=[(p.label, p.label.title()) for p in Priority], initial=Priority.NORMAL.label)
     timeout_min = forms.IntegerField(
         min_value=1,
         max_value=24 * 60,
         initial=lambda: _minutes(settings.RUN_TIMEOUT_S),
         label="Time limit, minutes",
-        help_text="Of one attempt.",
+        help_text="For one attempt.",
     )
     max_turns = forms.IntegerField(
-        min_value=1, max_value=1000, initial=50, label="Turns at most", help_text="Of the agent."
+        min_value=1, max_value=1000, initial=50, label="Maximum turns", help_text="Turns of the agent."
     )
     no_output_timeout_min = forms.IntegerField(
         required=False,
         min_value=1,
         max_value=24 * 60,
         initial=lambda: _minutes(settings.NO_OUTPUT_TIMEOUT_S),
-        label="Silence at most, minutes",
-        help_text="An agent that says nothing for longer is ended. Empty: never.",
+        label="Maximum silence, minutes",
+        help_text="An agent without output for longer is stopped. Empty: no limit.",
     )
     not_before = forms.DateTimeField(
         required=False,
@@ -140,59 +140,61 @@ class JobForm(OnceForm):
         min_value=1,
         max_value=30 * 24 * 60,
         initial=lambda: _minutes(settings.QUEUE_TIMEOUT_S),
-        label="Waits at most, minutes",
-        help_text="Fails when no shard took it by then. Empty: as long as it takes.",
+        label="Maximum wait, minutes",
+        help_text="The job fails if no shard takes it within this time. Empty: no limit.",
     )
     retry_on = forms.MultipleChoiceField(
         required=False,
         widget=forms.CheckboxSelectMultiple,
         choices=list(CAUSES.items()),
         initial=default_retry_on,
-        label="Try again by itself when",
+        label="Retry automatically when",
     )
-    max_attempts = forms.IntegerField(min_value=1, max_value=MAX_ATTEMPTS, initial=2, label="Attempts at most")
+    max_attempts = forms.IntegerField(min_value=1, max_value=MAX_ATTEMPTS, initial=2, label="Maximum attempts")
     concurrency_key = forms.CharField(
         required=False,
         label="Concurrency key",
-        help_text="Jobs with the same key wait for each other. Empty: those that push to the same branch do.",
+        help_text="Jobs with the same key wait for each other. Empty: jobs that push to the same branch wait.",
     )
     concurrency_limit = forms.IntegerField(
-        required=False, min_value=1, max_value=1000, initial=1, label="With this key at once"
+        required=False, min_value=1, max_value=1000, initial=1, label="Maximum jobs with this key"
     )
     additional_instructions = forms.CharField(
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 3}),
         label="Further instructions",
-        help_text="Rules for the agent beside the task, such as how to name commits.",
+        help_text="Additional rules for the agent, such as how to name commits.",
     )
 
-    def __init__(self, *args: Any, offers: Sequence[Offer], secret_names: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, offers: Sequence[AvailableCapability], secret_names: Sequence[str], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.offers = offers
         stored = [("", "None"), *((name, name) for name in secret_names)]
-        self._choices("repo_token", stored)
-        self._choices("anthropic_api_key", [("", "The operators' own"), *stored[1:]])
-        self._choices("capabilities", [(offer.slug, offer.slug) for offer in offers])
-        usual = [offer.slug for offer in offers if offer.slug in ("git", "filesystem")]
-        self.fields["capabilities"].initial = usual
+        self._set_choices("repo_token", stored)
+        self._set_choices("anthropic_api_key", [("", "The operators' key"), *stored[1:]])
+        self._set_choices("capabilities", [(offer.slug, offer.slug) for offer in offers])
+        defaults = [offer.slug for offer in offers if offer.slug in ("git", "filesystem")]
+        self.fields["capabilities"].initial = defaults
 
         for name in ("priority", "not_before", "concurrency_key", "concurrency_limit", "repo_url", "branch"):
-            # The line beside the button follows these; see _job_form.html.
+            # A change of these fields updates the estimate next to the button; see _job_form.html.
             self.fields[name].widget.attrs["class"] = "decides"
 
-    def _choices(self, name: str, choices: list[tuple[str, str]]) -> None:
+    def _set_choices(self, name: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)  # noqa: S101  # for the type alone: declared above
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101  # narrows the type: declared above
         field.choices = choices
 
     @property
-    def is_folded_out(self) -> bool:
-        """Whether something is wrong in what is folded away, or was changed there."""
+    def is_expanded(self) -> bool:
+        """True when a field of the collapsed section has an error or was changed."""
         return self.is_bound and any(name in self.errors or name in self.changed_data for name in _FOLDED)
 
     def request_body(self) -> dict[str, Any]:
-        """What the API would have been sent; call it when the form is valid."""
+        """Return the body of the equivalent API request; call this only when the form is valid."""
         data = self.cleaned_data
         task = {"type": data["type"], "prompt": data["prompt"].replace("\r\n", "\n")}
         task |= {name: data[name] for name in _OPTIONAL_TASK if data[name]}
@@ -219,11 +221,11 @@ class JobForm(OnceForm):
             body["context"] = {"additional_instructions": data["additional_instructions"].replace("\r\n", "\n")}
         return body
 
-    def refuse(self, problems: Mapping[str, Sequence[str]]) -> None:
-        """Show what the API has against the request, each where it belongs.
+    def add_request_errors(self, problems: Mapping[str, Sequence[str]]) -> None:
+        """Show the API's errors at the fields of the form.
 
         Args:
-            problems: sentences by the request's field.
+            problems: sentences by field of the request.
         """
         for name, sentences in problems.items():
             field = FIELDS.get(name.split("[")[0])
@@ -231,23 +233,23 @@ class JobForm(OnceForm):
                 self.add_error(field, sentence if field else f"{name}: {sentence}")
 
 
-class RetryForm(OnceForm):
-    """Secrets for a retry, where those of the first request went with its end.
+class RetryForm(IdempotentForm):
+    """Secrets for a retry, because the secrets of the first request were deleted at its end.
 
     Args:
-        wanted: names of the secrets that the job had.
-        secret_names: of the tenant's stored secrets.
+        wanted: the names of the job's secrets.
+        secret_names: the names of the tenant's stored secrets.
     """
 
     def __init__(self, *args: Any, wanted: Sequence[str], secret_names: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wanted = wanted
-        # A program may come without one, as it may to the API.
+        # The key is optional, as in the API.
         self.fields["idempotency_key"].required = False
-        choices = [("", "Type it below"), *((name, name) for name in secret_names)]
+        choices = [("", "Enter it below"), *((name, name) for name in secret_names)]
         for name in wanted:
             self.fields[f"{name}_stored"] = forms.ChoiceField(
-                choices=choices, required=False, label=f"{LABELS.get(name, name)}, stored as"
+                choices=choices, required=False, label=f"{LABELS.get(name, name)}, stored secret"
             )
             self.fields[name] = forms.CharField(
                 required=False,
@@ -260,11 +262,11 @@ class RetryForm(OnceForm):
         data = super().clean() or {}
         for name in self.wanted:
             if not data.get(name) and not data.get(f"{name}_stored"):
-                self.add_error(name, "Choose a stored secret, or type the value.")
+                self.add_error(name, "Choose a stored secret or enter the value.")
         return data
 
     def secret_sources(self) -> dict[str, Any]:
-        """What the API would have been sent."""
+        """Return the secrets of the equivalent API request."""
         data = self.cleaned_data
         return {
             name: {"secret": data[f"{name}_stored"]} if data[f"{name}_stored"] else data[name] for name in self.wanted
@@ -272,7 +274,7 @@ class RetryForm(OnceForm):
 
 
 LABELS: Final[Mapping[str, str]] = {
-    "repo_token": "Repository's token",
-    "anthropic_api_key": "Model provider's key",
-    "jira_token": "Jira's token",
+    "repo_token": "Repository token",
+    "anthropic_api_key": "Model provider key",
+    "jira_token": "Jira token",
 }

@@ -1,4 +1,4 @@
-"""The list of jobs: filters, and pages by place instead of by number, so that new jobs shift nothing."""
+"""List of jobs with filters and cursor pagination, so that new jobs do not shift the pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.contract.jobs import TERMINAL, JobStatus
 from myctobot.tenants.authentication import Caller
 
@@ -19,8 +19,8 @@ _MAX_TEXT = 200
 
 
 @dataclass(frozen=True)
-class Filters:
-    """What is looked for.
+class JobFilters:
+    """Filters of the list of jobs.
 
     Attributes:
         status: one of ``STATUSES``, or empty for all.
@@ -33,15 +33,15 @@ class Filters:
     mine: bool = False
 
     @classmethod
-    def read(cls, query: QueryDict) -> Filters:
-        """Read a page's query; what means nothing is left out."""
+    def read(cls, query: QueryDict) -> JobFilters:
+        """Read the filters from a page's query, without invalid values."""
         status = query.get("status", "")
         text = query.get("q", "").replace("\x00", "").strip()[:_MAX_TEXT]
         return cls(status if status in STATUSES else "", text, query.get("mine") == "1")
 
-    def query(self, **place: str) -> str:
-        """Write the query of a page of the same list."""
-        parts = {"status": self.status, "q": self.text, "mine": "1" if self.mine else "", **place}
+    def query(self, **cursor: str) -> str:
+        """Return the query of another page of the same list."""
+        parts = {"status": self.status, "q": self.text, "mine": "1" if self.mine else "", **cursor}
         return "?" + urlencode({name: value for name, value in parts.items() if value})
 
     def apply(self, caller: Caller) -> QuerySet[Job]:
@@ -62,8 +62,8 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Jobs of one page, newest first, and the queries of its neighbours; empty where there is none."""
+class JobPage:
+    """Jobs of one page, newest first, and the queries of the adjacent pages; empty where there is none."""
 
     jobs: list[Job]
     newer: str = ""
@@ -71,18 +71,18 @@ class Page:
 
     @property
     def is_live(self) -> bool:
-        """Whether anything on it may still change."""
+        """True when a job on the page may still change."""
         return any(not job.is_over for job in self.jobs)
 
 
-def read_page(filters: Filters, caller: Caller, query: QueryDict) -> Page:
-    """Read the page that begins before or after a job, or the newest one.
+def read_page(filters: JobFilters, caller: Caller, query: QueryDict) -> JobPage:
+    """Read the page before or after a job, or the newest page.
 
     Args:
-        query: ``before`` or ``after`` may have the id of a job of the tenant; another one counts as none.
+        query: ``before`` or ``after`` may have the id of a job of the tenant; other values are ignored.
     """
     jobs = filters.apply(caller)
-    before, after = (_place(caller, query.get(name, "")) for name in ("before", "after"))
+    before, after = (_cursor(caller, query.get(name, "")) for name in ("before", "after"))
     if after is not None:
         found = list(jobs.filter(pk__gt=after).order_by("pk")[: PAGE + 1])
         rows, more_newer, more_older = found[:PAGE][::-1], len(found) > PAGE, True
@@ -90,13 +90,13 @@ def read_page(filters: Filters, caller: Caller, query: QueryDict) -> Page:
         older = jobs.filter(pk__lt=before) if before is not None else jobs
         found = list(older.order_by("-pk")[: PAGE + 1])
         rows, more_newer, more_older = found[:PAGE], before is not None, len(found) > PAGE
-    return Page(
+    return JobPage(
         rows,
         filters.query(after=rows[0].public_id) if rows and more_newer else "",
         filters.query(before=rows[-1].public_id) if rows and more_older else "",
     )
 
 
-def _place(caller: Caller, public_id: str) -> int | None:
+def _cursor(caller: Caller, public_id: str) -> int | None:
     rows = Job.objects.filter(tenant=caller.tenant, public_id=public_id.replace("\x00", ""))
     return rows.values_list("pk", flat=True).first() if public_id else None

@@ -1,4 +1,4 @@
-"""What every page of the console goes through: who looks, what they may, and the headers that keep a page to itself."""
+"""Wrappers of the console's pages: login, tenant, role and protective headers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from django.shortcuts import render, resolve_url
 from jobs.errors import UnknownJob
 from myctobot.tenants.authentication import Caller, find_caller
 from myctobot.tenants.models import Role, Tenant
+from shards.permissions import VIEW_SHARD
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 MemberView = Callable[Concatenate[HttpRequest, Caller, P], HttpResponseBase]
 
-# Agents' output is shown here. Should any of it ever become markup, it still can load and run nothing.
+# The pages show output of agents. If any of it became markup, this policy would keep it from loading or running code.
 POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -35,12 +36,12 @@ def protected(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def is_htmx(request: HttpRequest) -> bool:
-    """Whether htmx asks for a part of a page."""
+    """Check for a request of htmx for a part of a page."""
     return request.headers.get("HX-Request") == "true"
 
 
 def public_page(view: View[P]) -> View[P]:
-    """A page that anybody may open."""
+    """Make a page that needs no login."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
@@ -50,7 +51,7 @@ def public_page(view: View[P]) -> View[P]:
 
 
 def member_page(view: MemberView[P]) -> View[P]:
-    """A page of a tenant's members; the view gets the caller. What is not theirs is not found."""
+    """Restrict a page to members of a tenant, and pass the caller to the view. Jobs of other tenants give a 404."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
@@ -59,7 +60,7 @@ def member_page(view: MemberView[P]) -> View[P]:
         caller = find_caller(request, None)
         if caller is None:
             return protected(render(request, "dashboards/no_tenant.html", status=403))
-        request.caller = caller  # type: ignore[attr-defined]  # for the page's frame, which names the tenant
+        request.caller = caller  # type: ignore[attr-defined]  # the page's frame shows the tenant
         try:
             return protected(view(request, caller, *args, **kwargs))
         except UnknownJob:
@@ -69,7 +70,7 @@ def member_page(view: MemberView[P]) -> View[P]:
 
 
 def writers_only(view: MemberView[P]) -> MemberView[P]:
-    """Of a member page: viewers are told that they may only look."""
+    """Restrict a member page to members who can write; viewers get an explanation."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
@@ -81,22 +82,22 @@ def writers_only(view: MemberView[P]) -> MemberView[P]:
 
 
 def may_write(caller: Caller) -> bool:
-    """Whether the caller may start, cancel and retry jobs."""
+    """Check that the caller can start, cancel and retry jobs."""
     return caller.role != Role.VIEWER
 
 
 def to_login(request: HttpRequest) -> HttpResponseBase:
-    """Send whoever is not logged in to the login page, and back from there."""
+    """Redirect to the login page, which redirects back after the login."""
     login = resolve_url("login")
     if is_htmx(request):
-        # A part of a page cannot become the login page; the whole window goes there, and back to where it was.
+        # The login page must not replace a part of a page, so the whole window is redirected.
         page = urlencode({"next": _path_of(request.headers.get("HX-Current-URL", ""))})
         return HttpResponse(status=401, headers={"HX-Redirect": f"{login}?{page}"})
     return redirect_to_login(request.get_full_path(), login)
 
 
 def _path_of(url: str) -> str:
-    """An address without its host: a header says it, and anybody can write one."""
+    """Return the URL without its host, because any client can set this header."""
     try:
         return urlsplit(url)._replace(scheme="", netloc="", fragment="").geturl()
     except ValueError:
@@ -104,9 +105,12 @@ def _path_of(url: str) -> str:
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """What the frame around every page shows: the tenant, and the others that the user may go to."""
+    """Return the context of the frame around every page: the menu's rights, the tenant and the user's other tenants."""
+    # A request that fails early has no user.
+    user = getattr(request, "user", None)
+    context: dict[str, Any] = {"may_operate": user is not None and VIEW_SHARD.is_held_by(user)}
     caller: Caller | None = getattr(request, "caller", None)
     if caller is None:
-        return {}
+        return context
     tenants = Tenant.objects.filter(members__user=caller.user, is_active=True).order_by("name")
-    return {"caller": caller, "tenants": tenants, "may_write": may_write(caller)}
+    return {**context, "caller": caller, "tenants": tenants, "may_write": may_write(caller)}

@@ -1,7 +1,7 @@
-"""What can go wrong in the demo."""
+"""Error of the demo."""
 
 from __future__ import annotations
 
 
 class DemoFailed(Exception):
-    """The demo cannot go on; the message says why, in words for a newcomer."""
+    """Demo cannot continue; the message says why, for a new user."""

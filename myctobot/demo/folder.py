@@ -1,4 +1,4 @@
-"""The folder that one run of the demo has to itself."""
+"""Folder that one run of the demo uses alone."""
 
 from __future__ import annotations
 
@@ -14,40 +14,46 @@ from myctobot.demo.errors import DemoFailed
 from myctobot.stack.home import OWNER_ONLY, PASS_THROUGH
 
 
+def repositories_in(folder: Path) -> Path:
+    """Return the folder of the demo's repositories, the only ones that its stack may use by ``file://``."""
+    return folder / "repositories"
+
+
 @contextmanager
 def demo_folder(root: Path) -> Iterator[Path]:
-    """Hold ``<root>/demo``, which is kept, so that the next run is faster; another run meanwhile gets one that is not.
+    """Lock ``<root>/demo`` for one run, or create a temporary folder when another run has locked it.
 
-    It is not the home of ``manage.py up``: that may hold waiting jobs of its owner, which a demo must not run.
+    The folder is kept, so that the next run is faster. It is not the home of ``manage.py up``, because a demo must not
+    run the waiting jobs of that stack.
 
     Raises:
         DemoFailed: the folder cannot be written.
     """
     folder = root / "demo"
     try:
-        _make(root)
-        _make(folder)
+        _make_folder(root)
+        _make_folder(folder)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise DemoFailed(f"{folder} cannot be used: {error.strerror}. Make it writable or remove it.") from error
+        raise DemoFailed(f"{folder} cannot be used: {error.strerror}. Make it writable, or remove it.") from error
     try:
-        if _is_locked(descriptor):
+        if _try_lock(descriptor):
             yield folder
         else:
-            with _folder_for_once(root) as other:
+            with _temporary_folder(root) as other:
                 yield other
     finally:
         os.close(descriptor)
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        # PostgreSQL and agents have users of their own when root runs the stack.
+        # When root runs the stack, PostgreSQL and the agents run as other users and must pass through.
         folder.chmod(PASS_THROUGH if os.geteuid() == 0 else OWNER_ONLY)
 
 
-def _is_locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -56,7 +62,7 @@ def _is_locked(descriptor: int) -> bool:
 
 
 @contextmanager
-def _folder_for_once(root: Path) -> Iterator[Path]:
+def _temporary_folder(root: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=root))
     folder.chmod(PASS_THROUGH if os.geteuid() == 0 else OWNER_ONLY)
     try:

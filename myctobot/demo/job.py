@@ -1,4 +1,4 @@
-"""What the demo asks of the REST API, through the command line client."""
+"""Job of the demo, which calls the REST API through the command line client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from myctobot.cli.errors import CliError
 from myctobot.cli.wait_status import waiting_sentence
 from myctobot.contract.jobs import JobStatus, TaskType
 from myctobot.demo.errors import DemoFailed
-from myctobot.demo.stack import Access
+from myctobot.demo.stack import StackAccess
 
 BRANCH: Final = "fix/average"
 START_TIMEOUT_S: Final = 60
@@ -21,7 +21,7 @@ _POLL_S: Final = 0.1
 
 
 def job_request(repo_url: str, anthropic_api_key: str | None) -> dict[str, Any]:
-    """What the demo asks for."""
+    """Return the request of the demo's job."""
     task = {
         "type": TaskType.IMPLEMENT_TICKET.value,
         "issue_key": "DEMO-1",
@@ -35,37 +35,38 @@ def job_request(repo_url: str, anthropic_api_key: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def calling(access: Access, tell: Callable[[str], None]) -> Iterator[Api]:
-    """Call the stack.
+def demo_api(access: StackAccess, notify: Callable[[str], None]) -> Iterator[Api]:
+    """Provide a client of the demo's stack, whose errors become ``DemoFailed``.
 
     Args:
-        tell: hears of calls that had to be repeated.
+        access: address and key of the stack.
+        notify: called with a sentence before a call is repeated.
 
     Raises:
         DemoFailed: a call was refused or got no answer.
     """
     source = "the stack that the demo started"
     try:
-        with Api(Config(access.url, source, access.api_key, source), tell) as api:
+        with Api(Config(access.url, source, access.api_key, source), notify) as api:
             yield api
     except CliError as error:
         raise DemoFailed(str(error).replace("\n", " ")) from error
 
 
 def wait_started(api: Api, job_id: str, on_waiting: Callable[[str], None]) -> None:
-    """Wait until the job is not queued any more.
+    """Wait until the job has left the queue.
 
     Args:
-        on_waiting: told why it waits, each time that changes.
+        on_waiting: called with the reason each time it changes.
 
     Raises:
-        DemoFailed: it still waits after a minute.
+        DemoFailed: the job is still queued after a minute.
     """
-    deadline, told = time.monotonic() + START_TIMEOUT_S, ""
+    deadline, last_reason = time.monotonic() + START_TIMEOUT_S, ""
     while (job := api.read(job_id))["status"] == JobStatus.QUEUED:
         if time.monotonic() > deadline:
             raise DemoFailed(f"The job did not start within {START_TIMEOUT_S} s: {job['waiting']['reason']}")
-        if (sentence := waiting_sentence(job)) and sentence != told:
-            told = sentence
+        if (sentence := waiting_sentence(job)) and sentence != last_reason:
+            last_reason = sentence
             on_waiting(sentence)
         time.sleep(_POLL_S)

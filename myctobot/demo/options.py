@@ -1,4 +1,4 @@
-"""What the demo was asked for, by its environment."""
+"""Options of the demo, read from the environment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ UPSTREAMS = ("scripted", "anthropic")
 
 
 @dataclass(frozen=True)
-class Options:
-    """The demo's settings.
+class DemoOptions:
+    """Options of the demo.
 
     Attributes:
-        root: everything that the demo writes is below it.
-        upstream: who plays the model.
-        anthropic_api_key: goes along with the job and nowhere else; None for the scripted model.
-        environ: the little that the stack is started with.
+        root: folder of everything that the demo writes.
+        upstream: upstream of the gateway, scripted or anthropic.
+        anthropic_api_key: key that is sent only with the job; None for the scripted model.
+        environ: small environment of the stack.
     """
 
     root: Path
@@ -38,11 +38,11 @@ def myctobot_home(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("MYCTOBOT_HOME") or CHECKOUT / ".myctobot").resolve()
 
 
-def read_options(environ: Mapping[str, str]) -> Options:
-    """Read the environment. A key that happens to be there is used only on explicit demand.
+def read_options(environ: Mapping[str, str]) -> DemoOptions:
+    """Read the options; a key in the environment is used only when DEMO_UPSTREAM requests it.
 
     Raises:
-        DemoFailed: a variable has a value that means nothing, or the key is missing.
+        DemoFailed: a variable is invalid, or the key is missing.
     """
     upstream = environ.get("DEMO_UPSTREAM") or "scripted"
     if upstream not in UPSTREAMS:
@@ -52,10 +52,10 @@ def read_options(environ: Mapping[str, str]) -> Options:
     if upstream == "anthropic":
         key = environ.get("ANTHROPIC_API_KEY") or None
         if key is None:
-            raise DemoFailed("DEMO_UPSTREAM=anthropic needs your key in ANTHROPIC_API_KEY.")
+            raise DemoFailed("DEMO_UPSTREAM=anthropic needs a key; set ANTHROPIC_API_KEY.")
         if base_url := environ.get("ANTHROPIC_BASE_URL"):
             passed["ANTHROPIC_BASE_URL"] = base_url
-    return Options(
+    return DemoOptions(
         root=myctobot_home(environ),
         upstream=upstream,
         anthropic_api_key=key,

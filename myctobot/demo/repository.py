@@ -1,6 +1,6 @@
-"""A small Python repository whose test fails, for an agent to repair.
+"""Sample repository with a failing test, for an agent to fix.
 
-``python -m myctobot.demo.repository`` makes one below ``.myctobot/example`` and prints its URL.
+``python -m myctobot.demo.repository`` creates it below ``.myctobot/example`` and prints its URL.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ if __name__ == "__main__":
 }
 
 
-def _environment() -> dict[str, str]:
-    """From nothing: neither the caller's git configuration nor its keys have a part in this."""
+def _clean_environment() -> dict[str, str]:
+    """Return an environment without the caller's git configuration and keys."""
     identity = {"NAME": "MyCTOBot demo", "EMAIL": "demo@myctobot.invalid"}
     people = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in identity.items()}
     return {
@@ -70,7 +70,7 @@ def git(folder: Path, *arguments: str) -> str:
     """
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, env=_environment(), capture_output=True, text=True, timeout=TIMEOUT_S
+            ["git", *arguments], cwd=folder, env=_clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_S
         )
     except FileNotFoundError as error:
         raise DemoFailed("git is not installed; install the package 'git'.") from error
@@ -83,7 +83,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """The repository: a working copy, and the bare one that stands in for a git host."""
+    """Sample repository: a working copy, and a bare repository that replaces a git host."""
 
     work: Path
     origin: Path
@@ -93,14 +93,14 @@ class Sample:
         return self.origin.as_uri()
 
     def check_out(self, branch: str, folder: Path) -> Path:
-        """Clone what was pushed, from scratch."""
+        """Clone a pushed branch into a new folder."""
         shutil.rmtree(folder, ignore_errors=True)
         git(self.origin, "clone", "--quiet", "--branch", branch, "--", str(self.origin), str(folder))
         return folder
 
 
 def make_sample(folder: Path) -> Sample:
-    """Make the repository anew in ``folder``; an earlier one there goes away."""
+    """Create the repository in ``folder`` and remove an earlier one."""
     sample = Sample(folder / "repo", folder / "origin.git")
     for old in (sample.work, sample.origin):
         shutil.rmtree(old, ignore_errors=True)
@@ -117,35 +117,36 @@ def make_sample(folder: Path) -> Sample:
 
 
 @dataclass(frozen=True)
-class TestRun:
-    """How the repository's own tests went."""
+class TestResult:
+    """Result of the repository's own tests."""
 
     passed: bool
     output: str
 
 
-def run_tests(folder: Path) -> TestRun:
-    """Run the repository's tests there.
+def run_tests(folder: Path) -> TestResult:
+    """Run the repository's tests in a folder.
 
     Raises:
-        DemoFailed: they do not end.
+        DemoFailed: the tests do not end in time.
     """
     try:
         done = subprocess.run(
             [sys.executable, *TEST_COMMAND],
             cwd=folder,
-            env=_environment(),
+            env=_clean_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise DemoFailed(f"The tests in {folder} do not end.") from error
-    return TestRun(done.returncode == 0, done.stdout)
+        raise DemoFailed(f"The tests in {folder} did not end within {TIMEOUT_S} s.") from error
+    return TestResult(done.returncode == 0, done.stdout)
 
 
 def main() -> int:
+    """Create the repository, print its URL and return the exit code."""
     try:
         sample = make_sample(myctobot_home(os.environ) / "example")
     except DemoFailed as error:

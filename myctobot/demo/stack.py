@@ -1,4 +1,4 @@
-"""Starts the embedded stack for the demo, apart from one that may be running in this checkout, and stops it."""
+"""Embedded stack of the demo, which is separate from another stack in this checkout."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from myctobot.demo.errors import DemoFailed
+from myctobot.demo.folder import repositories_in
 from myctobot.stack.home import read_json
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.programs import Program
@@ -25,42 +26,46 @@ _POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Access:
-    """Where the stack answers, and the key that it takes."""
+class StackAccess:
+    """URL of the stack, and an API key for it."""
 
     url: str
     api_key: str = field(repr=False)
 
 
 class DemoStack:
-    """``manage.py up`` as a child, in a session of its own: Ctrl-C reaches the demo, which then stops the stack.
+    """Child process ``manage.py up`` in a session of its own: Ctrl-C reaches only the demo, which stops the stack.
 
     Args:
-        folder: of the demo; the stack's home, log and ready file are in it.
-        environ: all that the stack is started with.
+        folder: folder of the demo, which contains the stack's home, log and ready file.
+        environ: environment of the stack.
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.log = folder / "stack.log"
         self._ready = folder / "ready.json"
-        self._environ = {**environ, "MYCTOBOT_HOME": str(folder / "home")}
+        self._environ = {
+            **environ,
+            "MYCTOBOT_HOME": str(folder / "home"),
+            "REPO_FILE_ROOTS": str(repositories_in(folder)),
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and go on; ``wait_ready`` waits."""
+        """Start the stack without waiting; ``wait_ready`` waits."""
         self._ready.unlink(missing_ok=True)
         ports = ("--web-port", "0", "--gateway-port", "0")
         argv = (sys.executable, "manage.py", "up", *ports, "--ready-file", str(self._ready))
-        # Its banner holds a password and a key.
+        # The stack prints a password and a key into its log.
         self.log.touch(mode=0o600)
         with self.log.open("wb") as output:
             self._process = Program("stack", argv, self._environ, CHECKOUT).popen(output.fileno())
 
-    def wait_ready(self) -> Access:
-        """Wait until it answers.
+    def wait_ready(self) -> StackAccess:
+        """Wait until the stack answers.
 
         Raises:
-            DemoFailed: it ended, or does not answer in time.
+            DemoFailed: the stack ended, or did not answer in time.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._ready.exists():
@@ -70,13 +75,13 @@ class DemoStack:
                 raise DemoFailed(f"The stack did not answer within {START_TIMEOUT_S} s.")
             time.sleep(_POLL_S)
         ready = read_json(self._ready)
-        return Access(ready["urls"]["web"], ready["api_key"])
+        return StackAccess(ready["urls"]["web"], ready["api_key"])
 
     def stop(self) -> bool:
-        """Stop it with all that it started; an impatient Ctrl-C meanwhile kills instead.
+        """Stop the stack and all its processes; a second Ctrl-C kills them.
 
         Returns:
-            Whether it ended as it should.
+            True if the stack ended normally.
         """
         process = self._process
         if process is None:
@@ -87,7 +92,7 @@ class DemoStack:
             try:
                 return process.wait(max(0.0, deadline - time.monotonic())) in (0, 128 + signal.SIGINT)
             except KeyboardInterrupt:
-                # The stack takes a second signal as: do not wait for anybody.
+                # On a second signal, the stack kills its processes without waiting.
                 process.terminate()
             except subprocess.TimeoutExpired:
                 process.kill()
@@ -95,7 +100,7 @@ class DemoStack:
                 return False
 
     def last_lines(self) -> list[str]:
-        """The end of its log, without the banner."""
+        """Return the last lines of its log, without the box with the password and the key."""
         try:
             with self.log.open(errors="replace") as lines:
                 return [line.rstrip("\n") for line in deque(filter(_is_log, lines), LAST_LINES)]
@@ -109,10 +114,10 @@ def _is_log(line: str) -> bool:
 
 @contextmanager
 def running(stack: DemoStack) -> Iterator[DemoStack]:
-    """Start the stack, and stop it whatever happens.
+    """Start the stack and stop it when the block ends or fails.
 
     Raises:
-        DemoFailed: it had to be killed, or failed while it stopped.
+        DemoFailed: the stack had to be killed, or failed while it stopped.
     """
     try:
         stack.start()
@@ -120,4 +125,4 @@ def running(stack: DemoStack) -> Iterator[DemoStack]:
     finally:
         ended_well = stack.stop()
     if not ended_well:
-        raise DemoFailed("The stack did not stop as it should; its log says more.")
+        raise DemoFailed(f"The stack did not stop normally; see its log {stack.log}.")

@@ -1,0 +1,1 @@
+"""LLM gateway, which runs as a separate process."""

@@ -1,16 +1,15 @@
-"""What the gateway refuses, in the words of Anthropic's Messages API.
+"""Errors of the gateway, in the format of Anthropic's Messages API.
 
 GatewayError              500 api_error
 ├── BadRequest            400 invalid_request_error
 ├── NotAuthenticated      401 authentication_error
 ├── UnknownPath           404 not_found_error
 ├── MethodNotAllowed      405 invalid_request_error
-├── TooLarge              413 request_too_large
 ├── BrokenUpstream        502 api_error
 ├── GrantsUnavailable     503 api_error
 ├── UpstreamTimeout       504 timeout_error
 ├── Overloaded            529 overloaded_error
-└── PlayedError           whatever a play says
+└── ScriptedError         status and type of a script
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ from typing import ClassVar
 
 from myctobot.errors import MyctobotError
 
-# The type that Anthropic's API gives to each status; any other status is an api_error.
+# Error types of Anthropic's API by status. Any other status is an api_error.
 TYPES_BY_STATUS = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "timeout_error",
     413: "request_too_large",
     429: "rate_limit_error",
     500: "api_error",
@@ -35,7 +35,7 @@ TYPES_BY_STATUS = {
 
 
 class GatewayError(MyctobotError):
-    """The gateway failed; its log says why. Try again."""
+    """The gateway failed. Its log has the cause. Try again."""
 
     code: ClassVar[str] = "api_error"
     http_status: ClassVar[int] = 500
@@ -62,20 +62,20 @@ class BadRequest(GatewayError):
     retryable = False
 
 
-class NotAuthenticated(GatewayError):
-    """Give the job's gateway token in the header 'x-api-key'; it ends with the job."""
+class GatewayNotAuthenticated(GatewayError):
+    """Send the job's gateway token in the header 'x-api-key'. The token is valid until the job ends."""
 
     code = "authentication_error"
     http_status = 401
     retryable = False
 
 
-class NoProviderKey(NotAuthenticated):
-    """This job has no anthropic_api_key: give it in the job's request, or store a secret and name it there."""
+class NoProviderKey(GatewayNotAuthenticated):
+    """This job has no anthropic_api_key: put it in the job's request, or store a secret and name it there."""
 
 
 class UnknownPath(GatewayError):
-    """There is no such path here; this gateway has POST /v1/messages and POST /v1/messages/count_tokens."""
+    """Unknown path: this gateway has POST /v1/messages and POST /v1/messages/count_tokens."""
 
     code = "not_found_error"
     http_status = 404
@@ -83,14 +83,14 @@ class UnknownPath(GatewayError):
 
 
 class MethodNotAllowed(GatewayError):
-    """This path takes another method."""
+    """This path does not accept this method."""
 
     code = "invalid_request_error"
     http_status = 405
     retryable = False
 
     def __init__(self, allowed: str) -> None:
-        super().__init__(f"This path takes {allowed} only.")
+        super().__init__(f"This path accepts only {allowed}.")
         self.allowed = allowed
 
     @property
@@ -98,42 +98,34 @@ class MethodNotAllowed(GatewayError):
         return {"allow": self.allowed}
 
 
-class TooLarge(GatewayError):
-    """The request is larger than 32 MB; send less of the conversation."""
-
-    code = "request_too_large"
-    http_status = 413
-    retryable = False
-
-
 class BrokenUpstream(GatewayError):
-    """The upstream cannot be reached or broke off; try again."""
+    """The upstream cannot be reached or closed the connection. Try again."""
 
     http_status = 502
 
 
 class GrantsUnavailable(GatewayError):
-    """The gateway cannot check the token now, because its database does not answer; try again."""
+    """The gateway cannot check the token now, because its database does not answer. Try again."""
 
     http_status = 503
 
 
 class UpstreamTimeout(GatewayError):
-    """The upstream did not answer in time; try again."""
+    """The upstream did not answer in time. Try again."""
 
     code = "timeout_error"
     http_status = 504
 
 
 class Overloaded(GatewayError):
-    """The gateway has too many calls to the upstream open; try again in a moment."""
+    """The gateway has too many open calls to the upstream. Try again in a moment."""
 
     code = "overloaded_error"
     http_status = 529
 
 
-class PlayedError(GatewayError):
-    """A play says so."""
+class ScriptedError(GatewayError):
+    """A script defines this error."""
 
     def __init__(self, message: str, *, status: int, kind: str, retry_after_s: int | None) -> None:
         super().__init__(message)
@@ -153,14 +145,14 @@ class PlayedError(GatewayError):
 
 
 def error_body(kind: str, message: str, request_id: str) -> bytes:
-    """Write an error as Anthropic's API does."""
+    """Encode an error in the format of Anthropic's API."""
     error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
     return json.dumps(error).encode()
 
 
 def error_event(kind: str, message: str, request_id: str) -> bytes:
-    """Write an error that comes after a stream has begun.
+    """Encode an error that occurs after a stream has begun.
 
-    It starts a new line, since the stream may have broken off in the middle of one.
+    The event starts with a line break, because the stream may have ended in the middle of a line.
     """
     return b"\nevent: error\ndata: " + error_body(kind, message, request_id) + b"\n\n"

@@ -1,4 +1,4 @@
-"""Whose call it is: a job's token is resolved anew for every call, so it ends when the job does."""
+"""Grants of gateway tokens. Every call resolves its token again, so that a token ends with its job."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 
-class Grant(Protocol):
-    """What a live token stands for."""
+class GatewayGrant(Protocol):
+    """Rights of a valid token."""
 
     @property
     def tenant_id(self) -> int: ...
@@ -26,28 +26,28 @@ class Grant(Protocol):
         """Decrypt the tenant's provider key; None when the job has none."""
 
 
-# Answers None for a token that is unknown, or whose job has ended or moved on to another attempt.
-GrantSource = Callable[[str], Awaitable[Grant | None]]
+# Returns None for an unknown token, and when the job has ended or has another attempt by now.
+GrantSource = Callable[[str], Awaitable[GatewayGrant | None]]
 
 
 class DatabaseGrants:
-    """The real source: asks ``find``, and gives the database connection back at once.
+    """Source of grants in the database. It calls ``find`` and releases the database connection immediately.
 
-    Django keeps a connection until the response has ended, and an answer may stream for minutes.
+    Django keeps a connection until the response has ended, and a response may stream for minutes.
     """
 
     def __init__(self, find: GrantSource) -> None:
         self._find = find
 
-    async def __call__(self, token: str) -> Grant | None:
+    async def __call__(self, token: str) -> GatewayGrant | None:
         try:
             return await self._find(token)
         finally:
             await sync_to_async(close_old_connections)()
 
 
-async def provider_key(grant: Grant) -> str | None:
-    """Decrypt the grant's provider key, in a thread since that may ask the database."""
+async def provider_key(grant: GatewayGrant) -> str | None:
+    """Decrypt the grant's provider key in a thread, because that may query the database."""
     try:
         return await sync_to_async(grant.anthropic_key)()
     finally:
@@ -66,14 +66,14 @@ class MemoryGrant:
 
 
 class MemoryGrants:
-    """The shipped fake: tokens in a dictionary."""
+    """Shipped fake of a source of grants: tokens in a dictionary."""
 
     def __init__(self, grants: dict[str, MemoryGrant] | None = None) -> None:
         self.grants = dict(grants or {})
 
-    async def __call__(self, token: str) -> Grant | None:
+    async def __call__(self, token: str) -> GatewayGrant | None:
         return self.grants.get(token)
 
     def end(self, job_id: str) -> None:
-        """Forget every token of a job, as its end does."""
+        """Remove every token of a job, like the end of the job does."""
         self.grants = {token: grant for token, grant in self.grants.items() if grant.job_id != job_id}

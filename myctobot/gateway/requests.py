@@ -1,4 +1,4 @@
-"""What a caller sends, checked as far as the gateway needs it; the rest is the upstream's to judge."""
+"""Checks of the parts of a request that the gateway needs. The upstream checks the rest."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_TOKEN_LENGTH = 512
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A call to ``/v1/messages`` or ``/v1/messages/count_tokens``.
+    """Body of a call to ``/v1/messages`` or ``/v1/messages/count_tokens``.
 
-    ``document`` is the parsed ``body``; the body itself goes to a provider, byte by byte as it came.
+    ``document`` is the parsed ``body``. A provider gets the unchanged bytes of the body.
     """
 
     body: bytes = field(repr=False)
@@ -36,7 +36,7 @@ def parse_messages(body: bytes) -> ModelRequest:
     request = parse_count_tokens(body)
     max_tokens = request.document.get("max_tokens")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 0:
-        raise BadRequest("max_tokens: give the most tokens to answer with, as a whole number")
+        raise BadRequest("max_tokens: must be the maximum number of output tokens, as a whole number")
     stream = request.document.get("stream", False)
     if not isinstance(stream, bool):
         raise BadRequest("stream: must be true or false")
@@ -47,15 +47,15 @@ def parse_count_tokens(body: bytes) -> ModelRequest:
     """Check the body of ``POST /v1/messages/count_tokens``.
 
     Raises:
-        BadRequest: as above.
+        BadRequest: a field is missing or of the wrong type; the sentence names it.
     """
     document = _object(body)
     model = document.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_LENGTH or not model.isprintable():
-        raise BadRequest(f"model: give the model's name, of at most {MAX_MODEL_LENGTH} printable characters")
+        raise BadRequest(f"model: must be the model's name, with at most {MAX_MODEL_LENGTH} printable characters")
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise BadRequest("messages: give the conversation as a list with at least one message")
+        raise BadRequest("messages: must be the conversation, as a list with at least one message")
     for index, message in enumerate(messages):
         problem = _message_problem(message)
         if problem:
@@ -64,7 +64,7 @@ def parse_count_tokens(body: bytes) -> ModelRequest:
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:
-    """Find the caller's token in ``x-api-key`` or ``Authorization: Bearer``; None when it cannot be one."""
+    """Return the token from ``x-api-key`` or ``Authorization: Bearer``; None when the value cannot be a token."""
     token = headers.get("x-api-key") or ""
     if not token:
         scheme, _, rest = (headers.get("authorization") or "").partition(" ")
@@ -77,7 +77,7 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BadRequest("The request's body must be JSON, in UTF-8, and not nested endlessly") from error
+        raise BadRequest("The request's body must be JSON in UTF-8 without excessive nesting") from error
     if not isinstance(document, dict):
         raise BadRequest("The request's body must be a JSON object with model, messages and max_tokens")
     return document

@@ -1,4 +1,4 @@
-"""Server-sent events of the Messages API: written for a played message, read for what a call used."""
+"""Server-sent events of the Messages API: encoded for a scripted message, and parsed for the usage of a call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-# A longer line than this holds no usage worth waiting for.
+# Discard lines that are longer than this, because they contain no usage.
 MAX_LINE_BYTES = 1024 * 1024
 
 
@@ -16,16 +16,16 @@ def encode_event(event: dict[str, Any]) -> bytes:
 
 
 def opening_events(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Say that a message begins, before any of its content."""
+    """Return the events that start a message before its content."""
     usage = {**message["usage"], "output_tokens": 1}
     empty = {**message, "content": [], "stop_reason": None, "usage": usage}
     return [{"type": "message_start", "message": empty}, {"type": "ping"}]
 
 
 def content_events(message: dict[str, Any], chunk: int) -> Iterator[dict[str, Any]]:
-    """Play a message's content in deltas of ``chunk`` characters, then its end."""
+    """Yield a message's content as deltas of ``chunk`` characters, then its end."""
     for index, block in enumerate(message["content"]):
-        start, deltas = _block(block, chunk)
+        start, deltas = _stream_block(block, chunk)
         yield {"type": "content_block_start", "index": index, "content_block": start}
         for delta in deltas:
             yield {"type": "content_block_delta", "index": index, "delta": delta}
@@ -38,33 +38,33 @@ def content_events(message: dict[str, Any], chunk: int) -> Iterator[dict[str, An
     yield {"type": "message_stop"}
 
 
-def _block(block: dict[str, Any], chunk: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _stream_block(block: dict[str, Any], chunk: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if block["type"] == "text":
-        return {**block, "text": ""}, [{"type": "text_delta", "text": part} for part in _parts(block["text"], chunk)]
+        return {**block, "text": ""}, [{"type": "text_delta", "text": part} for part in _split(block["text"], chunk)]
     if block["type"] == "thinking":
-        deltas = [{"type": "thinking_delta", "thinking": part} for part in _parts(block["thinking"], chunk)]
+        deltas = [{"type": "thinking_delta", "thinking": part} for part in _split(block["thinking"], chunk)]
         signature = {"type": "signature_delta", "signature": block["signature"]}
         return {**block, "thinking": "", "signature": ""}, [*deltas, signature]
     text = json.dumps(block["input"])
-    return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in _parts(text, chunk)]
+    return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in _split(text, chunk)]
 
 
-def _parts(text: str, size: int) -> list[str]:
+def _split(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the upstream counts them; input includes what came from or went to its cache."""
+    """Tokens as the upstream counts them. Input tokens include cache reads and cache writes."""
 
     input_tokens: int = 0
     output_tokens: int = 0
 
 
 class UsageReader:
-    """Reads what matters for the books out of an answer that is passed on as it comes, in pieces of any size.
+    """Parser of the usage in a response that is passed on unchanged, in pieces of any size.
 
-    ``error`` is the type of an error that came after the stream had begun.
+    ``error`` is the type of an error that occurred after the stream had begun.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class UsageReader:
 def _merged(seen: Usage, usage: dict[str, Any]) -> Usage:
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     counts = [usage[name] for name in names if isinstance(usage.get(name), int)]
-    # message_start counts the input, message_delta the output; some deltas repeat the input, some with zeros.
+    # message_start has the input tokens and message_delta the output tokens. Some deltas repeat the input, even as 0.
     if isinstance(usage.get("input_tokens"), int):
         seen = replace(seen, input_tokens=max(seen.input_tokens, sum(counts)))
     if isinstance(usage.get("output_tokens"), int):

@@ -1,4 +1,4 @@
-"""The gateway's endpoints: who calls, is the request sound, then the upstream's answer as it comes."""
+"""Views of the gateway: authenticate the call, check the request, then pass the upstream's response on."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from myctobot.gateway.app import SCOPE_KEY, Call
+from myctobot.gateway.app import SCOPE_KEY, GatewayCall
 from myctobot.gateway.errors import (
     GatewayError,
+    GatewayNotAuthenticated,
     GrantsUnavailable,
     MethodNotAllowed,
-    NotAuthenticated,
     UnknownPath,
     error_body,
 )
 from myctobot.gateway.grants import provider_key
 from myctobot.gateway.requests import ModelRequest, bearer, parse_count_tokens, parse_messages
-from myctobot.gateway.upstreams.base import Answer, Endpoint, UpstreamCall
+from myctobot.gateway.upstreams.base import Endpoint, UpstreamCall, UpstreamResponse
 
-Answering = Coroutine[Any, Any, HttpResponseBase]
-View = Callable[[HttpRequest, Call], Answering]
+ResponseCoroutine = Coroutine[Any, Any, HttpResponseBase]
+View = Callable[[HttpRequest, GatewayCall], ResponseCoroutine]
 
 
-def endpoint(method: str) -> Callable[[View], Callable[[HttpRequest], Answering]]:
-    """Make a view that takes one method and answers its errors in Anthropic's shape."""
+def endpoint(method: str) -> Callable[[View], Callable[[HttpRequest], ResponseCoroutine]]:
+    """Make a view that accepts one method and returns errors in Anthropic's format."""
 
-    def decorate(view: View) -> Callable[[HttpRequest], Answering]:
+    def decorate(view: View) -> Callable[[HttpRequest], ResponseCoroutine]:
         @functools.wraps(view)
         async def wrapped(request: HttpRequest) -> HttpResponseBase:
             call = _call_of(request)
@@ -50,17 +50,17 @@ def endpoint(method: str) -> Callable[[View], Callable[[HttpRequest], Answering]
 
 
 @endpoint("POST")
-async def messages(request: HttpRequest, call: Call) -> HttpResponseBase:
+async def messages(request: HttpRequest, call: GatewayCall) -> HttpResponseBase:
     return await _model_call(request, call, "messages", parse_messages)
 
 
 @endpoint("POST")
-async def count_tokens(request: HttpRequest, call: Call) -> HttpResponseBase:
+async def count_tokens(request: HttpRequest, call: GatewayCall) -> HttpResponseBase:
     return await _model_call(request, call, "count_tokens", parse_count_tokens)
 
 
 @endpoint("GET")
-async def healthz(_request: HttpRequest, call: Call) -> HttpResponseBase:
+async def healthz(_request: HttpRequest, call: GatewayCall) -> HttpResponseBase:
     return JsonResponse({"status": "ok", "upstream": call.gateway.upstream.name})
 
 
@@ -69,24 +69,24 @@ async def not_found(request: HttpRequest) -> HttpResponseBase:
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Answer what nobody expected; Django has logged it."""
+    """Answer an unexpected error, which Django has logged."""
     return error_response(GatewayError(), _call_of(request))
 
 
-def error_response(error: GatewayError, call: Call) -> HttpResponse:
+def error_response(error: GatewayError, call: GatewayCall) -> HttpResponse:
     body = error_body(error.kind, error.message, call.request_id)
     headers = {"request-id": call.request_id, **error.headers}
     return HttpResponse(body, status=error.status, content_type="application/json", headers=headers)
 
 
 async def _model_call(
-    request: HttpRequest, call: Call, endpoint: Endpoint, parse: Callable[[bytes], ModelRequest]
+    request: HttpRequest, call: GatewayCall, endpoint: Endpoint, parse: Callable[[bytes], ModelRequest]
 ) -> HttpResponseBase:
     headers = {name.lower(): value for name, value in request.headers.items()}
     token = bearer(headers)
     grant = await call.gateway.grants(token) if token else None
     if grant is None:
-        raise NotAuthenticated
+        raise GatewayNotAuthenticated
     call.grant = grant
     parsed = parse(request.body)
     call.model = parsed.model
@@ -98,25 +98,25 @@ async def _model_call(
         headers=headers,
         key=functools.partial(provider_key, grant),
     )
-    answer = await call.stack.enter_async_context(call.gateway.upstream.answer(upstream_call))
-    return await _response(answer, call)
+    response = await call.stack.enter_async_context(call.gateway.upstream.respond(upstream_call))
+    return await _to_django_response(response, call)
 
 
-async def _response(answer: Answer, call: Call) -> HttpResponseBase:
-    call.usage = answer.usage
-    headers = {**answer.headers, "cache-control": "no-cache"}
-    if answer.streams:
-        # Reverse proxies such as nginx must not hold pieces back.
+async def _to_django_response(response: UpstreamResponse, call: GatewayCall) -> HttpResponseBase:
+    call.usage = response.usage
+    headers = {**response.headers, "cache-control": "no-cache"}
+    if response.streams:
+        # Reverse proxies such as nginx must not buffer the stream.
         headers["x-accel-buffering"] = "no"
-        return StreamingHttpResponse(_pieces(answer), status=answer.status, headers=headers)
-    body = b"".join([piece async for piece in answer.body])
-    return HttpResponse(body, status=answer.status, headers=headers)
+        return StreamingHttpResponse(_read_body(response), status=response.status, headers=headers)
+    body = b"".join([piece async for piece in response.body])
+    return HttpResponse(body, status=response.status, headers=headers)
 
 
-async def _pieces(answer: Answer) -> AsyncIterator[bytes]:
-    async for piece in answer.body:
+async def _read_body(response: UpstreamResponse) -> AsyncIterator[bytes]:
+    async for piece in response.body:
         yield piece
 
 
-def _call_of(request: Any) -> Call:
-    return cast(Call, cast(ASGIRequest, request).scope[SCOPE_KEY])
+def _call_of(request: Any) -> GatewayCall:
+    return cast(GatewayCall, cast(ASGIRequest, request).scope[SCOPE_KEY])

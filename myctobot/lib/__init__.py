@@ -1,0 +1,1 @@
+"""Library of general parts without a subject of their own."""

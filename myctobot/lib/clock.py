@@ -1,4 +1,4 @@
-"""The database's clock: the only one that leases go by, since every process shares it."""
+"""Clock of the database, which decides about leases because all processes share it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import connection
 
 
 def database_now() -> datetime:
-    """The time of the database's present transaction, in UTC."""
+    """Return the start time of the current database transaction, in UTC."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         row = cursor.fetchone()

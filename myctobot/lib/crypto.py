@@ -1,4 +1,4 @@
-"""Sealing of secrets at rest, with keys that rotate, and digests of tokens."""
+"""Encryption of secrets at rest with keys that rotate, and digests of tokens."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 
 class CannotUnseal(Exception):
-    """The sealed text was made with a key that is not among the present ones, for another row, or was changed."""
+    """The sealed text belongs to a removed key or another row, or was changed."""
 
 
 class Sealer:
-    """Encrypts small values with the first key and decrypts with any (Fernet: AES-128-CBC with HMAC-SHA256).
+    """Encrypt small values with the first key, and decrypt them with any key.
+
+    The format is Fernet (AES-128-CBC with HMAC-SHA256): https://github.com/fernet/spec.
 
     Args:
         keys: Fernet keys (32 bytes, url-safe base64), newest first.
 
     Raises:
-        ValueError: there is no key, or one is malformed.
+        ValueError: no key is given, or one is malformed.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -33,19 +35,19 @@ class Sealer:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError as error:
             raise ValueError(
-                "SECRETS_KEYS holds something that is no Fernet key (32 bytes, url-safe base64)"
+                "SECRETS_KEYS contains a text that is not a Fernet key (32 bytes, url-safe base64)"
             ) from error
 
     def seal(self, values: Mapping[str, Any], *, bound_to: str) -> str:
-        """Encrypt ``values`` so that only the row named ``bound_to`` can be unsealed with them."""
+        """Encrypt ``values`` so that ``unseal`` opens them only for the row named ``bound_to``."""
         text = json.dumps({"for": bound_to, "values": dict(values)}, separators=(",", ":"))
         return self._fernet.encrypt(text.encode()).decode()
 
     def unseal(self, sealed: str, *, bound_to: str) -> dict[str, Any]:
-        """Decrypt what ``seal`` made for the same row.
+        """Decrypt a text that ``seal`` returned for the same row.
 
         Raises:
-            CannotUnseal: see there.
+            CannotUnseal: no key opens the text, or it belongs to another row.
         """
         try:
             content = json.loads(self._fernet.decrypt(sealed.encode()))
@@ -57,10 +59,10 @@ class Sealer:
         return values
 
     def rotate(self, sealed: str) -> str:
-        """Encrypt again with the newest key.
+        """Encrypt a sealed text again, with the newest key.
 
         Raises:
-            CannotUnseal: no key opens it.
+            CannotUnseal: no key opens the text.
         """
         try:
             return self._fernet.rotate(sealed.encode()).decode()
@@ -69,21 +71,21 @@ class Sealer:
 
 
 def new_token(prefix: str) -> str:
-    """Make a random bearer token of 256 bits, such as ``mctb_…``; the prefix helps secret scanners."""
+    """Return a random bearer token of 256 bits, such as ``mctb_…``; the prefix helps secret scanners."""
     return f"{prefix}_{secrets.token_urlsafe(32)}"
 
 
 def digest(token: str) -> str:
-    """SHA-256 in hex. Enough for tokens of 256 random bits; never for passwords."""
+    """Return the SHA-256 in hex, which suffices for tokens of 256 random bits but not for passwords."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def derive_token(prefix: str, key: str, *parts: str) -> str:
-    """Make the token that belongs to ``parts``, the same each time, by HMAC-SHA256 under ``key``."""
+    """Return the token that HMAC-SHA256 under ``key`` derives from ``parts``; equal parts give equal tokens."""
     mac = hmac.new(key.encode(), "\0".join(parts).encode(), hashlib.sha256)
     return f"{prefix}_{mac.hexdigest()}"
 
 
 def keyed_digest(key: str, text: str) -> str:
-    """Digest a text that may be guessable, such as a request's body, so that the digest gives nothing away."""
+    """Return the HMAC-SHA256 of a guessable text, such as a request's body, which reveals nothing without the key."""
     return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""Keeps work that is asked for again and again from taking a processor for itself."""
+"""Duty cycle: pauses that keep frequent work from using a whole processor."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Pace:
-    """After each piece of work comes a pause in proportion to its cost, in which those who ask meanwhile gather.
+class DutyCycle:
+    """Require a pause after each run that is proportional to the cost of the run; requests collect during the pause.
 
-    A first piece of work, and one that comes after a quiet time, never waits.
+    A first run, and a run after a quiet time, does not wait.
 
     Args:
-        pause: how many times its cost it is.
-        cost: seconds that the work took, read before and after it. Processor time: where work is slow because others
-            are busy, a pause as long as it would make it slower still.
-        clock: seconds that only grow.
-        sleep: waits for so many seconds.
+        pause: length of the pause, as a multiple of the cost.
+        cost: returns seconds of processor time, read before and after a run. Elapsed time would lengthen the pauses of
+            a busy machine, which is slow already.
+        clock: returns monotonic seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Pace:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Wait for the end of the pause, and count the cost of what is done here."""
+        """Wait until the pause ends, then measure the cost of the block."""
         with self._lock:
             wait_s = self._next_at - self._clock()
         if wait_s > 0:

@@ -1,8 +1,8 @@
-"""Calls to addresses that somebody else chose, such as callbacks.
+"""HTTP client for URLs that tenants choose, such as those of callbacks.
 
-The name is resolved here, every address that it has is checked, and the connection goes to an address that was
-checked, with the name in SNI and Host: a name that resolves to something else a moment later gains nothing. No redirect
-is followed, no proxy of the environment used, and of the answer no more is read than says whether it was taken.
+The client resolves the name, checks every address and connects to a checked address, with the name in SNI and Host. So
+a name that resolves to another address a moment later has no effect. The client follows no redirect, uses no proxy of
+the environment and reads only the beginning of a response.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 
 TIMEOUT_S = 10.0
-_MOST_READ = 64 * 1024
+_MAX_READ = 64 * 1024
 _PORTS = (443, 8443)
 
 
 class NotSent(Exception):
-    """The request did not arrive, or must not; the message says why."""
+    """The request was not answered or is not allowed; the message gives the reason."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back.
+class OutgoingResponse:
+    """Response to a request.
 
     Attributes:
-        took_ms: from the first look at the name to the answer's head.
+        status: HTTP status code.
+        took_ms: milliseconds from the resolution of the name to the head of the response.
     """
 
     status: int
@@ -39,12 +40,12 @@ class Answer:
 
 
 class Outgoing:
-    """Sends requests to public hosts over TLS.
+    """Send requests to public hosts over TLS.
 
     Args:
-        is_public: tells of an IP address whether anybody may be sent there.
-        private_hosts: names and addresses that are allowed though they are not public.
-        ca_file: certificates to trust beside the usual ones; empty for none.
+        is_public: returns true for an IP address that requests may go to.
+        private_hosts: names and addresses that are allowed although they are not public.
+        ca_file: path of further trusted certificates; empty for none.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class Outgoing:
         if ca_file:
             self._tls.load_verify_locations(ca_file)
 
-    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send one POST request, within ten seconds in all.
+    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> OutgoingResponse:
+        """Send one POST request; all of it takes at most ten seconds.
 
         Raises:
-            NotSent: the URL is not allowed, nobody answered, or not in time.
+            NotSent: the URL is not allowed, the host is unreachable, or the response is late.
         """
         began = time.monotonic()
         try:
@@ -69,7 +70,7 @@ class Outgoing:
             raise NotSent(f"no answer within {TIMEOUT_S:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, UnicodeError) as error:
             raise NotSent(f"it could not be reached: {str(error) or type(error).__name__}") from error
-        return Answer(status, round((time.monotonic() - began) * 1000))
+        return OutgoingResponse(status, round((time.monotonic() - began) * 1000))
 
     async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> int:
         parts, host, port = self._parse(url)
@@ -85,7 +86,7 @@ class Outgoing:
             read = 0
             async for chunk in response.aiter_raw():
                 read += len(chunk)
-                if read >= _MOST_READ:
+                if read >= _MAX_READ:
                     break
             return response.status_code
 
@@ -97,9 +98,9 @@ class Outgoing:
         except ValueError as error:
             raise NotSent("the URL is not well-formed") from error
         if parts.scheme != "https" or not host:
-            raise NotSent("only https:// URLs are called")
+            raise NotSent("the URL must start with https://")
         if parts.username is not None or parts.password is not None:
-            raise NotSent("the URL holds a user name or password")
+            raise NotSent("the URL contains a user name or password")
         if port not in _PORTS and host not in self._private:
             raise NotSent(f"port {port} is not allowed; use 443 or 8443")
         return parts, host, port
@@ -111,12 +112,12 @@ class Outgoing:
         except (socket.gaierror, UnicodeError) as error:
             raise NotSent(f"the host {host[:100]} was not found") from error
         addresses = [str(entry[4][0]) for entry in found]
-        # One private address among public ones is enough: nobody knows which one a connection would take.
+        # One private address is enough to refuse, because a connection could use any of them.
         if host not in self._private and not all(self._is_public(address) for address in addresses):
             raise NotSent(f"the host {host[:100]} has an address that is not public, which is not allowed")
         return addresses[0]
 
 
 def _in_dns(host: str) -> str:
-    """A host's name as it stands in DNS, in SNI and in Host."""
+    """Return the name of a host in the format of DNS, SNI and Host."""
     return host.encode("idna").decode().lower()

@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them: families of samples from rows of a query."""
+"""Builders for metric families of Prometheus from rows of a query."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
-# Whatever operators and tenants name is bounded: more values of one label than this become one, ``other``.
-MOST_VALUES: Final = 200
+# Operators and tenants choose label values, so values beyond this number merge into ``other``.
+MAX_VALUES: Final = 200
 OTHER: Final = "other"
 
 Rows = Iterable[tuple[Sequence[str], float | None]]
 
 
 def gauge(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
-    """A family of what is now; rows are label values and a number, and None is left out."""
+    """Return a family of current values; rows are label values and a number, and None is left out."""
     family = GaugeMetricFamily(f"myctobot_{name}", text, labels=labels)
     for values, number in rows:
         if number is not None:
@@ -24,12 +24,12 @@ def gauge(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
 
 
 def number(name: str, text: str, value: float | None) -> Metric:
-    """One thing that is now."""
+    """Return a family with one current value and no label."""
     return gauge(name, text, (), [((), value)])
 
 
 def counter(name: str, text: str, labels: Sequence[str], counts: Mapping[str, float]) -> Metric:
-    """A family of what only grows; a key has the label values, with a space between."""
+    """Return a family of values that only grow; a key has the label values, separated by spaces."""
     family = CounterMetricFamily(f"myctobot_{name}", text, labels=labels)
     for key, count in sorted(counts.items()):
         family.add_metric(key.split(" ") if labels else (), count)
@@ -37,7 +37,7 @@ def counter(name: str, text: str, labels: Sequence[str], counts: Mapping[str, fl
 
 
 def summary(name: str, text: str, labels: Sequence[str], sums: Mapping[str, tuple[float, float]]) -> Metric:
-    """A family of counts and sums, by key as of ``counter``."""
+    """Return a family of counts and sums, with keys as in ``counter``."""
     family = SummaryMetricFamily(f"myctobot_{name}", text, labels=labels)
     for key, (count, total) in sorted(sums.items()):
         family.add_metric(key.split(" "), int(count), total)
@@ -45,14 +45,14 @@ def summary(name: str, text: str, labels: Sequence[str], sums: Mapping[str, tupl
 
 
 def bounded(rows: Sequence[tuple[str, Any]], merge: Callable[[Any, Any], Any]) -> list[tuple[str, Any]]:
-    """Keep the first label values, and merge what comes after them into one.
+    """Keep the first label values, and merge all later ones into one.
 
     Args:
-        rows: label value and its figures; those that matter most first.
-        merge: makes one of two figures.
+        rows: label value and its figures, the most important first.
+        merge: combines two figures into one.
     """
-    kept = list(rows[:MOST_VALUES])
-    if rest := rows[MOST_VALUES:]:
+    kept = list(rows[:MAX_VALUES])
+    if rest := rows[MAX_VALUES:]:
         merged = rest[0][1]
         for _, figures in rest[1:]:
             merged = merge(merged, figures)

@@ -1,4 +1,4 @@
-"""Rows of models by hand-written statements, for the few calls that come so often that compiling them counts."""
+"""Prepared statements and rows of models, for frequent calls where Django's compilation of queries costs too much."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from django.db.models import Model
 M = TypeVar("M", bound=Model)
 
 
-class Columns(Generic[M]):
-    """Some columns of a model; what is not among them is read when somebody asks for it.
+class ColumnSet(Generic[M]):
+    """Some columns of a model; Django reads the others when they are used.
 
-    Columns with a conversion of Django's, such as JSON, cannot be among them.
+    Columns that Django converts, such as JSON, are not allowed.
 
     Args:
-        model: whose.
-        names: of the columns, in any order.
+        model: owner of the columns.
+        names: attribute names, in any order.
+
+    Raises:
+        ValueError: the model lacks one of them.
     """
 
     def __init__(self, model: type[M], *names: str) -> None:
         self._model = model
-        # What Django makes instances from must come in the order of its fields.
-        self._names = [field.attname for field in model._meta.concrete_fields if field.attname in names]
+        # Django makes instances from values in the order of the fields.
+        fields = [field for field in model._meta.concrete_fields if field.attname in names]
+        self._names = [field.attname for field in fields]
+        # A renamed field keeps its column.
+        self._columns = [str(field.column) for field in fields]
         if len(self._names) != len(names):
             raise ValueError(f"{model.__name__} has not all of the columns {names}")
 
@@ -34,23 +40,35 @@ class Columns(Generic[M]):
         return len(self._names)
 
     def of(self, alias: str) -> str:
-        """The columns for a SELECT, of the table with this alias."""
-        return ", ".join(f"{alias}.{name}" for name in self._names)
+        """Return the columns for a SELECT, of the table with this alias."""
+        return ", ".join(f"{alias}.{column}" for column in self._columns)
 
     def instance(self, values: Any) -> M:
-        """Make an instance from the columns' values."""
+        """Return an instance with these values of the columns."""
         return self._model.from_db("default", self._names, values)
 
 
 Row = tuple[Any, ...]
+# By position for ``%s``, by name for ``%(name)s``.
+Values = Sequence[Any] | Mapping[str, Any]
 
 
-def one_row(statement: str, values: Sequence[Any]) -> Row | None:
-    """Run a statement that PostgreSQL keeps prepared, and return its first row, if it has one.
+def without_index(column: str) -> str:
+    """Return an SQL expression that equals a column and that PostgreSQL looks up in no index.
 
-    Django's own cursor writes the values into the text, which PostgreSQL reads and plans anew each time.
+    Statements that find their row by a key compare further columns of it. While a table is new, PostgreSQL estimates
+    that an index on such a column holds one row. A prepared statement keeps the plan that it chose then, and scans that
+    index for as long as the connection lives.
     """
-    # Found once: where a thread's connection is costs more to look up than a value to send.
+    return f"COALESCE({column}, {column})"
+
+
+def fetch_one(statement: str, values: Values) -> Row | None:
+    """Run a prepared statement, and return its first row; None if it has none.
+
+    Django's own cursor writes the values into the text, which PostgreSQL parses and plans each time.
+    """
+    # The lookup of the thread's connection costs more than sending a value, so it happens once.
     database = connections[DEFAULT_DB_ALIAS]
     database.ensure_connection()
     with database.wrap_database_errors, psycopg.Cursor(database.connection) as cursor:
@@ -58,19 +76,19 @@ def one_row(statement: str, values: Sequence[Any]) -> Row | None:
         return _first(cursor)
 
 
-def at_once(*statements: tuple[str, Sequence[Any]]) -> list[Row | None]:
-    """Run statements as one transaction and one way to the database, and return the first row of each, if it has one.
+def run_pipeline(*statements: tuple[str, Values]) -> list[Row | None]:
+    """Run statements in one transaction and one round trip, and return the first row of each; None if it has none.
 
-    Each sees what others had committed before it began, and so what one waited for is seen by the next. When PostgreSQL
-    refuses one, nothing of those before it stays; a value that cannot be sent at all must come before what writes.
-    Outside of ``transaction.atomic`` they are a transaction of their own.
+    Each statement sees all that others committed before it began, so it also sees the change that an earlier statement
+    waited for. If PostgreSQL refuses one, the transaction is rolled back. A value that cannot be converted must come
+    before the first write. Outside ``transaction.atomic`` the statements are a transaction of their own.
     """
     database = connections[DEFAULT_DB_ALIAS]
     database.ensure_connection()
     open_connection: psycopg.Connection[Any] = database.connection
     cursors = [psycopg.Cursor(open_connection) for _ in statements]
     with database.wrap_database_errors:
-        # What failed raises when the pipeline ends.
+        # An error is raised when the pipeline ends.
         with open_connection.pipeline():
             for cursor, (statement, values) in zip(cursors, statements, strict=True):
                 cursor.execute(statement.encode(), values, prepare=True)
@@ -79,57 +97,79 @@ def at_once(*statements: tuple[str, Sequence[Any]]) -> list[Row | None]:
 
 def _first(cursor: psycopg.Cursor[Row]) -> Row | None:
     result = cursor.pgresult
-    # Of ``description`` an object a column is made; whether there are any says this one.
+    # ``description`` would make an object for each column; ``nfields`` only counts them.
     return cursor.fetchone() if result is not None and result.nfields else None
 
 
-class Term(NamedTuple):
-    """A piece of SQL with its values."""
+class SqlFragment(NamedTuple):
+    """Part of an SQL statement, with the values of its placeholders."""
 
     sql: str
     values: Sequence[Any] = ()
 
 
 @cache
-def _insert_of(model: type[Model], terms: tuple[tuple[str, str], ...], condition: str) -> tuple[str, tuple[Any, ...]]:
-    """A statement, and the fields whose values come first in it."""
-    made = dict(terms)
+def _insert_of(
+    model: type[Model], computed: tuple[tuple[str, str], ...], condition: str
+) -> tuple[str, tuple[Any, ...]]:
+    """Return a statement, and the fields whose values come first in it."""
+    expressions = dict(computed)
     fields = tuple(
-        field for field in model._meta.concrete_fields if not field.primary_key and field.attname not in made
+        field for field in model._meta.concrete_fields if not field.primary_key and field.attname not in expressions
     )
     quote = connection.ops.quote_name
-    names = ", ".join(map(quote, [*(field.column or field.name for field in fields), *made]))
-    values = ", ".join([*["%s"] * len(fields), *made.values()])
-    told = ", ".join(["id", *map(quote, made)])
+    names = ", ".join(map(quote, [*(field.column or field.name for field in fields), *expressions]))
+    values = ", ".join([*["%s"] * len(fields), *expressions.values()])
+    returned = ", ".join(["id", *map(quote, expressions)])
     table = quote(model._meta.db_table)
     where = f"WHERE {condition}" if condition else ""
-    return f"INSERT INTO {table} ({names}) SELECT {values} {where} RETURNING {told}", fields  # our own names
+    return f"INSERT INTO {table} ({names}) SELECT {values} {where} RETURNING {returned}", fields  # our own names
 
 
-def insert(instance: Model, terms: Mapping[str, Term] | None = None, only_if: Term | None = None) -> bool:
+def insert(
+    instance: Model, computed: Mapping[str, SqlFragment] | None = None, only_if: SqlFragment | None = None
+) -> bool:
     """Store a new row as ``save(force_insert=True)`` does, and set its id.
 
-    Django compiles an INSERT anew each time, which takes it longer than PostgreSQL needs to do it. Here every field
-    must have a value, or a term: what the database would set by itself is not known before.
+    Django compiles an INSERT each time, which takes longer than PostgreSQL needs to run it. Every field must have a
+    value here or in ``computed``, because defaults of the database are not used.
 
     Args:
         instance: without an id.
-        terms: by column, what the database computes; the instance gets the values.
-        only_if: a condition of SQL.
+        computed: expressions that the database computes, by column; the instance gets their values.
+        only_if: condition of the insert.
 
     Returns:
-        False when the condition does not hold, and nothing was stored.
+        False if the condition does not hold; nothing was stored.
     """
-    made, condition = terms or {}, only_if or Term("")
-    statement, fields = _insert_of(type(instance), tuple((name, made[name].sql) for name in made), condition.sql)
+    computed, condition = computed or {}, only_if or SqlFragment("")
+    statement, fields = _insert_of(
+        type(instance), tuple((name, fragment.sql) for name, fragment in computed.items()), condition.sql
+    )
     database = connections[DEFAULT_DB_ALIAS]
     values = [field.get_db_prep_save(field.pre_save(instance, add=True), database) for field in fields]
-    computed = [value for term in made.values() for value in term.values]
-    row = one_row(statement, [*values, *computed, *condition.values])
+    of_computed = [value for fragment in computed.values() for value in fragment.values]
+    row = fetch_one(statement, [*values, *of_computed, *condition.values])
     if row is None:
         return False
     instance.pk = row[0]
-    for name, value in zip(made, row[1:], strict=True):
+    for name, value in zip(computed, row[1:], strict=True):
         setattr(instance, name, value)
     instance._state.adding, instance._state.db = False, "default"
     return True
+
+
+def fetch_all(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run a statement with Django's cursor, and return all rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def execute(statement: str, *values: Any) -> int:
+    """Run a statement with Django's cursor, and return the number of changed rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        changed: int = cursor.rowcount
+    return changed

@@ -1,1 +1,1 @@
-"""Metrics for Prometheus: each layer says its own, and the web process puts them together."""
+"""Metrics for Prometheus, put together by the web process."""

@@ -1,4 +1,4 @@
-"""Who may read the metrics; pure. They name shards, classes and pools, so nobody may who was not allowed to."""
+"""Access to the metrics, which name shards, classes and pools; pure."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ Network = IPv4Network | IPv6Network
 
 
 def has_token(sent: str | None, token: str) -> bool:
-    """Whether a request came with the token; without a token in the settings none is right.
+    """Tell whether a request carries the token; without a token in the settings no request does.
 
     Args:
-        sent: of the header ``Authorization: Bearer``.
-        token: of the settings.
+        sent: the token of the header ``Authorization: Bearer``.
+        token: the token of the settings.
     """
     return bool(token) and sent is not None and hmac.compare_digest(sent.encode(), token.encode())
 
 
 def comes_from(address: str | None, networks: Sequence[Network], *, was_forwarded: bool) -> bool:
-    """Whether a request came from one of some networks.
+    """Tell whether a request comes from one of some networks.
 
     Args:
-        address: whoever is connected; None when that is no address.
-        networks: of the settings.
-        was_forwarded: a proxy sent it on, so that the address is the proxy's, whoever asked.
+        address: the address of the peer; None if it has none.
+        networks: the networks of the settings.
+        was_forwarded: whether a proxy forwarded the request, so that the address is the proxy's.
     """
     if address is None or was_forwarded:
         return False

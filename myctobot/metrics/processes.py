@@ -1,4 +1,4 @@
-"""What each web process uses of the machine. A scrape reaches one of them, so each tells the broker of itself."""
+"""Resource use of the web processes. A scrape reaches one of them, so each reports to the broker."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ from django.conf import settings
 from prometheus_client.core import Metric
 from redis import Redis, RedisError
 
-from myctobot.lib.prometheus import MOST_VALUES, counter, gauge
+from myctobot.lib.prometheus import MAX_VALUES, counter, gauge
 
 log = structlog.get_logger(__name__)
 
 _KEY: Final = "myctobot:processes"
 _EVERY_S: Final = 10.0
-# Six reports late: it has ended.
+# A process that missed six reports has ended.
 _GONE_AFTER_S: Final = 60.0
 _GAUGES: Final = (
     ("process_resident_memory_bytes", "Memory in use.", "memory"),
     ("process_open_fds", "Open file descriptors.", "files"),
     ("process_threads", "Threads.", "threads"),
-    ("process_start_time_seconds", "When it began, in seconds since 1970.", "began"),
+    ("process_start_time_seconds", "Start time, in seconds since 1970.", "began"),
 )
 
 
-class Teller:
-    """Tells of this process every few seconds, from the first request on."""
+class ProcessReporter:
+    """Reports this process every few seconds, from its first request on."""
 
     def __init__(self) -> None:
-        self._begun = False
+        self._started = False
         self._lock = threading.Lock()
 
-    def begin(self) -> None:
-        """Begin, unless it has begun."""
-        if self._begun:
+    def start(self) -> None:
+        """Start the reports if they have not started."""
+        if self._started:
             return
         with self._lock:
-            if not self._begun:
-                self._begun = True
+            if not self._started:
+                self._started = True
                 threading.Thread(target=self._run, name="process-metrics", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             try:
-                tell()
+                report()
             except RedisError as error:
                 log.debug("broker.unreachable", wanted="metrics of this process", error=str(error))
             time.sleep(_EVERY_S)
 
 
-def tell() -> None:
-    """Tell of this process now."""
+def report() -> None:
+    """Report this process now."""
     process = psutil.Process()
     cpu = process.cpu_times()
     figures = {
@@ -74,7 +74,7 @@ def tell() -> None:
 
 
 def collect() -> Iterator[Metric]:
-    """The families about web processes; none when the broker cannot be reached."""
+    """Yield the metric families of web processes; none if the broker cannot be reached."""
     try:
         known = _known()
     except RedisError:
@@ -86,12 +86,12 @@ def collect() -> Iterator[Metric]:
 
 
 def _known() -> dict[str, dict[str, Any]]:
-    told = cast(dict[bytes, bytes], _redis().hgetall(_KEY))
-    found = {name.decode(): json.loads(value) for name, value in told.items()}
+    reports = cast(dict[bytes, bytes], _redis().hgetall(_KEY))
+    found = {name.decode(): json.loads(value) for name, value in reports.items()}
     gone = [name for name, figures in found.items() if time.time() - figures["at"] > _GONE_AFTER_S]
     if gone:
         _redis().hdel(_KEY, *gone)
-    return {name: found[name] for name in sorted(found.keys() - set(gone))[:MOST_VALUES]}
+    return {name: found[name] for name in sorted(found.keys() - set(gone))[:MAX_VALUES]}
 
 
 @cache

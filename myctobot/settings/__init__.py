@@ -1,4 +1,7 @@
-"""Settings of the control plane; every value that varies comes through ``env.py``."""
+"""Settings of the control plane.
+
+``env.py`` reads every value that varies.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import Any
 
 import django_stubs_ext
 from celery.schedules import schedule
-from kombu import Exchange, Queue
 
 from myctobot.env import (
     BASE_DIR,
@@ -16,22 +18,25 @@ from myctobot.env import (
     endpoint,
     env,
     first_address,
+    folders,
     networks,
+    schemes,
     token,
     url,
     webhook_secret,
     whole_number,
 )  # fmt: skip
 from myctobot.logging import logging_config
+from myctobot.messaging import direct_queue
 from myctobot.settings.admin_theme import PANEL
 
 django_stubs_ext.monkeypatch()
 
 EMBEDDED: bool = env.bool("EMBEDDED", default=False)
 DEBUG: bool = env.bool("DEBUG", default=False)
-# Without a key of its own a process gets a random one: safe, and sessions end with the process.
+# A process without a configured key uses a random one. Its sessions then end with the process.
 SECRET_KEY: str = env.str("SECRET_KEY", default="") or secrets.token_urlsafe(50)
-# Fernet keys, newest first: the first encrypts, all decrypt.
+# Fernet keys, newest first. The first one encrypts, and all of them decrypt.
 SECRETS_KEYS: list[str] = env.list("SECRETS_KEYS", default=[])
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 MYCTOBOT_HOME = HOME
@@ -39,47 +44,51 @@ MYCTOBOT_HOME = HOME
 CONTROL_URL = url("CONTROL_URL", "http://127.0.0.1:8000")
 GATEWAY_URL = url("GATEWAY_URL", "http://127.0.0.1:8001")
 GATEWAY_UPSTREAM = choice("GATEWAY_UPSTREAM", ("scripted", "anthropic"), "anthropic")
-GATEWAY_PLAYS: str = env.str("GATEWAY_PLAYS", default=str(BASE_DIR / "myctobot/gateway/plays"))
+GATEWAY_SCRIPTS: str = env.str(
+    "GATEWAY_SCRIPTS", default=str(BASE_DIR / "myctobot/gateway/upstreams/scripted/examples")
+)
 ANTHROPIC_BASE_URL = url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
 
-# What a tenant's repository URL may look like. A shard checks again by its own configuration.
-REPO_SCHEMES: list[str] = env.list("REPO_SCHEMES", default=["https", "ssh", *(["file"] if EMBEDDED else [])])
+# Below these folders every tenant can read and write every repository by file://. Without one, file:// is refused.
+REPO_FILE_ROOTS: list[str] = folders("REPO_FILE_ROOTS")
+# Limits on repository URLs of tenants. A shard checks them again against its own configuration.
+REPO_SCHEMES: list[str] = schemes("REPO_SCHEMES", REPO_FILE_ROOTS)
 REPO_PRIVATE_HOSTS: list[str] = env.list("REPO_PRIVATE_HOSTS", default=[])
 
-# Hosts of callbacks that may have private addresses, and certificates to trust there beside the usual ones.
+# Hosts of callbacks that may have private addresses, and additional trusted certificates for callbacks.
 CALLBACK_PRIVATE_HOSTS: list[str] = env.list("CALLBACK_PRIVATE_HOSTS", default=[])
 CALLBACK_CA_FILE: str = env.str("CALLBACK_CA_FILE", default="")
 
-# Capabilities whose effects may happen twice without harm: a job with no other is tried again when it is lost.
+# Capabilities whose effects can safely happen twice. A lost job with only such capabilities is retried.
 REPEATABLE_CAPABILITIES: list[str] = env.list("REPEATABLE_CAPABILITIES", default=["git", "filesystem", "fetch"])
 
-# How long a job may run and wait, and its agent be silent, when it does not say so itself; 0 is without bound.
-RUN_TIMEOUT_S = whole_number("RUN_TIMEOUT_S", 3600, least=10)
-QUEUE_TIMEOUT_S = whole_number("QUEUE_TIMEOUT_S", 0, least=0)
-NO_OUTPUT_TIMEOUT_S = whole_number("NO_OUTPUT_TIMEOUT_S", 0, least=0)
-# Waiting jobs that a tenant may have which has no limit of its own.
-MAX_WAITING_JOBS = whole_number("MAX_WAITING_JOBS", 10_000, least=1)
+# Default limits for the run time of a job, its wait and its agent's silence; 0 means no limit.
+RUN_TIMEOUT_S = whole_number("RUN_TIMEOUT_S", 3600, minimum=10)
+QUEUE_TIMEOUT_S = whole_number("QUEUE_TIMEOUT_S", 0, minimum=0)
+NO_OUTPUT_TIMEOUT_S = whole_number("NO_OUTPUT_TIMEOUT_S", 0, minimum=0)
+# Maximum number of waiting jobs of a tenant without its own limit.
+MAX_WAITING_JOBS = whole_number("MAX_WAITING_JOBS", 10_000, minimum=1)
 
-# A longer log loses its middle. A log that is older than so many days goes, later its job; 0 keeps them.
-JOB_LOG_MAX_BYTES = whole_number("JOB_LOG_MAX_BYTES", 64 * 1024 * 1024, least=1024 * 1024)
-EVENT_RETENTION_DAYS = whole_number("EVENT_RETENTION_DAYS", 90, least=0)
-JOB_RETENTION_DAYS = whole_number("JOB_RETENTION_DAYS", 0, least=0)
+# The middle of a longer log is removed. Logs and jobs are deleted after these days; 0 keeps them.
+JOB_LOG_MAX_BYTES = whole_number("JOB_LOG_MAX_BYTES", 64 * 1024 * 1024, minimum=1024 * 1024)
+EVENT_RETENTION_DAYS = whole_number("EVENT_RETENTION_DAYS", 90, minimum=0)
+JOB_RETENTION_DAYS = whole_number("JOB_RETENTION_DAYS", 0, minimum=0)
 
-# Who may read /metrics beside operators: whoever has the token, or comes from one of the networks. Without: nobody.
+# Operators can read /metrics, and so can callers with this token or from these networks.
 METRICS_TOKEN: str = token("METRICS_TOKEN")
 METRICS_NETWORKS: list[Any] = networks("METRICS_NETWORKS")
 
-# Operators are told in the log, and where these lead. An address may be inside: it is the operators' own.
+# Alerts go to the log and to these targets. The webhook may have a private address, because operators choose it.
 ALERT_WEBHOOK_URL = endpoint("ALERT_WEBHOOK_URL")
 ALERT_WEBHOOK_SECRET = webhook_secret("ALERT_WEBHOOK_SECRET")
 ALERT_EMAILS: list[str] = env.list("ALERT_EMAILS", default=[])
 globals().update(env.email_url("EMAIL_URL", default="smtp://localhost:25"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL: str = env.str("EMAIL_FROM", default="MyCTOBot <myctobot@localhost>")
-# Samples of shards for charts that are older go; 0 keeps them.
-SHARD_SAMPLE_RETENTION_DAYS = whole_number("SHARD_SAMPLE_RETENTION_DAYS", 7, least=0)
+# Samples of shards for charts are deleted after these days; 0 keeps them.
+SHARD_SAMPLE_RETENTION_DAYS = whole_number("SHARD_SAMPLE_RETENTION_DAYS", 7, minimum=0)
 
-# The embedded stack's own shards.
+# Shards of the embedded stack.
 LOCAL_SHARD: dict[str, Any] = {
     "slots": env.int("LOCAL_SHARD_SLOTS", default=2),
     "executor": choice("LOCAL_SHARD_EXECUTOR", ("claude_code", "scripted"), "claude_code"),
@@ -87,45 +96,46 @@ LOCAL_SHARD: dict[str, Any] = {
     "git_ca_file": env.str("LOCAL_SHARD_GIT_CA_FILE", default=""),
 }
 
-# Where shards in containers and on other machines find what they call; REDIS_URL without its user and password.
+# Addresses for shards in containers and on other machines. The broker URL here has no user or password.
 SHARD_CONTROL_URL = url("SHARD_CONTROL_URL", CONTROL_URL)
 SHARD_BROKER_URL: str = env.str("SHARD_BROKER_URL", default="") or env.str(
     "REDIS_URL", default="redis://127.0.0.1:6379/0"
 )
-# The proxy through which their git reaches repositories; empty: directly.
+# Proxy for git on shards; empty means a direct connection.
 SHARD_PROXY_URL: str = env.str("SHARD_PROXY_URL", default="")
-# A file with certificates that they shall trust for https repositories; empty: their system's.
+# File with the certificates that shards trust for https repositories; empty means the system's certificates.
 SHARD_GIT_CA_FILE: str = env.str("SHARD_GIT_CA_FILE", default="")
 SHARD_SSH_KEY_FILE: str = env.str("SHARD_SSH_KEY_FILE", default="")
-# How long a new container may take to enrol, and its worker to report.
-SHARD_READY_TIMEOUT_S = whole_number("SHARD_READY_TIMEOUT_S", 120, least=5)
+# Maximum time in seconds for a new container to enroll and for its worker to report.
+SHARD_READY_TIMEOUT_S = whole_number("SHARD_READY_TIMEOUT_S", 120, minimum=5)
 
-# Containers on this host, made by the LXC tools; see ``shards.providers.lxc.host``. Control planes that share a folder
-# differ in LXC_OWNER. LXC_ALLOWED: what containers may reach of this host beside what it serves on the bridge.
+# Containers of the LXC tools on this host; see ``shards.providers.lxc.host``. Control planes with a shared folder
+# need different values of LXC_OWNER.
 LXC_PATH: str = env.str("LXC_PATH", default="/var/lib/myctobot/lxc")
 LXC_OWNER: str = env.str("LXC_OWNER", default="myctobot")
 LXC_BRIDGE: str = env.str("LXC_BRIDGE", default="mctb0")
 LXC_NETWORK: str = env.str("LXC_NETWORK", default="10.213.0.0/24")
-LXC_FIRST_ID = whole_number("LXC_FIRST_ID", 1_000_000_000, least=100_000)
+LXC_FIRST_ID = whole_number("LXC_FIRST_ID", 1_000_000_000, minimum=100_000)
+# Addresses of this host that containers can reach in addition to the services on the bridge.
 LXC_ALLOWED: list[str] = env.list("LXC_ALLOWED", default=[])
-# Who may come into a container by SSH, as its root: a file of public keys.
+# File of the public keys that can log in to containers by SSH as root.
 LXC_AUTHORIZED_KEYS_FILE: str = env.str(
     "LXC_AUTHORIZED_KEYS_FILE", default=f"{SHARD_SSH_KEY_FILE}.pub" if SHARD_SSH_KEY_FILE else ""
 )
-# Calls from these networks get the shard API and nothing else; but for the addresses that are this machine's own.
+# Callers in these networks can only use the shard API. The exceptions are this machine's own addresses.
 SHARD_NETWORKS: list[str] = env.list("SHARD_NETWORKS", default=[LXC_NETWORK] if first_address(LXC_NETWORK) else [])
 SHARD_NETWORKS_EXCEPT: list[str] = env.list(
     "SHARD_NETWORKS_EXCEPT", default=[address] if (address := first_address(LXC_NETWORK)) else []
 )
-# The proxy of the bridge: names that it connects to (``.example.org``: and all below it), and private networks where
-# such a name may lead.
-EGRESS_PORT = whole_number("EGRESS_PORT", 8888, least=1)
+EGRESS_PORT = whole_number("EGRESS_PORT", 8888, minimum=1)
+# The proxy of the bridge connects only to these hosts; ``.example.org`` includes subdomains.
 EGRESS_ALLOWED_HOSTS: list[str] = env.list("EGRESS_ALLOWED_HOSTS", default=[])
+# Allowed hosts may have addresses in these private networks.
 EGRESS_PRIVATE_NETWORKS: list[str] = env.list("EGRESS_PRIVATE_NETWORKS", default=[])
 
-# Counts what a shard runs; shards know nothing of jobs.
+# Function that counts the running jobs of a shard. The shards package does not import jobs.
 RUNNING_JOBS = "jobs.capacity.running_jobs.running_on"
-# Who makes containers for shards, by name; see ``shards.providers.base``.
+# Providers of shards by name; see ``shards.providers.base``.
 PROVIDERS = {
     "lxc": "shards.providers.lxc.provider.LxcProvider",
     "memory": "shards.providers.memory.MemoryProvider",
@@ -133,7 +143,7 @@ PROVIDERS = {
     "proxmox": "shards.providers.proxmox.provider.ProxmoxProvider",
 }
 
-# Where Proxmox VE is, and what of it shards may use; docs/proxmox.md explains each. Looked at by the provider alone.
+# Connection to Proxmox VE and the resources for shards; docs/proxmox.md explains each. Only the provider reads them.
 PROXMOX: dict[str, Any] = {
     "url": env.str("PROXMOX_URL", default=""),
     "token_id": env.str("PROXMOX_TOKEN_ID", default=""),
@@ -147,19 +157,19 @@ PROXMOX: dict[str, Any] = {
     "ca_file": env.str("PROXMOX_CA_FILE", default=""),
     "fingerprint": env.str("PROXMOX_FINGERPRINT", default=""),
     "sdn_zone": env.str("PROXMOX_SDN_ZONE", default="localnetwork"),
-    "vlan": whole_number("PROXMOX_VLAN", 0, least=0),
+    "vlan": whole_number("PROXMOX_VLAN", 0, minimum=0),
     "ip": choice("PROXMOX_IP", ("dhcp", "manual"), "dhcp"),
     "nameserver": env.str("PROXMOX_NAMESERVER", default=""),
     "egress": env.list("PROXMOX_EGRESS", default=[]),
     "ssh_from": env.list("PROXMOX_SSH_FROM", default=[]),
     "ssh_public_keys": env.str("PROXMOX_SSH_PUBLIC_KEYS", default=""),
     "full_clones": env.bool("PROXMOX_FULL_CLONES", default=False),
-    "call_timeout_s": whole_number("PROXMOX_CALL_TIMEOUT_S", 30, least=1),
-    "task_timeout_s": whole_number("PROXMOX_TASK_TIMEOUT_S", 900, least=10),
+    "call_timeout_s": whole_number("PROXMOX_CALL_TIMEOUT_S", 30, minimum=1),
+    "task_timeout_s": whole_number("PROXMOX_TASK_TIMEOUT_S", 900, minimum=10),
 }
 
 INSTALLED_APPS = [
-    # Before the admin, whose site and templates it replaces.
+    # unfold must come before the admin, because it replaces the admin's site and templates.
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -197,7 +207,7 @@ ASGI_APPLICATION = "myctobot.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        # Parts of the panel that are ours go before those of unfold.
+        # Our templates of the panel take precedence over those of unfold.
         "DIRS": [BASE_DIR / "myctobot/templates"],
         "APP_DIRS": True,
         "OPTIONS": {
@@ -211,15 +221,15 @@ TEMPLATES = [
     }
 ]
 
-# A pool of connections per process: requests run in threads and must not each open one.
-DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=16)
+# Requests run in threads, so each process has a pool of connections.
+DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=24)
 _database: dict[str, Any] = dict(env.db("DATABASE_URL", default="postgresql://127.0.0.1/myctobot"))
 _database["ENGINE"] = "django.db.backends.postgresql"
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10},
     "connect_timeout": 5,
-    # Django switches prepared statements off. With a threshold those are kept that ask for it (``lib.rows``), alone.
+    # Django disables prepared statements. This threshold keeps only those that request it (``lib.rows``).
     "prepare_threshold": 2**31,
 }
 DATABASES = {"default": _database}
@@ -230,12 +240,12 @@ _channel_host = {"address": REDIS_URL, "socket_timeout": 10, "socket_connect_tim
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        # Sealed: shards reach this Redis too, and a taken one must neither read what jobs say nor speak for them.
+        # Encrypt the messages, so that a compromised shard cannot read or forge job events in this Redis.
         "CONFIG": {"hosts": [_channel_host], "symmetric_encryption_keys": [SECRET_KEY]},
     }
 }
 
-# How the operators' panel looks.
+# Appearance of the operators' panel.
 UNFOLD = PANEL
 
 LANGUAGE_CODE = "en-us"
@@ -249,12 +259,31 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "console-jobs"
 LOGOUT_REDIRECT_URL = "login"
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONTROL_URL.startswith("https://")
 SECURE_REFERRER_POLICY = "same-origin"
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+# An https address in CONTROL_URL means that a proxy in front terminates TLS.
+HTTPS = CONTROL_URL.startswith("https://")
+BEHIND_PROXY: bool = env.bool("BEHIND_PROXY", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
+# Without the proxy's header, every request seems to be plain HTTP and would cause an endless redirect.
+SECURE_SSL_REDIRECT = HTTPS and BEHIND_PROXY
+# Local programs call these paths directly. A redirect would come after they sent their key in clear text.
+SECURE_REDIRECT_EXEMPT = [r"^api/v1/", r"^healthz$", r"^metrics$"]
+# Browsers remember this value, so the default is short enough to revert.
+SECURE_HSTS_SECONDS = whole_number("HSTS_SECONDS", 3600 if HTTPS else 0, minimum=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.bool("HSTS_SUBDOMAINS", default=HTTPS)
 CSRF_TRUSTED_ORIGINS = [CONTROL_URL]
-# Above the 1 MiB that the API takes, so that a larger request gets the API's own answer.
+# This is above every limit of BODY_LIMITS, which decides first.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
+# Limits of each process that serves HTTP. Behind a proxy, all connections have the proxy's address.
+MAX_CONNECTIONS = whole_number("MAX_CONNECTIONS", 4000, minimum=1)
+MAX_CONNECTIONS_PER_ADDRESS = whole_number(
+    "MAX_CONNECTIONS_PER_ADDRESS", MAX_CONNECTIONS if BEHIND_PROXY else 400, minimum=1
+)
+REQUEST_HEADER_TIMEOUT_S = whole_number("REQUEST_HEADER_TIMEOUT_S", 10, minimum=1)
+REQUEST_BODY_TIMEOUT_S = whole_number("REQUEST_BODY_TIMEOUT_S", 60, minimum=1)
+# A client that takes nothing of a response for so long is disconnected.
+RESPONSE_STALL_TIMEOUT_S = whole_number("RESPONSE_STALL_TIMEOUT_S", 120, minimum=1)
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -269,7 +298,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["myctobot.tenants.authentication.HasTenant"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["myctobot.api.parsing.BoundedJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "myctobot.tenants.openapi.PermissionSchema",
     "EXCEPTION_HANDLER": "myctobot.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
@@ -280,7 +309,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SCHEMA_PATH_PREFIX": "/api/v1",
-    # From the installed package: the docs page loads nothing from elsewhere.
+    # Serve the UI from the installed package, so that the docs page loads nothing from other hosts.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "myctobot.contract.jobs.JobStatus"},
@@ -289,21 +318,17 @@ SPECTACULAR_SETTINGS = {
 LOGGING_CONFIG = "myctobot.logging.configure"
 LOGGING = logging_config(json_lines=not EMBEDDED and not DEBUG, level=env.str("LOG_LEVEL", default="INFO"))
 
-# --- Celery: the control plane's own worker. Truth is in PostgreSQL, so results are off and a lost
-# message costs a second at most: beat asks for a dispatch round every second.
-_anonymous = Exchange("", type="direct")
+# --- Celery: workers of the control plane.
+# PostgreSQL has the state, so results are off. Beat makes up for a lost message within a second.
 CELERY = {
     "broker_url": REDIS_URL,
-    # Kombu's default for rediss:// believes any certificate.
+    # Kombu's default for rediss:// accepts any certificate.
     "broker_use_ssl": {"ssl_cert_reqs": "required"} if REDIS_URL.startswith("rediss:") else None,
     "task_ignore_result": True,
     "task_acks_late": False,
     "task_create_missing_queues": False,
     "task_default_queue": "control",
-    # Bindings in Redis are keys that shards would have to be allowed to read; the anonymous exchange needs none.
-    "task_queues": [
-        Queue(name, exchange=_anonymous, routing_key=name, no_declare=True) for name in ("control", "operations")
-    ],
+    "task_queues": [direct_queue(name) for name in ("control", "operations")],
     "accept_content": ["json"],
     "worker_prefetch_multiplier": 1,
     "worker_disable_prefetch": True,
@@ -321,11 +346,11 @@ CELERY = {
         "tick": {
             "task": "jobs.tick",
             "schedule": schedule(1.0),
-            # A tick that nobody took for this long says nothing that the next one does not say.
+            # A tick expires, because the next one replaces it.
             "options": {"expires": 5},
         },
         "operations": {"task": "shards.sweep_operations", "schedule": schedule(5.0), "options": {"expires": 5}},
-        # Where it does not hold up what comes each second.
+        # Use the queue of operations, so that this long task does not delay the tick.
         "reconcile": {
             "task": "shards.reconcile",
             "schedule": schedule(60.0),
@@ -337,6 +362,6 @@ CELERY = {
         "history": {"task": "shards.history_retention", "schedule": schedule(600.0), "options": {"expires": 500}},
         "autoscaling": {"task": "jobs.scale_pools", "schedule": schedule(10.0), "options": {"expires": 9}},
         "callbacks": {"task": "jobs.deliver_callbacks", "schedule": schedule(1.0), "options": {"expires": 5}},
-        "retention": {"task": "jobs.maintenance.retention", "schedule": schedule(600.0), "options": {"expires": 500}},
+        "retention": {"task": "jobs.retention", "schedule": schedule(600.0), "options": {"expires": 500}},
     },
 }

@@ -1,4 +1,4 @@
-"""How the operators' panel is called, and its menu."""
+"""Titles, colours and menu of the operators' panel."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from typing import Any
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from myctobot.tenants.permissions import ModelPermission
+from shards import permissions
 
-def _page(title: str, icon: str, model: str, permission: str = "view") -> dict[str, Any]:
-    """An entry of the menu that leads to the list of a model, for those who may see it."""
+
+def _model_entry(title: str, icon: str, model: str) -> dict[str, Any]:
+    """Return a menu entry for the list of a model, visible to operators who may view it."""
     app, name = model.split(".")
+    permission = ModelPermission(app, name, "view")
     return {
         "title": title,
         "icon": icon,
         "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
-        "permission": lambda request: request.user.has_perm(f"{app}.{permission}_{name}"),
+        "permission": lambda request: permission.is_held_by(request.user),
     }
 
 
-_PREVIEW = {
+_PREVIEW_ENTRY = {
     "title": "Where would a job go?",
     "icon": "alt_route",
     "link": reverse_lazy("panel-preview"),
-    "permission": lambda request: request.user.has_perm("shards.view_shard"),
+    "permission": lambda request: permissions.PREVIEW.is_held_by(request.user),
 }
 
-_DASHBOARD = {
+_DASHBOARD_ENTRY = {
     "title": "Dashboard",
     "icon": "monitoring",
     "link": reverse_lazy("ops"),
-    "permission": lambda request: request.user.is_staff,
+    "permission": lambda request: permissions.VIEW_SHARD.is_held_by(request.user),
 }
 
 PANEL: dict[str, Any] = {
     "SITE_TITLE": "MyCTOBot",
     "SITE_HEADER": "MyCTOBot",
     "SITE_SUBHEADER": "Operators' panel",
-    # Where the site's name and "View site" lead.
+    # Target of the site's name and of "View site".
     "SITE_URL": "/api/docs/",
     "SITE_SYMBOL": "dns",
     "SITE_FAVICONS": [
@@ -48,7 +52,7 @@ PANEL: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
     "COLORS": {
-        # A calm blue; the states of shards are the loud colours of a page.
+        # The theme is a calm blue, so that the colours of the shards' states are prominent.
         "primary": {
             "50": "oklch(97% .014 254.604)",
             "100": "oklch(93.2% .032 255.585)",
@@ -70,34 +74,34 @@ PANEL: dict[str, Any] = {
             {
                 "title": "Shards",
                 "items": [
-                    _page("Shards", "dns", "shards.shard"),
-                    _page("Pools", "workspaces", "shards.pool"),
-                    _page("Templates", "layers", "shards.shardtemplate"),
-                    _page("Assignments", "key", "shards.assignment"),
-                    _PREVIEW,
-                    _DASHBOARD,
+                    _model_entry("Shards", "dns", "shards.shard"),
+                    _model_entry("Pools", "workspaces", "shards.pool"),
+                    _model_entry("Templates", "layers", "shards.shardtemplate"),
+                    _model_entry("Assignments", "key", "shards.assignment"),
+                    _PREVIEW_ENTRY,
+                    _DASHBOARD_ENTRY,
                 ],
             },
             {
                 "title": "What happened",
                 "separator": True,
                 "items": [
-                    _page("Operations", "construction", "shards.operation"),
-                    _page("Scaling decisions", "trending_up", "shards.scalingdecision"),
-                    _page("Drains and pauses", "pause_circle", "shards.closure"),
-                    _page("Audit log", "receipt_long", "tenants.auditentry"),
+                    _model_entry("Operations", "construction", "shards.operation"),
+                    _model_entry("Scaling decisions", "trending_up", "shards.scalingdecision"),
+                    _model_entry("Drains and pauses", "pause_circle", "shards.suspension"),
+                    _model_entry("Audit log", "receipt_long", "tenants.auditentry"),
                 ],
             },
             {
                 "title": "Jobs and tenants",
                 "separator": True,
                 "items": [
-                    _page("Jobs", "work", "jobs.job"),
-                    _page("Tenants", "apartment", "tenants.tenant"),
-                    _page("API keys", "vpn_key", "tenants.apikey"),
-                    _page("Secrets", "lock", "tenants.secret"),
-                    _page("Users", "person", "auth.user"),
-                    _page("Groups", "group", "auth.group"),
+                    _model_entry("Jobs", "work", "jobs.job"),
+                    _model_entry("Tenants", "apartment", "tenants.tenant"),
+                    _model_entry("API keys", "vpn_key", "tenants.apikey"),
+                    _model_entry("Secrets", "lock", "tenants.secret"),
+                    _model_entry("Users", "person", "auth.user"),
+                    _model_entry("Groups", "group", "auth.group"),
                 ],
             },
         ],

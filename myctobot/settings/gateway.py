@@ -1,6 +1,6 @@
-"""Settings of the gateway's process: the control plane's, with another face.
+"""Settings of the gateway's process, derived from those of the control plane.
 
-Its callers are agents, which are hostile, so there is nothing here that they do not need.
+The callers are agents, which may be hostile, so the process has only what a gateway call needs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from myctobot.gateway.requests import MAX_BODY_BYTES
 from myctobot.settings import *  # noqa: F403 - Django's way to derive settings
 from myctobot.settings import LOGGING as _LOGGING
 
-# Pages that explain an error show local variables, so they are never for an agent.
+# Debug pages show local variables, which agents must not see.
 DEBUG = False
 ROOT_URLCONF = "myctobot.gateway.urls"
 ASGI_APPLICATION = "myctobot.asgi_gateway.application"
 MIDDLEWARE = []
-# The tables that a grant is read from, and what these refer to; no admin, no API, no sessions.
+# Only the apps with the tables of a grant and their dependencies: no admin, API or sessions.
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -28,5 +28,5 @@ INSTALLED_APPS = [
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 LOGGING = copy.deepcopy(_LOGGING)
-# Each call has its one line, with its status; Django's would be a second.
+# The gateway logs each call with its status, so Django's own line would be a duplicate.
 LOGGING["loggers"]["django.request"] = {"level": "ERROR"}

@@ -1,4 +1,4 @@
-"""What a new installation of the embedded stack needs: a tenant, a login, a key, and its shards' configurations."""
+"""First data of an installation of the embedded stack: a tenant, a login, a key and the shards' configurations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from django.db import transaction
 from myctobot.lib.crypto import digest
 from myctobot.stack.home import GeneratedSecrets, write_private
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
-from shards.broker_access.accounts import admit
+from shards.broker_access.accounts import grant_account
 from shards.errors import BrokerRefused, BrokerTooOld
-from shards.models.shard import Shard, ShardType
+from shards.models import Shard, ShardType
 
 log = structlog.get_logger(__name__)
 
@@ -26,10 +26,10 @@ _CAPABILITIES = ["filesystem", "git"]
 
 
 def bootstrap(*, home: Path, shards: int) -> dict[str, Any]:
-    """Make what is missing; what is there stays as it is.
+    """Create what is missing and leave the rest unchanged.
 
     Args:
-        home: the stack's folder; keys that exist in the clear nowhere else are kept there, for its owner only.
+        home: the stack's folder. It holds keys that exist nowhere else in clear text; only its owner can read it.
         shards: how many process shards to configure: ``local``, ``local-2``, …
 
     Returns:
@@ -38,16 +38,16 @@ def bootstrap(*, home: Path, shards: int) -> dict[str, Any]:
     password = GeneratedSecrets.load_or_create(home).admin_password
     with transaction.atomic():
         tenant, _ = Tenant.objects.get_or_create(slug="default", defaults={"name": "Default tenant"})
-        _login(tenant, password)
-        key = _api_key(tenant, home / "api_key")
+        _ensure_login(tenant, password)
+        key = _ensure_api_key(tenant, home / "api_key")
         names = ["local", *(f"local-{number}" for number in range(2, shards + 1))]
-        configured = [{"name": name, "config": str(_shard(name, home))} for name in names]
-        # Shards that this run does not start must not look as if they could take jobs.
+        configured = [{"name": name, "config": str(_configure_shard(name, home))} for name in names]
+        # Shards that this run does not start cannot take jobs.
         Shard.objects.filter(name__startswith="local").exclude(name__in=names).update(is_active=False)
     return {"login": _LOGIN, "password": password, "api_key": key, "shards": configured}
 
 
-def _login(tenant: Tenant, password: str) -> None:
+def _ensure_login(tenant: Tenant, password: str) -> None:
     users = get_user_model().objects
     user = users.filter(username=_LOGIN).first()
     if user is None:
@@ -55,7 +55,7 @@ def _login(tenant: Tenant, password: str) -> None:
     Member.objects.get_or_create(tenant=tenant, user=user, defaults={"role": Role.ADMIN})
 
 
-def _api_key(tenant: Tenant, path: Path) -> str:
+def _ensure_api_key(tenant: Tenant, path: Path) -> str:
     known = path.read_text().strip() if path.is_file() else ""
     if known and ApiKey.objects.filter(tenant=tenant, key_hash=digest(known), revoked_at=None).exists():
         return known
@@ -64,9 +64,9 @@ def _api_key(tenant: Tenant, path: Path) -> str:
     return key
 
 
-def _shard(name: str, home: Path) -> Path:
+def _configure_shard(name: str, home: Path) -> Path:
     folder = home / "shards" / name
-    # The agent's user passes through to its own workspace below, and sees nothing on the way.
+    # The agent's user must be able to reach its workspace below, but must not list these folders.
     for directory in (home / "shards", folder):
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     shard, _ = Shard.objects.update_or_create(
@@ -77,17 +77,17 @@ def _shard(name: str, home: Path) -> Path:
             "capabilities": _CAPABILITIES,
             "max_concurrent_jobs": settings.LOCAL_SHARD["slots"],
             "is_active": True,
-            # Heartbeats of an earlier run say nothing about this one.
+            # The heartbeat of an earlier run says nothing about this run.
             "last_heartbeat_at": None,
         },
     )
     path = folder / "config.json"
-    config = _config(shard, folder, _known_key(shard, path), _broker_url(shard, path))
+    config = _shard_config(shard, folder, _shard_key(shard, path), _broker_url(shard, path))
     write_private(path, json.dumps(config, indent=1) + "\n")
     return path
 
 
-def _known_key(shard: Shard, path: Path) -> str:
+def _shard_key(shard: Shard, path: Path) -> str:
     try:
         key = str(json.loads(path.read_text())["shard_key"])
     except (FileNotFoundError, ValueError, KeyError):
@@ -96,20 +96,23 @@ def _known_key(shard: Shard, path: Path) -> str:
 
 
 def _broker_url(shard: Shard, path: Path) -> str:
-    """The broker with the shard's own user, where it can have one; the password that it has stays good."""
+    """Return the broker's URL with the shard's own account, or the shared URL if the broker supports no accounts.
+
+    An existing password of the shard stays valid.
+    """
     try:
         present = str(json.loads(path.read_text())["broker_url"])
     except (FileNotFoundError, ValueError, KeyError):
         present = ""
     try:
-        return admit(shard, present_url=present, address=settings.REDIS_URL)
+        return grant_account(shard, present_url=present, address=settings.REDIS_URL)
     except (BrokerTooOld, BrokerRefused) as error:
         log.warning("shard.shares_the_broker", shard=shard.name, reason=error.message)
         Shard.objects.filter(pk=shard.pk).update(broker_password_hash=None)
         return settings.REDIS_URL
 
 
-def _config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict[str, Any]:
+def _shard_config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict[str, Any]:
     local = settings.LOCAL_SHARD
     return {
         "shard_id": shard.name,
@@ -122,10 +125,11 @@ def _config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict[str, 
         "executor": local["executor"],
         "run_path": str(folder / "run"),
         "claude_code": {"mcp_servers": _mcp_servers()},
-        # A newcomer's machine may lack bubblewrap; the shard then says loudly that nothing is isolated.
+        # The machine may lack bubblewrap. The shard then warns that agents are not isolated.
         "sandbox": {"allow_unsandboxed": True, "memory_mb": local["memory_mb"]},
         "git": {
             "schemes": settings.REPO_SCHEMES,
+            "file_roots": settings.REPO_FILE_ROOTS,
             "allowed_private_hosts": settings.REPO_PRIVATE_HOSTS,
             "ca_file": local["git_ca_file"],
         },
@@ -134,6 +138,6 @@ def _config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict[str, 
 
 
 def _mcp_servers() -> dict[str, Any]:
-    """The git capability's MCP server, where this environment has it installed."""
+    """Return the MCP server of the git capability if this environment has it installed."""
     program = Path(sys.executable).parent / "mcp-server-git"
     return {"git": {"command": str(program), "args": [], "env": {}}} if program.is_file() else {}

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees; coloured only there."""
+"""Output of the stack's processes on the terminal, in colour only there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STACK = "stack"
 NAME_WIDTH = 12
 
 
-class Console:
+class StackConsole:
     """Prefixed lines of many processes on one output."""
 
     def __init__(self, output: TextIO) -> None:
@@ -32,13 +32,13 @@ class Console:
         self._write(Message("line", text, datetime.now().astimezone(), name, colour))
 
     def banner(self, title: str, rows: Mapping[str, str]) -> None:
-        """A box that stands out among the log lines."""
+        """Print a box that is easy to find among the log lines."""
         width = max(map(len, rows), default=0)
         lines = [title, "", *(f"{name.ljust(width)}  {value}" for name, value in rows.items())]
         inner = max(map(len, lines))
         edge = "─" * (inner + 2)
         body = "".join(f"│ {line.ljust(inner)} │\n" for line in lines)
-        self._raw(f"\n┌{edge}┐\n{body}└{edge}┘\n\n")
+        self._write_text(f"\n┌{edge}┐\n{body}└{edge}┘\n\n")
 
     def _colour(self, name: str) -> str:
         if name not in self._colours:
@@ -51,10 +51,10 @@ class Console:
         try:
             self._printer.write(message)
         except BrokenPipeError:
-            # The reader of our output left (`make up | head`); the stack goes on or ends without it.
+            # The reader closed the pipe (`make up | head`). The stack does not depend on its output.
             self._closed = True
 
-    def _raw(self, text: str) -> None:
+    def _write_text(self, text: str) -> None:
         if self._closed:
             return
         try:

@@ -1,7 +1,7 @@
-"""The environments of the stack's processes, each built from nothing.
+"""Environments of the stack's processes, each built from an empty one.
 
-The caller's environment may hold keys of other programs, and job runners and agents are descendants of
-these processes: only what is named here goes on.
+The caller's environment may contain keys of other programs, and job runners and agents are descendants of
+these processes. Therefore only the variables named here are passed on.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from urllib.parse import urlsplit
 from myctobot.stack.home import GeneratedSecrets, Home
 
 BASE = ("PATH", "HOME", "LANG", "TZ", "TERM")
-# Variables of MyCTOBot that the caller may set; the stack decides the others (ports, keys).
+# Variables of MyCTOBot that the caller may set. The stack sets the others, such as ports and keys.
 OWN = (
     *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SECRETS_KEYS"),
-    *("GATEWAY_UPSTREAM", "GATEWAY_PLAYS", "ALLOWED_HOSTS", "DEBUG", "LOG_LEVEL"),
+    *("GATEWAY_UPSTREAM", "GATEWAY_SCRIPTS", "ALLOWED_HOSTS", "DEBUG", "LOG_LEVEL"),
     *("RUN_TIMEOUT_S", "QUEUE_TIMEOUT_S", "NO_OUTPUT_TIMEOUT_S", "MAX_WAITING_JOBS"),
     *("CALLBACK_PRIVATE_HOSTS", "CALLBACK_CA_FILE"),
     *("JOB_LOG_MAX_BYTES", "EVENT_RETENTION_DAYS", "JOB_RETENTION_DAYS", "SHARD_SAMPLE_RETENTION_DAYS"),
-    *("REPO_SCHEMES", "REPO_PRIVATE_HOSTS", "REPEATABLE_CAPABILITIES", "DATABASE_POOL_SIZE", "ANTHROPIC_BASE_URL"),
+    *("REPO_SCHEMES", "REPO_FILE_ROOTS", "REPO_PRIVATE_HOSTS", "REPEATABLE_CAPABILITIES"),
+    *("DATABASE_POOL_SIZE", "ANTHROPIC_BASE_URL"),
     *("SHARD_CONTROL_URL", "SHARD_BROKER_URL", "SHARD_NETWORKS", "SHARD_NETWORKS_EXCEPT"),
     *("SHARD_PROXY_URL", "SHARD_GIT_CA_FILE", "SHARD_SSH_KEY_FILE", "SHARD_READY_TIMEOUT_S"),
     *("METRICS_TOKEN", "METRICS_NETWORKS"),
+    *("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"),
+    *("REQUEST_HEADER_TIMEOUT_S", "REQUEST_BODY_TIMEOUT_S", "RESPONSE_STALL_TIMEOUT_S"),
     *("LOCAL_SHARD_SLOTS", "LOCAL_SHARD_EXECUTOR", "LOCAL_SHARD_MEMORY_MB", "LOCAL_SHARD_GIT_CA_FILE"),
 )
-# Variables of providers and alerts, of which there are many: all that begin so.
+# Prefixes of the variables of providers and alerts, which are many.
 OWN_PREFIXES = ("LXC_", "EGRESS_", "PROXMOX_", "ALERT_", "EMAIL_")
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -42,10 +45,10 @@ class Addresses:
 
 
 def caller_environment() -> dict[str, str]:
-    """The environment as the caller gave it.
+    """Return the environment as the caller gave it.
 
-    ``os.environ`` will not do: Django's settings add the variables of a running stack from
-    ``<home>/env``, and after a crash those would pass for the caller's own wishes.
+    ``os.environ`` is not enough: Django's settings add the variables of a running stack from ``<home>/env``.
+    After a crash they would seem to be set by the caller.
     """
     raw = Path("/proc/self/environ").read_bytes()
     pairs = (item.partition("=") for item in raw.decode(errors="surrogateescape").split("\0"))
@@ -53,7 +56,7 @@ def caller_environment() -> dict[str, str]:
 
 
 def base_environment(caller: Mapping[str, str], home: Home) -> dict[str, str]:
-    """What every process gets, a shard too: nothing of the control plane."""
+    """Return the environment of every process, shards included; it has nothing of the control plane."""
     kept = {name: caller[name] for name in BASE if name in caller}
     programs = str(Path(sys.executable).parent)
     return {
@@ -67,7 +70,7 @@ def base_environment(caller: Mapping[str, str], home: Home) -> dict[str, str]:
 def own_variables(
     caller: Mapping[str, str], home: Home, secrets: GeneratedSecrets, addresses: Addresses
 ) -> dict[str, str]:
-    """MyCTOBot's variables for the control plane's processes; also what ``<home>/env`` holds."""
+    """Return MyCTOBot's variables for the control plane's processes and for ``<home>/env``."""
     return {
         "GATEWAY_UPSTREAM": "scripted",
         "SECRET_KEY": secrets.secret_key,
@@ -84,19 +87,19 @@ def own_variables(
 
 
 def _allowed_hosts(caller: Mapping[str, str], control_url: str) -> str:
-    """The caller's names, or the usual ones; and the address at which shards find the stack."""
+    """Return the caller's host names or the default ones, and the address at which shards reach the stack."""
     given = caller.get("ALLOWED_HOSTS") or "127.0.0.1,localhost,[::1]"
     own = urlsplit(control_url).hostname or ""
     return given if own in given.split(",") or "*" in given else f"{given},{own}"
 
 
 def env_file(variables: Mapping[str, str]) -> str:
-    """The lines of ``<home>/env``.
+    """Return the text of ``<home>/env``.
 
     Raises:
-        ValueError: a value holds a line break, which the file cannot carry.
+        ValueError: a value contains a line break, which the file format does not support.
     """
     for name, value in variables.items():
         if "\n" in value or "\r" in value:
-            raise ValueError(f"{name} holds a line break; put it on one line.")
+            raise ValueError(f"{name} contains a line break; put it on one line.")
     return "".join(f"{name}={value}\n" for name, value in sorted(variables.items()))

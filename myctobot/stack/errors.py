@@ -1,4 +1,4 @@
-"""What can go wrong while the embedded stack starts or runs."""
+"""Errors of the embedded stack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from myctobot.errors import MyctobotError
 
 
 class StackError(MyctobotError):
-    """The embedded stack cannot go on."""
+    """The embedded stack cannot continue."""
 
     code = "stack_failed"
     exit_code: ClassVar[int] = 1
@@ -31,7 +31,7 @@ class ServiceFailed(StackError):
     code = "service_failed"
 
     def __init__(self, service: str, reason: str, last_lines: list[str]) -> None:
-        tail = "\n".join(f"    {line}" for line in last_lines) or "    (it wrote nothing)"
+        tail = "\n".join(f"    {line}" for line in last_lines) or "    (no output)"
         super().__init__(f"{service} {reason}. Its last log lines:\n{tail}")
         self.service = service
 

@@ -1,12 +1,12 @@
-"""The folder where an embedded stack keeps everything, and the lock that makes it the only one there.
+"""Home folder of an embedded stack, and the lock that allows one stack per home.
 
-<home>/secrets.json   generated once, kept between runs
-<home>/env            the running stack's variables, for other commands of the checkout
-<home>/stack.json     who runs and where, while it runs
+<home>/secrets.json   secrets, generated once and kept between runs
+<home>/env            variables of the running stack, for other commands of the checkout
+<home>/stack.json     pid and URLs of the running stack
 <home>/pg, redis      data, kept between runs
-<home>/log            what the services wrote
-<home>/run            one record a process, so that the next start finds what this one left behind
-<home>/shards         the shards' own folders
+<home>/log            logs of the services
+<home>/run            one record for each process, so that the next start can stop leftover processes
+<home>/shards         folders of the shards
 <home>/tmp            TMPDIR of every process, emptied at start and stop
 """
 
@@ -28,12 +28,12 @@ from cryptography.fernet import Fernet
 from myctobot.stack.errors import AlreadyRunning, StackError
 
 OWNER_ONLY = 0o700
-# PostgreSQL's own user, when root starts the stack, has to pass through, and may not look around.
+# When root starts the stack, PostgreSQL's user must be able to pass through, but must not list the folder.
 PASS_THROUGH = 0o711
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace ``path`` as a whole, readable by its owner alone from the first byte on."""
+    """Replace ``path`` atomically; only its owner can read it, from the first byte on."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -42,7 +42,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return what ``path`` holds, or None when it is missing or cut off."""
+    """Return the JSON value in ``path``, or None when the file is missing or incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Home:
-    """Paths below one folder; ``prepare`` makes those that every run needs."""
+    """Paths below one folder; ``prepare`` creates those that every run needs."""
 
     root: Path
 
@@ -96,13 +96,13 @@ class Home:
             ) from error
 
     def clear_tmp(self) -> None:
-        """Empty the temporary folder, whatever the processes left in it."""
+        """Empty the temporary folder."""
         shutil.rmtree(self.tmp, ignore_errors=True)
         self.tmp.mkdir(mode=OWNER_ONLY, exist_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the home for this process; the kernel lets go of it however the process ends.
+        """Lock the home for this process; the kernel releases the lock when the process ends for any reason.
 
         Raises:
             AlreadyRunning: another process holds it.
@@ -128,7 +128,7 @@ class Home:
 
 @dataclass(frozen=True)
 class GeneratedSecrets:
-    """What a stack needs to keep to itself; made at the first start, the same ever after."""
+    """Secrets of a stack, generated at its first start and kept after that."""
 
     secret_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(50))
     secrets_keys: str = field(repr=False, default_factory=lambda: Fernet.generate_key().decode())
@@ -138,10 +138,10 @@ class GeneratedSecrets:
 
     @classmethod
     def load_or_create(cls, home: Path) -> GeneratedSecrets:
-        """Read ``<home>/secrets.json`` (mode 0600); add what it does not hold yet.
+        """Read ``<home>/secrets.json`` (mode 0600), and add the secrets that it lacks.
 
         Raises:
-            StackError: the file is there and is no JSON object of strings.
+            StackError: the file exists but is not a JSON object of strings.
         """
         path = home / "secrets.json"
         kept: Mapping[str, str] = {}
@@ -150,7 +150,7 @@ class GeneratedSecrets:
             if not isinstance(loaded, dict) or not all(isinstance(value, str) for value in loaded.values()):
                 raise StackError(
                     f"{path} is damaged. Restore it: without its SECRETS_KEYS the stored secrets cannot be read. "
-                    "Or remove the whole folder to begin anew."
+                    "Or remove the whole folder to start with an empty installation."
                 )
             kept = loaded
         names = {item.name for item in fields(cls)}

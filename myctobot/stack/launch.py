@@ -1,14 +1,14 @@
-"""Becomes another program, after what only the process itself can arrange.
+"""Launcher that prepares its own process and then executes another program in it.
 
-Run as a script, with ``python -IS``, between fork and exec: a ``preexec_fn`` would run Python code in
-a forked copy of a process that may have threads. It ties the program's life to the supervisor's
+It runs as a script, with ``python -IS``, between fork and exec. A ``preexec_fn`` would run Python code in a
+forked copy of a process that may have threads. The launcher ends the program when the supervisor ends
 (``PR_SET_PDEATHSIG``), and drops root's rights for PostgreSQL, which refuses to run as root.
 
-When the data or the program lie below a directory that only root may enter (``/root``), the dropped
-user keeps one right: to read and search (``CAP_DAC_READ_SEARCH``). The alternative is to open root's
-directories to everybody.
+The data or the program may be below a directory that only root can enter, such as ``/root``. The unprivileged
+user then keeps one capability: to read and search (``CAP_DAC_READ_SEARCH``). The alternative would be to open
+root's directories to all users.
 
-``initdb`` insists that its user has a name. A user without one (``docker run --user 1234``) gets one in a
+``initdb`` requires that its user has a name. A user without a name (``docker run --user 1234``) gets one in a
 user namespace.
 """
 
@@ -54,7 +54,7 @@ def _prctl(what: str, *args: int) -> None:
 
 
 def _keep_only(capability: int) -> None:
-    """Give up every capability of this process but one, and let the next program have that one."""
+    """Drop every capability of this process except one, and pass that one on to the next program."""
     mask = 1 << capability
     data = (_CapData * 2)(_CapData(mask, mask, mask), _CapData(0, 0, 0))
     _check(_libc.capset(ctypes.byref(_CapHeader(CAP_VERSION_3, 0)), data), "capset")
@@ -62,14 +62,14 @@ def _keep_only(capability: int) -> None:
 
 
 def drop_root(uid: int, *, search: bool) -> None:
-    """Become ``uid`` (and the group of the same number) for good.
+    """Change to the user ``uid`` and the group with the same id, irreversibly.
 
     Args:
-        uid: any number but 0; it needs no entry in the user database.
-        search: keep the right to read and search everywhere.
+        uid: any id except 0; it needs no entry in the user database.
+        search: keep the capability to read and search all folders.
     """
     if search:
-        # Without this bit setresuid clears capabilities, and access(2) answers as if there were none.
+        # Without this bit setresuid clears the capabilities, and access(2) ignores them.
         _prctl("PR_SET_SECUREBITS", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
@@ -79,18 +79,17 @@ def drop_root(uid: int, *, search: bool) -> None:
 
 
 def appear_as(uid: int) -> None:
-    """Be shown to this process, and to what it starts, as user ``uid``; nothing else changes."""
+    """Map this process's user to ``uid`` in a new user namespace; its rights do not change."""
     outside_uid, outside_gid = os.geteuid(), os.getegid()
     _check(_libc.unshare(CLONE_NEWUSER), "no user namespace")
-    # A process that changed its user may not write its own files in /proc before this.
+    # A process that changed its user cannot write its own files in /proc until it is dumpable.
     _prctl("PR_SET_DUMPABLE", PR_SET_DUMPABLE, 1)
     for name, line in (
         ("setgroups", b"deny"),
         ("uid_map", b"%d %d 1" % (uid, outside_uid)),
         ("gid_map", b"%d %d 1" % (uid, outside_gid)),
     ):
-        # The kernel wants each of them in a single write. Nothing may be imported any more: Python's own
-        # files can be out of reach by now.
+        # The kernel requires a single write per file. Do not import here: Python's files may be unreadable now.
         descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
         os.write(descriptor, line)
         os.close(descriptor)
@@ -109,10 +108,10 @@ def main(argv: list[str]) -> None:
         drop_root(options.uid, search=options.search)
     if options.appear_as:
         appear_as(options.appear_as)
-    # After the change of user, which clears it.
+    # Set this after the change of user, which clears it.
     _prctl("PR_SET_PDEATHSIG", PR_SET_PDEATHSIG, options.death_signal)
     if os.getppid() != options.parent:
-        sys.exit("launch: the parent is gone already")
+        sys.exit("launch: the parent process has already ended")
     os.execvp(options.command[0], options.command)  # noqa: S606 - a list, no shell; the stack's own programs
 
 

@@ -1,8 +1,8 @@
-"""Descendants whose parent ended before them.
+"""Orphaned descendants of the stack.
 
-Job runners outlive their worker by design, and what they started may outlive them. While the stack runs
-they come to its supervisor instead of to init, so that at the end it can see that none is left.
-Containers are the exception: each is a shard of its own that carries on without the stack, as one on another machine.
+Job runners outlive their worker by design, and their own children may outlive them. While the stack runs,
+the kernel gives such orphans to the supervisor instead of init. The supervisor can therefore kill them at the end.
+Containers are excluded: each is a shard that keeps running without the stack, like a shard on another machine.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from pathlib import Path
 
 import psutil
 
-from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.processes import ProcessId, wait_until_gone
 
 # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
-# By it the provider ``lxc`` starts containers; it stays as their parent.
+# The provider ``lxc`` starts containers with this program, which remains their parent process.
 _MONITOR = "lxc-start"
-_EVERY_S = 1.0
+_REAP_INTERVAL_S = 1.0
 _KILL_WAIT_S = 5.0
 
 
 @asynccontextmanager
-async def adopted(own_children: Callable[[], set[int]]) -> AsyncIterator[None]:
-    """Adopt orphans meanwhile; at the end kill every descendant that is left, but for containers.
+async def adopt_orphans(own_children: Callable[[], set[int]]) -> AsyncIterator[None]:
+    """Adopt orphans within the context, and kill every remaining descendant at its end, except containers.
 
     Args:
-        own_children: the processes that somebody else in this process waits for.
+        own_children: returns the pids that other code in this process waits for.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     reaper = asyncio.create_task(_reap_forever(own_children))
@@ -44,13 +44,13 @@ async def adopted(own_children: Callable[[], set[int]]) -> AsyncIterator[None]:
 
 
 async def _reap_forever(own_children: Callable[[], set[int]]) -> None:
-    """Reap adopted zombies, each only when seen twice: a child of ours is reaped by then by whoever waits for it."""
+    """Reap adopted zombies that were seen twice; by then, other code has reaped the children that it waits for."""
     seen: set[int] = set()
     while True:
         zombies = _zombies() - own_children()
         _reap(zombies & seen)
         seen = zombies
-        await asyncio.sleep(_EVERY_S)
+        await asyncio.sleep(_REAP_INTERVAL_S)
 
 
 def _zombies() -> set[int]:
@@ -69,35 +69,35 @@ def _reap(pids: set[int]) -> None:
 
 
 def kill_descendants() -> int:
-    """Kill what is left below this process, and reap it; return how many there were."""
+    """Kill and reap all remaining descendants of this process, and return their number."""
     killed = 0
-    # A process may start another while it is being killed; that one is adopted and found in the next round.
-    while left := [child for pid in _descendants() if (child := ProcessId.of(pid))]:
-        for process in left:
+    # A process may start another one while it is being killed. The next pass of the loop finds that one.
+    while remaining := [child for pid in _descendants() if (child := ProcessId.of(pid))]:
+        for process in remaining:
             process.kill()
-        killed += len(left)
-        if wait_gone(left, _KILL_WAIT_S):
+        killed += len(remaining)
+        if wait_until_gone(remaining, _KILL_WAIT_S):
             break
     _reap(_zombies())
     return killed
 
 
 def _descendants() -> list[int]:
-    """All below this process, without containers and what runs in them."""
+    """Return the pids of all descendants, without containers and the processes in them."""
     parents = {}
-    outside = set()
+    excluded = set()
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             parents[child.pid] = child.ppid()
-            if _holds_container(child):
-                outside.add(child.pid)
-    while more := {pid for pid, parent in parents.items() if parent in outside and pid not in outside}:
-        outside |= more
-    return [pid for pid in parents if pid not in outside]
+            if _is_container_monitor(child):
+                excluded.add(child.pid)
+    while children := {pid for pid, parent in parents.items() if parent in excluded and pid not in excluded}:
+        excluded |= children
+    return [pid for pid in parents if pid not in excluded]
 
 
-def _holds_container(process: psutil.Process) -> bool:
-    """Whether it is the monitor of a container: by its program, which it cannot choose, and only root's."""
+def _is_container_monitor(process: psutil.Process) -> bool:
+    """Check for a container monitor by its executable, which it cannot fake, and by its user, which is root."""
     try:
         return process.uids().effective == 0 and Path(process.exe()).name == _MONITOR
     except psutil.AccessDenied:

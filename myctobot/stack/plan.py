@@ -12,7 +12,7 @@ from myctobot.stack.programs import Program
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 OPTIONAL = ("web", "gateway", "control", "operations", "beat", "shard")
-# What runs only when it is asked for.
+# These processes run only on request.
 EXTRA = ("egress", "flower")
 FLOWER_LOGIN = "operator"
 CONTROL_THREADS = 4
@@ -20,8 +20,8 @@ OPERATIONS_THREADS = 4
 
 
 @dataclass(frozen=True)
-class Shard:
-    """What the bootstrap says about one local shard."""
+class LocalShard:
+    """Local shard as the bootstrap reports it."""
 
     name: str
     config: Path
@@ -29,11 +29,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """How each process is started.
+    """Builder of the program for each process.
 
     Args:
         control_env: the environment of the control plane's processes.
-        shard_env: that of shards, which know nothing of the control plane but its address.
+        shard_env: the environment of shards; it has no secrets of the control plane.
     """
 
     home: Home
@@ -47,7 +47,7 @@ class Plan:
         return self._python("bootstrap", "manage.py", "bootstrap", "--json", "--shards", str(shards))
 
     def web(self, listener: int, processes: int = 1) -> list[Program]:
-        """So many processes that take their callers from the same socket: ``web``, ``web-2``, …"""
+        """Return the web processes ``web``, ``web-2``, …, which accept connections from the same socket."""
         names = ["web", *(f"web-{number}" for number in range(2, processes + 1))]
         return [self._asgi(name, "myctobot.asgi:application", listener) for name in names]
 
@@ -60,13 +60,13 @@ class Plan:
         return self._celery("control", *worker, "--hostname", "control@%h", *quiet)
 
     def operations(self) -> Program:
-        """Works on shards' containers; a process of its own, because that may take minutes."""
+        """Return the worker for operations on shards; they may take minutes, so they have their own process."""
         worker = ("worker", "--pool", "threads", "--concurrency", str(OPERATIONS_THREADS), "--queues", "operations")
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
         return self._celery("operations", *worker, "--hostname", "operations@%h", *quiet)
 
     def egress(self) -> Program:
-        """The filtering proxy of shards in containers."""
+        """Return the filtering proxy for shards in containers."""
         return self._python("egress", "manage.py", "egress_proxy")
 
     def flower(self, listener: int, password: str) -> Program:
@@ -79,7 +79,7 @@ class Plan:
         folder.mkdir(mode=0o700, exist_ok=True)
         return self._celery("beat", "beat", "--schedule", str(folder / "schedule"), "--pidfile", "")
 
-    def shard(self, shard: Shard) -> Program:
+    def shard(self, shard: LocalShard) -> Program:
         argv = (sys.executable, "-m", "workers.main", "--config", str(shard.config))
         return Program(f"shard-{shard.name}", argv, self.shard_env, CHECKOUT, stop_timeout_s=15)
 
@@ -88,11 +88,11 @@ class Plan:
         return Program(name, argv, self.control_env, CHECKOUT, pass_fds=(listener,))
 
     def _celery(self, name: str, *arguments: str) -> Program:
-        # The stack is for one machine and its owner; as root it says nothing new with each start.
-        hush = ("-W", "ignore:You're running the worker with superuser privileges")
+        # The stack is for one machine and its owner, so Celery's warning about root does not help.
+        warning_filter = ("-W", "ignore:You're running the worker with superuser privileges")
         argv = (
             sys.executable,
-            *hush,
+            *warning_filter,
             "-m",
             "celery",
             "--quiet",

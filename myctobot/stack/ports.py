@@ -1,4 +1,4 @@
-"""Listening sockets, on loopback as a rule: the wanted port, or one that the kernel picks when it is taken."""
+"""Listening sockets on the preferred port, or on a port that the kernel chooses when it is taken."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ BACKLOG = 256
 
 
 def listen(preferred: int, host: str = LOOPBACK) -> socket.socket:
-    """Bind and listen at once, so that nobody else can take the port before the server runs.
+    """Bind and listen immediately, so that no other process can take the port before the server runs.
 
-    The supervisor keeps the socket over restarts of the server: connections wait meanwhile instead of
+    The supervisor keeps the socket during restarts of the server, so that connections wait instead of
     being refused.
 
     Args:
@@ -29,7 +29,7 @@ def listen(preferred: int, host: str = LOOPBACK) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
             raise StackError(
-                f"This machine has no address {host}; make its network first, or listen elsewhere."
+                f"This machine has no address {host}. Create its network first, or listen on another address."
             ) from None
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
@@ -49,7 +49,7 @@ def _listen(port: int, host: str) -> socket.socket:
 
 
 def free_port(preferred: int, host: str = LOOPBACK) -> int:
-    """A port that is free now, for a server that binds it itself; be ready for it to be taken."""
+    """Return a port that is free now, for a server that binds it itself. Another process may still take it."""
     with listen(preferred, host) as listener:
         port: int = listener.getsockname()[1]
         return port

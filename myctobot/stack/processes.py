@@ -1,4 +1,4 @@
-"""Processes by pid *and* start time, so that a number that the kernel used again is never signalled."""
+"""Processes identified by pid *and* start time, so that a signal never reaches a process with a reused pid."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from myctobot.stack.home import read_json, write_private
 
 
 def start_time(pid: int) -> int | None:
-    """Return when ``pid`` started, in clock ticks since boot (field 22 of proc_pid_stat(5)).
+    """Return the start time of ``pid`` in clock ticks since boot (field 22 of proc_pid_stat(5)).
 
-    None when there is no such process, or only its zombie.
+    Return None when there is no such process or when it is a zombie.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the name in parentheses, which may itself hold spaces and parentheses.
+    # The second field is the name in parentheses, which may itself contain spaces and parentheses.
     state, *rest = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(rest[18])
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process, for as long as it lives."""
+    """Identity of one process during its lifetime."""
 
     pid: int
     start_time: int
@@ -46,7 +46,7 @@ class ProcessId:
         return start_time(self.pid) == self.start_time
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process alone; none if it is gone."""
+        """Send a signal to this process only, if it is still alive."""
         if self.is_alive():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -55,7 +55,7 @@ class ProcessId:
         self.signal(signal.SIGKILL)
 
     def kill_session(self) -> None:
-        """Kill the process and all of its session, as far as it leads one."""
+        """Kill the process and all members of the session that it leads."""
         if not self.is_alive():
             return
         for member in _session_members(self.pid):
@@ -72,8 +72,8 @@ def _session_members(leader: int) -> list[ProcessId]:
     return members
 
 
-def wait_gone(processes: Iterable[ProcessId], timeout_s: float) -> list[ProcessId]:
-    """Wait until all are gone; return those that are not by then."""
+def wait_until_gone(processes: Iterable[ProcessId], timeout_s: float) -> list[ProcessId]:
+    """Wait until all processes have ended; return those that are still alive after the timeout."""
     deadline = time.monotonic() + timeout_s
     alive = [process for process in processes if process.is_alive()]
     while alive and time.monotonic() < deadline:
@@ -83,7 +83,7 @@ def wait_gone(processes: Iterable[ProcessId], timeout_s: float) -> list[ProcessI
 
 
 class Records:
-    """``<home>/run/<name>.json``: who was started, for a next start that has to clear up."""
+    """Records of started processes in ``<home>/run/<name>.json``, from which the next start stops leftovers."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -97,7 +97,7 @@ class Records:
         (self._folder / f"{name}.json").unlink(missing_ok=True)
 
     def stop_leftovers(self, pattern: str = "*", timeout_s: float = 10) -> list[str]:
-        """End what an earlier run left behind; return the names of what was still alive."""
+        """Stop the leftovers of an earlier run, and return the names of those that were still alive."""
         stopped: dict[str, ProcessId] = {}
         for path in sorted(self._folder.glob(f"{pattern}.json")):
             if leftover := self._read(path):
@@ -105,9 +105,9 @@ class Records:
                 process.signal(stop_signal)
                 stopped[path.stem] = process
             path.unlink(missing_ok=True)
-        for process in wait_gone(stopped.values(), timeout_s):
+        for process in wait_until_gone(stopped.values(), timeout_s):
             process.kill_session()
-        wait_gone(stopped.values(), timeout_s)
+        wait_until_gone(stopped.values(), timeout_s)
         return sorted(stopped)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What to start, and how: one value per process of the stack."""
+"""Description of a process of the stack and how to start it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LAUNCH = str(Path(launch.__file__).resolve())
 
 @dataclass(frozen=True)
 class DropRoot:
-    """Run as another user although root starts it; ``search`` leaves the right to enter root's folders."""
+    """Change of user for a program that root starts; ``search`` keeps the right to enter root's folders."""
 
     uid: int
     search: bool = False
@@ -28,20 +28,20 @@ class DropRoot:
 class Program:
     name: str
     argv: tuple[str, ...]
-    # Environments hold passwords.
+    # Environments contain passwords.
     env: Mapping[str, str] = field(repr=False)
     cwd: Path
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10
     pass_fds: tuple[int, ...] = ()
     drop_root: DropRoot | None = None
-    # The user that it takes itself for, when its own has no name.
+    # User id that the program sees as its own, when its real user has no name.
     appear_as: int | None = None
-    # Where its output goes instead of the terminal.
+    # File for its output, instead of the terminal.
     log: Path | None = None
 
     def command(self) -> list[str]:
-        """The command line with the launcher before it; only this process may start it."""
+        """Return the command line behind the launcher; only this process can start it."""
         options = ["--parent", str(os.getpid()), "--death-signal", str(int(self.stop_signal))]
         if self.drop_root:
             options += ["--uid", str(self.drop_root.uid)]
@@ -51,9 +51,9 @@ class Program:
         return [sys.executable, "-IS", _LAUNCH, *options, "--", *self.argv]
 
     def popen(self, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
-        """Start it in a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone.
+        """Start the program in its own session, so that Ctrl-C in the terminal reaches only the supervisor.
 
-        Call it from the main thread: the kernel ties the child to the thread that made it.
+        Call this from the main thread: the kernel signals the child when the thread that started it ends.
         """
         return subprocess.Popen(
             self.command(),

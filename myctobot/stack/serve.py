@@ -1,7 +1,7 @@
-"""Serves an ASGI application on a socket that the supervisor opened.
+"""Server for an ASGI application, with the limits of the settings on its connections.
 
-Uvicorn's own ``--fd`` takes every descriptor for a Unix socket, and then leaves Nagle's algorithm on,
-which delays each small piece of an event stream.
+The supervisor opens the socket and passes it as ``--fd``. Uvicorn's own ``--fd`` treats every descriptor as a Unix
+socket. It then leaves Nagle's algorithm on, which delays each small part of an event stream.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import socket
 from typing import Any
 
 import uvicorn
+from django.conf import settings
 
-# Event streams never end by themselves; their viewers come back with a cursor.
+from myctobot.stack.connections import ConnectionLimits, connections_within, raise_file_limit
+from myctobot.stack.http_server import ServerConfig
+
+# Event streams never end on their own. Their clients reconnect with a cursor.
 GRACEFUL_SHUTDOWN_S = 3
 GC_AFTER_OBJECTS = 20_000
-# Viewers of a job send nothing. Each would be compressed for by itself, which costs more than all the rest.
+# Viewers of a job send almost nothing, so messages are small. Compression for each viewer would dominate the CPU time.
 WEBSOCKETS: dict[str, Any] = {"ws_max_size": 64 * 1024, "ws_per_message_deflate": False}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="serve")
-    parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("application")
-    options = parser.parse_args()
-    config = uvicorn.Config(
+    options = _parser().parse_args()
+    config = ServerConfig(
         options.application,
         log_config=None,
         access_log=False,
@@ -35,12 +36,46 @@ def main() -> None:
         **WEBSOCKETS,
     )
     config.load()
-    # What is loaded now stays to the end: the collector need not go through it again and again.
+    config.limit(_limits())
+    listener = _listener(options)
+    # The loaded modules stay until the end, so the garbage collector does not need to scan them.
     gc.collect()
     gc.freeze()
-    # A call makes hundreds of objects and few cycles: as delivered it would be looked for these with almost each call.
+    # A request creates hundreds of objects but few cycles. The default threshold would collect on almost every request.
     gc.set_threshold(GC_AFTER_OBJECTS, 20, 50)
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="serve")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int, help="descriptor of a listening socket")
+    where.add_argument("--port", type=int)
+    parser.add_argument("--host", default="127.0.0.1", help="address for --port (default: %(default)s)")
+    parser.add_argument("application", help="such as myctobot.asgi:application")
+    return parser
+
+
+def _limits() -> ConnectionLimits:
+    """Return the limits of the settings, which the application has loaded."""
+    return ConnectionLimits(
+        total=connections_within(raise_file_limit(), settings.MAX_CONNECTIONS),
+        per_address=settings.MAX_CONNECTIONS_PER_ADDRESS,
+        header_timeout_s=settings.REQUEST_HEADER_TIMEOUT_S,
+    )
+
+
+def _listener(options: argparse.Namespace) -> socket.socket:
+    if options.fd is not None:
+        listener = socket.socket(fileno=options.fd)
+    else:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        listener = socket.create_server((options.host, options.port), family=family)
+    if listener.family != socket.AF_UNIX:
+        # Connections inherit this. The kernel ends one whose client takes nothing of a response for so long.
+        stall_ms = 1000 * settings.RESPONSE_STALL_TIMEOUT_S
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
+    return listener
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the embedded database and broker have in common, and how to run one beside this process.
+"""Base class of the embedded database and broker.
 
-with the supervisor:  prepare(), supervise program(), wait for is_ready(), finish(), url
-by itself:            start() -> url, stop()
+With the supervisor: prepare(), supervise program(), wait for is_ready(), finish(), url.
+Without it:          start() -> url, stop().
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TAIL_LINES = 15
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a log file; none if it does not exist."""
+    """Return the last lines of a log file; none if the file does not exist."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
     except FileNotFoundError:
@@ -30,7 +30,7 @@ def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
 
 
 class Service(ABC):
-    """A server below one home; only one process at a time may hold an instance for that home."""
+    """Server below one home. Only one process at a time may use an instance for that home."""
 
     name: ClassVar[str]
 
@@ -42,47 +42,47 @@ class Service(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where it is reached; known after ``prepare``."""
+        """URL of the server, known after ``prepare``."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Stop what an earlier run left behind, and make data and configuration. May take seconds."""
+        """Stop leftovers of an earlier run, and create data and configuration. This may take seconds."""
 
     @abstractmethod
     def program(self) -> Program: ...
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it answers now."""
+        """Check that the server answers now."""
 
     def finish(self) -> None:  # noqa: B027 - most services need nothing here
-        """What can be done only once it answers."""
+        """Complete the setup that needs a server that answers."""
 
     def clean_up(self) -> None:  # noqa: B027 - most services leave nothing
-        """Remove what must not stay behind after the server has ended."""
+        """Remove what must not remain after the server has ended."""
 
     @property
     def log(self) -> Path:
         return self.home.log / f"{self.name}.log"
 
     def start(self) -> str:
-        """Run it until ``stop``, or until this process ends in whichever way.
+        """Run the server until ``stop`` or until this process ends for any reason; return its URL.
 
         Raises:
-            ServiceFailed: it ended, or did not answer within 60 s; with its last log lines.
+            ServiceFailed: the server ended, or did not answer within 60 s; the message has its last log lines.
         """
         self.home.prepare()
         self._records.stop_leftovers(self.name)
         try:
             self.prepare()
-            self._serve(self.program())
+            self._start_program(self.program())
             self.finish()
         except BaseException:
             self.stop()
             raise
         return self.url
 
-    def _serve(self, program: Program) -> None:
+    def _start_program(self, program: Program) -> None:
         with self.log.open("wb") as output:
             process = program.popen(output)
         self._process = (process, program)
@@ -90,15 +90,15 @@ class Service(ABC):
         self._wait_ready(process)
 
     def stop(self) -> None:
-        """End it and wait until it is gone; harmless when it does not run."""
+        """Stop the server and wait for its end; do nothing if it does not run."""
         if self._process:
-            self._end(*self._process)
+            self._terminate(*self._process)
             self._process = None
             self._records.remove(self.name)
         self.clean_up()
 
     @staticmethod
-    def _end(process: subprocess.Popen[bytes], program: Program) -> None:
+    def _terminate(process: subprocess.Popen[bytes], program: Program) -> None:
         process.send_signal(program.stop_signal)
         try:
             process.wait(program.stop_timeout_s)
@@ -108,7 +108,7 @@ class Service(ABC):
 
     @property
     def pid(self) -> int | None:
-        """The running server's process, when ``start`` started it."""
+        """Pid of the server, if ``start`` started it."""
         return self._process[0].pid if self._process else None
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:

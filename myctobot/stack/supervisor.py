@@ -1,7 +1,7 @@
-"""Starts processes, shows what they write, starts them again when they crash, and ends them all.
+"""Supervisor that starts processes, shows their output, restarts them after a crash, and stops them.
 
-honcho, whose printer this uses, stops everything as soon as one process ends; here one may crash while
-the others go on, and everything is stopped in a given order.
+This uses honcho's printer, but not its process manager, which stops everything as soon as one process ends.
+Here the other processes continue after a crash, and the supervisor stops all of them in a given order.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
-from myctobot.stack.console import Console
+from myctobot.stack.console import StackConsole
 from myctobot.stack.errors import ServiceFailed
 from myctobot.stack.pipes import piped
 from myctobot.stack.processes import Records
 from myctobot.stack.programs import Program
-from myctobot.stack.restart import GiveUp, after_exit
+from myctobot.stack.restart import GiveUp, decide_restart
 from myctobot.stack.services import TAIL_LINES
 
 _KILL_WAIT_S = 5.0
@@ -32,48 +32,48 @@ _PROGRESS_EVERY_S = 5.0
 
 
 @dataclass
-class Watched:
-    """One program under supervision."""
+class SupervisedProgram:
+    """Program under supervision, and the state of its process."""
 
     program: Program
-    # Asked before each further start, for a program that has to change until its first success.
-    remake: Callable[[], Program] | None = None
+    # Returns the program for each restart: its options may change until it has started successfully.
+    rebuild: Callable[[], Program] | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     process: Process | None = None
     stopping: bool = False
-    keeper: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None
 
 
 class Supervisor:
-    """Runs programs until ``stop_all``; ``failed`` is done as soon as one of them cannot be started."""
+    """Supervisor of programs until ``stop_all``; ``failed`` completes as soon as one program cannot be started."""
 
-    def __init__(self, console: Console, records: Records) -> None:
+    def __init__(self, console: StackConsole, records: Records) -> None:
         self._console = console
         self._records = records
-        self._watched: dict[str, Watched] = {}
+        self._programs: dict[str, SupervisedProgram] = {}
         self.failed: asyncio.Future[ServiceFailed] = asyncio.get_running_loop().create_future()
 
     def pids(self) -> set[int]:
-        """The processes that the supervisor itself waits for."""
-        return {item.process.pid for item in self._watched.values() if item.process}
+        """Return the pids that the supervisor itself waits for."""
+        return {item.process.pid for item in self._programs.values() if item.process}
 
-    def start(self, program: Program, remake: Callable[[], Program] | None = None) -> None:
-        """Start a program and keep it running; ``remake`` gives the program for each further start."""
-        watched = self._watched[program.name] = Watched(program, remake)
-        watched.keeper = asyncio.create_task(self._keep(watched), name=program.name)
+    def start(self, program: Program, rebuild: Callable[[], Program] | None = None) -> None:
+        """Start a program and keep it running; ``rebuild`` returns the program for each restart."""
+        supervised = self._programs[program.name] = SupervisedProgram(program, rebuild)
+        supervised.task = asyncio.create_task(self._keep_running(supervised), name=program.name)
 
     async def run_once(self, program: Program, timeout_s: float, *, secret: bool = False) -> str:
-        """Run a program to its end and return what it wrote to standard output.
+        """Run a program to its end and return its standard output.
 
         Args:
-            timeout_s: seconds until it is killed.
-            secret: do not show its standard output.
+            timeout_s: seconds until the program is killed.
+            secret: do not show the standard output.
 
         Raises:
-            ServiceFailed: it failed, or took too long.
+            ServiceFailed: the program failed or took too long.
         """
-        watched = self._watched[program.name] = Watched(program)
-        show = partial(self._show, watched)
+        supervised = self._programs[program.name] = SupervisedProgram(program)
+        show = partial(self._show, supervised)
         output: list[str] = []
         process: Process | None = None
         try:
@@ -82,28 +82,28 @@ class Supervisor:
                 piped(output.append, *(() if secret else (show,))) as stdout,
                 piped(show) as stderr,
             ):
-                process = watched.process = await self._spawn(program, stdout=stdout, stderr=stderr)
+                process = supervised.process = await self._spawn(program, stdout=stdout, stderr=stderr)
                 await process.wait()
         except TimeoutError:
-            raise ServiceFailed(program.name, f"took longer than {timeout_s:g} s", list(watched.tail)) from None
+            raise ServiceFailed(program.name, f"took longer than {timeout_s:g} s", list(supervised.tail)) from None
         finally:
             if process and process.returncode is None:
                 _kill_group(process.pid)
                 await process.wait()
             self._records.remove(program.name)
-            del self._watched[program.name]
+            del self._programs[program.name]
         if process.returncode != 0:
-            raise ServiceFailed(program.name, f"ended with exit code {process.returncode}", list(watched.tail))
+            raise ServiceFailed(program.name, f"ended with exit code {process.returncode}", list(supervised.tail))
         return "\n".join(output)
 
     async def wait_until(self, name: str, check: Callable[[], bool], timeout_s: float) -> None:
-        """Wait for a program to answer, saying every few seconds that it still does not.
+        """Wait until a program answers, and report every few seconds that the wait continues.
 
         Args:
-            check: asked again and again, in a thread.
+            check: called repeatedly in a thread; true as soon as the program answers.
 
         Raises:
-            ServiceFailed: it did not answer within ``timeout_s`` seconds.
+            ServiceFailed: the program did not answer within ``timeout_s`` seconds.
         """
         loop = asyncio.get_running_loop()
         start = loop.time()
@@ -115,39 +115,39 @@ class Supervisor:
             if loop.time() - start >= timeout_s:
                 break
             self._console.say(f"waiting for {name} ({loop.time() - start:.0f} of at most {timeout_s:.0f} s)")
-        raise ServiceFailed(name, f"did not answer within {timeout_s:g} s", list(self._watched[name].tail))
+        raise ServiceFailed(name, f"did not answer within {timeout_s:g} s", list(self._programs[name].tail))
 
     async def stop(self, name: str) -> None:
-        """Ask a program to end, kill its process group when its time is over, and forget it."""
-        watched = self._watched.get(name)
-        if watched is None:
+        """Ask a program to end, kill its process group after the timeout, and remove it."""
+        supervised = self._programs.get(name)
+        if supervised is None:
             return
-        watched.stopping = True
-        if watched.process and watched.process.returncode is None:
-            await self._end(watched.program, watched.process)
-            if watched.keeper:
-                # Its last lines are still to be shown.
-                await asyncio.wait([watched.keeper], timeout=_LAST_LINES_S)
-        if watched.keeper:
-            watched.keeper.cancel()
+        supervised.stopping = True
+        if supervised.process and supervised.process.returncode is None:
+            await self._terminate(supervised.program, supervised.process)
+            if supervised.task:
+                # Give the task time to show the last lines.
+                await asyncio.wait([supervised.task], timeout=_LAST_LINES_S)
+        if supervised.task:
+            supervised.task.cancel()
             with suppress(asyncio.CancelledError):
-                await watched.keeper
-        self._watched.pop(name, None)
+                await supervised.task
+        self._programs.pop(name, None)
         self._records.remove(name)
 
     async def stop_all(self) -> None:
-        """Stop everything, the last started first."""
-        for name in reversed(list(self._watched)):
+        """Stop all programs in reverse order of their start."""
+        for name in reversed(list(self._programs)):
             await self.stop(name)
 
     def kill_all(self) -> None:
-        """For the impatient: no more grace for anybody."""
-        for watched in self._watched.values():
-            watched.stopping = True
-            if watched.process and watched.process.returncode is None:
-                _kill_group(watched.process.pid)
+        """Kill all programs immediately."""
+        for supervised in self._programs.values():
+            supervised.stopping = True
+            if supervised.process and supervised.process.returncode is None:
+                _kill_group(supervised.process.pid)
 
-    async def _end(self, program: Program, process: Process) -> None:
+    async def _terminate(self, program: Program, process: Process) -> None:
         with suppress(ProcessLookupError):
             process.send_signal(program.stop_signal)
         try:
@@ -155,38 +155,40 @@ class Supervisor:
                 await process.wait()
         except TimeoutError:
             self._console.say(f"{program.name} did not stop within {program.stop_timeout_s:g} s; killing it")
-        # Also after a clean end: what it started in its group goes with it.
+        # Kill the group after a clean end too: it may contain child processes.
         _kill_group(process.pid)
         try:
             async with asyncio.timeout(_KILL_WAIT_S):
                 await process.wait()
         except TimeoutError:
-            self._console.say(f"{program.name} (pid {process.pid}) cannot be killed: the kernel holds it")
+            self._console.say(f"{program.name} (pid {process.pid}) cannot be killed: it waits in the kernel")
 
-    async def _keep(self, watched: Watched) -> None:
+    async def _keep_running(self, supervised: SupervisedProgram) -> None:
         loop = asyncio.get_running_loop()
-        name, failed_starts = watched.program.name, 0
+        name, failed_starts = supervised.program.name, 0
         while True:
             started = loop.time()
-            code = await self._run(watched)
-            if watched.stopping:
+            code = await self._run_to_end(supervised)
+            if supervised.stopping:
                 return
-            decision = after_exit(failed_starts, loop.time() - started)
+            decision = decide_restart(failed_starts, loop.time() - started)
             if isinstance(decision, GiveUp):
-                reason = f"ended {decision.failed_starts} times in a row right after its start, with {_ending(code)}"
-                self._fail(ServiceFailed(name, reason, list(watched.tail)))
+                reason = (
+                    f"ended {decision.failed_starts} times in a row right after its start, with {_describe_exit(code)}"
+                )
+                self._fail(ServiceFailed(name, reason, list(supervised.tail)))
                 return
             failed_starts = decision.failed_starts
-            self._console.say(f"{name} ended with {_ending(code)}; starting it again in {decision.after_s:g} s")
+            self._console.say(f"{name} ended with {_describe_exit(code)}; restarting it in {decision.after_s:g} s")
             await asyncio.sleep(decision.after_s)
-            if watched.remake:
-                watched.program = watched.remake()
+            if supervised.rebuild:
+                supervised.program = supervised.rebuild()
 
-    async def _run(self, watched: Watched) -> int:
-        async with piped(partial(self._show, watched)) as output:
-            process = watched.process = await self._spawn(watched.program, stdout=output, stderr=output)
+    async def _run_to_end(self, supervised: SupervisedProgram) -> int:
+        async with piped(partial(self._show, supervised)) as output:
+            process = supervised.process = await self._spawn(supervised.program, stdout=output, stderr=output)
             code = await process.wait()
-        self._records.remove(watched.program.name)
+        self._records.remove(supervised.program.name)
         return code
 
     async def _spawn(self, program: Program, *, stdout: int, stderr: int) -> Process:
@@ -203,20 +205,20 @@ class Supervisor:
         self._records.write(program.name, process.pid, program.stop_signal)
         return process
 
-    def _show(self, watched: Watched, line: str) -> None:
-        watched.tail.append(line)
-        if log := watched.program.log:
+    def _show(self, supervised: SupervisedProgram, line: str) -> None:
+        supervised.tail.append(line)
+        if log := supervised.program.log:
             with log.open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
         else:
-            self._console.line(watched.program.name, line)
+            self._console.line(supervised.program.name, line)
 
     def _fail(self, error: ServiceFailed) -> None:
         if not self.failed.done():
             self.failed.set_result(error)
 
 
-def _ending(code: int) -> str:
+def _describe_exit(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 

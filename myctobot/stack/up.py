@@ -1,4 +1,4 @@
-"""From nothing to a running stack, and back to nothing."""
+"""Start and stop of the whole embedded stack."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 import httpx
 
 from myctobot.stack import orphans
-from myctobot.stack.console import Console
+from myctobot.stack.console import StackConsole
 from myctobot.stack.environment import Addresses, base_environment, env_file, own_variables
 from myctobot.stack.errors import StackError, StoppedEarly
 from myctobot.stack.home import GeneratedSecrets, Home, write_private
-from myctobot.stack.plan import FLOWER_LOGIN, Plan, Shard
+from myctobot.stack.plan import FLOWER_LOGIN, LocalShard, Plan
 from myctobot.stack.ports import LOOPBACK, listen
 from myctobot.stack.postgres import EmbeddedPostgres
 from myctobot.stack.processes import Records
@@ -35,19 +35,19 @@ GATEWAY_PORT = 8001
 FLOWER_PORT = 5555
 MIGRATE_TIMEOUT_S = 300
 BOOTSTRAP_TIMEOUT_S = 60
-_ANSWER_TIMEOUT_S = 2
+_RESPONSE_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True)
-class Options:
-    """What ``manage.py up`` was asked for.
+class UpOptions:
+    """Options of ``manage.py up``.
 
     Args:
-        web_processes: that answer on the one web port.
+        web_processes: number of processes that share the web port.
         without: names of ``plan.OPTIONAL`` that are not started.
-        extra: names of ``plan.EXTRA`` that are.
-        ready_file: written when all answers, removed at the end; holds the API key.
-        listen: the address of this machine on which web, gateway and broker are reached.
+        extra: names of ``plan.EXTRA`` that are started.
+        ready_file: written when all processes answer, and removed at the end; contains the API key.
+        listen: the address of this machine on which web, gateway and broker listen.
     """
 
     home: Path
@@ -64,32 +64,32 @@ class Options:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What ``manage.py bootstrap --json`` answers."""
+    """Output of ``manage.py bootstrap --json``."""
 
     login: str
     password: str = field(repr=False)
     api_key: str = field(repr=False)
-    shards: tuple[Shard, ...]
+    shards: tuple[LocalShard, ...]
 
     @classmethod
     def parse(cls, output: str) -> Credentials:
-        """Read the answer, the last line that the command wrote.
+        """Parse the last line of the command's output.
 
         Raises:
-            StackError: it is not what was agreed.
+            StackError: the line does not have the expected format.
         """
         try:
             answer = json.loads(output.strip().rpartition("\n")[2])
-            shards = tuple(Shard(item["name"], Path(item["config"])) for item in answer["shards"])
+            shards = tuple(LocalShard(item["name"], Path(item["config"])) for item in answer["shards"])
             return cls(answer["login"], answer["password"], answer["api_key"], shards)
         except (ValueError, TypeError, KeyError) as error:
-            raise StackError(f"manage.py bootstrap gave an answer that the stack cannot read ({error!r}).") from error
+            raise StackError(f"The stack cannot read the output of manage.py bootstrap ({error!r}).") from error
 
 
 class Stack:
-    """One run of the embedded stack below one home; ``up`` before, ``down`` after, always."""
+    """One run of the embedded stack below one home. Always call ``down`` after ``up``."""
 
-    def __init__(self, options: Options, console: Console, supervisor: Supervisor) -> None:
+    def __init__(self, options: UpOptions, console: StackConsole, supervisor: Supervisor) -> None:
         self._options = options
         self._console = console
         self._supervisor = supervisor
@@ -99,10 +99,10 @@ class Stack:
         self._flower: socket.socket | None = None
 
     async def up(self) -> None:
-        """Start everything and say where it is.
+        """Start all processes and print their addresses.
 
         Raises:
-            StackError: something did not start.
+            StackError: a process did not start.
         """
         secrets = GeneratedSecrets.load_or_create(self._home.root)
         web = self._listen(self._options.web_port)
@@ -112,9 +112,9 @@ class Stack:
         database_url, redis_url = await self._start_services()
         addresses = Addresses(database_url, redis_url, _url(web), _url(gateway))
         base = base_environment(self._options.caller, self._home)
-        own = own_variables(self._options.caller, self._home, secrets, addresses)
-        write_private(self._home.env, env_file(own))
-        plan = Plan(self._home, {**base, **own}, base)
+        variables = own_variables(self._options.caller, self._home, secrets, addresses)
+        write_private(self._home.env, env_file(variables))
+        plan = Plan(self._home, {**base, **variables}, base)
         await self._supervisor.run_once(plan.migrate(), MIGRATE_TIMEOUT_S)
         answer = await self._supervisor.run_once(plan.bootstrap(self._options.shards), BOOTSTRAP_TIMEOUT_S, secret=True)
         credentials = Credentials.parse(answer)
@@ -124,10 +124,10 @@ class Stack:
         if self._flower:
             programs["flower"] = plan.flower(self._flower.fileno(), secrets.flower_password)
         await self._start_programs(programs, addresses)
-        self._announce(addresses, credentials, own, secrets.flower_password)
+        self._announce(addresses, credentials, variables, secrets.flower_password)
 
     async def down(self) -> None:
-        """Stop everything, whatever had been started: runners first, the database last."""
+        """Stop everything that was started: runners first, the database last."""
         if await asyncio.to_thread(live_runners, self._home):
             self._console.say("stopping the running jobs")
             await asyncio.to_thread(stop_runners, self._home)
@@ -146,7 +146,7 @@ class Stack:
         self._listeners.append(listener)
         port = listener.getsockname()[1]
         if preferred not in (0, port):
-            self._console.say(f"port {preferred} is taken; using {port}")
+            self._console.say(f"port {preferred} is taken: using port {port}")
         return listener
 
     # --- Database and broker -------------------------------------------------------------------------
@@ -157,12 +157,12 @@ class Stack:
             ("DATABASE_URL", lambda: EmbeddedPostgres(self._home.root)),
             ("REDIS_URL", lambda: EmbeddedRedis(self._home.root, host=self._options.listen)),
         ]
-        for variable, make in services:
-            if given := self._options.caller.get(variable):
-                self._console.say(f"{variable} is set: using that one")
-                urls.append(given)
+        for variable, create in services:
+            if url := self._options.caller.get(variable):
+                self._console.say(f"{variable} is set: using that server")
+                urls.append(url)
             else:
-                service = make()
+                service = create()
                 self._services.append(service)
                 urls.append(await self._start_service(service))
         database_url, redis_url = urls
@@ -180,14 +180,14 @@ class Stack:
     # --- Our own processes ---------------------------------------------------------------------------
 
     async def _start_programs(self, programs: Mapping[str, Program], addresses: Addresses) -> None:
-        """Start all at once: who calls another before it is up waits in the listener's backlog."""
+        """Start all programs together: early calls wait in the backlog of the listening socket."""
         for program in programs.values():
             self._supervisor.start(program)
         checks = {"web": lambda: is_healthy(addresses.control_url), "gateway": lambda: answers(addresses.gateway_url)}
         for name in checks.keys() & programs.keys():
             await self._supervisor.wait_until(name, checks[name], START_TIMEOUT_S)
 
-    def _programs(self, plan: Plan, shards: Sequence[Shard]) -> dict[str, Program]:
+    def _programs(self, plan: Plan, shards: Sequence[LocalShard]) -> dict[str, Program]:
         web, gateway = (listener.fileno() for listener in self._listeners[:2])
         webs = plan.web(web, self._options.web_processes)
         programs = [
@@ -206,7 +206,7 @@ class Stack:
         }
 
     def _announce(
-        self, addresses: Addresses, credentials: Credentials, own: Mapping[str, str], flower_password: str
+        self, addresses: Addresses, credentials: Credentials, variables: Mapping[str, str], flower_password: str
     ) -> None:
         urls = {"web": addresses.control_url, "gateway": addresses.gateway_url}
         flower = {}
@@ -217,7 +217,7 @@ class Stack:
         rows = {
             "Web": f"{addresses.control_url}/jobs/  (admin: {addresses.control_url}/admin/)",
             "API": f"{addresses.control_url}/api/v1/  (docs: {addresses.control_url}/api/docs/)",
-            "Gateway": f"{addresses.gateway_url}  (upstream: {own['GATEWAY_UPSTREAM']})",
+            "Gateway": f"{addresses.gateway_url}  (upstream: {variables['GATEWAY_UPSTREAM']})",
             "Login": f"{credentials.login} / {credentials.password}",
             "API key": credentials.api_key,
             **flower,
@@ -238,78 +238,80 @@ def _url(listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def _get(url: str) -> int | None:
-    """The status of an answer; None when there is none."""
+def _status_of(url: str) -> int | None:
+    """Return the HTTP status of the response, or None without a response."""
     try:
-        # Neither a proxy nor anything else from the caller's environment: this is loopback.
-        return httpx.get(url, timeout=_ANSWER_TIMEOUT_S, trust_env=False).status_code
+        # Ignore the caller's environment, such as a proxy: the address is local.
+        return httpx.get(url, timeout=_RESPONSE_TIMEOUT_S, trust_env=False).status_code
     except httpx.TransportError:
         return None
 
 
 def is_healthy(base_url: str) -> bool:
-    return _get(f"{base_url}/healthz") == 200
+    return _status_of(f"{base_url}/healthz") == 200
 
 
 def answers(base_url: str) -> bool:
-    return _get(f"{base_url}/healthz") is not None
+    return _status_of(f"{base_url}/healthz") is not None
 
 
-async def run(options: Options, console: Console) -> None:
-    """Run the stack until it is told to stop (SIGINT, SIGTERM), or cannot go on.
+async def run(options: UpOptions, console: StackConsole) -> None:
+    """Run the stack until a signal (SIGINT, SIGTERM, SIGHUP) stops it or it fails.
 
     Raises:
         AlreadyRunning: another process runs the stack of this home.
-        StackError: something failed; all that had been started is stopped again.
+        StackError: a part failed; all started processes have been stopped.
     """
     home = Home(options.home)
     home.prepare()
     with home.lock():
         records = Records(home.run)
         for name in await asyncio.to_thread(records.stop_leftovers):
-            console.say(f"stopped {name}, left behind by an earlier run")
+            console.say(f"stopped {name}, which an earlier run left running")
         home.clear_tmp()
         if options.ready_file:
             options.ready_file.unlink(missing_ok=True)
         supervisor = Supervisor(console, records)
-        async with orphans.adopted(supervisor.pids):
+        async with orphans.adopt_orphans(supervisor.pids):
             await _until_stopped(Stack(options, console, supervisor), console, supervisor)
         home.clear_tmp()
 
 
-async def _until_stopped(stack: Stack, console: Console, supervisor: Supervisor) -> None:
+async def _until_stopped(stack: Stack, console: StackConsole, supervisor: Supervisor) -> None:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    told = asyncio.create_task(signals.get())
+    stop_requested = asyncio.create_task(signals.get())
     try:
-        await _live(stack, supervisor, told)
+        await _run_until_end(stack, supervisor, stop_requested)
     finally:
-        told.cancel()
+        stop_requested.cancel()
         console.say("stopping")
-        hurry = asyncio.create_task(_hurry(signals, console, supervisor))
+        killer = asyncio.create_task(_kill_on_second_signal(signals, console, supervisor))
         await stack.down()
-        hurry.cancel()
+        killer.cancel()
 
 
-async def _live(stack: Stack, supervisor: Supervisor, told: asyncio.Task[signal.Signals]) -> None:
+async def _run_until_end(stack: Stack, supervisor: Supervisor, stop_requested: asyncio.Task[signal.Signals]) -> None:
     starting = asyncio.create_task(stack.up())
-    ends: list[asyncio.Future[Any]] = [told, supervisor.failed]
-    await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
+    end_events: list[asyncio.Future[Any]] = [stop_requested, supervisor.failed]
+    await asyncio.wait([starting, *end_events], return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         with suppress(asyncio.CancelledError):
             await starting
         raise supervisor.failed.result() if supervisor.failed.done() else StoppedEarly()
     starting.result()
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(end_events, return_when=asyncio.FIRST_COMPLETED)
     if supervisor.failed.done():
         raise supervisor.failed.result()
 
 
-async def _hurry(signals: asyncio.Queue[signal.Signals], console: Console, supervisor: Supervisor) -> None:
-    """A second Ctrl-C: whoever sends it does not want to wait for anybody."""
+async def _kill_on_second_signal(
+    signals: asyncio.Queue[signal.Signals], console: StackConsole, supervisor: Supervisor
+) -> None:
+    """Kill all processes on a second signal, such as a second Ctrl-C."""
     await signals.get()
-    console.say("killing everything")
+    console.say("killing all processes")
     supervisor.kill_all()

@@ -1,0 +1,1 @@
+"""Tenants: members, API keys, secrets and the audit log."""

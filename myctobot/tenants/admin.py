@@ -1,4 +1,4 @@
-"""The admin's pages for tenants. No page shows a key or a secret; a new one is typed in or shown once."""
+"""Admin pages of tenants. No page shows a stored key or secret."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from django.http import HttpRequest
 
 from myctobot.admin_site.widgets import Inline, Page, PasswordInput, ReadOnly
 from myctobot.lib.crypto import digest, new_token
-from myctobot.tenants import user_admin as users_admin
-from myctobot.tenants.audited_admin import AuditedPage, in_words
+from myctobot.tenants import user_admin
+from myctobot.tenants.audited_admin import AuditedModelAdmin, in_words
 from myctobot.tenants.models import ApiKey, AuditEntry, Member, Secret, Tenant
 from myctobot.tenants.secrets import sealer, secret_binding
 
-__all__ = ["users_admin"]
+__all__ = ["user_admin"]
 
-# The name of the panel and its menu are in ``settings_panel``.
+# ``settings.admin_theme`` holds the name and the menu of the panel.
 admin.site.index_title = "Overview"
 
 
@@ -27,7 +27,7 @@ class MemberInline(Inline[Member, Tenant]):
 
 
 @admin.register(Tenant)
-class TenantAdmin(AuditedPage[Tenant]):
+class TenantAdmin(AuditedModelAdmin[Tenant]):
     list_display = ["slug", "name", "is_active", "weight", "max_running_jobs", "max_waiting_jobs", "created_at"]
     search_fields = ["slug", "name"]
     inlines = [MemberInline]
@@ -37,15 +37,15 @@ class TenantAdmin(AuditedPage[Tenant]):
             "Share and limits",
             {
                 "fields": ["weight", "max_running_jobs", "max_waiting_jobs"],
-                "description": "They count from the next dispatch round on. Jobs that run are never ended by them, "
-                "and those that wait stay in the line.",
+                "description": "Changes apply from the next dispatch round. Running jobs continue, and waiting "
+                "jobs stay in the queue.",
             },
         ),
     ]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(AuditedPage[ApiKey]):
+class ApiKeyAdmin(AuditedModelAdmin[ApiKey]):
     list_display = [
         "name",
         "tenant",
@@ -60,7 +60,7 @@ class ApiKeyAdmin(AuditedPage[ApiKey]):
     search_fields = ["name", "prefix"]
     readonly_fields = ["prefix", "created_by", "created_at", "last_used_at"]
 
-    # The label explains the role in a form, and is too long for a column.
+    # The label of a role explains it in a form and is too long for a column.
     @admin.display(description="role", ordering="role")
     def current_role(self, key: ApiKey) -> str:
         return key.role
@@ -70,12 +70,12 @@ class ApiKeyAdmin(AuditedPage[ApiKey]):
             key = new_token("mctb")
             obj.prefix, obj.key_hash = key[:12], digest(key)
             obj.created_by_id = request.user.pk
-            messages.warning(request, f"The key, shown this once: {key}")
+            messages.warning(request, f"The key, which is shown only once: {key}")
         super().save_model(request, obj, form, change)
 
 
 class SecretForm(forms.ModelForm[Secret]):
-    """Takes a new value; the stored one is never shown."""
+    """Form for a new value; it never shows the stored one."""
 
     value = forms.CharField(widget=PasswordInput(render_value=False), min_length=8, max_length=20_000)
 
@@ -85,14 +85,14 @@ class SecretForm(forms.ModelForm[Secret]):
 
 
 @admin.register(Secret)
-class SecretAdmin(AuditedPage[Secret]):
+class SecretAdmin(AuditedModelAdmin[Secret]):
     form = SecretForm
     list_display = ["name", "tenant", "created_at", "updated_at"]
     list_filter = ["tenant"]
     search_fields = ["name"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> list[str]:
-        # The sealed value is bound to both.
+        # The sealed value is bound to tenant and name.
         return ["tenant", "name"] if obj else []
 
     def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
@@ -103,7 +103,7 @@ class SecretAdmin(AuditedPage[Secret]):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnly, Page[AuditEntry]):
-    """Who changed what, and when. Nobody changes or removes an entry, whoever they are."""
+    """Read-only list of the audit log."""
 
     list_fullwidth = True
     list_display = ["at", "actor", "action", "subject", "changes"]

@@ -1,4 +1,4 @@
-"""The audit log: whoever changes something that others rely on leaves an entry, in the same transaction."""
+"""Audit log: each change that others rely on leaves an entry in the same transaction."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SECRET_WORDS = ("secret", "password", "token", "key_hash")
 def record(
     actor: str, action: str, subject: str, details: Mapping[str, Any] | None = None, *, tenant: Tenant | None = None
 ) -> AuditEntry:
-    """Write down who did what to what.
+    """Record an action.
 
     Args:
-        actor: a login, an API key's name, or what a command or a rule is called.
+        actor: a login, or the name of an API key, a command or a rule.
         action: ``subject.action`` in the past tense, such as ``shard.drained``.
         subject: kind and name, such as ``shard/local-2``.
-        details: what was and what is; values under names of secrets are masked.
+        details: old and new values; the values of names that denote secrets are masked.
     """
     kept = {name: _MASKED if _is_secret(name) else value for name, value in (details or {}).items()}
     log.info("audit", actor=actor, action=action, subject=subject)
@@ -34,7 +34,7 @@ def record(
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Name what differs: ``{field: {"was": …, "is": …}}``."""
+    """Return the fields that differ: ``{field: {"was": …, "is": …}}``."""
     return {name: {"was": before.get(name), "is": value} for name, value in after.items() if before.get(name) != value}
 
 

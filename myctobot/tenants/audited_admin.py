@@ -1,4 +1,4 @@
-"""Pages of the panel whose every change is in the audit log, in the same transaction."""
+"""Admin pages that record every change in the audit log, in the same transaction."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from myctobot.tenants.audit import record
 
 M = TypeVar("M", bound=Model)
 
-_NOT_TOLD: Final = "(set)"
+_REDACTED: Final = "(set)"
 
 
-class AuditedPage(Page[M]):
-    """Writes down who added, changed or removed a row, and which fields were what before."""
+class AuditedModelAdmin(Page[M]):
+    """Admin page that records who added, changed or removed a row, with the old and new values."""
 
-    # Fields whose values are told to nobody, beside those that audit masks by their names.
-    untold: tuple[str, ...] = ()
+    # Fields whose values the log omits, in addition to those that ``audit`` masks by their names.
+    redacted_fields: tuple[str, ...] = ()
 
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
         before = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
         super().save_model(request, obj, form, change)
-        changed = {name: self._told(name, before, obj) for name in form.changed_data}
+        changed = {name: self._audited_value(name, before, obj) for name in form.changed_data}
         if changed or not change:
-            self.note(request, obj, "changed" if change else "created", changed)
+            self.record_change(request, obj, "changed" if change else "created", changed)
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
-        # Before it goes: its name may need its key.
-        self.note(request, obj, "removed")
+        # Record first, because the name of the row may need its key.
+        self.record_change(request, obj, "removed")
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[M]) -> None:
         for obj in queryset:
-            self.note(request, obj, "removed")
+            self.record_change(request, obj, "removed")
         super().delete_queryset(request, queryset)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         super().save_formset(request, form, formset, change)
         for done, rows in _of_formset(formset):
             for row in rows:
-                self.note(request, form.instance, f"{_noun(row)}_{done}", {_noun(row): str(row)})
+                self.record_change(request, form.instance, f"{_noun(row)}_{done}", {_noun(row): str(row)})
 
-    def note(self, request: HttpRequest, obj: Model, done: str, details: dict[str, Any] | None = None) -> None:
-        """Write down that somebody did something to a row."""
+    def record_change(self, request: HttpRequest, obj: Model, done: str, details: dict[str, Any] | None = None) -> None:
+        """Record what the request's user did to a row."""
         record(request.user.get_username(), f"{_noun(obj)}.{done}", f"{_noun(obj)}/{obj}", details)
 
-    def _told(self, name: str, before: M | None, after: M) -> Any:
-        # What is typed in and sealed has no field of its own, and is told to nobody either.
-        if name in self.untold or not any(field.name == name for field in after._meta.concrete_fields):
-            return _NOT_TOLD
+    def _audited_value(self, name: str, before: M | None, after: M) -> Any:
+        # A sealed value is a form field without a model field, and its value stays out of the log.
+        if name in self.redacted_fields or not any(field.name == name for field in after._meta.concrete_fields):
+            return _REDACTED
         value = _plain(getattr(after, name))
         return {"was": _plain(getattr(before, name)), "is": value} if before is not None else value
 
@@ -69,22 +69,22 @@ def _noun(row: Model) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can have it."""
+    """Return a value that JSON can represent."""
     return value if value is None or isinstance(value, str | int | float | bool | list | dict) else str(value)
 
 
 def in_words(details: Mapping[str, Any]) -> str:
-    """The details of an audit entry as one text; what is empty is left out."""
-    return "; ".join(f"{name}: {text}" for name, value in details.items() if (text := _in_words(value)))
+    """Return the details of an audit entry as one text, without empty values."""
+    return "; ".join(f"{name}: {text}" for name, value in details.items() if (text := _text_of(value)))
 
 
-def _in_words(value: Any) -> str:
+def _text_of(value: Any) -> str:
     if isinstance(value, Mapping) and set(value) == {"was", "is"}:
-        return f"{_in_words(value['was']) or 'none'} → {_in_words(value['is']) or 'none'}"
+        return f"{_text_of(value['was']) or 'none'} → {_text_of(value['is']) or 'none'}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_in_words(inner)}".strip() for name, inner in value.items())
+        return ", ".join(f"{name} {_text_of(inner)}".strip() for name, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(_in_words(inner) for inner in value)
+        return ", ".join(_text_of(inner) for inner in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Seals everything anew with the newest of ``SECRETS_KEYS``, so that an old key can go."""
+"""Rotation of ``SECRETS_KEYS``: seal every value with the newest key, so that an old key can be removed."""
 
 from __future__ import annotations
 
@@ -11,34 +11,40 @@ from django.db import models
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.secrets import sealer
 
-# The name of the column in which every model keeps what is sealed: this app's, and those of apps that it
-# may not import.
-SEALED = "sealed"
+# Every model keeps its sealed values in a column of this name, also the models of apps that this one may not import.
+SEALED_COLUMN = "sealed"
 
 
 @dataclass(frozen=True)
 class Rotated:
-    """What a rotation did; ``lost`` names rows that no present key opens."""
+    """Result of a rotation; ``lost`` names the rows that no current key opens."""
 
     done: int
     lost: tuple[str, ...]
 
 
 def sealed_models() -> list[type[models.Model]]:
-    return [model for model in apps.get_models() if any(field.name == SEALED for field in model._meta.fields)]
+    """Return the models that hold sealed values."""
+    return [model for model in apps.get_models() if sealed_field(model)]
+
+
+def sealed_field(model: type[models.Model]) -> str:
+    """Return the name of the field that holds the sealed values of a model, or an empty string."""
+    return next((field.name for field in model._meta.concrete_fields if field.column == SEALED_COLUMN), "")
 
 
 def rotate(found: Iterable[type[models.Model]]) -> Rotated:
-    """Rotate the sealed rows of some models, one by one, so that nobody waits for a long transaction."""
+    """Rotate the sealed rows of some models, each in its own transaction, so that other writers wait briefly."""
     done, lost = 0, []
     for model in found:
-        rows = model._default_manager.filter(**{f"{SEALED}__isnull": False}).order_by("pk")
-        for pk, sealed in rows.values_list("pk", SEALED).iterator(chunk_size=500):
+        name = sealed_field(model)
+        rows = model._default_manager.filter(**{f"{name}__isnull": False}).order_by("pk")
+        for pk, sealed in rows.values_list("pk", name).iterator(chunk_size=500):
             try:
                 renewed = sealer().rotate(sealed)
             except CannotUnseal:
                 lost.append(f"{model._meta.label} {pk}")
                 continue
-            # Compare-and-set: a row that was stored anew or wiped meanwhile keeps what it has now.
-            done += model._default_manager.filter(pk=pk, **{SEALED: sealed}).update(**{SEALED: renewed})
+            # Compare and set: a row that changed since it was read keeps its new value.
+            done += model._default_manager.filter(pk=pk, **{name: sealed}).update(**{name: renewed})
     return Rotated(done, tuple(lost))

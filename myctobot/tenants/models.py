@@ -1,4 +1,4 @@
-"""Who may ask for work, and with which keys and secrets."""
+"""Tables of tenants, members, API keys, secrets and the audit log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from myctobot.lib.crypto import digest, new_token
 
 
 class Tenant(models.Model):
-    """A customer: the border across which nothing is seen."""
+    """A customer; no data crosses from one tenant to another."""
 
     slug = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=200)
@@ -32,7 +32,7 @@ class Tenant(models.Model):
 
 
 class Role(models.TextChoices):
-    """What a member may do; each role may do what the ones before it may."""
+    """Roles of members; each role includes the rights of the roles before it."""
 
     VIEWER = "viewer", "Viewer: reads jobs"
     MEMBER = "member", "Member: starts and cancels jobs"
@@ -40,7 +40,7 @@ class Role(models.TextChoices):
 
 
 class Member(models.Model):
-    """A user's place in a tenant."""
+    """Membership of a user in a tenant."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="members")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
@@ -55,7 +55,7 @@ class Member(models.Model):
 
 
 class ApiKey(models.Model):
-    """A program's key. Only its digest is kept; the visible prefix tells keys apart."""
+    """Key of a program. Only its digest is stored; the visible prefix distinguishes keys."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="api_keys")
     name = models.CharField(max_length=100)
@@ -73,20 +73,20 @@ class ApiKey(models.Model):
 
     @classmethod
     def live(cls) -> models.QuerySet[ApiKey]:
-        """Keys that open anything: neither expired nor revoked, of an active tenant."""
+        """Return the valid keys: not expired, not revoked, and of an active tenant."""
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
         return cls.objects.filter(unexpired, revoked_at=None, tenant__is_active=True)
 
     @classmethod
     def create(cls, tenant: Tenant, name: str, **fields: Any) -> tuple[ApiKey, str]:
-        """Make a key for ``tenant``; the second value is the key itself, which is shown this once."""
+        """Create a key for ``tenant``; the second value is the key itself, which is not stored."""
         key = new_token("mctb")
         row = cls.objects.create(tenant=tenant, name=name, prefix=key[:12], key_hash=digest(key), **fields)
         return row, key
 
 
 class Secret(models.Model):
-    """A tenant's stored secret, which a job names instead of carrying it."""
+    """Stored secret of a tenant; a job refers to it by its name."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="secrets")
     name = models.SlugField(max_length=60)
@@ -102,10 +102,10 @@ class Secret(models.Model):
 
 
 class CallbackSecret(models.Model):
-    """What a tenant's callbacks are signed with, sealed; the one before signs beside it for a day."""
+    """Signing secret of a tenant's callbacks, sealed; the previous one also signs for a day."""
 
     tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, related_name="callback_secret")
-    # The present secret and the one before it, in one column: whatever is sealed is so called everywhere.
+    # The column holds the current and the previous secret. Key rotation finds sealed columns by this name.
     sealed = models.TextField(editable=False)
     rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -114,16 +114,16 @@ class CallbackSecret(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Somebody changed something: who, what, when. Nothing changes or removes an entry."""
+    """Entry of the audit log; no page or call changes or removes one."""
 
     at = models.DateTimeField(db_default=Now(), editable=False)
-    # Text, not a key of a user: the log outlives them, and a command on the server has no user.
+    # Text instead of a key: the log outlives users, and a command on the server has no user.
     actor = models.CharField(max_length=150)
     # ``subject.action``, such as shard.drained.
     action = models.CharField(max_length=60)
     subject = models.CharField(max_length=200, help_text="What was changed, such as shard/local-2.")
     tenant = models.ForeignKey(Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries")
-    # What was and what is, without secrets.
+    # Old and new values, without secrets.
     details = models.JSONField(default=dict, blank=True)
 
     class Meta:

@@ -1,8 +1,6 @@
-"""Storing and reading tenants' secrets; the only code that seals and unseals."""
+"""Tenants' stored secrets."""
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 from django.conf import settings
 
@@ -17,22 +15,17 @@ class UnknownSecret(InvalidRequest):
     code = "unknown_secret"
 
 
-@lru_cache(maxsize=4)
-def _sealer_for(keys: tuple[str, ...]) -> Sealer:
-    return Sealer(keys)
-
-
 def sealer() -> Sealer:
-    """The sealer with the keys of ``SECRETS_KEYS``.
+    """Return the sealer with the keys of ``SECRETS_KEYS``.
 
     Raises:
         ValueError: the setting is empty or malformed.
     """
-    return _sealer_for(tuple(settings.SECRETS_KEYS))
+    return Sealer(settings.SECRETS_KEYS)
 
 
 def secret_binding(tenant_id: int, name: str) -> str:
-    """What a stored secret is bound to: one row cannot stand in for another."""
+    """Return the binding of a stored secret, so that no other row can use its sealed value."""
     return f"tenant:{tenant_id}:{name}"
 
 
@@ -47,11 +40,11 @@ def read_secret(tenant_id: int, name: str) -> str:
     """Return the value of a stored secret.
 
     Raises:
-        UnknownSecret: there is none of that name (any more).
-        CannotUnseal: its key is gone.
+        UnknownSecret: no secret has this name.
+        CannotUnseal: no current key opens it.
     """
     row = Secret.objects.filter(tenant_id=tenant_id, name=name).first()
     if row is None:
-        raise UnknownSecret(f"The tenant has no secret named '{name}'; store it first, or give the value itself.")
+        raise UnknownSecret(f"The tenant has no secret named '{name}'; store it first, or send the value itself.")
     value: str = sealer().unseal(row.sealed, bound_to=secret_binding(tenant_id, name))["value"]
     return value

@@ -1,20 +1,33 @@
-"""What Django answers when no view does: JSON under the APIs' paths, Django's own pages elsewhere.
+"""Responses to errors outside the views: JSON under the paths of the APIs, pages or plain text elsewhere.
 
-None of these says anything about the error but its code: the traceback stands in the log.
+The responses contain only the code of the error, because a traceback belongs in the log.
 """
 
 from __future__ import annotations
 
+import json
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
-from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
+from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, body_of, error_body
+from myctobot.errors import MyctobotError
+from myctobot.web.response import RawResponse
 
 _API_PATHS = ("/api/", "/shard/")
 
 
 def _is_api(request: HttpRequest) -> bool:
     return request.path.startswith(_API_PATHS)
+
+
+def refused_body(path: str, error: MyctobotError) -> RawResponse:
+    """Return the response to a request whose body was refused before Django saw it."""
+    if path.startswith(_API_PATHS):
+        kind, body = b"application/json", json.dumps(body_of(error))
+    else:
+        kind, body = b"text/plain; charset=utf-8", f"{error.message}\n"
+    return RawResponse(error.http_status, [(b"content-type", kind)], body.encode())
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -26,7 +39,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_api(request):
         return defaults.permission_denied(request, exception)
-    return JsonResponse(error_body("permission_denied", "This is not allowed for you."), status=403)
+    return JsonResponse(error_body("permission_denied", "You are not allowed to do this."), status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

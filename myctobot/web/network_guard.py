@@ -1,7 +1,7 @@
-"""What shards may call of the web process: the shard API, and nothing else.
+"""Network guard: a shard reaches the shard API and no other part of the web process.
 
-The pages, the REST API and the admin ask for a login or a key anyway. But whoever takes a shard over should not even be
-able to try there: to a call from a shards' network they do not exist.
+The pages, the REST API and the admin require a login or a key. A compromised shard must not even be able to try one, so
+these parts do not exist for a call from a network of shards.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable
 
-from myctobot.web.threads import Answer
+from myctobot.web.response import RawResponse
 
 App = Callable[[Any, ASGIReceiveCallable, ASGISendCallable], Any]
-_OPEN = ("/shard/", "/healthz")
-_REFUSED = Answer(404, [(b"content-type", b"text/plain")], b"There is nothing here for shards.\n")
+_ALLOWED_PATHS = ("/shard/", "/healthz")
+_REFUSED = RawResponse(404, [(b"content-type", b"text/plain")], b"There is nothing here for shards.\n")
 
 
-class Border:
-    """Tells whether an address is a shard's.
+class NetworkGuard:
+    """Refuse calls from shards, except those to the shard API.
 
     Args:
-        networks: such as ``10.213.0.0/24``.
-        own: addresses within them that are this machine's, such as the bridge's.
+        networks: networks of shards, such as ``10.213.0.0/24``.
+        own: addresses within them that belong to this machine, such as the bridge's.
 
     Raises:
-        ValueError: something is no network or no address.
+        ValueError: a text is not a network or not an address.
     """
 
     def __init__(self, networks: Iterable[str], own: Iterable[str]) -> None:
@@ -35,7 +35,7 @@ class Border:
         self._own = {ipaddress.ip_address(address) for address in own}
 
     def is_shard(self, address: str) -> bool:
-        """Whether a call from there is one of a shard; an address that cannot be read is."""
+        """Return true if an address belongs to a shard, or cannot be parsed."""
         if not self._networks:
             return False
         try:
@@ -46,16 +46,16 @@ class Border:
         return plain not in self._own and any(plain in network for network in self._networks)
 
     def refuses(self, scope: Any) -> bool:
-        """Whether a call is to be refused."""
+        """Return true if a call must be refused."""
         if scope["type"] not in ("http", "websocket"):
             return False
-        if scope["type"] == "http" and scope["path"].startswith(_OPEN):
+        if scope["type"] == "http" and scope["path"].startswith(_ALLOWED_PATHS):
             return False
         client = scope.get("client")
         return client is not None and self.is_shard(client[0])
 
     def around(self, app: App) -> App:
-        """The application, as shards may see it."""
+        """Return an application that refuses such calls and passes the others on."""
 
         async def guarded(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
             if not self.refuses(scope):

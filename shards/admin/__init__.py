@@ -1,9 +1,7 @@
-"""The operators' panel: shards and all that belongs to them."""
+"""Admin pages of shards, pools, templates, assignments and their history."""
 
 from __future__ import annotations
 
-from shards.admin import history as records
-from shards.admin import pools as places
-from shards.admin import shards as shard_page
+from shards.admin import history, pools, shards
 
-__all__ = ["places", "records", "shard_page"]
+__all__ = ["history", "pools", "shards"]

@@ -1,4 +1,4 @@
-"""Pages of pools, templates and assignments."""
+"""Admin pages of pools, templates and assignments."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from django.http import HttpRequest
 
 from myctobot.admin_site.widgets import Inline, Select, TextInput
 from myctobot.errors import InvalidRequest
-from myctobot.tenants.audited_admin import AuditedPage
-from shards.admin.bulk_actions import ReasonForm, pause_pools, resume_pools
+from myctobot.tenants.audited_admin import AuditedModelAdmin
+from shards.admin.bulk_actions import BulkReasonForm, pause_pools, resume_pools
 from shards.autoscaling.rules import read_rules
 from shards.inventory.mcp_servers import problems_of
-from shards.models.shard import Assignment, Pool, Shard, ShardState, ShardTemplate
+from shards.models import Assignment, Pool, Shard, ShardState, ShardTemplate
 from shards.providers import registry
 
 _RULES_HELP = (
-    "Empty: nobody scales it. Else as in “Autoscaling rules” of docs/shards.md; its provider and its template say "
-    "what is built."
+    "Empty: no autoscaling. See docs/autoscaling.md. The provider and the template define the shards that are built."
 )
 
 
-def provider_choices(none: str) -> list[tuple[str, str]]:
-    """The providers that are configured, after a choice of none."""
-    return [("", none), *((name, name) for name in registry.names())]
+def provider_choices(none_label: str) -> list[tuple[str, str]]:
+    """Return the configured providers, after a choice of none."""
+    return [("", none_label), *((name, name) for name in registry.names())]
 
 
-# Django makes words of the names of fields, and does not know which are abbreviations.
+# Labels of fields whose names Django cannot turn into good labels.
 _LABELS = {
     "mcp_servers": "MCP servers", "max_concurrent_jobs": "Slots", "is_active": "Active", "cpus": "CPUs",
     "memory_mb": "Memory, MB", "disk_mb": "Disk, MB", "shard_type": "Type", "scaling_dry_run": "Dry run",
@@ -37,8 +36,8 @@ _LABELS = {
 }  # fmt: skip
 
 
-def look_right(fields: dict[str, forms.Field]) -> None:
-    """Give fields their labels, and text fields the height that fits what is written there."""
+def style_fields(fields: dict[str, forms.Field]) -> None:
+    """Set the labels of fields and the height of text fields."""
     for name, field in fields.items():
         field.label = _LABELS.get(name, field.label)
         if name in ("description", "capabilities"):
@@ -48,14 +47,14 @@ def look_right(fields: dict[str, forms.Field]) -> None:
 
 
 class RulesField(forms.JSONField):
-    """JSON that may be absent; an empty field says so, not the word null."""
+    """JSON field that shows a missing value as empty text instead of null."""
 
     def prepare_value(self, value: Any) -> Any:
         return "" if value is None else super().prepare_value(value)
 
 
 class PoolForm(forms.ModelForm[Pool]):
-    """Reads the rules as autoscaling will read them, and says every mistake at their field."""
+    """Form of a pool that checks its rules with the reader that autoscaling uses."""
 
     class Meta:
         model = Pool
@@ -67,8 +66,8 @@ class PoolForm(forms.ModelForm[Pool]):
             widget = self.fields["scaling_rules"].widget
             self.fields["scaling_rules"] = RulesField(required=False, help_text=_RULES_HELP, widget=widget)
         if "provider" in self.fields:
-            self.fields["provider"] = choice_of(self.fields["provider"], provider_choices("Nobody"))
-        look_right(self.fields)
+            self.fields["provider"] = choice_of(self.fields["provider"], provider_choices("None"))
+        style_fields(self.fields)
 
     def clean_scaling_rules(self) -> Any:
         rules = self.cleaned_data["scaling_rules"]
@@ -86,7 +85,7 @@ class PoolForm(forms.ModelForm[Pool]):
         if facts.get("scaling_rules") is not None:
             for name in ("provider", "template"):
                 if not facts.get(name) and name not in self.errors:
-                    self.add_error(name, "A pool that is scaled needs one, to make its shards.")
+                    self.add_error(name, "Required for autoscaling, which builds shards from it.")
         return facts
 
 
@@ -95,48 +94,48 @@ class PoolAssignmentInline(Inline[Assignment, Pool]):
     fields = ["tenant", "priority", "is_default"]
     extra = 0
     verbose_name = "tenant that may use the pool"
-    verbose_name_plural = "tenants that may use the pool; the lower the priority's number, the sooner it is chosen"
+    verbose_name_plural = "tenants that may use the pool (lowest priority number first)"
 
 
 @admin.register(Pool)
-class PoolAdmin(AuditedPage[Pool]):
-    """A border of trust: its mode, who may use it, and how it is scaled."""
+class PoolAdmin(AuditedModelAdmin[Pool]):
+    """Pages of pools: mode, tenants and autoscaling."""
 
     form = PoolForm
-    list_display = ["name", "description", "mode_shown", "living", "provider", "template", "is_scaled"]
+    list_display = ["name", "description", "mode_text", "shard_count", "provider", "template", "is_scaled"]
     list_filter = ["mode", "provider"]
     search_fields = ["name", "description"]
     list_select_related = ["template"]
     list_per_page = 50
     inlines = [PoolAssignmentInline]
     actions = [pause_pools, resume_pools]
-    action_form = ReasonForm
+    action_form = BulkReasonForm
     fieldsets = [
         (None, {"fields": ["name", "description", "mode"]}),
         (
             "Scaling",
             {
                 "fields": ["provider", "template", "scaling_rules", "scaling_dry_run"],
-                "description": "With a dry run decisions are written down, and nothing is built or removed.",
+                "description": "A dry run logs decisions but builds and removes nothing.",
             },
         ),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pool]:
-        living = Count("shards", filter=~Q(shards__state=ShardState.GONE))
-        return super().get_queryset(request).annotate(living=living)
+        shard_count = Count("shards", filter=~Q(shards__state=ShardState.GONE))
+        return super().get_queryset(request).annotate(shard_count=shard_count)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Pool | None = None) -> list[str]:
-        # Queues, workers and broker users go by it.
+        # Queues, workers and broker users are named after the pool.
         return ["name"] if obj else []
 
     @admin.display(description="mode", ordering="mode")
-    def mode_shown(self, pool: Pool) -> str:
+    def mode_text(self, pool: Pool) -> str:
         return pool.mode
 
-    @admin.display(description="shards", ordering="living")
-    def living(self, pool: Any) -> int:
-        return int(pool.living)
+    @admin.display(description="shards", ordering="shard_count")
+    def shard_count(self, pool: Any) -> int:
+        return int(pool.shard_count)
 
     @admin.display(description="scaled")
     def is_scaled(self, pool: Pool) -> str:
@@ -146,7 +145,7 @@ class PoolAdmin(AuditedPage[Pool]):
 
 
 def choice_of(field: forms.Field, choices: list[tuple[str, str]]) -> forms.Field:
-    """The same field as a choice, with the panel's own look."""
+    """Return the field as a choice with the panel's widget."""
     return forms.ChoiceField(
         choices=choices,
         required=field.required,
@@ -157,7 +156,7 @@ def choice_of(field: forms.Field, choices: list[tuple[str, str]]) -> forms.Field
 
 
 class TemplateForm(forms.ModelForm[ShardTemplate]):
-    """Checks MCP servers as a shard would."""
+    """Form of a template that checks MCP servers as a shard would."""
 
     class Meta:
         model = ShardTemplate
@@ -168,7 +167,7 @@ class TemplateForm(forms.ModelForm[ShardTemplate]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        look_right(self.fields)
+        style_fields(self.fields)
 
     def clean_mcp_servers(self) -> Any:
         servers = self.cleaned_data["mcp_servers"] or {}
@@ -178,16 +177,16 @@ class TemplateForm(forms.ModelForm[ShardTemplate]):
 
 
 @admin.register(ShardTemplate)
-class ShardTemplateAdmin(AuditedPage[ShardTemplate]):
-    """What new shards are made from; those that exist keep what they were made with."""
+class ShardTemplateAdmin(AuditedModelAdmin[ShardTemplate]):
+    """Pages of templates; a change applies to new shards only."""
 
     form = TemplateForm
-    list_display = ["name", "description", "capabilities_shown", "image", "resources", "slots"]
+    list_display = ["name", "description", "capabilities_text", "image", "resources", "slots"]
     list_filter = ["shard_type"]
     search_fields = ["name", "description"]
     ordering = ["name"]
     list_per_page = 50
-    untold = ("mcp_servers",)
+    redacted_fields = ("mcp_servers",)
     fieldsets = [
         (None, {"fields": ["name", "description", "shard_type", "capabilities", "mcp_servers", "max_concurrent_jobs"]}),
         ("Container", {"fields": ["image", "cpus", "memory_mb", "disk_mb", "processes"]}),
@@ -202,29 +201,29 @@ class ShardTemplateAdmin(AuditedPage[ShardTemplate]):
         return template.max_concurrent_jobs
 
     @admin.display(description="capabilities")
-    def capabilities_shown(self, template: ShardTemplate) -> str:
+    def capabilities_text(self, template: ShardTemplate) -> str:
         return ", ".join(template.capabilities)
 
 
 @admin.register(Assignment)
-class AssignmentAdmin(AuditedPage[Assignment]):
-    """Which tenant may use which shard or pool; their order is the order of fallbacks."""
+class AssignmentAdmin(AuditedModelAdmin[Assignment]):
+    """Pages of assignments, in the order in which the router tries them."""
 
-    list_display = ["tenant", "place", "priority", "is_default", "turn"]
+    list_display = ["tenant", "target", "priority", "is_default", "order"]
     list_filter = ["tenant", "is_default"]
     search_fields = ["tenant__slug", "shard__name", "pool__name"]
     list_select_related = ["tenant", "shard", "pool"]
-    # As the router takes them.
+    # The router uses the same order.
     ordering = ["tenant__slug", "-is_default", "priority"]
     list_per_page = 50
     autocomplete_fields = ["tenant", "shard", "pool"]
 
     @admin.display(description="may use")
-    def place(self, assignment: Assignment) -> str:
+    def target(self, assignment: Assignment) -> str:
         return f"shard {assignment.shard}" if assignment.shard_id else f"pool {assignment.pool}"
 
-    @admin.display(description="is tried")
-    def turn(self, assignment: Assignment) -> str:
+    @admin.display(description="order")
+    def order(self, assignment: Assignment) -> str:
         return "first" if assignment.is_default else f"by priority {assignment.priority}"
 
 
@@ -233,4 +232,4 @@ class ShardAssignmentInline(Inline[Assignment, Shard]):
     fields = ["tenant", "priority", "is_default"]
     extra = 0
     verbose_name = "tenant that may use this shard"
-    verbose_name_plural = "tenants that may use this shard; the lower the priority's number, the sooner it is chosen"
+    verbose_name_plural = "tenants that may use this shard (lowest priority number first)"

@@ -1,4 +1,4 @@
-"""Forms of the shards' pages: a shard itself, and what has to be said before something is done to it."""
+"""Forms of the shards' pages: a shard and the input of its actions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from django import forms
 
 from myctobot.admin_site.widgets import Checkbox, Select, TextInput
 from myctobot.errors import InvalidRequest
-from shards.admin.pools import look_right, provider_choices
-from shards.inventory import service as managing
-from shards.models.shard import Shard
+from shards.admin.pools import provider_choices, style_fields
+from shards.inventory import service
+from shards.models import Shard
 
 
 class ShardForm(forms.ModelForm[Shard]):
-    """A shard, checked by the same service that the API uses."""
+    """Form of a shard, checked by the service that the API uses too."""
 
     class Meta:
         model = Shard
@@ -27,12 +27,12 @@ class ShardForm(forms.ModelForm[Shard]):
         super().__init__(*args, **kwargs)
         if "provider" in self.fields:
             self.fields["provider"] = forms.ChoiceField(
-                choices=provider_choices("Nobody: a machine that is set up by hand"),
+                choices=provider_choices("None: a machine without a provider"),
                 required=False,
                 widget=Select,
-                help_text="Who makes its container.",
+                help_text="Creates and removes the container.",
             )
-        look_right(self.fields)
+        style_fields(self.fields)
         for name, text in _HELP.items():
             if name in self.fields:
                 self.fields[name].help_text = text
@@ -44,64 +44,64 @@ class ShardForm(forms.ModelForm[Shard]):
         return self.cleaned_data["resource_spec"] or {}
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # Django's, though its stubs do not tell
+        super()._post_clean()  # type: ignore[misc]  # Django has it, but its stubs do not
         if self.errors:
             return
         try:
-            managing.check(self.instance)
+            service.check(self.instance)
         except InvalidRequest as error:
             for name, problems in error.fields.items():
                 self.add_error(name if name in self.fields else None, problems)
 
 
 _HELP = {
-    "name": "A lower-case slug. Its queue and its host name go by it, so it stays.",
-    "capabilities": "Lower-case slugs with commas between: filesystem,git",
-    "max_concurrent_jobs": "Slots: jobs that it runs at once.",
-    "is_active": "Off: it gets no new jobs. To take it out for a while, drain it: that says who and why.",
+    "name": "A lower-case slug. It names the queue and the host, so it cannot be changed.",
+    "capabilities": "Lower-case slugs, separated by commas: filesystem,git",
+    "max_concurrent_jobs": "Number of jobs that the shard runs at the same time.",
+    "is_active": "Off: the shard gets no new jobs. Prefer a drain, which records who did it and why.",
 }
 
 
-class NothingForm(forms.Form):
-    """Nothing to say: a click is enough."""
+class NoInputForm(forms.Form):
+    """Form without fields, which only confirms."""
 
 
 class ReasonForm(forms.Form):
-    """Why."""
+    """Form that asks for a reason."""
 
     reason = forms.CharField(
         max_length=300,
         widget=TextInput(attrs={"autofocus": True}),
-        help_text="Whoever asks why jobs wait is told.",
+        help_text="Shown to members whose jobs wait.",
     )
 
 
 class ForceForm(forms.Form):
-    """Whether running jobs may end."""
+    """Form that asks whether running jobs may end."""
 
     force = forms.BooleanField(
         required=False,
-        label="Jobs that run there may end",
+        label="Running jobs may end",
         widget=Checkbox,
-        help_text="Without this it is refused while the shard runs a job. Drain it first, so that none is lost.",
+        help_text="Otherwise the action is refused while the shard runs a job. Drain the shard first to lose no job.",
     )
 
 
 class SnapshotForm(ForceForm):
-    """What to call a snapshot."""
+    """Form that asks for the name of a snapshot."""
 
     label = forms.CharField(
         max_length=40,
         widget=TextInput(attrs={"autofocus": True, "placeholder": "before-upgrade"}),
-        help_text="A lower-case slug. A snapshot of the same name is replaced.",
+        help_text="A lower-case slug. An existing snapshot of this name is replaced.",
     )
     field_order = ["label", "force"]
 
 
 class RestoreForm(ForceForm):
-    """Which snapshot to go back to."""
+    """Form that asks for the snapshot to restore."""
 
-    label = forms.ChoiceField(label="Snapshot", widget=Select, help_text="“clean”: before it ever ran.")
+    label = forms.ChoiceField(label="Snapshot", widget=Select, help_text="“clean” is the first state of the container.")
     field_order = ["label", "force"]
 
     def __init__(self, *args: Any, labels: list[str], **kwargs: Any) -> None:
@@ -112,7 +112,7 @@ class RestoreForm(ForceForm):
 
 
 class DestroyForm(ForceForm):
-    """The shard's name, so that nobody destroys the wrong one."""
+    """Form that asks for the shard's name as a confirmation."""
 
     name = forms.CharField(label="The shard's name", widget=TextInput(attrs={"autofocus": True, "autocomplete": "off"}))
     field_order = ["name", "force"]

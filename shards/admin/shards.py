@@ -1,4 +1,4 @@
-"""The list of shards and the page of one."""
+"""Admin pages of shards: the list and the page of one shard."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from django.utils.safestring import SafeString
 
 from myctobot.admin_site.widgets import ago, label, said
 from myctobot.errors import MyctobotError
-from myctobot.tenants.audited_admin import AuditedPage
-from shards.admin import shard_summary as shard_look
-from shards.admin import shard_views
-from shards.admin.bulk_actions import BULK, ReasonForm
+from myctobot.tenants.audited_admin import AuditedModelAdmin
+from shards.admin import shard_summary, shard_views
+from shards.admin.bulk_actions import BULK, BulkReasonForm
 from shards.admin.pools import ShardAssignmentInline
 from shards.admin.shard_forms import ShardForm
-from shards.health.rules import SILENT_AFTER
-from shards.inventory import service as managing
-from shards.models.shard import Shard, ShardTemplate
+from shards.inventory import service
+from shards.models import Shard, ShardTemplate
+from shards.models.timeouts import SILENT_AFTER
 from shards.operations.models import OperationKind
 from shards.operations.requests import request as request_operation
 
@@ -30,11 +29,11 @@ _BAR: Final = '<div class="mc-bar"><span>{}</span><i><b class="{}" style="width:
 
 
 @admin.register(Shard)
-class ShardAdmin(AuditedPage[Shard]):
-    """How all shards are at a glance; what is done to one of them is in ``shard_views``."""
+class ShardAdmin(AuditedModelAdmin[Shard]):
+    """List and pages of shards; ``shard_views`` has the actions on one shard."""
 
     form = ShardForm
-    list_display = ["name", "state_shown", "load", "cpu", "memory", "heartbeat", "version", "pool", "provider_shown"]
+    list_display = ["name", "state_text", "load", "cpu", "memory", "heartbeat", "version", "pool", "provider_text"]
     list_filter = ["state", "pool", "provider", "template", "shard_type", "is_active", "is_spare"]
     search_fields = ["name", "description", "shard_class", "provider_ref"]
     list_select_related = ["pool"]
@@ -43,17 +42,17 @@ class ShardAdmin(AuditedPage[Shard]):
     ordering = ["name"]
     inlines = [ShardAssignmentInline]
     actions = BULK
-    action_form = ReasonForm
+    action_form = BulkReasonForm
     change_form_outer_before_template = "shards/panel/shard_before.html"
     change_form_outer_after_template = "shards/panel/shard_after.html"
     fieldsets = [
         ("Configuration", {"fields": ["name", "description", "template", "shard_type", "pool", "provider"]}),
         ("Work", {"fields": ["capabilities", "max_concurrent_jobs", "is_active"]}),
         (
-            "Beside its template",
+            "Changes to the template",
             {
                 "fields": ["mcp_servers", "resource_spec"],
-                "description": "Joined with what the template says. Agents can read these: put no secret here.",
+                "description": "Merged with the template's values. Agents can read these, so enter no secrets.",
             },
         ),
     ]
@@ -61,17 +60,17 @@ class ShardAdmin(AuditedPage[Shard]):
     # --- The list -------------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Shard]:
-        # By the database's clock, which heartbeats are stamped by.
+        # Use the database's clock, which heartbeats use too.
         silent = ExpressionWrapper(Now() - F("last_heartbeat_at"), DurationField())
         return super().get_queryset(request).annotate(silent=silent)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        # Removed one by one: each has to have nothing at its provider.
+        # Shards are removed one by one, because each must have no container.
         return {name: found for name, found in super().get_actions(request).items() if name != "delete_selected"}
 
     @admin.display(description="state", ordering="state")
-    def state_shown(self, shard: Shard) -> SafeString:
-        return label("switched off") if not shard.is_active else shard_look.state_label(shard)
+    def state_text(self, shard: Shard) -> SafeString:
+        return label("switched off") if not shard.is_active else shard_summary.state_label(shard)
 
     @admin.display(description="jobs")
     def load(self, shard: Shard) -> SafeString:
@@ -88,7 +87,7 @@ class ShardAdmin(AuditedPage[Shard]):
         used, total = shard.report.get("memory_mb"), shard.report.get("memory_total_mb")
         return _bar(f"{used / 1024:.1f} of {total / 1024:.1f} GB", 100 * used / total) if total else None
 
-    @admin.display(description="heard of", ordering="-last_heartbeat_at")
+    @admin.display(description="last heartbeat", ordering="-last_heartbeat_at")
     def heartbeat(self, shard: Any) -> SafeString | str:
         text = ago(shard.silent)
         return label(text, "warning") if shard.silent is not None and shard.silent > SILENT_AFTER else text
@@ -99,8 +98,8 @@ class ShardAdmin(AuditedPage[Shard]):
         return str(version) if version else None
 
     @admin.display(description="provider", ordering="provider")
-    def provider_shown(self, shard: Shard) -> str:
-        return shard.provider or "by hand"
+    def provider_text(self, shard: Shard) -> str:
+        return shard.provider or "none"
 
     # --- Adding and changing --------------------------------------------------------------------------
 
@@ -111,7 +110,7 @@ class ShardAdmin(AuditedPage[Shard]):
         facts: dict[str, Any] = dict(super().get_changeform_initial_data(request))
         template = ShardTemplate.objects.filter(name=request.GET.get("template", "").replace("\x00", "")).first()
         if template is not None:
-            facts.update(managing.facts_of_template(template), template=template.pk, description=template.description)
+            facts.update(service.facts_of_template(template), template=template.pk, description=template.description)
         return facts
 
     def add_view(
@@ -124,18 +123,18 @@ class ShardAdmin(AuditedPage[Shard]):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         shard = self.get_object(request, object_id)
-        look: dict[str, Any] = {}
+        context: dict[str, Any] = {}
         if shard is not None and request.method == "GET":
             span = request.GET.get("span", "1h")
-            look = {
-                **shard_look.live(shard),
-                **shard_look.past(shard),
-                "charts": shard_look.charts(shard, span),
-                "spans": list(shard_look.SPANS),
+            context = {
+                **shard_summary.live(shard),
+                **shard_summary.past(shard),
+                "charts": shard_summary.charts(shard, span),
+                "spans": list(shard_summary.SPANS),
                 "span": span,
                 "may_change": self.has_change_permission(request, shard),
             }
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **look})
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def changeform_view(
         self,
@@ -147,16 +146,16 @@ class ShardAdmin(AuditedPage[Shard]):
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except MyctobotError as error:
-            # Such as a broker that is away: nothing was saved.
+            # For example, the broker is down. Nothing was saved.
             messages.error(request, said(error))
             return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Shard, form: Any, change: bool) -> None:
         by = request.user.get_username()
         if not change:
-            managing.add(obj, by=by)
+            service.add(obj, by=by)
             return
-        for sentence in managing.change(obj, by=by):
+        for sentence in service.change(obj, by=by):
             messages.info(request, sentence)
 
     def response_add(self, request: HttpRequest, obj: Shard, post_url_continue: str | None = None) -> HttpResponse:
@@ -166,9 +165,9 @@ class ShardAdmin(AuditedPage[Shard]):
         try:
             request_operation(obj, OperationKind.PROVISION, by=request.user.get_username())
         except MyctobotError as error:
-            messages.error(request, f"Shard {obj} is on record, but: {said(error)}")
+            messages.error(request, f"Shard {obj} is added, but not provisioned: {said(error)}")
         else:
-            messages.success(request, f"Shard {obj} is on record, and is being made.")
+            messages.success(request, f"Shard {obj} is added and will be provisioned.")
         return HttpResponseRedirect(page)
 
     # --- Removing -------------------------------------------------------------------------------------
@@ -177,20 +176,22 @@ class ShardAdmin(AuditedPage[Shard]):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         shard = self.get_object(request, object_id)
-        if shard is not None and (why := managing.why_not_remove(shard)):
-            messages.error(request, why)
+        # Without the permission Django refuses the page, and the reason would describe the shard.
+        may_delete = self.has_delete_permission(request, shard)
+        if may_delete and shard is not None and (reason := service.removal_blocked_reason(shard)):
+            messages.error(request, reason)
             return HttpResponseRedirect(reverse("admin:shards_shard_change", args=[shard.pk]))
         return super().delete_view(request, object_id, extra_context)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[Any], dict[str, int], set[str], Any]:
-        # Its history goes with it; nobody needs a right of their own for each line of that.
+        # Deleting a shard deletes its history too, without a separate permission for each model.
         found, counts, _, protected = super().get_deleted_objects(objs, request)
         return found, counts, set(), protected
 
     def delete_model(self, request: HttpRequest, obj: Shard) -> None:
-        managing.remove(obj, by=request.user.get_username())
+        service.remove(obj, by=request.user.get_username())
 
-    # --- What is done to one of them ------------------------------------------------------------------
+    # --- Views of one shard ---------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern]:
         views = {
@@ -207,11 +208,11 @@ class ShardAdmin(AuditedPage[Shard]):
         return [*own, *super().get_urls()]
 
     def _view(self, view: Any) -> Any:
-        def shown(request: HttpRequest, pk: int, **kwargs: Any) -> HttpResponse:
-            answer: HttpResponse = view(self, request, pk, **kwargs)
-            return answer
+        def bound(request: HttpRequest, pk: int, **kwargs: Any) -> HttpResponse:
+            response: HttpResponse = view(self, request, pk, **kwargs)
+            return response
 
-        return shown
+        return bound
 
 
 def _bar(text: str, percent: float) -> SafeString:

@@ -1,4 +1,4 @@
-"""``/api/v1/shards/{name}/…``: ask a shard, look into it, have its container worked on. For operators."""
+"""``/api/v1/shards/{name}/…``: connectivity, logs, samples, operations and assignments of a shard, for operators."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rest_framework.response import Response
 
 from myctobot.api.pagination import Pages, whole_number
 from myctobot.lib.clock import database_now
-from shards import remote_control as remote
-from shards.api.base import OperatorView, checked, shard_named, who
-from shards.api.request_serializers import OperationRequestSerializer, RightsSerializer
+from shards import permissions, remote_control
+from shards.api.base import OperatorView, actor, get_shard, read_body
+from shards.api.request_serializers import AssignmentRequestsSerializer, OperationRequestSerializer
 from shards.api.response_serializers import (
     AssignmentSerializer,
     AssignmentsSerializer,
@@ -25,134 +25,149 @@ from shards.api.response_serializers import (
     OperationSerializer,
     SamplesSerializer,
 )
-from shards.inventory import service as managing
-from shards.models.shard import Assignment, Shard
+from shards.inventory import service
+from shards.models import Assignment, Shard
 from shards.monitoring.sampling import series
 from shards.operations.enrolment import TOKEN_LIFE, issue_token
 from shards.operations.requests import request as request_operation
 
-_MOST_MINUTES = 7 * 24 * 60
+_MAX_MINUTES = 7 * 24 * 60
 _POINTS = 240
 
 
 class ShardTest(OperatorView):
+    needs = {"POST": (permissions.TEST,)}
+
     @extend_schema(
         operation_id="shards_test",
-        description="Ask the shard's worker, for 3 s at most, and compare what it says with what is configured. "
-        "For operators.",
+        description="Test whether the shard's worker answers, and compare its settings with the configuration. Takes "
+        "at most 6 s. For operators.",
         request=None,
         responses=ConnectivitySerializer,
     )
     def post(self, request: Request, name: str) -> Response:
-        shard = shard_named(name)
-        found = remote.connectivity(shard)
+        shard = get_shard(name)
+        found = remote_control.connectivity(shard)
         body = ConnectivitySerializer({**_attributes(found), "last_heartbeat_at": shard.last_heartbeat_at})
         return Response(body.data)
 
 
 class ShardLogs(OperatorView):
+    needs = {"GET": (permissions.READ_LOG,)}
+
     @extend_schema(
         operation_id="shards_logs",
-        description="The last lines of the log of the shard's worker. For operators.",
-        parameters=[OpenApiParameter("lines", int, description=f"1 to {remote.MOST_LINES}; 100 when left out.")],
+        description="Read the last lines of the worker's log. For operators.",
+        parameters=[OpenApiParameter("lines", int, description=f"1 to {remote_control.MAX_LINES}; default 100.")],
         responses=LogLinesSerializer,
     )
     def get(self, request: Request, name: str) -> Response:
-        lines = max(1, whole_number(request, "lines", 100, remote.MOST_LINES))
-        return Response({"lines": remote.tail_log(shard_named(name), lines)})
+        lines = max(1, whole_number(request, "lines", 100, remote_control.MAX_LINES))
+        return Response({"lines": remote_control.tail_log(get_shard(name), lines)})
 
 
 class ShardSamples(OperatorView):
+    needs = {"GET": (permissions.VIEW_SHARD,)}
+
     @extend_schema(
         operation_id="shards_samples",
-        description="How the shard was in the last minutes; longer times in averages. For operators.",
-        parameters=[OpenApiParameter("minutes", int, description=f"1 to {_MOST_MINUTES}; 60 when left out.")],
+        description="Load of the shard in the last minutes, averaged over longer times. For operators.",
+        parameters=[OpenApiParameter("minutes", int, description=f"1 to {_MAX_MINUTES}; default 60.")],
         responses=SamplesSerializer,
     )
     def get(self, request: Request, name: str) -> Response:
-        minutes = max(1, whole_number(request, "minutes", 60, _MOST_MINUTES))
+        minutes = max(1, whole_number(request, "minutes", 60, _MAX_MINUTES))
         since = database_now() - timedelta(minutes=minutes)
-        return Response(SamplesSerializer({"samples": series(shard_named(name), since, _POINTS)}).data)
+        return Response(SamplesSerializer({"samples": series(get_shard(name), since, _POINTS)}).data)
 
 
 class ShardOperations(OperatorView):
+    needs = {"GET": (permissions.VIEW_SHARD,), "POST": (permissions.OPERATE,)}
+
     @extend_schema(
         operation_id="shards_operations_list",
-        description="What was done to the shard's container, newest first. For operators.",
+        description="Operations on the shard's container, newest first. For operators.",
         parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=OperationPageSerializer,
     )
     def get(self, request: Request, name: str) -> Response:
         pages = Pages()
-        rows = shard_named(name).operations.select_related("shard")
+        rows = get_shard(name).operations.select_related("shard")
         page = pages.paginate_queryset(rows, request, view=self)
         return pages.get_paginated_response(OperationSerializer(page, many=True).data)
 
     @extend_schema(
         operation_id="shards_operations_create",
-        description="Have something done to the shard's container; its steps are in the list. For operators.",
+        description="Request an operation on the shard's container. The list shows its steps. For operators.",
         request=OperationRequestSerializer,
         responses={202: OperationSerializer},
     )
     def post(self, request: Request, name: str) -> Response:
-        asked = checked(request, OperationRequestSerializer)
-        operation = request_operation(shard_named(name), asked.pop("kind"), by=who(request), **asked)
+        body = read_body(request, OperationRequestSerializer)
+        operation = request_operation(get_shard(name), body.pop("kind"), by=actor(request), **body)
         operation.refresh_from_db()
         return Response(OperationSerializer(operation).data, status=status.HTTP_202_ACCEPTED)
 
 
 class ShardAssignments(OperatorView):
+    needs = {"GET": (permissions.VIEW_ASSIGNMENT,), "PUT": permissions.REPLACE_ASSIGNMENTS}
+
     @extend_schema(
         operation_id="shards_assignments_list",
-        description="Which tenants may use the shard, beside those of its pool. For operators.",
+        description="Tenants that may use the shard, in addition to those of its pool. For operators.",
         responses=AssignmentsSerializer,
     )
     def get(self, request: Request, name: str) -> Response:
-        return Response(_assignments(shard_named(name)))
+        return Response(_assignments(get_shard(name)))
 
     @extend_schema(
         operation_id="shards_assignments_replace",
         description="Let exactly these tenants use the shard. For operators.",
-        request=RightsSerializer,
+        request=AssignmentRequestsSerializer,
         responses=AssignmentsSerializer,
     )
     def put(self, request: Request, name: str) -> Response:
-        shard = shard_named(name)
-        rights = [managing.Right(**right) for right in checked(request, RightsSerializer)["assignments"]]
-        managing.assign(shard, rights, by=who(request))
+        shard = get_shard(name)
+        rows = read_body(request, AssignmentRequestsSerializer)["assignments"]
+        service.assign(shard, [service.AssignmentRequest(**row) for row in rows], by=actor(request))
         return Response(_assignments(shard))
 
 
 class ShardEnrolment(OperatorView):
+    needs = {"POST": (permissions.ISSUE_TOKEN,)}
+
     @extend_schema(
         operation_id="shards_enrolment_create",
-        description="Make a one-time token for a shard that is set up by hand; ends those it had. For operators.",
+        description="Issue a one-time token for a machine without a provider; earlier tokens become invalid. "
+        "For operators.",
         request=None,
         responses={201: EnrolmentTokenSerializer},
     )
     def post(self, request: Request, name: str) -> Response:
-        token = issue_token(shard_named(name), by=who(request))
+        token = issue_token(get_shard(name), by=actor(request))
         body = {"token": token, "expires_in_s": int(TOKEN_LIFE.total_seconds())}
         return Response(body, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
 
 
 class ShardActivation(OperatorView):
+    needs = {"POST": (permissions.ACTIVATE,)}
+
     @extend_schema(
         operation_id="shards_activate",
-        description="Let a spare take jobs. For operators.",
+        description="Let a warm spare take jobs. For operators.",
         request=None,
         responses={204: None},
     )
     def post(self, request: Request, name: str) -> Response:
-        managing.activate(shard_named(name), by=who(request))
+        service.activate(get_shard(name), by=actor(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-def _attributes(found: remote.Connectivity) -> dict[str, Any]:
+def _attributes(found: remote_control.Connectivity) -> dict[str, Any]:
     return {**vars(found), "reachable": found.reachable, "agrees": found.agrees}
 
 
 def _assignments(shard: Shard) -> dict[str, Any]:
-    # As many as one call may set.
+    # One call may set at most this many.
     rows = Assignment.objects.filter(shard=shard).select_related("tenant").order_by("priority", "tenant__slug")[:1000]
     return {"assignments": AssignmentSerializer(rows, many=True).data}

@@ -1,4 +1,4 @@
-"""What operators may ask of the API, read strictly; what the services check themselves is left to them."""
+"""Serializers of the operators' requests; they check types strictly, and the services check values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rest_framework import serializers
 
 from myctobot.api.fields import CapabilitiesField, StrictCharField, StrictIntegerField, StrictSerializer
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Pool, ShardTemplate, ShardType
+from shards.models import Pool, ShardTemplate, ShardType
 from shards.operations.models import OperationKind
 
 
 @extend_schema_field({"type": "string"})
-class NameOf(serializers.Field[Any, Any, Any, Any]):
-    """The name of a row, such as a pool's; becomes the row."""
+class NamedReferenceField(serializers.Field[Any, Any, Any, Any]):
+    """Field that reads the name of a row, such as a pool, and returns the row."""
 
     def __init__(self, model: type[Model], field: str = "name", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -28,9 +28,9 @@ class NameOf(serializers.Field[Any, Any, Any, Any]):
         rows = self._model._default_manager.order_by(self._field)
         found = rows.filter(**{self._field: data}).first()
         if found is None:
-            what = self._model._meta.verbose_name
+            noun = self._model._meta.verbose_name
             known = ", ".join(rows.values_list(self._field, flat=True)[:20]) or "none"
-            raise serializers.ValidationError(f"There is no {what} “{data[:60]}”; there are: {known}.")
+            raise serializers.ValidationError(f"There is no {noun} “{data[:60]}”; there are: {known}.")
         return found
 
     def to_representation(self, value: Any) -> str:
@@ -38,7 +38,7 @@ class NameOf(serializers.Field[Any, Any, Any, Any]):
 
 
 class ObjectField(serializers.JSONField):
-    """A JSON object."""
+    """Field for a JSON object."""
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict):
@@ -47,7 +47,7 @@ class ObjectField(serializers.JSONField):
 
 
 class StrictBooleanField(serializers.BooleanField):
-    """true or false; no text or number becomes one."""
+    """Field for true or false; texts and numbers are not converted."""
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -56,49 +56,48 @@ class StrictBooleanField(serializers.BooleanField):
 
 
 class ShardChangeSerializer(StrictSerializer):
-    """What of a shard can be changed; what is left out stays."""
+    """Change of a shard; omitted fields stay unchanged."""
 
     description = StrictCharField(required=False, allow_blank=True, max_length=2000)
     shard_type = serializers.ChoiceField(required=False, choices=ShardType.choices)
-    template = NameOf(ShardTemplate, required=False, allow_null=True)
-    pool = NameOf(Pool, required=False, allow_null=True)
+    template = NamedReferenceField(ShardTemplate, required=False, allow_null=True)
+    pool = NamedReferenceField(Pool, required=False, allow_null=True)
     provider = StrictCharField(required=False, allow_blank=True, max_length=40)
     capabilities = CapabilitiesField(required=False)
-    mcp_servers = ObjectField(required=False, help_text="As in config.json; beside the template's.")
-    resource_spec = ObjectField(required=False, help_text="What differs from the template: cpus, memory_mb …")
+    mcp_servers = ObjectField(required=False, help_text="As in config.json; added to the template's.")
+    resource_spec = ObjectField(required=False, help_text="Differences from the template: cpus, memory_mb …")
     max_concurrent_jobs = StrictIntegerField(required=False, min_value=1, max_value=64)
     is_active = StrictBooleanField(required=False)
 
 
 class ShardCreateSerializer(ShardChangeSerializer):
-    """A new shard; what is left out comes from its template."""
+    """New shard; omitted values come from its template."""
 
     name = StrictCharField(max_length=40)
-    provision = StrictBooleanField(required=False, default=False, help_text="Have its container made at once.")
+    provision = StrictBooleanField(required=False, default=False, help_text="Provision its container at once.")
 
 
 class OperationRequestSerializer(StrictSerializer):
-    """What to do to the shard's container."""
+    """Request for an operation on the shard's container."""
 
     kind = serializers.ChoiceField(choices=OperationKind.choices)
-    label = StrictCharField(required=False, max_length=40, help_text="Of a snapshot.")  # type: ignore[assignment]  # part of the request
-    force = StrictBooleanField(required=False, default=False, help_text="Jobs that run there may end.")
+    label = StrictCharField(required=False, max_length=40, help_text="Label of a snapshot.")  # type: ignore[assignment]  # part of the request
+    force = StrictBooleanField(required=False, default=False, help_text="Running jobs may end.")
 
 
-class RightSerializer(StrictSerializer):
-    """A tenant's right to the shard."""
+class AssignmentRequestSerializer(StrictSerializer):
+    """Assignment of the shard to a tenant."""
 
-    tenant = NameOf(Tenant, "slug")
+    tenant = NamedReferenceField(Tenant, "slug")
     priority = StrictIntegerField(required=False, default=100, min_value=0, max_value=32_767)
     is_default = StrictBooleanField(required=False, default=False)
 
 
-class RightsSerializer(StrictSerializer):
-    """Exactly the tenants that may use the shard."""
+class AssignmentRequestsSerializer(StrictSerializer):
+    """Complete list of tenants that may use the shard."""
 
-    assignments = RightSerializer(many=True)
-
-    def validate_assignments(self, rights: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if len(rights) > 1000:
-            raise serializers.ValidationError("Must have at most 1000 entries; use a pool for more.")
-        return rights
+    assignments = AssignmentRequestSerializer(  # type: ignore[call-arg]  # an option of many=True
+        many=True,
+        max_length=1000,
+        error_messages={"max_length": "Must have at most {max_length} entries; use a pool for more."},
+    )

@@ -1,4 +1,4 @@
-"""How the operators' API shows what there is."""
+"""Serializers of the operators' API responses."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 from rest_framework import serializers
 
 from myctobot.tenants.models import AuditEntry
-from shards.models.shard import Assignment, Pool, Shard, ShardTemplate
+from shards.models import Assignment, Pool, Shard, ShardTemplate
 from shards.operations.models import Operation
 
 
 class ShardSerializer(serializers.ModelSerializer[Shard]):
-    """A shard: what is configured, and what it said of itself last."""
+    """Shard: its configuration and its last report."""
 
     template = serializers.CharField(source="template.name", default=None, allow_null=True)
     pool = serializers.CharField(source="pool.name", default=None, allow_null=True)
     queues: serializers.ListField = serializers.ListField(
-        child=serializers.CharField(), help_text="The queues that it consumes: its class's, and its own."
+        child=serializers.CharField(), help_text="Queues that it consumes: the queue of its class and its own."
     )
-    usable_slots = serializers.IntegerField(help_text="The lesser of its limit here and what it says that it has.")
+    usable_slots = serializers.IntegerField(help_text="The smaller of its configured limit and the reported slots.")
     report = serializers.JSONField(help_text="Its last heartbeat: cpu_percent, memory_mb, running, versions …")
 
     class Meta:
@@ -33,24 +33,24 @@ class ShardSerializer(serializers.ModelSerializer[Shard]):
 
 
 class ShardChangedSerializer(serializers.Serializer[Any]):
-    """A shard as it is now, and sentences on what follows from the change."""
+    """Changed shard, and sentences about the consequences."""
 
     shard = ShardSerializer()
     consequences: serializers.ListField = serializers.ListField(child=serializers.CharField())
 
 
 class StepSerializer(serializers.Serializer[Any]):
-    """Something that was begun, and when."""
+    """Step of an operation, and its start."""
 
     at = serializers.DateTimeField()
     text = serializers.CharField()
 
 
 class OperationSerializer(serializers.ModelSerializer[Operation]):
-    """Work on a shard's container, with what was done so far."""
+    """Operation on a shard's container, with its steps so far."""
 
     shard = serializers.CharField(source="shard.name")
-    label = serializers.CharField(source="arguments.label", default=None, allow_null=True)  # type: ignore[assignment]  # part of the answer
+    label = serializers.CharField(source="arguments.label", default=None, allow_null=True)  # type: ignore[assignment]  # part of the response
     steps = StepSerializer(many=True)
 
     class Meta:
@@ -62,26 +62,26 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
 
 
 class ShardCreatedSerializer(serializers.Serializer[Any]):
-    """A new shard, and the operation that makes its container, when that was asked for."""
+    """New shard, and the operation that provisions it if requested."""
 
     shard = ShardSerializer()
     operation = OperationSerializer(allow_null=True)
 
 
 class DifferenceSerializer(serializers.Serializer[Any]):
-    """One thing as it is configured here, and as the shard's worker reports it."""
+    """Comparison of one setting: the configured value and the value that the worker reports."""
 
-    what = serializers.CharField()
+    what = serializers.CharField(source="name")
     configured = serializers.CharField()
     reported = serializers.CharField()
     is_same = serializers.BooleanField()
 
 
 class ConnectivitySerializer(serializers.Serializer[Any]):
-    """Whether a shard's worker answers, and whether it is what is configured."""
+    """Result of a connectivity test."""
 
     reachable = serializers.BooleanField()
-    agrees = serializers.BooleanField(help_text="Whether all that was compared is the same.")
+    agrees = serializers.BooleanField(help_text="True if all compared settings are the same.")
     round_trip_ms = serializers.FloatField(allow_null=True)
     problem = serializers.CharField(allow_blank=True)
     compared = DifferenceSerializer(many=True)
@@ -90,13 +90,13 @@ class ConnectivitySerializer(serializers.Serializer[Any]):
 
 
 class LogLinesSerializer(serializers.Serializer[Any]):
-    """The last lines of a worker's log, oldest first."""
+    """Last lines of a worker's log, oldest first."""
 
     lines: serializers.ListField = serializers.ListField(child=serializers.CharField(allow_blank=True))
 
 
 class SampleSerializer(serializers.Serializer[Any]):
-    """How a shard was for a while: averages, but for the total memory, the least free disk and the slots."""
+    """Load of a shard over an interval: averages, except maximum memory and slots and minimum free disk."""
 
     at = serializers.DateTimeField()
     cpu_percent = serializers.FloatField()
@@ -108,13 +108,13 @@ class SampleSerializer(serializers.Serializer[Any]):
 
 
 class SamplesSerializer(serializers.Serializer[Any]):
-    """What a chart is drawn of, oldest first."""
+    """Points of a chart, oldest first."""
 
     samples = SampleSerializer(many=True)
 
 
 class AssignmentSerializer(serializers.ModelSerializer[Assignment]):
-    """A tenant's right to the shard."""
+    """Assignment of the shard to a tenant."""
 
     tenant = serializers.CharField(source="tenant.slug")
 
@@ -124,20 +124,20 @@ class AssignmentSerializer(serializers.ModelSerializer[Assignment]):
 
 
 class AssignmentsSerializer(serializers.Serializer[Any]):
-    """Who may use the shard, the one that prefers it most first."""
+    """Tenants that may use the shard, the lowest priority number first."""
 
     assignments = AssignmentSerializer(many=True)
 
 
 class EnrolmentTokenSerializer(serializers.Serializer[Any]):
-    """A one-time token for a shard that is set up by hand, shown this once."""
+    """One-time token for a machine without a provider; it is not shown again."""
 
     token = serializers.CharField()
     expires_in_s = serializers.IntegerField()
 
 
 class ShardTemplateSerializer(serializers.ModelSerializer[ShardTemplate]):
-    """What a new shard of a type has."""
+    """Template of new shards."""
 
     class Meta:
         model = ShardTemplate
@@ -148,10 +148,10 @@ class ShardTemplateSerializer(serializers.ModelSerializer[ShardTemplate]):
 
 
 class PoolSerializer(serializers.ModelSerializer[Pool]):
-    """A pool, with how many shards it has that are not gone."""
+    """Pool, with the number of its shards that are not gone."""
 
     template = serializers.CharField(source="template.name", default=None, allow_null=True)
-    shards = serializers.IntegerField(source="living")
+    shards = serializers.IntegerField(source="shard_count")
     scaling_rules = serializers.JSONField(allow_null=True)
 
     class Meta:
@@ -163,7 +163,7 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
 
 
 class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
-    """Who changed what, and when; values of secrets are masked."""
+    """Entry of the audit log; values of secrets are masked."""
 
     tenant = serializers.CharField(source="tenant.slug", default=None, allow_null=True)
     details = serializers.JSONField()
@@ -179,30 +179,30 @@ class _PageSerializer(serializers.Serializer[Any]):
 
 
 class ShardPageSerializer(_PageSerializer):
-    """A page of shards, the newest first."""
+    """Page of shards, newest first."""
 
     results = ShardSerializer(many=True)
 
 
 class OperationPageSerializer(_PageSerializer):
-    """A page of operations, the newest first."""
+    """Page of operations, newest first."""
 
     results = OperationSerializer(many=True)
 
 
 class ShardTemplatePageSerializer(_PageSerializer):
-    """A page of templates, the newest first."""
+    """Page of templates, newest first."""
 
     results = ShardTemplateSerializer(many=True)
 
 
 class PoolPageSerializer(_PageSerializer):
-    """A page of pools, the newest first."""
+    """Page of pools, newest first."""
 
     results = PoolSerializer(many=True)
 
 
 class AuditPageSerializer(_PageSerializer):
-    """A page of the audit log, newest first."""
+    """Page of the audit log, newest first."""
 
     results = AuditEntrySerializer(many=True)

@@ -1,4 +1,4 @@
-"""``/api/v1/shards``: add, look at, change and remove shards. For operators."""
+"""``/api/v1/shards``: list, add, read, change and remove shards, for operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rest_framework.response import Response
 
 from myctobot.api.pagination import Pages
 from myctobot.errors import InvalidRequest
-from shards.api.base import OperatorView, checked, shard_named, who
+from shards import permissions
+from shards.api.base import OperatorView, actor, get_shard, read_body
 from shards.api.request_serializers import ShardChangeSerializer, ShardCreateSerializer
 from shards.api.response_serializers import (
     OperationSerializer,
@@ -22,8 +23,8 @@ from shards.api.response_serializers import (
     ShardPageSerializer,
     ShardSerializer,
 )
-from shards.inventory import service as managing
-from shards.models.shard import Shard, ShardState, ShardTemplate
+from shards.inventory import service
+from shards.models import Shard, ShardState, ShardTemplate
 from shards.operations.models import Operation, OperationKind
 from shards.operations.requests import request as request_operation
 
@@ -31,9 +32,11 @@ _FILTERS: Final = {"state": "state", "pool": "pool__name", "provider": "provider
 
 
 class Shards(OperatorView):
+    needs = {"GET": (permissions.VIEW_SHARD,), "POST": (permissions.ADD_SHARD,)}
+
     @extend_schema(
         operation_id="shards_list",
-        description="Shards, the newest first. For operators.",
+        description="Shards, newest first. For operators.",
         parameters=[
             OpenApiParameter("state", str, enum=ShardState.values),
             *(OpenApiParameter(name, str) for name in ("pool", "provider", "class", "cursor")),
@@ -49,54 +52,60 @@ class Shards(OperatorView):
     @extend_schema(
         operation_id="shards_create",
         description=(
-            "Add a shard. With `template` it takes over what is left out; with `provision` its provider makes its "
-            "container at once, else make a token for it by `…/enrolment`. For operators."
+            "Add a shard. Omitted values come from `template`. With `provision`, its provider creates its container at "
+            "once; otherwise issue a token by `…/enrolment`. For operators."
         ),
         request=ShardCreateSerializer,
         responses={201: ShardCreatedSerializer},
     )
     def post(self, request: Request) -> Response:
-        facts = checked(request, ShardCreateSerializer)
+        facts = read_body(request, ShardCreateSerializer)
         provision = facts.pop("provision")
-        # One that cannot be provisioned is not added either: the caller asks for both.
+        # The request is atomic: a shard that cannot be provisioned is not added.
         with transaction.atomic():
-            shard = managing.add(Shard(**_with_template(facts)), by=who(request))
+            shard = service.add(Shard(**_with_template(facts)), by=actor(request))
             operation: Operation | None = None
             if provision:
-                operation = request_operation(shard, OperationKind.PROVISION, by=who(request))
+                operation = request_operation(shard, OperationKind.PROVISION, by=actor(request))
                 operation.refresh_from_db()
         body = {
-            "shard": ShardSerializer(shard_named(shard.name)).data,
+            "shard": ShardSerializer(get_shard(shard.name)).data,
             "operation": OperationSerializer(operation).data if operation else None,
         }
         return Response(body, status=status.HTTP_201_CREATED)
 
 
 class ShardDetail(OperatorView):
+    needs = {
+        "GET": (permissions.VIEW_SHARD,),
+        "PATCH": (permissions.CHANGE_SHARD,),
+        "DELETE": (permissions.DELETE_SHARD,),
+    }
+
     @extend_schema(operation_id="shards_read", description="One shard. For operators.", responses=ShardSerializer)
     def get(self, request: Request, name: str) -> Response:
-        return Response(ShardSerializer(shard_named(name)).data)
+        return Response(ShardSerializer(get_shard(name)).data)
 
     @extend_schema(
         operation_id="shards_change",
-        description="Change what is named; the answer says what follows for a shard that lives. For operators.",
+        description="Change the given fields. The response lists the consequences for a running shard. For operators.",
         request=ShardChangeSerializer,
         responses=ShardChangedSerializer,
     )
     def patch(self, request: Request, name: str) -> Response:
-        shard = shard_named(name)
-        for field, value in checked(request, ShardChangeSerializer).items():
+        shard = get_shard(name)
+        for field, value in read_body(request, ShardChangeSerializer).items():
             setattr(shard, field, value)
-        consequences = managing.change(shard, by=who(request))
-        return Response({"shard": ShardSerializer(shard_named(name)).data, "consequences": consequences})
+        consequences = service.change(shard, by=actor(request))
+        return Response({"shard": ShardSerializer(get_shard(name)).data, "consequences": consequences})
 
     @extend_schema(
         operation_id="shards_remove",
-        description="Take a shard off the record that has no container any more. For operators.",
+        description="Remove a shard that has no container. For operators.",
         responses={204: None},
     )
     def delete(self, request: Request, name: str) -> Response:
-        managing.remove(shard_named(name), by=who(request))
+        service.remove(get_shard(name), by=actor(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -105,10 +114,12 @@ def _filtered(request: Request) -> QuerySet[Shard]:
     state = request.query_params.get("state")
     if state is not None and state not in ShardState.values:
         raise InvalidRequest(fields={"state": [f"Must be one of: {', '.join(ShardState.values)}."]})
-    wanted = {name: request.query_params[name].replace("\x00", "") for name in _FILTERS if name in request.query_params}
-    return rows.filter(**{_FILTERS[name]: value for name, value in wanted.items()})
+    filters = {
+        name: request.query_params[name].replace("\x00", "") for name in _FILTERS if name in request.query_params
+    }
+    return rows.filter(**{_FILTERS[name]: value for name, value in filters.items()})
 
 
 def _with_template(facts: dict[str, Any]) -> dict[str, Any]:
     template: ShardTemplate | None = facts.get("template")
-    return {"capabilities": [], **(managing.facts_of_template(template) if template else {}), **facts}
+    return {"capabilities": [], **(service.facts_of_template(template) if template else {}), **facts}

@@ -1,7 +1,6 @@
 from django.urls import path
 
-from shards.api import detail_views, shard_views
-from shards.api import pool_views as place_views
+from shards.api import detail_views, pool_views, shard_views
 
 urlpatterns = [
     path("shards", shard_views.Shards.as_view(), name="shards"),
@@ -13,7 +12,7 @@ urlpatterns = [
     path("shards/<str:name>/assignments", detail_views.ShardAssignments.as_view(), name="shard-assignments"),
     path("shards/<str:name>/enrolment", detail_views.ShardEnrolment.as_view(), name="shard-enrolment"),
     path("shards/<str:name>/activate", detail_views.ShardActivation.as_view(), name="shard-activate"),
-    path("shard-templates", place_views.ShardTemplates.as_view(), name="shard-templates"),
-    path("pools", place_views.Pools.as_view(), name="pools"),
-    path("audit", place_views.AuditLog.as_view(), name="audit"),
+    path("shard-templates", pool_views.ShardTemplates.as_view(), name="shard-templates"),
+    path("pools", pool_views.Pools.as_view(), name="pools"),
+    path("audit", pool_views.AuditLog.as_view(), name="audit"),
 ]

@@ -1,7 +1,7 @@
-"""Does what autoscaling decided: has shards made, lets idle ones go, and removes those that are drained and idle.
+"""Actuator of autoscaling: builds shards, releases idle ones and removes those that are drained.
 
-It only asks for operations. A shard that runs a job, or that one is on its way to, is never removed: whether it is so
-is looked at under the lock of the shard's row, which every claim takes, and a draining shard is given no other.
+It only requests operations. It never removes a shard that runs or is about to run a job: it checks this under the lock
+of the shard's row, which every claim takes, and a draining shard gets no further job.
 """
 
 from __future__ import annotations
@@ -19,57 +19,57 @@ from django.db.models.functions import Now
 from myctobot.errors import InvalidRequest, MyctobotError
 from myctobot.tenants.audit import record as audit
 from shards.autoscaling.pool_state import BY
-from shards.errors import AlreadyClosed, OperationUnderWay, WrongState
-from shards.lifecycle.states import suspensions as closing
-from shards.models.shard import Closure, Pool, Shard, ShardState
+from shards.errors import AlreadySuspended, OperationUnderWay, WrongState
+from shards.lifecycle import suspensions
+from shards.models import Pool, Shard, ShardState, Suspension
 from shards.operations.models import LIVE_OPERATIONS, Operation, OperationKind, OperationState
 from shards.operations.requests import request
 
 log = structlog.get_logger(__name__)
 
-# Whether a shard, by its id, has an attempt or is about to get one.
+# Tells by a shard's id whether the shard has an attempt or is about to get one.
 IsBusy = Callable[[int], bool]
 
-_MOST_REASON: Final = 300
-_MOST_NAME: Final = 34
-_DESTROY_AGAIN: Final = timedelta(minutes=5)
+_MAX_REASON: Final = 300
+_MAX_NAME: Final = 34
+_RETRY_DESTROY_AFTER: Final = timedelta(minutes=5)
 
 
-def build(pool: Pool, *, as_spare: bool) -> Shard:
-    """Have one more shard of a pool made; what was made and removed before is made again under its name.
+def provision_shard(pool: Pool, *, as_spare: bool) -> Shard:
+    """Request one more shard for a pool; a shard that autoscaling removed earlier is provisioned again.
 
     Raises:
-        InvalidRequest: the pool does not say what to make, or by whom.
-        MyctobotError: it cannot be asked for.
+        InvalidRequest: the pool has no template or no provider.
+        MyctobotError: the operation is refused.
     """
     if pool.template is None or not pool.provider:
-        wanted = "template" if pool.template is None else "provider"
-        raise InvalidRequest(fields={wanted: [f"Pool {pool.name} names no {wanted}, so nothing can be built for it."]})
+        missing = "template" if pool.template is None else "provider"
+        raise InvalidRequest(fields={missing: [f"Pool {pool.name} has no {missing}, so no shard can be built for it."]})
     with transaction.atomic():
-        shard = _former(pool) or Shard(name=_free_name(pool), pool=pool)
+        shard = _reusable_shard(pool) or Shard(name=_free_name(pool), pool=pool)
         shard.template, shard.provider = pool.template, pool.provider
         shard.shard_type, shard.capabilities = pool.template.shard_type, list(pool.template.capabilities)
         shard.max_concurrent_jobs = pool.template.max_concurrent_jobs
-        shard.is_spare, shard.description = as_spare, f"Made by autoscaling for pool {pool.name}."
+        shard.is_spare, shard.description = as_spare, f"Built by autoscaling for pool {pool.name}."
         shard.save()
-        shard.closures.filter(reopened_at=None).update(reopened_at=Now(), reopened_by=BY)
+        shard.suspensions.filter(resumed_at=None).update(resumed_at=Now(), resumed_by=BY)
         request(shard, OperationKind.PROVISION, by=BY)
     return shard
 
 
-def _former(pool: Pool) -> Shard | None:
-    """A shard of the pool that autoscaling had made and that is gone, or could not be made."""
-    made_by_us = Operation.objects.filter(shard=OuterRef("pk"), kind=OperationKind.PROVISION, requested_by=BY)
+def _reusable_shard(pool: Pool) -> Shard | None:
+    """Return a shard of the pool that autoscaling built and that is gone or could not be built."""
+    built_by_us = Operation.objects.filter(shard=OuterRef("pk"), kind=OperationKind.PROVISION, requested_by=BY)
     live = Operation.objects.filter(shard=OuterRef("pk"), state__in=LIVE_OPERATIONS)
     rows = Shard.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).filter(
-        Exists(made_by_us), ~Exists(live), pool=pool, is_active=True, provider_ref="",
+        Exists(built_by_us), ~Exists(live), pool=pool, is_active=True, provider_ref="",
         state__in=(ShardState.REQUESTED, ShardState.GONE),
     )  # fmt: skip
     return rows.order_by("-state", "pk").first()
 
 
 def _free_name(pool: Pool) -> str:
-    stem = pool.name[:_MOST_NAME].rstrip("-")
+    stem = pool.name[:_MAX_NAME].rstrip("-")
     pattern = re.compile(rf"{re.escape(stem)}-([1-9]\d*)")
     names = Shard.objects.filter(name__startswith=f"{stem}-").values_list("name", flat=True)
     taken = {int(found[1]) for name in names if (found := pattern.fullmatch(name))}
@@ -77,53 +77,53 @@ def _free_name(pool: Pool) -> str:
 
 
 @transaction.atomic
-def let_go(name: str, *, reason: str, is_busy: IsBusy) -> bool:
-    """Drain an idle shard, to be removed; False when it is not idle any more."""
+def release(name: str, *, reason: str, is_busy: IsBusy) -> bool:
+    """Drain an idle shard so that it can be removed; return False when it is no longer idle."""
     shard = Shard.objects.select_for_update(no_key=True).get(name=name)
     if shard.state != ShardState.READY or is_busy(shard.pk):
         return False
     try:
-        closing.drain(name, by=BY, reason=reason[:_MOST_REASON])
-    except AlreadyClosed:
+        suspensions.drain(name, by=BY, reason=reason[:_MAX_REASON])
+    except AlreadySuspended:
         return False
-    audit(BY, "shard.let_go", f"shard/{name}", {"reason": reason})
+    audit(BY, "shard.released", f"shard/{name}", {"reason": reason})
     return True
 
 
 def remove_drained(pool: Pool, is_busy: IsBusy) -> list[str]:
-    """Have those destroyed that were let go and run nothing any more; returns their names."""
+    """Request the removal of released shards that run nothing, and return their names."""
     live = Operation.objects.filter(shard=OuterRef("pk"), state__in=LIVE_OPERATIONS)
-    in_vain = Operation.objects.filter(
+    recently_failed = Operation.objects.filter(
         shard=OuterRef("pk"), kind=OperationKind.DESTROY, state=OperationState.FAILED,
-        ended_at__gt=Now() - _DESTROY_AGAIN,
+        ended_at__gt=Now() - _RETRY_DESTROY_AFTER,
     )  # fmt: skip
-    let_go = _let_go(pool).filter(~Exists(live), ~Exists(in_vain)).exclude(provider_ref="")
-    return [name for pk, name in let_go.order_by("pk").values_list("pk", "name") if _remove(pool, pk, is_busy)]
+    released = _released_shards(pool).filter(~Exists(live), ~Exists(recently_failed)).exclude(provider_ref="")
+    return [name for pk, name in released.order_by("pk").values_list("pk", "name") if _remove(pool, pk, is_busy)]
 
 
-def _let_go(pool: Pool) -> QuerySet[Shard]:
-    ours = Closure.objects.filter(shard=OuterRef("pk"), reopened_at=None, closed_by=BY)
+def _released_shards(pool: Pool) -> QuerySet[Shard]:
+    ours = Suspension.objects.filter(shard=OuterRef("pk"), resumed_at=None, suspended_by=BY)
     return Shard.objects.filter(Exists(ours), pool=pool, state=ShardState.DRAINING)
 
 
 @transaction.atomic
 def _remove(pool: Pool, shard_id: int, is_busy: IsBusy) -> bool:
-    # 1. The lock that claims take: whoever claimed before is seen by the next statement.
-    shard = _let_go(pool).select_for_update(of=("self",), no_key=True).filter(pk=shard_id).first()
-    # 2. An operator may have resumed it meanwhile; whoever claims from now on is refused, because it drains.
+    # 1. Take the lock that claims take. The next statement then sees every earlier claim.
+    shard = _released_shards(pool).select_for_update(of=("self",), no_key=True).filter(pk=shard_id).first()
+    # 2. Check again: an operator may have resumed it. Later claims are refused because it drains.
     if shard is None or is_busy(shard_id):
         return False
     try:
         request(shard, OperationKind.DESTROY, by=BY)
     except (OperationUnderWay, WrongState) as error:
-        # Such as a runner that its worker still reports.
-        log.info("shard.not_removed", shard=shard.name, why=error.message)
+        # For example, its worker still reports a runner.
+        log.info("shard.removal_refused", shard=shard.name, reason=error.message)
         return False
     return True
 
 
 def problem_of(error: MyctobotError) -> str:
-    """An error in one sentence, the problems of its fields included."""
+    """Return an error as one text, with the problems of its fields."""
     if isinstance(error, InvalidRequest):
         return " ".join(problem for problems in error.fields.values() for problem in problems)
     return error.message

@@ -1,4 +1,4 @@
-"""Whether a pool may go on building after builds that failed; pure."""
+"""Backoff after failed builds: the number of shards that a pool may build now; pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-# So many in a row, and nobody builds until an operator looked or an hour passed.
+# After this many failures in a row, building pauses until an operator resumes it or PAUSE has passed.
 PAUSE_AFTER: Final = 3
 PAUSE: Final = timedelta(hours=1)
-# After the first failure; doubled by each that follows.
+# Wait after the first failure; each further failure doubles it.
 _FIRST_WAIT: Final = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
 class Build:
-    """A build that has ended.
+    """Build that has ended.
 
     Attributes:
-        error: why it failed; empty when it did not.
+        error: why it failed; empty after a success.
     """
 
     ended_at: datetime
@@ -27,27 +27,31 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Leave:
-    """How many shards may be built now.
+class BuildAllowance:
+    """Number of shards that may be built now.
 
     Attributes:
-        most: None is without bound.
-        reason: a sentence, when it is bounded.
-        is_paused: whether somebody had better look.
+        maximum: None means no limit.
+        reason: a sentence, if there is a limit.
+        is_paused: building is paused, and an operator is alerted.
     """
 
-    most: int | None
+    maximum: int | None
     reason: str = ""
     is_paused: bool = False
 
 
-def leave_to_build(ended: Sequence[Build], under_way: int, resumed_at: datetime | None, now: datetime) -> Leave:
-    """Say how many may be built now: after a failure one at a time, later each time, and after three none.
+def build_allowance(
+    ended: Sequence[Build], under_way: int, resumed_at: datetime | None, now: datetime
+) -> BuildAllowance:
+    """Return how many shards may be built now.
+
+    After a failure, shards are built one at a time with growing waits. After three failures, building pauses.
 
     Args:
-        ended: of the pool, the latest first.
-        under_way: builds that have not ended.
-        resumed_at: when an operator last said to go on; what failed before does not count.
+        ended: builds of the pool, the latest first.
+        under_way: number of builds that have not ended.
+        resumed_at: when an operator last resumed building; earlier failures do not count.
         now: UTC.
     """
     failed: list[Build] = []
@@ -56,14 +60,14 @@ def leave_to_build(ended: Sequence[Build], under_way: int, resumed_at: datetime 
             break
         failed.append(build)
     if not failed:
-        return Leave(None)
+        return BuildAllowance(None)
     last = failed[0]
     if len(failed) >= PAUSE_AFTER and now < last.ended_at + PAUSE:
         until = last.ended_at + PAUSE
-        why = f"{len(failed)} builds in a row failed, so nothing is built before {until:%H:%M} UTC: {last.error}"
-        return Leave(0, why, is_paused=True)
-    # After a pause one is tried, and its failure is followed by the next pause.
+        reason = f"{len(failed)} builds in a row failed. Building is paused until {until:%H:%M} UTC: {last.error}"
+        return BuildAllowance(0, reason, is_paused=True)
+    # After a pause, one build is tried. If it fails, the next pause begins.
     wait = _FIRST_WAIT * 2 ** (len(failed) - 1) if len(failed) < PAUSE_AFTER else timedelta(0)
     if under_way or now < last.ended_at + wait:
-        return Leave(0, f"The last build failed, so one is tried at a time, the next one soon: {last.error}")
-    return Leave(1, f"The last build failed, so one is tried at a time: {last.error}")
+        return BuildAllowance(0, f"The last build failed. The next one waits its turn: {last.error}")
+    return BuildAllowance(1, f"The last build failed. Shards are built one at a time: {last.error}")

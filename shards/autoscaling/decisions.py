@@ -1,4 +1,4 @@
-"""What autoscaling does next with a pool, and why; pure."""
+"""Scaling decisions: the next change of a pool's size and its reason; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shards.autoscaling.rules import Rule, RuleSet
 
 
 class Action(StrEnum):
-    """What a decision asks for."""
+    """Kind of change that a decision asks for."""
 
     NOTHING = "nothing"
     BUILD = "build"
@@ -20,17 +20,17 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True)
-class ShardView:
-    """A shard of the pool, or one that is being built for it.
+class ScalableShard:
+    """Shard of the pool, or one that is being built for it.
 
     Attributes:
-        shard_type: such as ``general``.
-        is_ready: whether it takes jobs; one that does not, and does not go either, is being built.
-        is_leaving: drained, or being removed.
-        running: jobs.
-        slots: that it has, or will have.
-        idle_since: when its last job ended, or it became ready; None while it runs any.
-        is_fixed: nobody could remove it, such as a machine that was set up by hand.
+        shard_type: a ``ShardType`` value, such as ``general``.
+        is_ready: the shard takes jobs. A shard that is neither ready nor leaving is being built.
+        is_leaving: the shard is drained or being removed.
+        running: number of jobs.
+        slots: number of slots that the shard has or will have.
+        idle_since: when its last job ended or it became ready; None while it runs a job.
+        is_fixed: autoscaling cannot remove the shard, for example a machine that an operator set up.
     """
 
     name: str
@@ -45,16 +45,16 @@ class ShardView:
 
 @dataclass(frozen=True)
 class PoolView:
-    """A pool as it is at a moment.
+    """State of a pool at one moment.
 
     Attributes:
-        shards: all that are there or being built.
-        waits_s: how long each job has waited that could run here and waits for a slot.
-        built_at, removed_at: when shards were last asked for, and when one was last let go.
-        new_slots: of a shard that is built.
+        shards: shards that exist or are being built.
+        waits_s: wait of each job that could run here and waits for a slot.
+        built_at, removed_at: when shards were last requested, and when one was last released.
+        new_slots: slots of a new shard.
     """
 
-    shards: Sequence[ShardView]
+    shards: Sequence[ScalableShard]
     waits_s: Sequence[float] = ()
     built_at: datetime | None = None
     removed_at: datetime | None = None
@@ -63,15 +63,15 @@ class PoolView:
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision, with what it was made from.
+    """Decision with the measures that it is based on.
 
     Attributes:
         reason: a sentence.
-        count: shards to build.
+        count: number of shards to build.
         remove: the shard to drain and, when it is idle, to remove.
-        measured: by measure; ``shard_idle`` of the shard that is idle for longest.
-        as_spares: what is built stands by until it is needed.
-        held_back: something was wanted, and a limit did not allow it.
+        measured: values by measure; ``shard_idle`` is that of the shard with the longest idle time.
+        as_spares: new shards become warm spares.
+        held_back: a limit prevented a change that the rules ask for.
     """
 
     action: Action
@@ -84,19 +84,19 @@ class Decision:
 
 
 def decide(rules: RuleSet, pool: PoolView, shard_type: str, now: datetime) -> Decision:
-    """Decide what to do next; called again and again, it asks for nothing that it has asked for already.
+    """Decide the next change. Repeated calls do not request the same change twice.
 
     Args:
-        rules: of the pool.
-        pool: as it is.
-        shard_type: of shards that it may build.
+        rules: rules of the pool.
+        pool: present state of the pool.
+        shard_type: type of the shards that the pool builds.
         now: UTC.
     """
-    return _Deciding(rules, pool, shard_type, now).decide()
+    return _PoolDecision(rules, pool, shard_type, now).decide()
 
 
 def measure(rules: RuleSet, pool: PoolView, now: datetime) -> dict[str, float]:
-    """Everything that conditions may look at.
+    """Return all measures that conditions may use.
 
     Args:
         now: UTC.
@@ -115,20 +115,20 @@ def measure(rules: RuleSet, pool: PoolView, now: datetime) -> dict[str, float]:
         "free_slots": sum(max(0, shard.slots - shard.running) for shard in ready),
         "shard_count": len(staying),
         "shards_building": len(staying) - len(ready),
-        "min_shards": rules.least_at(now),
+        "min_shards": rules.minimum_at(now),
         "max_shards": rules.limits.max_shards,
         "utilisation": 100 * running / slots if slots else 100.0 if waits else 0.0,
         "all_shards_at_capacity": all(shard.running >= shard.slots for shard in ready),
     }
 
 
-def _idle_s(shard: ShardView, now: datetime) -> float:
+def _idle_s(shard: ScalableShard, now: datetime) -> float:
     if shard.running or shard.idle_since is None:
         return 0.0
     return max(0.0, (now - shard.idle_since).total_seconds())
 
 
-class _Deciding:
+class _PoolDecision:
     def __init__(self, rules: RuleSet, pool: PoolView, shard_type: str, now: datetime) -> None:
         self._rules, self._pool, self._now = rules, pool, now
         self._measured = measure(rules, pool, now)
@@ -136,78 +136,78 @@ class _Deciding:
         self._ready = [shard for shard in staying if shard.is_ready]
         self._building = [shard for shard in staying if not shard.is_ready]
         self._count = len(staying)
-        # Those that leave are still there: limits count them too.
+        # Leaving shards still exist, so the limits count them too.
         of_type = sum(shard.shard_type == shard_type for shard in pool.shards)
         limits = rules.limits
         self._room = max(0, min(limits.max_shards - len(pool.shards), limits.max_shards_per_type - of_type))
         self._per_shard = max([pool.new_slots, *(shard.slots for shard in staying if shard.shard_type == shard_type)])
 
     def decide(self) -> Decision:
-        for step in (self._up_to_the_least, self._down_to_the_most, self._for_waiting_jobs, self._spares, self._down):
+        for step in (self._meet_minimum, self._meet_maximum, self._serve_waiting, self._add_spares, self._scale_down):
             if (decision := step()) is not None:
                 return decision
-        return self._nothing("All is as the rules want it.")
+        return self._nothing("The rules ask for no change.")
 
-    def _up_to_the_least(self) -> Decision | None:
-        least = self._rules.least_at(self._now)
-        if self._count >= least:
+    def _meet_minimum(self) -> Decision | None:
+        minimum = self._rules.minimum_at(self._now)
+        if self._count >= minimum:
             return None
-        return self._build(least - self._count, f"There are {self._count} shards, and {least} at least are wanted now.")
+        return self._build(minimum - self._count, f"There are {self._count} shards; the minimum is {minimum} now.")
 
-    def _down_to_the_most(self) -> Decision | None:
-        most = self._rules.limits.max_shards
-        if self._count <= most:
+    def _meet_maximum(self) -> Decision | None:
+        maximum = self._rules.limits.max_shards
+        if self._count <= maximum:
             return None
+        reason = f"There are {self._count} shards; the maximum is {maximum}."
         idle = self._removable()
         if not idle:
-            why = f"There are {self._count} shards, {most} at most are allowed, and none is idle."
-            return replace(self._nothing(why), held_back=True)
-        return self._remove(idle[0], f"There are {self._count} shards, and {most} at most are allowed.")
+            return replace(self._nothing(f"{reason} No shard is idle."), held_back=True)
+        return self._remove(idle[0], reason)
 
-    def _for_waiting_jobs(self) -> Decision | None:
+    def _serve_waiting(self) -> Decision | None:
         rule, waiting = self._rules.scale_up, len(self._pool.waits_s)
         target, longest = self._rules.wait_target_s, self._measured["p95_queue_wait"]
         if target is not None and longest > target:
-            why = f"95 % of jobs wait for up to {longest:.0f} s, and {target:.0f} s is the target."
+            reason = f"95 % of jobs wait for up to {longest:.0f} s; the target is {target:.0f} s."
         elif rule.condition.holds(self._measured):
-            why = f"This holds: {rule.condition.text}."
+            reason = f"The condition is true: {rule.condition.text}."
         else:
             return None
         if (wait_s := self._cooldown_left(rule, self._pool.built_at)) > 0:
-            return self._nothing(f"{why} The cooldown lasts for another {wait_s:.0f} s.")
+            return self._nothing(f"{reason} The cooldown ends in {wait_s:.0f} s.")
         coming = sum(shard.slots for shard in self._building)
         if self._building and coming >= waiting:
-            return self._nothing(f"{why} {len(self._building)} shards are being built, with {coming} slots.")
-        return self._build(math.ceil((waiting - coming) / self._per_shard), why)
+            return self._nothing(f"{reason} {len(self._building)} shards are being built, with {coming} slots.")
+        return self._build(math.ceil((waiting - coming) / self._per_shard), reason)
 
-    def _spares(self) -> Decision | None:
+    def _add_spares(self) -> Decision | None:
         wanted = self._rules.warm_spares
         idle = len(self._idle()) + len(self._building)
         if idle >= wanted or self._cooldown_left(self._rules.scale_up, self._pool.built_at) > 0:
             return None
-        # Where there is no room the rest of the rules still counts.
+        # Without room, the remaining rules still apply.
         if not self._room:
             return None
-        return replace(self._build(wanted - idle, f"{idle} of {wanted} warm spares stand ready."), as_spares=True)
+        return replace(self._build(wanted - idle, f"{idle} of {wanted} warm spares are ready."), as_spares=True)
 
-    def _down(self) -> Decision | None:
+    def _scale_down(self) -> Decision | None:
         rule, idle = self._rules.scale_down, self._removable()
-        spare = len(self._idle()) > self._rules.warm_spares and self._count > self._rules.least_at(self._now)
+        spare = len(self._idle()) > self._rules.warm_spares and self._count > self._rules.minimum_at(self._now)
         if not spare or not idle or not rule.condition.holds(self._measured):
             return None
-        why = f"This holds: {rule.condition.text}."
-        # After any change: what was built just now is not torn down again.
+        reason = f"The condition is true: {rule.condition.text}."
+        # Count the cooldown from builds too, so that a new shard is not removed at once.
         last = max(filter(None, (self._pool.built_at, self._pool.removed_at)), default=None)
         if (wait_s := self._cooldown_left(rule, last)) > 0:
-            return self._nothing(f"{why} The cooldown lasts for another {wait_s:.0f} s.")
-        return self._remove(idle[0], why)
+            return self._nothing(f"{reason} The cooldown ends in {wait_s:.0f} s.")
+        return self._remove(idle[0], reason)
 
-    def _idle(self) -> list[ShardView]:
-        """Shards that run nothing, the one that has stood idle for longest first."""
+    def _idle(self) -> list[ScalableShard]:
+        """Return shards that run nothing, the longest idle first."""
         idle = [shard for shard in self._ready if not shard.running]
         return sorted(idle, key=lambda shard: (-_idle_s(shard, self._now), shard.name))
 
-    def _removable(self) -> list[ShardView]:
+    def _removable(self) -> list[ScalableShard]:
         return [shard for shard in self._idle() if not shard.is_fixed]
 
     def _cooldown_left(self, rule: Rule, last: datetime | None) -> float:
@@ -215,16 +215,16 @@ class _Deciding:
             return 0.0
         return (last + timedelta(seconds=rule.cooldown_s) - self._now).total_seconds()
 
-    def _build(self, count: int, why: str) -> Decision:
+    def _build(self, count: int, reason: str) -> Decision:
         count = min(max(1, count), self._room)
         if not count:
             limits = self._rules.limits
-            room = f"{limits.max_shards} shards, {limits.max_shards_per_type} of a type"
-            return replace(self._nothing(f"{why} The limits leave no room: {room}."), held_back=True)
-        return Decision(Action.BUILD, why, count=count, measured=self._measured)
+            text = f"{limits.max_shards} shards, {limits.max_shards_per_type} of a type"
+            return replace(self._nothing(f"{reason} The limits allow no more: {text}."), held_back=True)
+        return Decision(Action.BUILD, reason, count=count, measured=self._measured)
 
-    def _remove(self, shard: ShardView, why: str) -> Decision:
-        return Decision(Action.REMOVE, why, remove=shard.name, measured=self._measured)
+    def _remove(self, shard: ScalableShard, reason: str) -> Decision:
+        return Decision(Action.REMOVE, reason, remove=shard.name, measured=self._measured)
 
-    def _nothing(self, why: str) -> Decision:
-        return Decision(Action.NOTHING, why, measured=self._measured)
+    def _nothing(self, reason: str) -> Decision:
+        return Decision(Action.NOTHING, reason, measured=self._measured)

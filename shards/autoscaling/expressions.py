@@ -1,4 +1,4 @@
-"""The conditions of autoscaling rules: a small language, read once and checked as it is read; pure.
+"""Parser for the conditions of autoscaling rules; pure.
 
     condition  = any
     any        = all { "OR" all }
@@ -7,8 +7,8 @@
     value      = measure | number [ "s" | "m" | "h" | "d" | "%" ]
     comparison = ">" | ">=" | "<" | "<=" | "==" | "!="
 
-Words are told apart by their case: ``AND`` is a sign, ``avg_queue_wait`` a measure. Both sides of a comparison must be
-of one kind, so that nobody compares seconds with shards. Nothing is evaluated that is not in this list.
+Case matters: ``AND`` is an operator, ``avg_queue_wait`` a measure. Both sides of a comparison must be of one kind, so
+that a rule cannot compare seconds with shards. The language has nothing else: no names, calls or attributes of Python.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 MAX_LENGTH: Final = 500
-# Deeper than any rule for people, and shallow enough for every recursion over it.
+# Deeper than any practical rule, and safe for recursion.
 MAX_DEPTH: Final = 20
 
 
 class Kind(StrEnum):
-    """What a value measures; only like is compared with like."""
+    """Kind of a value; both sides of a comparison have the same kind."""
 
     DURATION = "a duration"
     COUNT = "a count"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
     FLAG = "a yes or no"
 
 
-# By name. Durations are in seconds, shares in percent.
+# Kind by name of the measure. Durations are in seconds, shares in percent.
 MEASURES: Final[Mapping[str, Kind]] = {
     "avg_queue_wait": Kind.DURATION,
     "p95_queue_wait": Kind.DURATION,
@@ -59,10 +59,10 @@ _TOKEN: Final = re.compile(
 
 
 class ConditionError(ValueError):
-    """A condition cannot be read.
+    """The condition is not valid.
 
     Attributes:
-        at, length: where in the text the trouble is, in characters.
+        at, length: position and length of the invalid part, in characters.
         text: the condition.
     """
 
@@ -70,8 +70,8 @@ class ConditionError(ValueError):
         super().__init__(problem)
         self.text, self.at, self.length = text, at, max(1, length)
 
-    def pointed(self) -> str:
-        """The condition, and under it what the error is about."""
+    def marked_text(self) -> str:
+        """Return the condition with carets under the invalid part."""
         return f"{self.text}\n{' ' * self.at}{'^' * self.length}"
 
 
@@ -88,7 +88,7 @@ class _Token(NamedTuple):
 
 @dataclass(frozen=True)
 class _Value:
-    """A measure, or a number when it has no name."""
+    """Measure, or a number if the name is empty."""
 
     kind: Kind
     name: str = ""
@@ -100,11 +100,11 @@ class _Value:
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was read.
+    """Parsed condition.
 
     Attributes:
-        text: as it was written.
-        measures: the names that it looks at.
+        text: the source text.
+        measures: names of the measures that it uses.
     """
 
     text: str
@@ -112,26 +112,26 @@ class Condition:
     _holds: Callable[[Mapping[str, float]], bool] = field(compare=False, repr=False)
 
     def holds(self, measured: Mapping[str, float]) -> bool:
-        """Whether it is true.
+        """Evaluate the condition.
 
         Args:
-            measured: each of ``measures``: durations in seconds, shares in percent, flags as 0 or 1.
+            measured: value of each of ``measures``: durations in seconds, shares in percent, flags as 0 or 1.
 
         Raises:
-            KeyError: one is missing.
+            KeyError: a measure is missing.
         """
         return self._holds(measured)
 
 
 def read_condition(text: str) -> Condition:
-    """Read a condition such as ``avg_queue_wait > 30s AND all_shards_at_capacity``.
+    """Parse a condition such as ``avg_queue_wait > 30s AND all_shards_at_capacity``.
 
     Raises:
-        ConditionError: it is none; the error points at the word.
+        ConditionError: it is not valid; the error marks the invalid word.
     """
     if len(text) > MAX_LENGTH:
-        raise ConditionError(f"Has {len(text)} characters; at most {MAX_LENGTH} are taken.", text, MAX_LENGTH)
-    reader = _Reader(text, _tokens(text))
+        raise ConditionError(f"Has {len(text)} characters; at most {MAX_LENGTH} are allowed.", text, MAX_LENGTH)
+    reader = _TokenReader(text, _tokens(text))
     holds = reader.any(0)
     reader.expect_end()
     return Condition(text, frozenset(reader.measures), holds)
@@ -143,7 +143,7 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None:
             at = len(text) - len(text[at:].lstrip())
-            raise ConditionError(f"'{text[at]}' means nothing here.", text, at)
+            raise ConditionError(f"'{text[at]}' is not allowed here.", text, at)
         kind = match.lastgroup if match.lastgroup != "unit" else "number"
         assert kind is not None  # noqa: S101  # a match has one of the groups
         found.append(_Token(kind, match[kind], match.start(kind), match["unit"] or ""))
@@ -154,8 +154,8 @@ def _tokens(text: str) -> list[_Token]:
 Holds = Callable[[Mapping[str, float]], bool]
 
 
-class _Reader:
-    """Reads tokens from left to right."""
+class _TokenReader:
+    """Recursive descent parser over the tokens."""
 
     def __init__(self, text: str, tokens: list[_Token]) -> None:
         self._text, self._tokens, self._next = text, tokens, 0
@@ -178,17 +178,17 @@ class _Reader:
 
     def _one(self, depth: int) -> Holds:
         if depth >= MAX_DEPTH:
-            raise self._wrong(f"Is nested more than {MAX_DEPTH} levels deep.")
+            raise self._error(f"Is nested more than {MAX_DEPTH} levels deep.")
         if self._is("NOT"):
             self._next += 1
             inner = self._one(depth + 1)
             return lambda measured: not inner(measured)
         if self._is("("):
-            opened = self._tokens[self._next]
+            opening = self._tokens[self._next]
             self._next += 1
             inside = self.any(depth + 1)
             if not self._is(")"):
-                raise ConditionError("This parenthesis is not closed.", self._text, opened.at)
+                raise ConditionError("This parenthesis is not closed.", self._text, opening.at)
             self._next += 1
             return inside
         return self._comparison()
@@ -200,8 +200,8 @@ class _Reader:
             return lambda measured: bool(left.of(measured))
         sign = self._here()
         if sign is None or sign.text not in _COMPARISONS:
-            what = f"'{first.text}{first.unit}' is {left.kind.value}" if first else "This"
-            raise self._wrong(f"{what}: compare it with {', '.join(_COMPARISONS)}.")
+            subject = f"'{first.text}{first.unit}' is {left.kind.value}" if first else "This"
+            raise self._error(f"{subject}: compare it with {', '.join(_COMPARISONS)}.")
         self._next += 1
         second = self._here()
         right = self._value()
@@ -218,13 +218,13 @@ class _Reader:
     def _value(self) -> _Value:
         token = self._here()
         if token is None or token.kind == "sign" or token.text in ("AND", "OR", "NOT"):
-            raise self._wrong(f"A measure or a number is missing here. Measures: {', '.join(MEASURES)}.")
+            raise self._error(f"A measure or a number is missing here. Measures: {', '.join(MEASURES)}.")
         self._next += 1
         if token.kind == "number":
             return self._number(token)
         if token.text not in MEASURES:
             raise ConditionError(
-                f"There is no measure '{token.text}'. There are: {', '.join(MEASURES)}.",
+                f"There is no measure '{token.text}'. Measures: {', '.join(MEASURES)}.",
                 self._text, token.at, token.length,
             )  # fmt: skip
         self.measures.add(token.text)
@@ -238,14 +238,14 @@ class _Reader:
             return _Value(Kind.SHARE, number=number)
         if token.unit not in _SECONDS:
             raise ConditionError(
-                f"'{token.unit}' is no unit. There are s, m, h, d and %.",
+                f"'{token.unit}' is not a unit. Units: s, m, h, d, %.",
                 self._text, token.at + len(token.text), len(token.unit),
             )  # fmt: skip
         return _Value(Kind.DURATION, number=number * _SECONDS[token.unit])
 
     def expect_end(self) -> None:
         if (token := self._here()) is not None:
-            raise ConditionError("Nothing may follow here but AND or OR.", self._text, token.at, token.length)
+            raise ConditionError("Only AND or OR may follow here.", self._text, token.at, token.length)
 
     def _here(self) -> _Token | None:
         return self._tokens[self._next] if self._next < len(self._tokens) else None
@@ -254,7 +254,7 @@ class _Reader:
         token = self._here()
         return token is not None and token.text == text
 
-    def _wrong(self, problem: str) -> ConditionError:
+    def _error(self, problem: str) -> ConditionError:
         token = self._here()
         if token is None:
             return ConditionError(problem, self._text, len(self._text))
@@ -262,10 +262,10 @@ class _Reader:
 
 
 def read_duration(text: str) -> float:
-    """Read a duration such as ``5m`` as seconds.
+    """Parse a duration such as ``5m`` and return seconds.
 
     Raises:
-        ConditionError: it is none.
+        ConditionError: it is not a duration.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)([smhd])\s*", text)
     if match is None:

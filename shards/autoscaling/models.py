@@ -1,4 +1,4 @@
-"""What autoscaling decided, and why."""
+"""Table of scaling decisions."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from shards.models.shard import Pool
+from shards.models import Pool
 
 
 class ScalingDecision(models.Model):
-    """A change of a pool's size that was decided, with all that it was decided by."""
+    """Decision to change a pool's size, with everything that it is based on."""
 
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="decisions")
     at = models.DateTimeField(db_default=Now(), editable=False)
-    # Shards to build, positive, or to let go, negative.
+    # Number of shards to build (positive) or to release (negative).
     change = models.SmallIntegerField()
     reason = models.CharField(max_length=500)
-    # The measures, the limits and the rules as they were.
+    # Measures, limits and rules at the time.
     inputs = models.JSONField()
     shards = models.JSONField(default=list)
     is_dry_run = models.BooleanField()
-    # What kept it from being carried out.
+    # Why the decision was not carried out.
     error = models.TextField(blank=True)
 
     class Meta:

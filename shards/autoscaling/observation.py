@@ -1,6 +1,6 @@
-"""A pool as autoscaling looks at it, made from its shards and from what jobs have to do with them; pure.
+"""View of a pool for scaling decisions, built from its shards and their load; pure.
 
-Shards know nothing of jobs. Whoever does hands in a ``Load``.
+This package does not know jobs. The caller passes their load as a ``PoolLoad``.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shards.autoscaling.decisions import ShardView
-from shards.health.rules import SILENT_AFTER
+from shards.autoscaling.decisions import ScalableShard
 from shards.lifecycle.states import DRAINING, GONE, PROVISIONING, READY, REQUESTED, SUSPECT
+from shards.models.timeouts import SILENT_AFTER
 
 
 @dataclass(frozen=True)
-class Load:
-    """What jobs have to do with a pool.
+class PoolLoad:
+    """Load that jobs put on a pool.
 
     Attributes:
-        running: attempts that a shard holds, or that are on their way to it alone, by its id.
-        last_end: when the latest attempt on a shard ended, by its id.
-        waits_s: how long each job has waited that waits for a slot, and that this pool is to serve.
+        running: attempts that a shard runs or that were sent to its own queue, by shard id.
+        last_end: when the latest attempt ended, by shard id.
+        waits_s: wait of each job that this pool shall serve and that waits for a slot.
     """
 
     running: Mapping[int, int] = field(default_factory=dict)
@@ -30,14 +30,14 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Member:
-    """A shard of a pool.
+class PoolMember:
+    """Shard of a pool.
 
     Attributes:
-        is_ephemeral: whether it is made anew after each job.
-        is_worked_on: whether an operation is under way.
-        is_closed: whether it is drained by an operator, or let go.
-        is_given_up: whether it was tried in vain to make it anew.
+        is_ephemeral: the shard is re-created after each job.
+        has_operation: an operation is queued or running.
+        is_suspended: the shard was drained by an operator or released by autoscaling.
+        recycle_failed: all tries to re-create the shard failed.
     """
 
     pk: int
@@ -51,28 +51,28 @@ class Member:
     last_heartbeat_at: datetime | None
     has_container: bool
     is_ephemeral: bool = False
-    is_worked_on: bool = False
-    is_closed: bool = False
-    is_given_up: bool = False
+    has_operation: bool = False
+    is_suspended: bool = False
+    recycle_failed: bool = False
 
     @property
     def counts(self) -> bool:
-        """Whether it takes up room: one that was never made, or could not be, does not."""
-        return self.state != GONE and (self.state != REQUESTED or self.is_worked_on or self.has_container)
+        """Tell whether the shard counts towards the limits; one that was never built does not."""
+        return self.state != GONE and (self.state != REQUESTED or self.has_operation or self.has_container)
 
     @property
-    def comes_back(self) -> bool:
-        """Whether it drains only because of its one job, and is there again after it."""
-        return self.is_ephemeral and self.is_used and not self.is_closed and not self.is_given_up
+    def returns_after_job(self) -> bool:
+        """Tell whether the shard drains only for its one job and takes jobs again after it."""
+        return self.is_ephemeral and self.is_used and not self.is_suspended and not self.recycle_failed
 
-    def seen(self, load: Load, now: datetime) -> ShardView:
-        """How decisions look at it."""
+    def observe(self, load: PoolLoad, now: datetime) -> ScalableShard:
+        """Return the shard as scaling decisions see it."""
         running = load.running.get(self.pk, 0)
-        at_its_job = self.comes_back and running > 0
-        heard = self.last_heartbeat_at is not None and now - self.last_heartbeat_at <= SILENT_AFTER
-        ready = at_its_job or (self.state == READY and heard and not (self.is_ephemeral and self.is_used))
+        runs_its_job = self.returns_after_job and running > 0
+        reports = self.last_heartbeat_at is not None and now - self.last_heartbeat_at <= SILENT_AFTER
+        ready = runs_its_job or (self.state == READY and reports and not (self.is_ephemeral and self.is_used))
         idle_since = max(self.state_since, load.last_end.get(self.pk, self.state_since))
-        return ShardView(
+        return ScalableShard(
             name=self.name,
             shard_type=self.shard_type,
             is_ready=ready,
@@ -84,17 +84,17 @@ class Member:
         )
 
     def _stays(self) -> bool:
-        if not self.is_active or self.is_closed:
+        if not self.is_active or self.is_suspended:
             return False
         if self.state == DRAINING:
-            return self.comes_back
+            return self.returns_after_job
         if self.state in (REQUESTED, PROVISIONING):
-            # What failed halfway is tried again where it is made anew after each job.
-            tried_again = self.state == PROVISIONING and self.is_ephemeral and not self.is_given_up
-            return self.is_worked_on or tried_again
-        return self.state in (READY, SUSPECT) and not self.is_given_up
+            # Recycling retries an ephemeral shard that failed halfway.
+            is_retried = self.state == PROVISIONING and self.is_ephemeral and not self.recycle_failed
+            return self.has_operation or is_retried
+        return self.state in (READY, SUSPECT) and not self.recycle_failed
 
 
-def seen(members: Iterable[Member], load: Load, now: datetime) -> list[ShardView]:
-    """All that take up room, as decisions look at them."""
-    return [member.seen(load, now) for member in members if member.counts]
+def observe_pool(members: Iterable[PoolMember], load: PoolLoad, now: datetime) -> list[ScalableShard]:
+    """Return the shards that count, as scaling decisions see them."""
+    return [member.observe(load, now) for member in members if member.counts]

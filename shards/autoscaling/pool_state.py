@@ -1,4 +1,4 @@
-"""Reads what is known of a pool's shards and of the builds of it."""
+"""Reads a pool's shards and builds from the database."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from shards.autoscaling.build_backoff import Build
-from shards.autoscaling.observation import Member
-from shards.models.shard import Closure, Pool, PoolMode, Shard, ShardState
+from shards.autoscaling.observation import PoolMember
+from shards.models import Pool, PoolMode, Shard, ShardState, Suspension
 from shards.operations.models import LIVE_OPERATIONS, Operation, OperationKind, OperationState
 
-# As which autoscaling, and the making anew after a job, stand in every log.
+# Actor names of autoscaling and recycling in every log.
 BY: Final = "autoscaling"
 RECYCLING: Final = "recycling"
-# So often in a row it is tried to make a shard anew; then somebody has to look.
+# Recycling a shard is tried this often in a row. Then an operator has to repair it.
 RECYCLE_TRIES: Final = 3
-# What failed longer ago is history.
+# Older operations are ignored.
 RECENT: Final = timedelta(days=1)
-_MOST_BUILDS: Final = 50
+_MAX_BUILDS: Final = 50
 
 
-def members_of(pool: Pool) -> list[Member]:
-    """All shards of a pool that are not gone."""
-    worked_on = Operation.objects.filter(shard=OuterRef("pk"), state__in=LIVE_OPERATIONS)
-    closed = Closure.objects.filter(shard=OuterRef("pk"), reopened_at=None)
+def members_of(pool: Pool) -> list[PoolMember]:
+    """Return all shards of a pool that are not gone."""
+    live = Operation.objects.filter(shard=OuterRef("pk"), state__in=LIVE_OPERATIONS)
+    suspended = Suspension.objects.filter(shard=OuterRef("pk"), resumed_at=None)
     rows = Shard.objects.filter(pool=pool).exclude(state=ShardState.GONE).order_by("pk")
     is_ephemeral = pool.mode == PoolMode.EPHEMERAL
     return [
-        Member(
+        PoolMember(
             pk=shard.pk,
             name=shard.name,
             shard_type=shard.shard_type,
@@ -42,26 +42,26 @@ def members_of(pool: Pool) -> list[Member]:
             last_heartbeat_at=shard.last_heartbeat_at,
             has_container=bool(shard.provider_ref),
             is_ephemeral=is_ephemeral,
-            is_worked_on=shard.works,
-            is_closed=shard.is_closed,
-            is_given_up=is_ephemeral and not shard.works and _is_given_up(shard),
+            has_operation=shard.has_operation,
+            is_suspended=shard.is_suspended,
+            recycle_failed=is_ephemeral and not shard.has_operation and _recycle_failed(shard),
         )
-        for shard in rows.annotate(works=Exists(worked_on), is_closed=Exists(closed))
+        for shard in rows.annotate(has_operation=Exists(live), is_suspended=Exists(suspended))
     ]
 
 
 def slots_of_new(pool: Pool) -> int:
-    """How many jobs a new shard of a pool runs at once."""
+    """Return how many jobs a new shard of a pool runs at once."""
     return 1 if pool.template is None or pool.mode == PoolMode.EPHEMERAL else pool.template.max_concurrent_jobs
 
 
-def _is_given_up(shard: Shard) -> bool:
-    must_be_made = shard.is_used or shard.state == ShardState.PROVISIONING
-    return must_be_made and len(failed_recycles(shard.pk)) >= RECYCLE_TRIES
+def _recycle_failed(shard: Shard) -> bool:
+    needs_recycling = shard.is_used or shard.state == ShardState.PROVISIONING
+    return needs_recycling and len(recycle_failures(shard.pk)) >= RECYCLE_TRIES
 
 
-def failed_recycles(shard_id: int) -> list[datetime]:
-    """When it failed to make a shard anew, the latest first, since something else was done to it with success."""
+def recycle_failures(shard_id: int) -> list[datetime]:
+    """Return the times of a shard's latest failed recycles, the latest first, until any other operation."""
     ended = Operation.objects.filter(shard=shard_id, ended_at__isnull=False).order_by("-pk")
     found: list[datetime] = []
     for kind, state, at in ended.values_list("kind", "state", "ended_at")[:RECYCLE_TRIES]:
@@ -72,22 +72,22 @@ def failed_recycles(shard_id: int) -> list[datetime]:
 
 
 def builds_of(pool: Pool) -> QuerySet[Operation]:
-    """Recent builds that autoscaling asked for, the latest first."""
+    """Return the recent builds that autoscaling requested, the latest first."""
     return Operation.objects.filter(
         shard__pool=pool, kind=OperationKind.PROVISION, requested_by=BY, requested_at__gt=Now() - RECENT
     ).order_by("-pk")
 
 
 def ended_builds(pool: Pool) -> list[Build]:
-    """Those that have ended, the latest first."""
+    """Return the recent builds that have ended, the latest first."""
     ended = builds_of(pool).filter(ended_at__isnull=False).order_by("-ended_at", "-pk")
     return [
-        Build(at, (error or "It failed.") if state == OperationState.FAILED else "")
-        for at, state, error in ended.values_list("ended_at", "state", "error")[:_MOST_BUILDS]
+        Build(at, (error or "The build failed.") if state == OperationState.FAILED else "")
+        for at, state, error in ended.values_list("ended_at", "state", "error")[:_MAX_BUILDS]
         if at is not None
     ]
 
 
 def builds_under_way(pool: Pool) -> int:
-    """How many have not ended."""
+    """Return the number of recent builds that have not ended."""
     return builds_of(pool).filter(state__in=LIVE_OPERATIONS).count()

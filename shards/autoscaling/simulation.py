@@ -1,7 +1,7 @@
-"""What a rule set would have done with jobs that came at given times; pure.
+"""Simulation of a rule set with jobs that arrive at given times; pure.
 
-Shards take jobs in the order in which they came, the least loaded first, as the router gives them out. A new shard
-takes some time to build, and one that is let go runs nothing, so it is gone at once. Rules are asked every few seconds.
+Jobs start in the order of their arrival, on the least loaded shard first, as the router places them. A new shard takes
+some time to build. A released shard is idle, so it is gone at once. The rules are evaluated every few seconds.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Final, NamedTuple
 
-from shards.autoscaling.decisions import Action, PoolView, ShardView, decide
+from shards.autoscaling.decisions import Action, PoolView, ScalableShard, decide
 from shards.autoscaling.rules import RuleSet
 
-# A shard that is built so soon after one was let go need not have been let go.
+# A build within this time after a release counts as a flap.
 FLAP_S: Final = 1800.0
 
 
 class Arrival(NamedTuple):
-    """A job.
+    """Arrival of a job.
 
     Attributes:
-        at_s: when it came, seconds after the beginning.
-        length_s: how long it runs.
+        at_s: seconds after the start.
+        length_s: how long the job runs.
     """
 
     at_s: float
@@ -36,14 +36,14 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """What the rules do not say.
+    """Parameters of the simulation beyond the rules.
 
     Attributes:
-        start: of the time that is played, UTC.
-        shard_type: of all shards.
-        slots: of each.
-        build_s: from the wish for a shard to its first job.
-        every_s: how often the rules are asked.
+        start: start of the simulated time, UTC.
+        shard_type: type of all shards.
+        slots: slots of each shard.
+        build_s: time from the request for a shard until it takes jobs.
+        every_s: interval between evaluations of the rules.
     """
 
     start: datetime
@@ -54,7 +54,7 @@ class World:
 
 
 class Moment(NamedTuple):
-    """How the pool stood when the rules were asked."""
+    """State of the pool at one evaluation of the rules."""
 
     at_s: float
     shards: int
@@ -63,13 +63,13 @@ class Moment(NamedTuple):
 
 
 @dataclass
-class Outcome:
-    """What came of it.
+class SimulationOutcome:
+    """Outcome of a simulation.
 
     Attributes:
-        waits_s: of each job, in the order in which they came.
-        shard_s: seconds that shards were there or being built.
-        changes: by second, how many were asked for (or let go, below zero), and why.
+        waits_s: wait of each job, in the order of arrival.
+        shard_s: total seconds for which shards existed or were being built.
+        changes: time in seconds, number of shards requested (negative: released) and reason.
     """
 
     waits_s: list[float] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Outcome:
 
     @property
     def flaps(self) -> int:
-        """How often a shard was asked for soon after one was let go."""
+        """Count the shards that were requested soon after a release."""
         removed, flaps = -math.inf, 0
         for at_s, shards, _ in self.changes:
             if shards < 0:
@@ -89,7 +89,7 @@ class Outcome:
         return flaps
 
     def wait_s(self, share: float) -> float:
-        """The wait that a share of the jobs, such as 0.95, did not pass."""
+        """Return the quantile of the waits for a share such as 0.95."""
         waits = sorted(self.waits_s)
         return waits[max(0, math.ceil(share * len(waits)) - 1)] if waits else 0.0
 
@@ -97,22 +97,22 @@ class Outcome:
 @dataclass
 class _Shard:
     name: str
-    asked_s: float
+    requested_s: float
     ready: bool = False
     running: int = 0
     idle_since_s: float | None = None
 
 
-def simulate(rules: RuleSet, arrivals: Iterable[Arrival], world: World) -> Outcome:
-    """Play until every job has ended.
+def simulate(rules: RuleSet, arrivals: Iterable[Arrival], world: World) -> SimulationOutcome:
+    """Simulate until every job has ended.
 
     Args:
-        arrivals: in any order.
+        arrivals: jobs in any order.
     """
-    return _Play(rules, sorted(arrivals), world).run()
+    return _Simulation(rules, sorted(arrivals), world).run()
 
 
-class _Play:
+class _Simulation:
     def __init__(self, rules: RuleSet, arrivals: Sequence[Arrival], world: World) -> None:
         self._rules, self._world, self._arrivals = rules, world, arrivals
         self._shards: dict[str, _Shard] = {}
@@ -121,33 +121,35 @@ class _Play:
         self._built_s: float | None = None
         self._removed_s: float | None = None
         self._names, self._order = count(1), count()
-        # What happens next: when, in which order, the shard that it happens to, and whether a job of it ends.
+        # Heap of coming events: time, sequence number, shard, and True for the end of a job.
         self._events: list[tuple[float, int, str, bool]] = []
-        self._out = Outcome(waits_s=[0.0] * len(arrivals))
-        # As a pool of that age would stand: with its minimum ready.
-        for _ in range(rules.least_at(world.start)):
+        self._out = SimulationOutcome(waits_s=[0.0] * len(arrivals))
+        # Start with the minimum ready, like a pool that has run for a while.
+        for _ in range(rules.minimum_at(world.start)):
             shard = self._new(0.0)
             shard.ready, shard.idle_since_s = True, 0.0
 
-    def run(self) -> Outcome:
-        """Go on from one moment to the next at which something happens."""
+    def run(self) -> SimulationOutcome:
+        """Step from event to event until no job is left."""
         coming = deque(enumerate(self._arrivals))
-        asked_s = 0.0
+        evaluate_s = 0.0
         while self._left:
             now_s = min(
-                asked_s,
+                evaluate_s,
                 coming[0][1].at_s if coming else math.inf,
                 self._events[0][0] if self._events else math.inf,
             )
             while self._events and self._events[0][0] <= now_s:
-                self._happen(now_s)
+                self._apply_event(now_s)
             while coming and coming[0][1].at_s <= now_s:
                 self._waiting.append(coming.popleft()[0])
-            self._give_out(now_s)
-            if now_s >= asked_s:
-                self._ask(now_s)
-                asked_s = now_s + self._world.every_s
-        self._out.shard_s += sum(now_s - shard.asked_s for shard in self._shards.values()) if self._arrivals else 0.0
+            self._place_jobs(now_s)
+            if now_s >= evaluate_s:
+                self._evaluate(now_s)
+                evaluate_s = now_s + self._world.every_s
+        self._out.shard_s += (
+            sum(now_s - shard.requested_s for shard in self._shards.values()) if self._arrivals else 0.0
+        )
         return self._out
 
     def _new(self, now_s: float) -> _Shard:
@@ -155,7 +157,7 @@ class _Play:
         self._shards[shard.name] = shard
         return shard
 
-    def _happen(self, now_s: float) -> None:
+    def _apply_event(self, now_s: float) -> None:
         _, _, name, job_ends = heapq.heappop(self._events)
         shard = self._shards[name]
         if job_ends:
@@ -166,7 +168,7 @@ class _Play:
         if not shard.running:
             shard.idle_since_s = now_s
 
-    def _give_out(self, now_s: float) -> None:
+    def _place_jobs(self, now_s: float) -> None:
         free = [(shard.running, shard.name) for shard in self._shards.values() if shard.ready]
         heapq.heapify(free)
         while self._waiting and free and free[0][0] < self._world.slots:
@@ -178,7 +180,7 @@ class _Play:
             heapq.heapreplace(free, (running + 1, name))
             heapq.heappush(self._events, (now_s + job.length_s, next(self._order), name, True))
 
-    def _ask(self, now_s: float) -> None:
+    def _evaluate(self, now_s: float) -> None:
         world = self._world
         decision = decide(self._rules, self._view(now_s), world.shard_type, self._at(now_s))
         if decision.action is Action.BUILD:
@@ -189,14 +191,14 @@ class _Play:
             self._out.changes.append((now_s, decision.count, decision.reason))
         elif decision.remove is not None:
             self._removed_s = now_s
-            self._out.shard_s += now_s - self._shards.pop(decision.remove).asked_s
+            self._out.shard_s += now_s - self._shards.pop(decision.remove).requested_s
             self._out.changes.append((now_s, -1, decision.reason))
         running = sum(shard.running for shard in self._shards.values())
         self._out.moments.append(Moment(now_s, len(self._shards), running, len(self._waiting)))
 
     def _view(self, now_s: float) -> PoolView:
         shards = [
-            ShardView(
+            ScalableShard(
                 shard.name, self._world.shard_type, shard.ready, False, shard.running, self._world.slots,
                 None if shard.idle_since_s is None else self._at(shard.idle_since_s),
             )

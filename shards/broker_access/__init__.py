@@ -1,0 +1,1 @@
+"""Broker users of the shards."""

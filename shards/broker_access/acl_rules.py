@@ -1,8 +1,8 @@
-"""What a shard's own user may do in the broker, as the arguments of ACL SETUSER.
+"""Rights of a shard's broker user, as arguments of ACL SETUSER; pure.
 
-A shard takes from its queues, hears control commands, answers them, and says Celery's events; ``workers/broker.py``
-needs nothing else. Each right is a selector of its own: with one list of commands and one of keys, a shard that may
-answer could also write into the queues that it may take from.
+A shard reads its queues, receives and answers control commands, and publishes Celery events;
+``workers/worker/redis_transport.py`` needs nothing else. Each right is a separate selector. With one common list of
+commands and keys, a shard that may send answers could also write to its queues.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 
-# Selectors came with Redis 7.0; Valkey, which began as 7.2, has had them always.
+# Redis has selectors since 7.0. Valkey, a fork of 7.2, has them in every version.
 MINIMUM: Final = (7, 0)
 _WITH_CLIENT_SETINFO: Final = (7, 2)
 PREFIX: Final = "shard-"
-# Of keys that hold answers to control commands: kombu calls them <asker's id>.reply.celery.pidbox.
+# Keys with answers to control commands; kombu names them <id of the sender>.reply.celery.pidbox.
 REPLIES: Final = "*.reply.celery.pidbox"
 
-# Of what ``myctobot.contract.jobs`` makes: no character of a pattern, and no space, which would begin another rule.
+# Names that ``myctobot.contract`` creates. They contain no wildcard, and no space that could start another rule.
 _QUEUE = re.compile(r"(?:cap|shard)\.[a-z0-9@+-]+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Access:
-    """Who takes from which queues, and the SHA-256 digest (hexadecimal) of its password."""
+class BrokerAccount:
+    """Account of a shard: its queues and the SHA-256 digest (hexadecimal) of its password."""
 
     name: str
     queues: Sequence[str]
@@ -36,49 +36,49 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Known:
-    """A user as the broker has it."""
+class KnownUser:
+    """User that exists in the broker."""
 
     queues: frozenset[str]
     password_hashes: frozenset[str] = field(repr=False)
 
 
 def parse_version(text: str) -> tuple[int, int]:
-    """Read what INFO calls ``redis_version``; Valkey says there which Redis it is like. (0, 0) is none."""
+    """Parse ``redis_version`` of INFO, where Valkey names the compatible Redis version; return (0, 0) on failure."""
     match = re.match(r"(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def supports(version: tuple[int, int]) -> bool:
-    """Whether a server of that version can have users of shards."""
+    """Tell whether a server of this version supports the shards' users."""
     return version >= MINIMUM
 
 
 def user_name(shard: str) -> str:
-    """Name a shard's user. All users of that prefix are MyCTOBot's."""
+    """Return the name of a shard's user. All users with this prefix belong to MyCTOBot."""
     return PREFIX + shard
 
 
 def shard_of(user: str) -> str | None:
-    """The inverse of ``user_name``; None for somebody else's user."""
+    """Return the shard of a user, or None for users without the prefix."""
     return user.removeprefix(PREFIX) if user.startswith(PREFIX) else None
 
 
-def arguments(access: Access, *, version: tuple[int, int], database: int = 0) -> tuple[str, ...]:
-    """What follows ``ACL SETUSER``, from the user's name on; all that it was before has ended.
+def arguments(access: BrokerAccount, *, version: tuple[int, int], database: int = 0) -> tuple[str, ...]:
+    """Return the arguments of ``ACL SETUSER``, which replace all earlier rights of the user.
 
     Args:
-        access: whose, and to what.
-        version: of the server.
-        database: the broker's, which is part of the names of its channels.
+        access: the account.
+        version: version of the server.
+        database: number of the broker's database, which is part of its channel names.
 
     Raises:
-        ValueError: a name, queue or digest is not what it should be, so that it could mean another rule.
+        ValueError: a name, queue or digest is malformed and could inject another rule.
     """
     _check(access)
     keys = " ".join(f"~{queue}" for queue in sorted(set(access.queues)))
     common = ["+ping", "+unsubscribe", "+punsubscribe"]
-    # Both change nothing but the connection that says them.
+    # Both affect only the connection that sends them.
     common += ["+client|setinfo"] if version >= _WITH_CLIENT_SETINFO else []
     common += ["+select"] if database else []
     return (
@@ -91,20 +91,20 @@ def arguments(access: Access, *, version: tuple[int, int], database: int = 0) ->
     )
 
 
-def _check(access: Access) -> None:
+def _check(access: BrokerAccount) -> None:
     if not is_slug(access.name):
-        raise ValueError(f"{access.name!r} is no shard's name")
+        raise ValueError(f"{access.name!r} is not the name of a shard")
     if not access.queues:
         raise ValueError(f"{access.name} has no queue")
     for queue in access.queues:
         if not _QUEUE.fullmatch(queue):
-            raise ValueError(f"{queue!r} is no queue of shards")
+            raise ValueError(f"{queue!r} is not a queue of shards")
     if not _DIGEST.fullmatch(access.password_hash):
-        raise ValueError(f"the password of {access.name} is not given by its SHA-256 digest")
+        raise ValueError(f"the password of {access.name} is not a SHA-256 digest")
 
 
 def queues_in(selectors: Iterable[Sequence[str]]) -> frozenset[str]:
-    """Which queues a user may take from, by the selectors that ACL GETUSER answers (names and values in turn)."""
+    """Return the queues that a user may read, from the selectors of ACL GETUSER (alternating names and values)."""
     found: set[str] = set()
     for selector in selectors:
         fields = dict(zip(selector[::2], selector[1::2], strict=False))

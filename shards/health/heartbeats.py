@@ -1,4 +1,4 @@
-"""Taking in what a shard says of itself every few seconds."""
+"""Heartbeats: store a shard's report and answer with its queues and orders."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import Final
 import structlog
 from django.db.models import Q
 
-from myctobot.contract.jobs import Cleaner, HeartbeatAnswer, HeartbeatRequest, class_queue, shard_queue
-from myctobot.lib.sql import one_row
+from myctobot.contract.redaction import Redactor
+from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest, class_queue, shard_queue
+from myctobot.lib.sql import fetch_one
 from shards.errors import UnknownShardKey, WrongState
-from shards.health.rules import SILENT_AFTER, may_take_jobs
-from shards.lifecycle.transitions import move
-from shards.models.shard import Closure, Shard, ShardState
+from shards.health.rules import may_take_jobs
+from shards.lifecycle.transitions import transition
+from shards.models import Shard, ShardState, Suspension
+from shards.models.timeouts import SILENT_AFTER
 
 log = structlog.get_logger(__name__)
 
 _SILENT_S: Final = SILENT_AFTER.total_seconds()
-# One statement: a thousand shards say this two hundred times a second. What it does not touch is as it was, so no index
-# of the table is written; silence and return are found by ``history.watch``. The last word is whether a shard wakes: it
-# was never heard of before, or was stopped so long ago that this is no last word of the worker that was stopped.
-_TAKE = f"""
+# One statement, because a thousand shards send two hundred heartbeats a second.
+#
+# It changes no indexed column, so it writes no index. ``shards.health.monitor`` finds silent and returning shards.
+#
+# The last column is true for a new shard, and for one that was stopped so long ago that a new
+# worker reports.
+_STORE = f"""
     WITH before AS (
         SELECT id, last_heartbeat_at, state, state_since FROM shards_shard WHERE key_hash = %s FOR NO KEY UPDATE
     )
@@ -42,12 +47,12 @@ def heartbeat(key_hash: str, report: HeartbeatRequest) -> HeartbeatAnswer:
 
     Args:
         key_hash: digest of the caller's shard key.
-        report: validated.
+        report: the validated report.
 
     Raises:
-        UnknownShardKey: it is no shard's.
+        UnknownShardKey: no shard has this key.
     """
-    row = one_row(_TAKE, [key_hash, json.dumps(Cleaner().clean(report))])
+    row = fetch_one(_STORE, [key_hash, json.dumps(Redactor().redact(report))])
     if row is None:
         raise UnknownShardKey
     pk, name, state, is_active, is_spare, capabilities, pool, wakes = row
@@ -58,17 +63,17 @@ def heartbeat(key_hash: str, report: HeartbeatRequest) -> HeartbeatAnswer:
 
 
 def _wake(shard: Shard) -> str:
-    """Move a shard that nobody expected to hear of; its next heartbeat tries again what fails here."""
-    drained = Closure.objects.filter(shard=shard, reopened_at=None).exists()
+    """Move a new or stopped shard that reports; if this fails, its next heartbeat tries again."""
+    drained = Suspension.objects.filter(shard=shard, resumed_at=None).exists()
     try:
         to = ShardState.DRAINING if drained else ShardState.READY
-        move(shard, to, reason="heard of", only_if=Q(state=shard.state))
+        transition(shard, to, reason="first heartbeat", expected=Q(state=shard.state))
     except WrongState as error:
         # An operator or an operation was faster.
-        log.info("shard.not_woken", shard=shard.name, why=error.message)
+        log.info("shard.move_refused", shard=shard.name, reason=error.message)
     return shard.state
 
 
 def is_known(key_hash: str) -> bool:
-    """Whether the digest is that of a shard's key."""
-    return one_row("SELECT 1 FROM shards_shard WHERE key_hash = %s", [key_hash]) is not None
+    """Tell whether the digest belongs to a shard's key."""
+    return fetch_one("SELECT 1 FROM shards_shard WHERE key_hash = %s", [key_hash]) is not None

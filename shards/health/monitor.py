@@ -1,7 +1,7 @@
-"""Finds the shards whose silence or voice makes another state of them, and moves them there.
+"""Health monitor: moves shards to the state that their heartbeats call for.
 
-All by the database's clock and the heartbeats that are stored: it may run late, twice at once, or not at all for a
-while, and what it then decides is what the rules in ``shards.health.rules`` say of that moment.
+It uses only the database's clock and stored heartbeats. It may therefore run late, twice at once or not at all for a
+while: it applies the rules of ``shards.health.rules`` to the present moment.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from django.db.models.functions import Now
 
 from myctobot.lib.clock import database_now
 from shards.errors import WrongState
-from shards.health.reachability import Heard, Hearing
-from shards.health.rules import FLAPPING_WITHIN, LOST_AFTER, SILENT_AFTER, Change, Condition, next_state
+from shards.health.reachability import Reachability, ReachabilityMonitor
+from shards.health.rules import Change, HealthInputs, next_state
 from shards.lifecycle.states import DRAINING, READY, SUSPECT
-from shards.lifecycle.transitions import move
-from shards.models.shard import Shard
+from shards.lifecycle.transitions import transition
+from shards.models import Shard
+from shards.models.timeouts import FLAPPING_WITHIN, LOST_AFTER, SILENT_AFTER
 from shards.monitoring.alerts import alert_once
 
 log = structlog.get_logger(__name__)
 
-# A web process that is started or replaced is away for seconds; of a longer absence operators are told.
-_DEAF_FOR: Final = timedelta(seconds=30)
+# A restart of the web process takes seconds. A longer outage alerts operators.
+_ALERT_AFTER: Final = timedelta(seconds=30)
 
-# One look over all rows; the parts that ask other tables are asked of those few alone that may change.
+# One scan of all shards; the subqueries run only for the few candidates.
 _CANDIDATES: Final = """
     SELECT shard.id, shard.name, shard.state, shard.state_since, shard.is_active, shard.last_heartbeat_at,
         shard.steady_since,
@@ -49,7 +50,7 @@ _CANDIDATES: Final = """
         ELSE false END
     ORDER BY shard.id
 """
-_hearing = Hearing()
+_monitor = ReachabilityMonitor()
 
 
 class _Row(NamedTuple):
@@ -60,32 +61,36 @@ class _Row(NamedTuple):
     is_active: bool
     last_heartbeat_at: datetime | None
     steady_since: datetime | None
-    is_worked_on: bool
+    has_operation: bool
     must_drain: bool
-    falls: int
+    suspect_count: int
 
-    def condition(self) -> Condition:
+    def inputs(self) -> HealthInputs:
         values = self._asdict()
-        return Condition(**{name: values[name] for name in Condition.__dataclass_fields__})
+        return HealthInputs(**{name: values[name] for name in HealthInputs.__dataclass_fields__})
 
 
-def look() -> Heard:
-    """Look once whether shards can be heard."""
+def check_reachability() -> Reachability:
+    """Check once whether shards can reach the control plane."""
     silent = Shard.objects.filter(
         is_active=True, state__in=(READY, SUSPECT, DRAINING), last_heartbeat_at__lt=Now() - SILENT_AFTER
     )
-    return _hearing.look(somebody_is_silent=silent.exists())
+    return _monitor.check(has_silent_shards=silent.exists())
 
 
-def watch(heard: Heard) -> int:
-    """Move every shard that has to be moved; returns how many were.
+def watch(reachability: Reachability) -> int:
+    """Move every shard whose state has to change, and return their number.
 
     Args:
-        heard: see ``look``.
+        reachability: result of ``check_reachability``.
     """
     now = database_now()
-    _tell_if_deaf(heard, now)
-    changes = [(row, change) for row in _candidates() if (change := _decide(row, heard, now)) is not None]
+    _alert_if_unreachable(reachability, now)
+    changes = [
+        (row, change)
+        for row in _candidates()
+        if (change := next_state(row.inputs(), reachable_since=reachability.since, now=now)) is not None
+    ]
     return sum(_move(row, change) for row, change in changes)
 
 
@@ -96,30 +101,27 @@ def _candidates() -> list[_Row]:
         return [_Row(*row) for row in cursor.fetchall()]
 
 
-def _decide(row: _Row, heard: Heard, now: datetime) -> Change | None:
-    return next_state(row.condition(), heard_since=heard.since, now=now)
-
-
 def _move(row: _Row, change: Change) -> bool:
-    # A heartbeat of this very moment, an operator or another watch may have been faster.
-    seen = Q(state=row.state, last_heartbeat_at=row.last_heartbeat_at)
+    # A heartbeat, an operator or another monitor may have changed the row since it was read.
+    expected = Q(state=row.state, last_heartbeat_at=row.last_heartbeat_at)
     if row.last_heartbeat_at is not None and change.to in (READY, DRAINING):
-        # It goes on being heard of, which makes this no less right.
-        seen = Q(state=row.state)
+        # Further heartbeats do not contradict a return.
+        expected = Q(state=row.state)
     try:
-        return move(Shard(pk=row.id, name=row.name), change.to, reason=change.reason, only_if=seen)
+        return transition(Shard(pk=row.id, name=row.name), change.to, reason=change.reason, expected=expected)
     except (WrongState, Shard.DoesNotExist) as error:
-        log.info("watch.not_moved", shard=row.name, why=str(error))
+        log.info("shard.move_refused", shard=row.name, reason=str(error))
         return False
 
 
-def _tell_if_deaf(heard: Heard, now: datetime) -> None:
-    """Of an outage of our own operators are told once; no shard is blamed for it."""
-    if heard.deaf_since is None or now - heard.deaf_since < _DEAF_FOR:
+def _alert_if_unreachable(reachability: Reachability, now: datetime) -> None:
+    """Alert operators once about an outage of the control plane itself; shards keep their states."""
+    since = reachability.unreachable_since
+    if since is None or now - since < _ALERT_AFTER:
         return
     text = (
-        f"No heartbeat of any shard comes, and {settings.CONTROL_URL} does not answer the control plane itself, since "
-        f"{heard.deaf_since:%H:%M:%S} UTC. Look at the web process and at what is before it. Shards keep their states "
-        "meanwhile, and what they run is frozen until they are answered."
+        f"Since {since:%H:%M:%S} UTC, no shard has sent a heartbeat, and {settings.CONTROL_URL} has not answered the "
+        "control plane. Check the web process and the proxy before it. Until then shards keep their states, and "
+        "running jobs are frozen."
     )
-    alert_once("control.deaf", "Shards cannot be heard", text, key=f"control.deaf {heard.deaf_since.isoformat()}")
+    alert_once("control.deaf", "Shards cannot reach the control plane", text, key=f"control.deaf {since.isoformat()}")

@@ -1,8 +1,8 @@
-"""Since when the control plane has been able to hear its shards and their runners without a break; pure.
+"""Outages of the control plane, during which it cannot receive calls of shards and runners; pure.
 
-Whoever could not be heard has done nothing wrong: within a lease of the end of an outage no attempt is declared
-lost, and a shard's silence begins with it. Three things count as an outage: this process began to look, it could not
-look for a while (PostgreSQL or the broker was away), or the web process, which takes their calls, did not answer.
+An outage does not count as silence of a shard: its silence starts at the end of the outage, and within one lease of
+that end no attempt is declared lost. Three events count as an outage: the start of this process, a gap in its checks
+(PostgreSQL or the broker was down), and a web process that does not answer.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# Looks come every second or two; a gap of this much means that something was away.
+# Checks run every second or two. A longer gap means that PostgreSQL or the broker was down.
 MAX_GAP = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
-class Listening:
-    """What is known after a look.
+class OutageTracker:
+    """State after a check.
 
     Attributes:
-        since: no break between then and ``last``.
-        last: when the latest look was, by the database's clock.
+        since: start of the time without an outage, up to ``last``.
+        last: time of the latest check, by the database's clock.
     """
 
     since: datetime
     last: datetime
 
     @classmethod
-    def after_look(cls, before: Listening | None, now: datetime, *, web_answers: bool) -> Listening:
-        """Add a look at ``now``.
+    def after_check(cls, before: OutageTracker | None, now: datetime, *, web_answers: bool) -> OutageTracker:
+        """Return the state after a check at ``now``.
 
         Args:
-            before: what was known, None at the first look.
+            before: the state before, None at the first check.
             now: the database's clock.
-            web_answers: whether the web process answered, or need not be asked.
+            web_answers: the web process answered, or heartbeats prove that it does.
         """
         broken = before is None or now - before.last > MAX_GAP or not web_answers
         return cls(now if before is None or broken else before.since, now)

@@ -1,4 +1,4 @@
-"""Whether shards' calls arrive: this process's own memory of it, which need not outlive it. See ``listening``."""
+"""Reachability of the control plane for shards, remembered in this process; see ``shards.health.outage``."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from myctobot.lib.clock import database_now
-from shards.health.outage import Listening
-from shards.health.rules import SILENT_AFTER
-from shards.models.shard import Shard
+from shards.health.outage import OutageTracker
+from shards.models import Shard
+from shards.models.timeouts import SILENT_AFTER
 
 _TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a look found.
+class Reachability:
+    """Result of a check.
 
     Attributes:
-        since: they could be heard without a break since then.
-        deaf_since: they cannot be heard: no heartbeat comes, and the web process has not answered since then.
+        since: start of the present time without an outage.
+        unreachable_since: start of the present outage: no heartbeat arrives and the web process does not answer.
     """
 
     since: datetime
-    deaf_since: datetime | None = None
+    unreachable_since: datetime | None = None
 
 
-class Hearing:
-    """Remembers what one kind of look saw; they may come from any thread."""
+class ReachabilityMonitor:
+    """Memory of the previous checks; safe for use by several threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._known: Listening | None = None
+        self._tracker: OutageTracker | None = None
         self._deaf_since: datetime | None = None
 
-    def look(self, *, somebody_is_silent: bool) -> Heard:
-        """Look once.
+    def check(self, *, has_silent_shards: bool) -> Reachability:
+        """Check once.
 
         Args:
-            somebody_is_silent: else all are heard, and nobody need be asked.
+            has_silent_shards: if False, heartbeats prove reachability and no request is sent.
         """
-        answers = not somebody_is_silent or calls_arrive()
+        answers = not has_silent_shards or is_reachable()
         now = database_now()
         with self._lock:
-            self._known = Listening.after_look(self._known, now, web_answers=answers)
+            self._tracker = OutageTracker.after_check(self._tracker, now, web_answers=answers)
             self._deaf_since = None if answers else self._deaf_since or now
-            return Heard(self._known.since, self._deaf_since)
+            return Reachability(self._tracker.since, self._deaf_since)
 
 
-def calls_arrive() -> bool:
-    """Whether some shard's heartbeat came just now, or the web process answers us."""
+def is_reachable() -> bool:
+    """Tell whether a recent heartbeat arrived or the web process answers."""
     if Shard.objects.filter(last_heartbeat_at__gt=Now() - SILENT_AFTER).exists():
         return True
     try:
-        answer = httpx.get(f"{settings.CONTROL_URL}/healthz", timeout=_TIMEOUT_S, trust_env=False)
+        response = httpx.get(f"{settings.CONTROL_URL}/healthz", timeout=_TIMEOUT_S, trust_env=False)
     except httpx.HTTPError:
         return False
-    return answer.is_success
+    return response.is_success

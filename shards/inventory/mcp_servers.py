@@ -1,36 +1,36 @@
-"""Whether MCP servers are written as a shard's ``config.json`` wants them. Pure."""
+"""Validation of MCP servers for a shard's ``config.json``; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 
 _KEYS: Final = {"command", "args", "env", "capabilities"}
-_MOST: Final = 50
+_MAX_SERVERS: Final = 50
 _EXAMPLE: Final = '{"git": {"command": "mcp-server-git", "args": [], "env": {}}}'
 
 
 def problems_of(servers: Any) -> list[str]:
-    """Say what is wrong with them; empty when nothing is."""
+    """Return the problems of MCP servers; empty if they are valid."""
     if not isinstance(servers, Mapping):
         return [f"Must be a JSON object, such as {_EXAMPLE}."]
-    if len(servers) > _MOST:
-        return [f"Must have at most {_MOST} servers."]
-    return [problem for name, server in servers.items() for problem in _of_one(str(name)[:60], server)]
+    if len(servers) > _MAX_SERVERS:
+        return [f"Must have at most {_MAX_SERVERS} servers."]
+    return [problem for name, server in servers.items() for problem in _server_problems(str(name)[:60], server)]
 
 
-def _of_one(name: str, server: Any) -> Iterator[str]:
+def _server_problems(name: str, server: Any) -> Iterator[str]:
     if not is_slug(name):
         yield f"“{name}” is not a lower-case slug (a-z, 0-9, inner dashes)."
     if not isinstance(server, Mapping):
         yield f"“{name}” must be an object with command, args and env."
         return
     if unknown := sorted(map(str, set(server) - _KEYS)):
-        yield f"“{name}” has an unknown key “{unknown[0][:60]}”; known are {', '.join(sorted(_KEYS))}."
+        yield f"“{name}” has an unknown key “{unknown[0][:60]}”. Known keys: {', '.join(sorted(_KEYS))}."
     if not isinstance(server.get("command"), str) or not server["command"].strip():
-        yield f"“{name}”.command must say which program to start."
+        yield f"“{name}”.command must name the program to start."
     if not _texts(server.get("args", [])):
         yield f"“{name}”.args must be a list of texts."
     environment = server.get("env", {})
@@ -42,7 +42,7 @@ def _of_one(name: str, server: Any) -> Iterator[str]:
 
 
 def without_values(servers: Any) -> Any:
-    """The same for the audit log: what is in an environment is told to nobody."""
+    """Return the servers for the audit log, with the values of their environment masked."""
     if not isinstance(servers, Mapping):
         return servers
     return {

@@ -1,7 +1,7 @@
-"""What operators do to shards on record: add, change, remove, assign; each is checked, written down and explained.
+"""Inventory of shards: add, change, remove and assign them, with checks and audit entries.
 
-Panel and API are thin above it. What is done to a shard's *container* is in ``shards.operations``, and taking it out of
-dispatch in ``shards.lifecycle.suspensions``.
+The admin panel and the API call this module. ``shards.operations`` works on containers, and
+``shards.lifecycle.suspensions`` takes shards out of dispatch.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import ProtectedError
 
-from myctobot.contract.jobs import HEARTBEAT_EVERY_S
+from myctobot.contract.limits import HEARTBEAT_EVERY_S
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.audit import differences, record
 from myctobot.tenants.models import Tenant
-from shards.autoscaling.warm_spares import hint_refresh, hint_takeover
 from shards.broker_access import redis_acl as broker
 from shards.broker_access.lock import one_at_a_time
 from shards.errors import ShardInUse, WrongState
 from shards.inventory.mcp_servers import problems_of, without_values
+from shards.models import Assignment, Shard, ShardState, ShardTemplate
 from shards.models.resources import spec_problems
-from shards.models.shard import Assignment, Shard, ShardState, ShardTemplate
 from shards.operations.models import LIVE_OPERATIONS, OperationKind, OperationState
 from shards.providers import registry
 from shards.providers.base import CLEAN
+from shards.remote_control import notify_activation, request_refresh
 
-# Words of the API's addresses, which a shard's name would hide.
+# Path segments of the API, which a shard's name would hide.
 RESERVED: Final = frozenset({"preview"})
 _FACTS: Final = (
     "description", "shard_type", "capabilities", "mcp_servers", "resource_spec", "provider", "max_concurrent_jobs",
@@ -39,8 +39,8 @@ _FACTS: Final = (
 
 
 @dataclass(frozen=True)
-class Right:
-    """A tenant's right to a shard; the lower the priority's number, the sooner the shard is chosen for it."""
+class AssignmentRequest:
+    """Request to let a tenant use a shard; the lowest priority number is chosen first."""
 
     tenant: Tenant
     priority: int = 100
@@ -48,7 +48,7 @@ class Right:
 
 
 def facts_of_template(template: ShardTemplate) -> dict[str, Any]:
-    """What a new shard takes over from its template; MCP servers and resources stay there, and are joined later."""
+    """Return the values that a new shard copies from its template; MCP servers and resources are merged later."""
     return {
         "shard_type": template.shard_type,
         "capabilities": list(template.capabilities),
@@ -58,10 +58,10 @@ def facts_of_template(template: ShardTemplate) -> dict[str, Any]:
 
 @transaction.atomic
 def add(shard: Shard, *, by: str) -> Shard:
-    """Put a new shard on record; nothing is made for it yet.
+    """Add a shard to the inventory, without a container.
 
     Raises:
-        InvalidRequest: with what is wrong, by field.
+        InvalidRequest: lists the problems by field.
     """
     check(shard)
     shard.save()
@@ -70,13 +70,13 @@ def add(shard: Shard, *, by: str) -> Shard:
 
 
 def change(shard: Shard, *, by: str) -> list[str]:
-    """Save a shard that was changed, and say in sentences what follows from it for one that lives.
+    """Save a changed shard, and return sentences about the consequences for a running shard.
 
     Raises:
-        InvalidRequest: with what is wrong, by field.
-        BrokerUnreachable: its rights at the broker could not follow; nothing is changed.
+        InvalidRequest: lists the problems by field.
+        BrokerUnreachable: its broker user could not be changed; nothing is saved.
     """
-    # Before the shard's row, as an enrolment does: else each could wait for the other.
+    # Take this lock before the row lock, like an enrolment, to avoid a deadlock.
     with one_at_a_time():
         return _change(shard, by)
 
@@ -85,110 +85,110 @@ def _change(shard: Shard, by: str) -> list[str]:
     before = Shard.objects.select_for_update(of=("self",)).select_related("pool", "template").get(pk=shard.pk)
     shard.name = before.name
     if before.provider_ref and shard.provider != before.provider:
-        problem = f"Its container is at “{before.provider}”; destroy it there first."
+        problem = f"Its container belongs to “{before.provider}”; destroy it first."
         raise InvalidRequest(fields={"provider": [problem]})
     check(shard)
     changed = differences(_facts(before), _facts(shard))
     shard.save(update_fields=[*_FACTS, "pool", "template", "shard_class"])
     if not changed:
         return []
-    transaction.on_commit(partial(hint_refresh, shard.name), robust=True)
+    transaction.on_commit(partial(request_refresh, shard.name), robust=True)
     record(by, "shard.changed", f"shard/{shard.name}", changed)
     if shard.broker_password_hash and shard.queues != before.queues:
-        # In this transaction: a shard that may not read its new queues would take no job at all.
+        # In this transaction, because a shard without rights to its new queues would take no jobs.
         broker.grant(shard.name, shard.queues, shard.broker_password_hash)
     return list(_consequences(before, shard)) if before.last_heartbeat_at else []
 
 
 @transaction.atomic
 def remove(shard: Shard, *, by: str) -> None:
-    """Take a shard off the record, with its history; the audit log stays.
+    """Remove a shard and its history from the inventory; its audit entries stay.
 
     Raises:
-        ShardInUse: there is a container of it, or it still reports.
+        ShardInUse: it has a container, or it still reports.
     """
     shard = Shard.objects.select_for_update().get(pk=shard.pk)
-    if (why := why_not_remove(shard)) is not None:
-        raise ShardInUse(why)
+    if (reason := removal_blocked_reason(shard)) is not None:
+        raise ShardInUse(reason)
     name = shard.name
     try:
         shard.delete()
     except ProtectedError as error:
-        raise ShardInUse(f"Shard {name} is still referred to: {error.args[0]}") from error
+        raise ShardInUse(f"Shard {name} is still referenced: {error.args[0]}") from error
     record(by, "shard.removed", f"shard/{name}")
 
 
-def why_not_remove(shard: Shard) -> str | None:
-    """Say what has to be done before a shard can be removed, or None when nothing has."""
+def removal_blocked_reason(shard: Shard) -> str | None:
+    """Return the reason why a shard cannot be removed now, or None."""
     if shard.provider_ref:
-        return f"Shard {shard.name} has a container at “{shard.provider}” ({shard.provider_ref}): destroy it first."
+        return f"Shard {shard.name} has a container of “{shard.provider}” ({shard.provider_ref}): destroy it first."
     if shard.operations.filter(state__in=LIVE_OPERATIONS).exists():
-        return f"Something is being done with shard {shard.name}: wait until it is done."
+        return f"An operation on shard {shard.name} is in progress: wait until it has ended."
     if shard.state in (ShardState.READY, ShardState.DRAINING) and shard.last_heartbeat_at is not None:
-        return f"Shard {shard.name} is {shard.state} and reports: stop its worker, and wait until it counts as lost."
+        return f"Shard {shard.name} is {shard.state} and reports: stop its worker, and wait until the shard is lost."
     return None
 
 
 @transaction.atomic
-def assign(shard: Shard, rights: Iterable[Right], *, by: str) -> None:
+def assign(shard: Shard, requests: Iterable[AssignmentRequest], *, by: str) -> None:
     """Let exactly these tenants use a shard.
 
     Raises:
-        InvalidRequest: a tenant stands there twice, or has its default elsewhere.
+        InvalidRequest: a tenant appears twice, or has another default.
     """
-    rights = list(rights)
-    if len({right.tenant.pk for right in rights}) != len(rights):
-        raise InvalidRequest(fields={"assignments": ["A tenant stands there twice."]})
-    before = _rights(shard)
-    for right in rights:
-        elsewhere = Assignment.objects.filter(tenant=right.tenant, is_default=True).exclude(shard=shard)
-        if right.is_default and (other := elsewhere.select_related("shard", "pool").first()):
-            problem = f"Tenant {right.tenant} has its default at {other.shard or other.pool} already."
+    requests = list(requests)
+    if len({request.tenant.pk for request in requests}) != len(requests):
+        raise InvalidRequest(fields={"assignments": ["A tenant appears twice."]})
+    before = _assignments(shard)
+    for request in requests:
+        others = Assignment.objects.filter(tenant=request.tenant, is_default=True).exclude(shard=shard)
+        if request.is_default and (other := others.select_related("shard", "pool").first()):
+            problem = f"The default of tenant {request.tenant} is already {other.shard or other.pool}."
             raise InvalidRequest(fields={"assignments": [problem]})
     Assignment.objects.filter(shard=shard).delete()
     Assignment.objects.bulk_create(
-        Assignment(shard=shard, tenant=right.tenant, priority=right.priority, is_default=right.is_default)
-        for right in rights
+        Assignment(shard=shard, tenant=request.tenant, priority=request.priority, is_default=request.is_default)
+        for request in requests
     )
-    after = _rights(shard)
+    after = _assignments(shard)
     if before != after:
         record(by, "shard.assigned", f"shard/{shard.name}", {"assignments": {"was": before, "is": after}})
 
 
 @transaction.atomic
 def activate(shard: Shard, *, by: str) -> None:
-    """Let a spare take jobs: its worker hears of it with its next heartbeat.
+    """Let a warm spare take jobs, and notify its worker.
 
     Raises:
-        WrongState: it is no spare.
+        WrongState: the shard is not a spare.
     """
     if not Shard.objects.filter(pk=shard.pk, is_spare=True).update(is_spare=False):
-        raise WrongState(f"Shard {shard.name} is no spare.")
+        raise WrongState(f"Shard {shard.name} is not a spare.")
     shard.is_spare = False
     record(by, "shard.activated", f"shard/{shard.name}")
-    transaction.on_commit(partial(hint_takeover, shard.name), robust=True)
+    transaction.on_commit(partial(notify_activation, shard.name), robust=True)
 
 
 def snapshots(shard: Shard) -> list[str]:
-    """Labels of what its container can go back to, newest first."""
+    """Return the labels of the container's snapshots, newest first."""
     if not shard.provider or not registry.provider(shard.provider).features.snapshots:
         return []
-    made = shard.operations.filter(state=OperationState.DONE)
-    born = made.filter(kind=OperationKind.PROVISION).order_by("-pk").values_list("pk", flat=True).first()
-    taken = made.filter(kind=OperationKind.SNAPSHOT, pk__gt=born or 0).order_by("-pk")
+    done = shard.operations.filter(state=OperationState.DONE)
+    provisioned = done.filter(kind=OperationKind.PROVISION).order_by("-pk").values_list("pk", flat=True).first()
+    taken = done.filter(kind=OperationKind.SNAPSHOT, pk__gt=provisioned or 0).order_by("-pk")
     labels = [str(arguments.get("label")) for arguments in taken.values_list("arguments", flat=True)[:200]]
     return list(dict.fromkeys([*labels, CLEAN]))
 
 
 def check(shard: Shard) -> None:
-    """Refuse a shard that would not work.
+    """Check a shard's values.
 
     Raises:
-        InvalidRequest: with what is wrong, by field.
+        InvalidRequest: lists the problems by field.
     """
     problems = {name: found for name, found in _problems(shard).items() if found}
     try:
-        # The class is derived on saving.
+        # Saving derives the class.
         shard.full_clean(exclude=["shard_class", "report", *problems])
     except ValidationError as error:
         problems = {**error.message_dict, **problems}
@@ -200,7 +200,7 @@ def _problems(shard: Shard) -> Mapping[str, list[str]]:
     unknown = shard.provider and shard.provider not in registry.names()
     known = ", ".join(registry.names())
     return {
-        "name": [f"“{shard.name}” is an address of the API; choose another name."] if shard.name in RESERVED else [],
+        "name": [f"“{shard.name}” is a path of the API; choose another name."] if shard.name in RESERVED else [],
         "provider": [f"There is no provider “{shard.provider[:60]}”; there are: {known}."] if unknown else [],
         "capabilities": [] if shard.capabilities else ["Name at least one capability, such as git."],
         "mcp_servers": problems_of(shard.mcp_servers),
@@ -209,7 +209,7 @@ def _problems(shard: Shard) -> Mapping[str, list[str]]:
 
 
 def _facts(shard: Shard) -> dict[str, Any]:
-    """What operators say of a shard, for the audit log."""
+    """Return the values that operators set, for the audit log."""
     facts = {name: getattr(shard, name) for name in _FACTS}
     facts["capabilities"] = sorted(set(shard.capabilities))
     facts["mcp_servers"] = without_values(shard.mcp_servers)
@@ -220,7 +220,7 @@ def _facts(shard: Shard) -> dict[str, Any]:
     }
 
 
-def _rights(shard: Shard) -> list[dict[str, Any]]:
+def _assignments(shard: Shard) -> list[dict[str, Any]]:
     rows = Assignment.objects.filter(shard=shard).order_by("priority", "tenant__slug")
     return [
         {"tenant": slug, "priority": priority, "is_default": default}
@@ -232,20 +232,20 @@ def _consequences(before: Shard, after: Shard) -> Iterable[str]:
     soon = f"with its next heartbeat, within {HEARTBEAT_EVERY_S:g} s"
     if after.queues != before.queues:
         yield (
-            f"Its queue is {after.queues[0]} now: the worker follows {soon}. What is under way to the old queue "
-            "goes to other shards of that class, or is sent anew."
+            f"Its queue is {after.queues[0]} now: the worker follows {soon}. Messages in the old queue go to other "
+            "shards of that class, or are sent again."
         )
     if set(after.capabilities) != set(before.capabilities) or after.mcp_servers != before.mcp_servers:
         yield (
-            "Its own config.json still says what it said when the shard enrolled: make the shard anew, or change it "
-            "there. “Test connectivity” shows the differences."
+            "Its config.json still has the values of its enrolment. Re-create the shard, or edit the file. "
+            "“Test connectivity” shows the differences."
         )
     if after.max_concurrent_jobs > before.max_concurrent_jobs:
         reported = before.report.get("slots", "?")
-        yield f"It takes more jobs at once only up to what its config.json allows: {reported}."
+        yield f"Its config.json limits it to this number of jobs at once: {reported}."
     if after.max_concurrent_jobs < before.max_concurrent_jobs:
-        yield "Jobs that run go on; it gets no new ones until fewer run than its slots."
+        yield "Running jobs continue. It gets no new ones until a slot is free."
     if after.resource_spec != before.resource_spec or after.template_id != before.template_id:
-        yield "Its container has what it was made with, until it is made anew."
+        yield "Its container keeps its resources until it is re-created."
     if before.is_active and not after.is_active:
-        yield "It gets no new jobs; what runs goes on."
+        yield "It gets no new jobs. Running jobs continue."

@@ -1,4 +1,4 @@
-"""How many jobs a shard runs; who knows that is to the right of shards, so a setting names it."""
+"""Number of jobs on a shard, read through a setting because this package must not import ``jobs``."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from django.utils.module_loading import import_string
 
 
 def running_jobs(shard_id: int) -> int:
-    """Count the jobs that a shard has taken and not ended; hold the shard's row, as claims do, for it to stay so."""
+    """Count the jobs that a shard has claimed and not ended; lock the shard's row first to keep the number stable."""
     return int(import_string(settings.RUNNING_JOBS)(shard_id))

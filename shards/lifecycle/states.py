@@ -1,15 +1,15 @@
-"""The life of a shard, as one table. Pure.
+"""States of a shard and the allowed transitions, as one table; pure.
 
-                   ┌────────── made anew ──────────┐
+                   ┌───────── re-created ──────────┐
 requested ──▶ provisioning ──▶ ready ◀──▶ suspect ─┴▶ lost
     │              │            │  ▲         │   ▲      │
-    └─ heard of ───┼──▶ ready   ▼  │         ▼   └──────┤ heard of again
-                   │           draining ◀────┴──────────┘ (to draining, when it was to drain)
+    └─ heartbeat ──┼──▶ ready   ▼  │         ▼   └──────┤ reports again
+                   │           draining ◀────┴──────────┘ (to draining if it is drained)
                    │             │    └─ silent ──▶ lost
                    ▼             ▼
-       any ──▶   gone          stopped ──▶ provisioning, or ready when heard of
+       any ──▶   gone          stopped ──▶ provisioning, or ready on a heartbeat
 
-docs/shards.md shows the same picture.
+docs/shards.md shows the same diagram.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from typing import Final
 REQUESTED, PROVISIONING, READY, SUSPECT = "requested", "provisioning", "ready", "suspect"
 LOST, DRAINING, STOPPED, GONE = "lost", "draining", "stopped", "gone"
 
-# Where a shard may go from where it is. Every state may be destroyed, and whatever was destroyed may be made again.
+# Allowed next states. A shard can be destroyed in every state and provisioned again afterwards.
 MOVES: Final[dict[str, frozenset[str]]] = {
     REQUESTED: frozenset({PROVISIONING, READY, DRAINING, STOPPED, GONE}),
-    # Back to requested: it could not be made, and nothing of it is left. Draining: it is still to drain.
+    # Requested: it could not be built, and nothing is left of it. Draining: its drain continues.
     PROVISIONING: frozenset({READY, DRAINING, REQUESTED, STOPPED, LOST, GONE}),
     READY: frozenset({SUSPECT, DRAINING, STOPPED, PROVISIONING, GONE}),
     SUSPECT: frozenset({READY, LOST, DRAINING, STOPPED, PROVISIONING, GONE}),
-    # Heard of again it has to prove itself like every other that was silent.
+    # A lost shard that reports again becomes suspect first, like every shard that was silent.
     LOST: frozenset({SUSPECT, DRAINING, STOPPED, PROVISIONING, GONE}),
     DRAINING: frozenset({READY, SUSPECT, LOST, STOPPED, PROVISIONING, GONE}),
-    # Lost: what was stopped is not there any more.
+    # Lost: the stopped container no longer exists.
     STOPPED: frozenset({READY, SUSPECT, DRAINING, LOST, PROVISIONING, REQUESTED, GONE}),
     GONE: frozenset({REQUESTED, PROVISIONING}),
 }
-# What an operator wants to know: something broke, or is well again. Each is told of under a kind of its own.
+# Transitions that alert operators, with the kind of alert.
 ALERTS: Final[dict[tuple[str, str], str]] = {
     (READY, SUSPECT): "shard.suspect",
     (SUSPECT, LOST): "shard.lost",
     (DRAINING, LOST): "shard.lost",
     (PROVISIONING, LOST): "shard.lost",
     (STOPPED, LOST): "shard.lost",
-    (SUSPECT, READY): "shard.well",
-    (SUSPECT, DRAINING): "shard.well",
-    (LOST, DRAINING): "shard.well",
+    (SUSPECT, READY): "shard.healthy",
+    (SUSPECT, DRAINING): "shard.healthy",
+    (LOST, DRAINING): "shard.healthy",
 }
 
 
 def may_move(state: str, to: str) -> bool:
-    """Whether a shard in ``state`` may go to ``to``; to stay is no move."""
+    """Tell whether a shard may go from ``state`` to ``to``; staying in a state is not a transition."""
     return to in MOVES[state]

@@ -1,4 +1,4 @@
-"""Taking shards, classes and pools out of dispatch, and back: who, when and why stays as history."""
+"""Suspensions: drain and resume shards, pause and resume pools and classes, with a history."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from django.db.models.functions import Now
 
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.audit import record
-from shards.errors import AlreadyClosed, NothingToReopen, UnknownShard
-from shards.lifecycle.transitions import move
-from shards.models.shard import Closure, Pool, Shard, ShardState
+from shards.errors import AlreadySuspended, NothingToResume, UnknownShard
+from shards.lifecycle.transitions import transition
+from shards.models import Pool, Shard, ShardState, Suspension
 
 log = structlog.get_logger(__name__)
 
-_MOST_REASON = 300
+_MAX_REASON = 300
 
 
 def find_shard(name: str) -> Shard:
-    """Return the shard of that name.
+    """Return the shard with this name.
 
     Raises:
-        UnknownShard: there is none; the error names those that there are.
+        UnknownShard: there is none; the error lists known names.
     """
     shard = Shard.objects.filter(name=name).first()
     if shard is None:
@@ -33,72 +33,72 @@ def find_shard(name: str) -> Shard:
 
 
 @transaction.atomic
-def drain(name: str, *, by: str, reason: str) -> Closure:
-    """Let a shard finish what it runs, and give it nothing more.
+def drain(name: str, *, by: str, reason: str) -> Suspension:
+    """Let a shard finish its running jobs and give it no new ones.
 
     Args:
-        name: the shard's.
-        by: who does it, as text.
-        reason: for whoever asks why jobs wait.
+        name: name of the shard.
+        by: actor, as text.
+        reason: shown to members whose jobs wait.
 
     Raises:
-        UnknownShard, AlreadyClosed, InvalidRequest: and nothing is changed.
-        WrongState: nothing runs there: it is not made yet, or gone.
+        UnknownShard, AlreadySuspended, InvalidRequest: nothing is changed.
+        WrongState: the shard does not exist yet or any more.
     """
     shard = find_shard(name)
-    closure = _close({"shard": shard}, f"Shard {name}", by, reason)
-    move(shard, ShardState.DRAINING, reason=closure.reason, by=by)
-    record(by, "shard.drained", f"shard/{name}", {"reason": closure.reason})
-    return closure
+    suspension = _suspend({"shard": shard}, f"Shard {name}", by, reason)
+    transition(shard, ShardState.DRAINING, reason=suspension.reason, by=by)
+    record(by, "shard.drained", f"shard/{name}", {"reason": suspension.reason})
+    return suspension
 
 
 @transaction.atomic
-def resume(name: str, *, by: str) -> Closure | None:
-    """Let a drained shard take jobs again; returns what had closed it, if that is on record.
+def resume(name: str, *, by: str) -> Suspension | None:
+    """Let a drained shard take jobs again, and return the suspension that ends, if there is one.
 
     Raises:
-        UnknownShard, NothingToReopen: and nothing is changed.
+        UnknownShard, NothingToResume: nothing is changed.
     """
     shard = Shard.objects.select_for_update().get(pk=find_shard(name).pk)
-    closure = Closure.objects.filter(shard=shard, reopened_at=None).first()
-    if closure is None and shard.state != ShardState.DRAINING:
-        raise NothingToReopen(f"Shard {name} is not drained; it is {shard.state}.")
-    Closure.objects.filter(shard=shard, reopened_at=None).update(reopened_at=Now(), reopened_by=by)
+    suspension = Suspension.objects.filter(shard=shard, resumed_at=None).first()
+    if suspension is None and shard.state != ShardState.DRAINING:
+        raise NothingToResume(f"Shard {name} is not drained. Its state is {shard.state}.")
+    Suspension.objects.filter(shard=shard, resumed_at=None).update(resumed_at=Now(), resumed_by=by)
     if shard.state == ShardState.DRAINING:
-        move(shard, ShardState.READY, reason="resumed", by=by)
+        transition(shard, ShardState.READY, reason="resumed", by=by)
     record(by, "shard.resumed", f"shard/{name}")
-    return closure
+    return suspension
 
 
 @transaction.atomic
-def pause(*, pool: str | None = None, shard_class: str | None = None, by: str, reason: str) -> Closure:
-    """Send nothing more to the shards of a pool, or of a class; what they run goes on.
+def pause(*, pool: str | None = None, shard_class: str | None = None, by: str, reason: str) -> Suspension:
+    """Stop dispatch to the shards of a pool or of a class; their running jobs continue.
 
     Raises:
-        AlreadyClosed: it is paused already.
+        AlreadySuspended: it is already paused.
         InvalidRequest: there is no such pool or class, or no reason.
     """
-    where, label = _place(pool, shard_class)
-    closure = _close(where, label, by, reason)
-    record(by, f"{_subject(where)[0]}.paused", "/".join(_subject(where)), {"reason": closure.reason})
-    return closure
+    target, label = _find_target(pool, shard_class)
+    suspension = _suspend(target, label, by, reason)
+    record(by, f"{_subject(target)[0]}.paused", "/".join(_subject(target)), {"reason": suspension.reason})
+    return suspension
 
 
 @transaction.atomic
 def unpause(*, pool: str | None = None, shard_class: str | None = None, by: str) -> None:
-    """Undo a pause.
+    """End a pause.
 
     Raises:
-        NothingToReopen: it is not paused.
+        NothingToResume: it is not paused.
         InvalidRequest: there is no such pool or class.
     """
-    where, label = _place(pool, shard_class)
-    if not Closure.objects.filter(reopened_at=None, **where).update(reopened_at=Now(), reopened_by=by):
-        raise NothingToReopen(f"{label} is not paused.")
-    record(by, f"{_subject(where)[0]}.resumed", "/".join(_subject(where)))
+    target, label = _find_target(pool, shard_class)
+    if not Suspension.objects.filter(resumed_at=None, **target).update(resumed_at=Now(), resumed_by=by):
+        raise NothingToResume(f"{label} is not paused.")
+    record(by, f"{_subject(target)[0]}.resumed", "/".join(_subject(target)))
 
 
-def _place(pool: str | None, shard_class: str | None) -> tuple[dict[str, Any], str]:
+def _find_target(pool: str | None, shard_class: str | None) -> tuple[dict[str, Any], str]:
     if (pool is None) == (shard_class is None):
         raise InvalidRequest(fields={"pool": ["Name either a pool or a class."]})
     if pool is not None:
@@ -114,21 +114,21 @@ def _place(pool: str | None, shard_class: str | None) -> tuple[dict[str, Any], s
     return {"shard_class": shard_class}, f"Class {shard_class}"
 
 
-def _subject(where: dict[str, Any]) -> tuple[str, str]:
-    """What the audit log calls a pool or a class."""
-    return ("pool", where["pool"].name) if "pool" in where else ("class", where["shard_class"])
+def _subject(target: dict[str, Any]) -> tuple[str, str]:
+    """Return the kind and name of a target for the audit log."""
+    return ("pool", target["pool"].name) if "pool" in target else ("class", target["shard_class"])
 
 
-def _close(where: dict[str, Any], label: str, by: str, reason: str) -> Closure:
+def _suspend(target: dict[str, Any], label: str, by: str, reason: str) -> Suspension:
     reason = " ".join(reason.split())
-    if not 1 <= len(reason) <= _MOST_REASON:
-        raise InvalidRequest(fields={"reason": [f"Say why, in 1 to {_MOST_REASON} characters."]})
-    # Two at once: the constraint lets one row in, and the other finds it.
-    row, created = Closure.objects.get_or_create(
-        reopened_at=None, **where, defaults={"closed_by": by, "reason": reason}
+    if not 1 <= len(reason) <= _MAX_REASON:
+        raise InvalidRequest(fields={"reason": [f"Give a reason of 1 to {_MAX_REASON} characters."]})
+    # Of two concurrent calls, the unique constraint lets one create the row; the other finds it.
+    row, created = Suspension.objects.get_or_create(
+        resumed_at=None, **target, defaults={"suspended_by": by, "reason": reason}
     )
     if not created:
-        raise AlreadyClosed(f"{label} is closed already, by {row.closed_by}: {row.reason}")
+        raise AlreadySuspended(f"{label} is already suspended by {row.suspended_by}: {row.reason}")
     row.refresh_from_db()
-    log.info("dispatch.closed", place=label, by=by, reason=reason)
+    log.info("dispatch.suspended", target=label, by=by, reason=reason)
     return row

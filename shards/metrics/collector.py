@@ -1,4 +1,4 @@
-"""What Prometheus is told of shards: read from the database whenever it asks."""
+"""Collector of the Prometheus metrics about shards, read from the database on each scrape."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Final
 from django.db import connection
 from prometheus_client.core import Metric
 
-from myctobot.lib.prometheus import MOST_VALUES as MOST_POOLS
+from myctobot.lib.prometheus import MAX_VALUES as MAX_POOLS
 from myctobot.lib.prometheus import OTHER, counter, gauge, number, summary
-from shards.metrics.totals import Source, read
-from shards.models.shard import ShardState
+from shards.metrics.totals import CounterSource, read_total
+from shards.models import ShardState
 
-# Operators make tens of these a day and ephemeral pools one a job; their ends are counted as those of jobs are.
-OPERATIONS: Final = Source(
+# Ephemeral pools end one operation per job, so operations are counted like jobs.
+OPERATIONS: Final = CounterSource(
     "operations",
     """
     SELECT what || ' ' || kind || ' ' || state, CASE what WHEN 'count' THEN count(*)
@@ -23,14 +23,14 @@ OPERATIONS: Final = Source(
     WHERE ended_at > %(after)s::timestamptz AND ended_at <= %(until)s::timestamptz GROUP BY what, kind, state
     """,
 )
-STATE_CHANGES: Final = Source(
+STATE_CHANGES: Final = CounterSource(
     "state_changes",
     """
     SELECT state, count(*) FROM shards_statechange
     WHERE at > %(after)s::timestamptz AND at <= %(until)s::timestamptz GROUP BY state
     """,
 )
-DECISIONS: Final = Source(
+DECISIONS: Final = CounterSource(
     "scaling_decisions",
     """
     SELECT concat_ws(' ', pool.name, CASE WHEN change > 0 THEN 'grow' ELSE 'shrink' END,
@@ -41,7 +41,7 @@ DECISIONS: Final = Source(
 )
 SOURCES: Final = (OPERATIONS, STATE_CHANGES, DECISIONS)
 
-# One row a shard that there is; those that are gone are history.
+# One row per shard; shards that are gone are excluded.
 _SHARDS = """
     SELECT name, extract(epoch FROM statement_timestamp() - last_heartbeat_at)::float8,
         max_concurrent_jobs, report->>'slots', report->>'cpu_percent', report->>'memory_mb', report->>'memory_total_mb',
@@ -50,28 +50,28 @@ _SHARDS = """
     FROM shards_shard WHERE state <> 'gone' ORDER BY name
 """
 _PER_SHARD: Final = (
-    ("shard_heartbeat_age_seconds", "Since the last heartbeat of a shard; none before its first."),
-    ("shard_slots", "Jobs that a shard may run at once, as operators and it agree."),
-    ("shard_cpu_usage_ratio", "Load of a shard's processors, 0 to 1, as it said last."),
-    ("shard_memory_used_bytes", "Memory in use on a shard, as it said last."),
+    ("shard_heartbeat_age_seconds", "Age of a shard's last heartbeat; absent before the first."),
+    ("shard_slots", "Usable slots of a shard."),
+    ("shard_cpu_usage_ratio", "Last reported CPU usage of a shard, 0 to 1."),
+    ("shard_memory_used_bytes", "Last reported memory in use on a shard."),
     ("shard_memory_total_bytes", "Memory of a shard."),
-    ("shard_disk_free_bytes", "Free disk of a shard, as it said last."),
-    ("shard_runners", "Live runners on a shard, as it said last."),
+    ("shard_disk_free_bytes", "Last reported free disk of a shard."),
+    ("shard_runners", "Last reported live runners on a shard."),
 )
 _MB: Final = 1024 * 1024
 
 
 def collect() -> Iterator[Metric]:
-    """All families about shards."""
+    """Yield all metric families about shards."""
     yield from _states()
     yield from _each_shard()
     yield from _operations()
-    yield counter("shard_state_changes", "Shards that came into a state.", ["state"], read(STATE_CHANGES))
+    yield counter("shard_state_changes", "Transitions into a state.", ["state"], read_total(STATE_CHANGES))
     yield counter(
         "scaling_decisions",
-        "Changes of a pool's size that were decided; failed says that one could not be carried out.",
+        "Decided changes of a pool's size; failed marks those that were not carried out.",
         ["pool", "direction", "dry_run", "failed"],
-        _few_pools(read(DECISIONS)),
+        _bound_pools(read_total(DECISIONS)),
     )
     yield from _alerts()
 
@@ -87,7 +87,7 @@ def _states() -> Iterator[Metric]:
     states = [((str(state),), found.get(str(state), 0)) for state in ShardState]
     yield gauge("shards", "Shards by their state.", ["state"], states)
     rows = _rows("SELECT count(*) FILTER (WHERE is_spare), count(*) FILTER (WHERE NOT is_active) FROM shards_shard")
-    yield number("shards_spare", "Shards made ahead of need that take no jobs yet.", rows[0][0])
+    yield number("shards_spare", "Warm spares, which take no jobs yet.", rows[0][0])
     yield number("shards_switched_off", "Shards that operators switched off.", rows[0][1])
 
 
@@ -99,20 +99,20 @@ def _each_shard() -> Iterator[Metric]:
 
 
 def _figures(row: tuple[Any, ...]) -> list[float | None]:
-    _, age_s, most, slots, cpu, memory, memory_total, disk_free, runners = row
+    _, age_s, limit, slots, cpu, memory, memory_total, disk_free, runners = row
     return [
         None if age_s is None else max(0.0, age_s),
-        min(most, float(slots)) if slots is not None else most,
-        _times(cpu, 0.01),
-        _times(memory, _MB),
-        _times(memory_total, _MB),
-        _times(disk_free, _MB),
+        min(limit, float(slots)) if slots is not None else limit,
+        _scale(cpu, 0.01),
+        _scale(memory, _MB),
+        _scale(memory_total, _MB),
+        _scale(disk_free, _MB),
         None if age_s is None else runners,
     ]
 
 
-def _times(value: Any, factor: float) -> float | None:
-    # What a shard says of itself was validated when it came; it may be missing in an old report.
+def _scale(value: Any, factor: float) -> float | None:
+    # Reports are validated on arrival; an old report may lack a value.
     return None if value is None else float(value) * factor
 
 
@@ -121,18 +121,18 @@ def _operations() -> Iterator[Metric]:
         "SELECT kind, state, count(*) FROM shards_operation WHERE state IN ('queued', 'running') GROUP BY 1, 2"
     )
     yield gauge(
-        "operations_live", "Operations that wait or are carried out.", ["kind", "state"],
+        "operations_live", "Operations that are queued or running.", ["kind", "state"],
         [((kind, state), count) for kind, state, count in live],
     )  # fmt: skip
-    found = read(OPERATIONS)
+    found = read_total(OPERATIONS)
     ended = {key.removeprefix("count "): count for key, count in found.items() if key.startswith("count ")}
-    yield counter("operations_ended", "Operations that ended, done or failed.", ["kind", "state"], ended)
+    yield counter("operations_ended", "Operations that ended.", ["kind", "state"], ended)
     took = {key: (count, found.get(f"seconds {key}", 0.0)) for key, count in ended.items()}
-    yield summary("operation_duration_seconds", "How long ended operations took.", ["kind", "state"], took)
+    yield summary("operation_duration_seconds", "Duration of ended operations.", ["kind", "state"], took)
 
 
-def _few_pools(counts: dict[str, float]) -> dict[str, float]:
-    pools = sorted({key.split(" ")[0] for key in counts})[:MOST_POOLS]
+def _bound_pools(counts: dict[str, float]) -> dict[str, float]:
+    pools = sorted({key.split(" ")[0] for key in counts})[:MAX_POOLS]
     kept: dict[str, float] = {}
     for key, count in counts.items():
         pool, _, rest = key.partition(" ")
@@ -147,5 +147,5 @@ def _alerts() -> Iterator[Metric]:
         FROM shards_alert WHERE ended_at IS NULL
     """
     ((count, oldest_s),) = _rows(statement)
-    yield number("alerts_undelivered", "Alerts that nobody has been told of yet.", count)
-    yield number("alerts_undelivered_oldest_age_seconds", "Age of the oldest of them.", oldest_s or 0)
+    yield number("alerts_undelivered", "Alerts that are not delivered yet.", count)
+    yield number("alerts_undelivered_oldest_age_seconds", "Age of the oldest undelivered alert.", oldest_s or 0)

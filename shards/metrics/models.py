@@ -1,4 +1,4 @@
-"""What was counted before it went."""
+"""Table of accumulated counts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from django.db import models
 
 
 class Total(models.Model):
-    """How many there ever were of something, up to a moment; what came later is counted where it is.
+    """Accumulated counts of one source up to a moment; later rows are counted in their own tables.
 
-    ``counts`` has a number by key, such as {"completed": 12}.
+    ``counts`` maps keys to numbers, such as {"completed": 12}.
     """
 
     name = models.CharField(max_length=40, unique=True)

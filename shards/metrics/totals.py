@@ -1,8 +1,7 @@
-"""Counts that only grow, although what is counted is removed one day.
+"""Counters that never decrease, although the counted rows are removed later.
 
-A counter must never go down, and one that is moved on with each job would be a row that all of them wait for. So what
-has ended is counted now and then up to a moment in the past, and that is kept (``fold``); whoever asks gets it with
-what ended since (``read``), which is still there.
+Incrementing a row with each job would make jobs wait for that row. Therefore ``accumulate`` counts the ended rows up to
+a moment in the past from time to time and stores the sum. ``read_total`` adds the rows that ended since then.
 """
 
 from __future__ import annotations
@@ -17,33 +16,32 @@ from django.db import connection, transaction
 from myctobot.lib.clock import database_now
 from shards.metrics.models import Total
 
-# A time is written when a transaction begins to write, and seen when it has ended: none takes longer.
+# A row becomes visible when its transaction ends, later than its timestamp. No transaction lasts longer than this.
 SETTLED_AFTER: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class Source:
-    """Something that ends, once each.
+class CounterSource:
+    """Source of a counter: rows that end once.
 
     Attributes:
-        name: of its total.
-        sql: gives key and number of what ended after a moment and not after another one. It has these two as
-            ``%(after)s`` and ``%(until)s``.
+        name: name of its total.
+        sql: statement that returns keys and counts of the rows that ended after ``%(after)s`` and up to ``%(until)s``.
     """
 
     name: str
     sql: str
 
 
-def read(source: Source) -> dict[str, float]:
-    """How many there ever were, by key."""
+def read_total(source: CounterSource) -> dict[str, float]:
+    """Return the total counts by key."""
     kept = Total.objects.filter(name=source.name).first()
     return _sum(kept.counts if kept else {}, _count(source, kept.counted_until if kept else None, None))
 
 
 @transaction.atomic
-def fold(source: Source) -> None:
-    """Keep the count of what has ended for good. Do it before anything is removed; any number of callers may."""
+def accumulate(source: CounterSource) -> None:
+    """Store the counts of ended rows. Call this before rows are removed; concurrent calls are safe."""
     until = database_now() - SETTLED_AFTER
     Total.objects.get_or_create(name=source.name, defaults={"counted_until": datetime.min.replace(tzinfo=until.tzinfo)})
     kept = Total.objects.select_for_update().get(name=source.name)
@@ -54,7 +52,7 @@ def fold(source: Source) -> None:
     kept.save(update_fields=["counts", "counted_until"])
 
 
-def _count(source: Source, after: datetime | None, until: datetime | None) -> dict[str, float]:
+def _count(source: CounterSource, after: datetime | None, until: datetime | None) -> dict[str, float]:
     with connection.cursor() as cursor:
         cursor.execute(source.sql, {"after": after or "-infinity", "until": until or "infinity"})
         return {key: float(number) for key, number in cursor.fetchall()}

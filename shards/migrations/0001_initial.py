@@ -6,7 +6,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-import shards.models.shard
+import shards.models
 
 
 class Migration(migrations.Migration):
@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
             name="Pool",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("name", models.CharField(max_length=40, unique=True, validators=[shards.models.shard.validate_slug])),
+                ("name", models.CharField(max_length=40, unique=True, validators=[shards.models.validate_slug])),
                 ("description", models.TextField(blank=True)),
                 (
                     "created_at",
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
             name="Shard",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("name", models.CharField(max_length=40, unique=True, validators=[shards.models.shard.validate_slug])),
+                ("name", models.CharField(max_length=40, unique=True, validators=[shards.models.validate_slug])),
                 ("description", models.TextField(blank=True)),
                 (
                     "shard_type",
@@ -52,8 +52,7 @@ class Migration(migrations.Migration):
                 (
                     "capabilities",
                     django.contrib.postgres.fields.ArrayField(
-                        base_field=models.CharField(max_length=40, validators=[shards.models.shard.validate_slug]),
-                        size=None,
+                        base_field=models.CharField(max_length=40, validators=[shards.models.validate_slug]), size=None
                     ),
                 ),
                 ("shard_class", models.CharField(db_index=True, editable=False, max_length=400)),

@@ -1,4 +1,4 @@
-"""What a shard's container gets: its template's figures, and its own where they differ."""
+"""Resource limits of a shard's container: the template's values, overridden by the shard's own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shards.models.shard import Shard
+from myctobot.lib.shortlist import shortlist
+from shards.models import Shard
 
-# Key -> least, most, whether it must be whole.
+# Key -> minimum, maximum, True for integers.
 _BOUNDS: Final[dict[str, tuple[float, float, bool]]] = {
     "cpus": (0.1, 512, False),
     "memory_mb": (128, 4_194_304, True),
@@ -19,7 +20,7 @@ _BOUNDS: Final[dict[str, tuple[float, float, bool]]] = {
 
 @dataclass(frozen=True)
 class Resources:
-    """Processors' worth of time, memory and disk in MB, and processes at once."""
+    """Limits of a container: CPUs, memory and disk in MB, number of processes."""
 
     cpus: float = 1
     memory_mb: int = 512
@@ -28,24 +29,25 @@ class Resources:
 
 
 def spec_problems(spec: Any) -> list[str]:
-    """Say what is wrong with a ``resource_spec``; empty when nothing is."""
+    """Return the problems of a ``resource_spec``; empty if it is valid."""
     if not isinstance(spec, Mapping):
         return ['Must be a JSON object, such as {"cpus": 1, "memory_mb": 512}.']
-    return [problem for name, value in spec.items() if (problem := _problem(str(name), value))]
+    known = [problem for name in _BOUNDS if name in spec and (problem := _problem(name, spec[name]))]
+    named, others = shortlist(str(name) for name in spec if name not in _BOUNDS)
+    unknown = [f"“{name[:60]}” is unknown. Known keys: {', '.join(_BOUNDS)}." for name in named]
+    return [*known, *unknown, *([f"Has {others} more unknown keys."] if others else [])]
 
 
 def _problem(name: str, value: Any) -> str | None:
-    if name not in _BOUNDS:
-        return f"“{name}” is not known; known are {', '.join(_BOUNDS)}."
-    least, most, whole = _BOUNDS[name]
-    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_number or not least <= value <= most:
-        return f"“{name}” must be a {'whole ' if whole else ''}number from {least:g} to {most:g}."
+    minimum, maximum, is_integer = _BOUNDS[name]
+    is_number = isinstance(value, int if is_integer else int | float) and not isinstance(value, bool)
+    if not is_number or not minimum <= value <= maximum:
+        return f"“{name}” must be a {'whole ' if is_integer else ''}number from {minimum:g} to {maximum:g}."
     return None
 
 
 def resources_of(shard: Shard) -> Resources:
-    """What the container of a shard shall have."""
+    """Return the limits of a shard's container."""
     template = shard.template
     base = {name: getattr(template, name) for name in _BOUNDS} if template else {}
     own = {name: value for name, value in shard.resource_spec.items() if name in _BOUNDS}

@@ -1,4 +1,4 @@
-"""By which ways operators are told: the log always, a webhook and e-mail when they are set up."""
+"""Channels for alerts: the log, and if configured a webhook and e-mail."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ log = structlog.get_logger(__name__)
 _TIMEOUT_S: Final = 10.0
 
 
-class NotTaken(Exception):
-    """A channel did not take an alert; the message says why."""
+class DeliveryFailed(Exception):
+    """A channel could not deliver an alert; the message gives the reason."""
 
 
-class Channel(Protocol):
-    """One way. ``name`` is what is kept of it in ``Alert.delivered``."""
+class AlertChannel(Protocol):
+    """Channel that delivers alerts; ``Alert.delivered`` refers to it by ``name``."""
 
     name: str
 
     def send(self, alert: Alert, text: str) -> None:
-        """Send it once.
+        """Send an alert once.
 
         Raises:
-            NotTaken: it may be tried again.
+            DeliveryFailed: it may be tried again.
         """
         ...
 
 
 class LogChannel:
-    """A warning in the control plane's own log."""
+    """Channel that writes a warning to the control plane's log."""
 
     name = "log"
 
@@ -49,9 +49,9 @@ class LogChannel:
 
 
 class WebhookChannel:
-    """A POST of JSON to the operators' own address, signed by the Standard Webhooks rules when there is a secret.
+    """Channel that posts JSON to the operators' URL, signed by the Standard Webhooks rules if there is a secret.
 
-    ``text`` on top is what chat systems show; a redirect is not followed.
+    Chat systems show the top-level ``text``. Redirects are not followed.
     """
 
     name = "webhook"
@@ -68,20 +68,20 @@ class WebhookChannel:
             separators=(",", ":"),
         )
         try:
-            status = _post(settings.ALERT_WEBHOOK_URL, body, _signed(f"alert_{alert.pk}", now, body))
+            status = _post(settings.ALERT_WEBHOOK_URL, body, _headers(f"alert_{alert.pk}", now, body))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise NotTaken(f"It could not be reached: {str(error) or type(error).__name__}") from error
+            raise DeliveryFailed(f"The URL could not be reached: {str(error) or type(error).__name__}") from error
         if not 200 <= status < 300:
-            raise NotTaken(f"It answered {status}.")
+            raise DeliveryFailed(f"The URL answered {status}.")
 
 
 def _post(url: str, body: str, headers: dict[str, str]) -> int:
-    # Of the answer no more is read than its head.
+    # Only the head of the response is read.
     with (
         httpx.Client(verify=_tls(), timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False) as client,
-        client.stream("POST", url, content=body, headers=headers) as answer,
+        client.stream("POST", url, content=body, headers=headers) as response,
     ):
-        return answer.status_code
+        return response.status_code
 
 
 def _tls() -> ssl.SSLContext:
@@ -91,8 +91,8 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def _signed(message_id: str, now: datetime, body: str) -> dict[str, str]:
-    # The same over all tries, so that the receiver knows it again.
+def _headers(message_id: str, now: datetime, body: str) -> dict[str, str]:
+    # The id is the same in all tries, so that the receiver can detect duplicates.
     headers = {"content-type": "application/json", "user-agent": "MyCTOBot", "webhook-id": message_id}
     if settings.ALERT_WEBHOOK_SECRET:
         headers["webhook-timestamp"] = str(int(now.timestamp()))
@@ -101,7 +101,7 @@ def _signed(message_id: str, now: datetime, body: str) -> dict[str, str]:
 
 
 class EmailChannel:
-    """One e-mail to all addresses."""
+    """Channel that sends one e-mail to all addresses."""
 
     name = "email"
 
@@ -115,12 +115,12 @@ class EmailChannel:
         try:
             message.send()
         except (smtplib.SMTPException, OSError) as error:
-            raise NotTaken(f"The mail server did not take it: {error}") from error
+            raise DeliveryFailed(f"The mail server refused the message: {error}") from error
 
 
-def channels() -> list[Channel]:
-    """Those that are set up; the log is first, and always takes what it is told."""
-    found: list[Channel] = [LogChannel()]
+def channels() -> list[AlertChannel]:
+    """Return the configured channels; the log comes first and never fails."""
+    found: list[AlertChannel] = [LogChannel()]
     if settings.ALERT_WEBHOOK_URL:
         found.append(WebhookChannel())
     if settings.ALERT_EMAILS:

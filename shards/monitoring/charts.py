@@ -1,4 +1,4 @@
-"""A small line chart as numbers, ready to be drawn as SVG. Pure."""
+"""Small line chart as coordinates for SVG; pure."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from typing import Final
 
 WIDTH: Final = 320
 HEIGHT: Final = 72
-# Where nothing was heard for so much longer than usual, the line has a gap.
+# The line has a gap where the distance between points is this many times the usual one.
 _GAP: Final = 4
 
 
 @dataclass(frozen=True)
-class Chart:
-    """One chart.
+class ShardChart:
+    """Line chart.
 
     Attributes:
-        lines: for ``polyline``, one for each stretch without a gap.
-        latest, most: the last value, and the top of the chart, in words.
-        since, until: the times of the first and the last point.
-        summary: what it shows, for those who do not see it.
+        lines: points for ``polyline``, one for each segment without a gap.
+        latest, maximum: the last value and the top of the chart, with their unit.
+        since, until: times of the first and the last point.
+        summary: text for screen readers.
     """
 
     title: str
     lines: tuple[str, ...]
     latest: str
-    most: str
+    maximum: str
     since: datetime
     until: datetime
     summary: str
 
 
-def chart(title: str, unit: str, points: Sequence[tuple[datetime, float]], top: float | None = None) -> Chart | None:
-    """Draw points, oldest first; None when there are fewer than two.
+def chart(
+    title: str, unit: str, points: Sequence[tuple[datetime, float]], top: float | None = None
+) -> ShardChart | None:
+    """Draw points, oldest first; return None for fewer than two.
 
     Args:
-        unit: stands after each number, such as ``%``.
-        top: the least that the top of the chart stands for; it grows with the points.
+        unit: follows each number, such as ``%``.
+        top: minimum value of the chart's top; larger points raise it.
     """
     if len(points) < 2:
         return None
@@ -51,18 +53,18 @@ def chart(title: str, unit: str, points: Sequence[tuple[datetime, float]], top: 
         for at, value in points
     ]
     latest, low, high = points[-1][1], min(value for _, value in points), max(value for _, value in points)
-    return Chart(
+    return ShardChart(
         title,
-        tuple(" ".join(f"{x:.1f},{y:.1f}" for x, y in stretch) for stretch in _stretches(placed)),
-        _shown(latest, unit),
-        _shown(highest, unit),
+        tuple(" ".join(f"{x:.1f},{y:.1f}" for x, y in segment) for segment in _segments(placed)),
+        _format(latest, unit),
+        _format(highest, unit),
         since,
         until,
-        f"{title}: {_shown(latest, unit)} now, between {_shown(low, unit)} and {_shown(high, unit)}",
+        f"{title}: {_format(latest, unit)} now, between {_format(low, unit)} and {_format(high, unit)}",
     )
 
 
-def _stretches(placed: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+def _segments(placed: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
     steps = sorted(right[0] - left[0] for left, right in pairwise(placed))
     usual = steps[len(steps) // 2]
     found = [[placed[0]]]
@@ -73,5 +75,5 @@ def _stretches(placed: list[tuple[float, float]]) -> list[list[tuple[float, floa
     return found
 
 
-def _shown(value: float, unit: str) -> str:
+def _format(value: float, unit: str) -> str:
     return f"{value:.0f}{unit}" if value >= 10 or value == int(value) else f"{value:.1f}{unit}"

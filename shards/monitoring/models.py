@@ -1,4 +1,4 @@
-"""What shards were like: changes of state, a sample of each now and then for charts, and what operators are told."""
+"""Tables of state changes, samples and alerts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from shards.models.shard import Shard
+from shards.models import Shard
 
 
 class StateChange(models.Model):
-    """A shard went from one state to another."""
+    """Change of a shard's state."""
 
     shard = models.ForeignKey(Shard, on_delete=models.CASCADE, related_name="state_changes")
     was = models.CharField(max_length=12)
@@ -31,7 +31,7 @@ class StateChange(models.Model):
 
 
 class ShardSample(models.Model):
-    """How a shard was at one moment."""
+    """Sample of a shard's load at one moment."""
 
     shard = models.ForeignKey(Shard, on_delete=models.CASCADE, related_name="samples", db_index=False)
     at = models.DateTimeField()
@@ -52,25 +52,25 @@ class ShardSample(models.Model):
 
 
 class Alert(models.Model):
-    """Something that operators are told of once. It waits here until every channel took it, or it was tried in vain."""
+    """Alert to operators, kept until every channel has delivered it or all tries failed."""
 
-    # What comes again under the same key is counted, and told of no more often than now and then.
+    # Repetitions under the same key are counted and sent at a limited rate.
     key = models.CharField(max_length=300)
-    # Such as ``shard.suspect``; several of a kind at once are told of together.
+    # For example, ``shard.suspect``. Several alerts of a kind are sent together.
     kind = models.CharField(max_length=40)
     subject = models.CharField(max_length=200)
     text = models.TextField()
     count = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    # Not told of before; unlike ``due_at`` no try moves it.
+    # Earliest time of the first try; unlike ``due_at``, later tries do not change it.
     ready_at = models.DateTimeField(db_default=Now(), editable=False)
     due_at = models.DateTimeField(db_default=Now(), editable=False)
     tries = models.PositiveSmallIntegerField(default=0)
-    # {channel: when it took it}, and {channel: why it did not, the last time}.
+    # {channel: time of the delivery}, and {channel: reason of the last failure}.
     delivered = models.JSONField(default=dict, blank=True)
     failures = models.JSONField(default=dict, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # The one that tells of this one as well.
+    # The alert whose message includes this one.
     part_of = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="parts")
 
     class Meta:

@@ -1,4 +1,4 @@
-"""What is old goes, a bounded number of rows at a time: samples, changes of state, and alerts that were told."""
+"""Retention: removes old samples, state changes and alerts in bounded batches."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from shards.monitoring.models import Alert, ShardSample, StateChange
 
 log = structlog.get_logger(__name__)
 
-# A run ends after this many seconds, wherever it is: the next one goes on.
+# A run ends after this time; the next run continues.
 RUN_FOR_S: Final = 30.0
-AT_ONCE: Final = 5000
-# Changes of state and alerts are few, and who asks what a shard did last quarter may be told.
+BATCH_SIZE: Final = 5000
+# State changes and alerts are few, so they are kept for a quarter.
 HISTORY: Final = timedelta(days=90)
 
 
 def clean_up(run_for_s: float = RUN_FOR_S) -> int:
-    """Remove what is older than it is kept; returns how many rows.
+    """Remove rows that are older than their retention, and return their number.
 
     Args:
-        run_for_s: seconds after which no further batch is begun.
+        run_for_s: seconds after which no further batch starts.
     """
     deadline = time.monotonic() + run_for_s
     done = 0
@@ -34,7 +34,7 @@ def clean_up(run_for_s: float = RUN_FOR_S) -> int:
         kept = timedelta(days=settings.SHARD_SAMPLE_RETENTION_DAYS)
         done += _remove(ShardSample.objects.filter(at__lt=Now() - kept).order_by("at"), deadline)
     done += _remove(StateChange.objects.filter(at__lt=Now() - HISTORY).order_by("at"), deadline)
-    # The parts of one that tells of several go with it.
+    # Deleting a grouped alert deletes its parts.
     done += _remove(Alert.objects.filter(ended_at__lt=Now() - HISTORY, part_of=None).order_by("pk"), deadline)
     if done:
         log.info("history.cleaned", rows=done)
@@ -43,6 +43,6 @@ def clean_up(run_for_s: float = RUN_FOR_S) -> int:
 
 def _remove(old: QuerySet[Model], deadline: float) -> int:
     done = 0
-    while time.monotonic() < deadline and (keys := list(old.values_list("pk", flat=True)[:AT_ONCE])):
+    while time.monotonic() < deadline and (keys := list(old.values_list("pk", flat=True)[:BATCH_SIZE])):
         done += old.model._default_manager.filter(pk__in=keys).delete()[0]
     return done

@@ -1,4 +1,4 @@
-"""A sample of each shard every half a minute, and what charts show of them."""
+"""Samples of each shard's load every half minute, and their series for charts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any, Final
 from django.db import connection
 
 from myctobot.lib.clock import database_now
-from shards.health.rules import SILENT_AFTER
-from shards.models.shard import Shard
+from shards.models import Shard
+from shards.models.timeouts import SILENT_AFTER
 
 SAMPLE_EVERY_S: Final = 30
-MOST_POINTS: Final = 2000
+MAX_POINTS: Final = 2000
 
-# A shard that is silent has no sample: a gap in the chart says so. The moment is cut to the interval, so that two runs
-# at once make one. A shard may say larger numbers than columns hold: one that lies must not spoil the others' samples.
+# A silent shard has no sample, so its chart has a gap.
+#
+# Times are rounded to the interval, so that two runs at once store one sample.
+#
+# LEAST keeps the numbers of a hostile shard within the columns' range; one overflow would fail the whole statement.
 _SAMPLE: Final = """
     INSERT INTO shards_shardsample
         (shard_id, at, state, cpu_percent, memory_mb, memory_total_mb, disk_free_mb, running, slots)
@@ -40,10 +43,10 @@ _SERIES: Final = """
 
 @dataclass(frozen=True)
 class Bucket:
-    """What a shard was like for a while: averages, but for the total memory, the least free disk and the slots.
+    """Load of a shard over an interval: averages, except maximum memory and slots and minimum free disk.
 
     Attributes:
-        at: when it begins.
+        at: start of the interval.
     """
 
     at: datetime
@@ -56,7 +59,7 @@ class Bucket:
 
 
 def sample() -> int:
-    """Take a sample of every shard that is heard of; returns of how many. To run twice at once does no harm."""
+    """Store a sample of every shard that reports, and return their number. Safe to run twice at once."""
     bounds: dict[str, Any] = {"every": SAMPLE_EVERY_S, "silent": SILENT_AFTER}
     with connection.cursor() as cursor:
         cursor.execute(_SAMPLE, bounds)
@@ -65,15 +68,15 @@ def sample() -> int:
 
 
 def series(shard: Shard, since: datetime, points: int) -> list[Bucket]:
-    """What charts show of a shard, oldest first; where it was silent there is no bucket.
+    """Return a shard's load over time, oldest first, without buckets for silent times.
 
     Args:
-        shard: whose.
-        since: the beginning of the first bucket.
-        points: buckets from then until now, 1 to ``MOST_POINTS``; none is shorter than the interval of samples.
+        shard: the shard.
+        since: start of the first bucket.
+        points: number of buckets until now, 1 to ``MAX_POINTS``; a bucket is at least one sample interval long.
     """
     length_s = max(0.0, (database_now() - since).total_seconds())
-    width_s = max(float(SAMPLE_EVERY_S), length_s / min(max(points, 1), MOST_POINTS))
+    width_s = max(float(SAMPLE_EVERY_S), length_s / min(max(points, 1), MAX_POINTS))
     with connection.cursor() as cursor:
         cursor.execute(_SERIES, {"width": width_s, "since": since, "shard": shard.pk})
         return [Bucket(*row) for row in cursor.fetchall()]

@@ -1,4 +1,4 @@
-"""How what a provider has and what the database says differ. Pure."""
+"""Differences between a provider's containers and the database; pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from enum import StrEnum
 from typing import Final
 
 from shards.lifecycle.states import GONE, LOST
-from shards.providers.base import ContainerState, Found
+from shards.providers.base import ContainerState, ManagedContainer
 
-# What is younger may belong to an operation whose row is not seen yet.
+# A younger container may belong to an operation that has not stored its reference yet.
 ORPHAN_AFTER: Final = timedelta(minutes=10)
 
 
 class DifferenceKind(StrEnum):
-    """How the two sides differ."""
+    """Kind of difference."""
 
-    ORPHAN = "orphan"  # the provider has a container that no shard knows
-    MISSING = "missing"  # a shard has a container on record that the provider has not
+    # The provider has a container that no shard refers to.
+    ORPHAN = "orphan"
+    # A shard refers to a container that the provider does not have.
+    MISSING = "missing"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One difference.
+class Drift:
+    """Difference between a provider and the database.
 
     Attributes:
-        may_repair: it is old enough, and nothing is being done about it.
+        may_repair: it is old enough, and no operation works on it.
     """
 
     kind: DifferenceKind
@@ -38,13 +40,13 @@ class Difference:
 
     def __str__(self) -> str:
         if self.kind is DifferenceKind.ORPHAN:
-            return f"{self.provider} has {self.ref} ({self.name}), which no shard knows"
-        return f"shard {self.name} has {self.ref} on record, which {self.provider} has not"
+            return f"{self.provider} has {self.ref} ({self.name}), which belongs to no shard"
+        return f"shard {self.name} refers to {self.ref}, which {self.provider} does not have"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A shard's container as the database has it."""
+class KnownContainer:
+    """Container of a shard according to the database."""
 
     name: str
     ref: str
@@ -52,31 +54,33 @@ class Known:
     is_busy: bool
 
 
-def compare(provider_name: str, found: Iterable[Found], known: Iterable[Known], now: datetime) -> list[Difference]:
-    """Name the differences; pure.
+def compare(
+    provider_name: str, found: Iterable[ManagedContainer], known: Iterable[KnownContainer], now: datetime
+) -> list[Drift]:
+    """Return the differences.
 
     Args:
-        found: what the provider has of ours.
-        known: the shards of that provider; busy ones have an operation under way.
-        now: to tell an orphan from a container that is being made.
+        found: containers of this installation that the provider has.
+        known: shards of that provider; a busy one has an operation in progress.
+        now: distinguishes an orphan from a container that is being created.
     """
     by_ref = {one.ref: one for one in found if one.state is not ContainerState.GONE}
     shards = list(known)
     refs = {shard.ref for shard in shards if shard.ref and shard.state != GONE}
-    names_at_work = {shard.name for shard in shards if shard.is_busy}
+    busy_names = {shard.name for shard in shards if shard.is_busy}
     orphans = [
-        Difference(
+        Drift(
             DifferenceKind.ORPHAN,
             provider_name,
             one.ref,
             one.name,
-            one.name not in names_at_work and (one.created_at is None or now - one.created_at > ORPHAN_AFTER),
+            one.name not in busy_names and (one.created_at is None or now - one.created_at > ORPHAN_AFTER),
         )
         for one in by_ref.values()
         if one.ref not in refs
     ]
     missing = [
-        Difference(DifferenceKind.MISSING, provider_name, shard.ref, shard.name, not shard.is_busy)
+        Drift(DifferenceKind.MISSING, provider_name, shard.ref, shard.name, not shard.is_busy)
         for shard in shards
         if shard.ref and shard.state not in (GONE, LOST) and shard.ref not in by_ref
     ]

@@ -1,4 +1,4 @@
-"""How a new shard becomes known: a one-time token, exchanged for its key, its own broker user and its configuration."""
+"""Enrolment: a shard exchanges a one-time token for its key, its broker user and its configuration."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from myctobot.contract.jobs import EnrolAnswer
+from myctobot.contract.shards import EnrolAnswer
 from myctobot.lib.crypto import digest, new_token
 from myctobot.tenants.audit import record
 from myctobot.tenants.models import AuditEntry
 from shards.broker_access import redis_acl as broker
 from shards.broker_access.lock import one_at_a_time
 from shards.errors import BadEnrolment
+from shards.models import Shard
 from shards.models.resources import Resources, resources_of
-from shards.models.shard import Shard
 from shards.monitoring.alerts import alert
 from shards.operations.models import Enrolment
 
 log = structlog.get_logger(__name__)
 
 TOKEN_LIFE: Final = timedelta(minutes=30)
-# What the worker, a warm spare and a runner need of a container's memory; the rest is for agents.
+# Memory for the worker, a prepared runner and a running one; agents get the rest.
 _OWN_MEMORY_MB: Final = 192
-_LEAST_AGENT_MB: Final = 128
+_MIN_AGENT_MB: Final = 128
 _OWN_PROCESSES: Final = 128
 
 
 def issue_token(shard: Shard, *, by: str, life: timedelta = TOKEN_LIFE) -> str:
-    """Make a token for a shard, which ends those that it had; it is shown this once."""
+    """Issue a token for a shard and revoke its earlier ones; only the digest is stored."""
     token = new_token("mcte")
     with transaction.atomic():
         Enrolment.objects.filter(shard=shard, used_at=None).delete()
@@ -44,12 +44,12 @@ def issue_token(shard: Shard, *, by: str, life: timedelta = TOKEN_LIFE) -> str:
 
 
 def enrol(token: str) -> EnrolAnswer:
-    """Exchange a token; it is used up, and what the shard had before (key, broker password) has ended.
+    """Exchange a token once, and revoke the shard's earlier key and broker password.
 
     Raises:
-        BadEnrolment: it is unknown, was used already, or has expired. A second use is written down: whoever comes
-            first may have been the wrong one.
-        BrokerTooOld, BrokerUnreachable: the shard cannot have a broker user of its own; the token stays good.
+        BadEnrolment: the token is unknown, used or expired. A second use is recorded, because the first user may
+            have been an attacker.
+        BrokerTooOld, BrokerUnreachable: the shard cannot get its own broker user; the token stays valid.
     """
     with one_at_a_time():
         rows = Enrolment.objects.select_for_update(of=("self",)).select_related("shard__pool", "shard__template")
@@ -57,34 +57,34 @@ def enrol(token: str) -> EnrolAnswer:
         if found is None:
             raise BadEnrolment
         if found.used_at is None:
-            return _hand_out(found)
-    _tell_of_repetition(found)
+            return _issue_credentials(found)
+    _report_repetition(found)
     raise BadEnrolment
 
 
-def _tell_of_repetition(enrolment: Enrolment) -> None:
-    """Once a token: whoever has it could fill the audit log otherwise."""
+def _report_repetition(enrolment: Enrolment) -> None:
+    """Record and alert once per token, so that repeated uses cannot fill the audit log."""
     name = enrolment.shard.name
-    told = AuditEntry.objects.filter(
+    reported = AuditEntry.objects.filter(
         subject=f"shard/{name}", action="shard.enrolment_repeated", at__gt=enrolment.created_at
     )
     log.error("enrolment.repeated", shard=name)
-    if told.exists():
+    if reported.exists():
         return
     record("enrolment", "shard.enrolment_repeated", f"shard/{name}")
     alert(
         "enrolment.repeated",
-        f"the enrolment token of {name} was used twice",
-        "Whoever came first may have been the wrong one: destroy the shard, or give it a new token.",
+        f"The enrolment token of {name} was used twice",
+        "The first use may have been an attack. Destroy the shard, or issue a new token for it.",
     )
 
 
-def _hand_out(enrolment: Enrolment) -> EnrolAnswer:
+def _issue_credentials(enrolment: Enrolment) -> EnrolAnswer:
     shard = enrolment.shard
     key, password = shard.issue_key(), new_token("mctr")
     shard.broker_password_hash = digest(password)
     shard.save(update_fields=["broker_password_hash"])
-    # Before the commit: a shard must not be told of a user that does not exist.
+    # Create the user before the commit, so that the shard never gets a user that does not exist.
     broker.grant(shard.name, shard.queues, shard.broker_password_hash)
     Enrolment.objects.filter(pk=enrolment.pk).update(used_at=Now())
     record("enrolment", "shard.enrolled", f"shard/{shard.name}")
@@ -92,7 +92,7 @@ def _hand_out(enrolment: Enrolment) -> EnrolAnswer:
 
 
 def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
-    """What stands in a shard's ``config.json``; docs/shards.md lists the keys."""
+    """Return the content of a shard's ``config.json``; docs/shards.md lists the keys."""
     resources = resources_of(shard)
     git: dict[str, Any] = {
         "schemes": [scheme for scheme in settings.REPO_SCHEMES if scheme != "file"],
@@ -118,9 +118,9 @@ def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
 
 
 def _sandbox(resources: Resources, slots: int) -> dict[str, Any]:
-    """Share what the container has among its slots, less what MyCTOBot itself needs there."""
+    """Divide the container's resources among its slots, less what MyCTOBot needs itself."""
     return {
-        "memory_mb": max(_LEAST_AGENT_MB, (resources.memory_mb - _OWN_MEMORY_MB) // slots),
+        "memory_mb": max(_MIN_AGENT_MB, (resources.memory_mb - _OWN_MEMORY_MB) // slots),
         "processes": max(64, (resources.processes - _OWN_PROCESSES) // slots),
         "file_size_mb": max(64, min(2048, resources.disk_mb // 4)),
     }

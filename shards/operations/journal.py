@@ -1,4 +1,4 @@
-"""Takes down each step of an operation at once, and says that whoever carries it out is alive."""
+"""Journal of an operation: stores its steps and the signs of life of its process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import structlog
 from django.db import DatabaseError, connection, transaction
 from django.db.models.functions import Now
 
-from myctobot.lib.sql import one_row
-from shards.models.shard import Shard
+from myctobot.lib.sql import fetch_one
+from shards.models import Shard
 from shards.operations.models import Operation, OperationState
 
 log = structlog.get_logger(__name__)
 
 BEAT_EVERY_S: Final = 5
-# An operation whose process has said nothing for so long was left behind.
+# An operation without a sign of life for this long is abandoned.
 ABANDONED_AFTER_S: Final = 60
-_MOST_STEPS: Final = 500
-_MOST_TEXT: Final = 500
+_MAX_STEPS: Final = 500
+_MAX_TEXT: Final = 500
 
 _STEP = """
     UPDATE shards_operation SET alive_at = statement_timestamp(),
@@ -33,39 +33,39 @@ _STEP = """
 
 
 class Abandoned(Exception):
-    """The operation was given up meanwhile: whoever carries it out must stop at once."""
+    """The operation was abandoned, so its process must stop at once."""
 
 
 class OperationJournal:
-    """The ``Journal`` of one operation, in its row.
+    """``Journal`` of one operation, stored in its row.
 
     Args:
-        operation: being carried out by this process.
+        operation: the operation that this process runs.
     """
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
 
     def step(self, text: str) -> None:
-        """Write a step down.
+        """Store a step.
 
         Raises:
-            Abandoned: the operation does not run any more.
+            Abandoned: the operation is no longer running.
         """
         log.info("operation.step", operation=self._operation.pk, text=text)
-        entry = [{"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "text": text[:_MOST_TEXT]}]
-        if one_row(_STEP, [_MOST_STEPS, json.dumps(entry), self._operation.pk]) is None:
+        entry = [{"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "text": text[:_MAX_TEXT]}]
+        if fetch_one(_STEP, [_MAX_STEPS, json.dumps(entry), self._operation.pk]) is None:
             raise Abandoned
 
     def ref(self, ref: str) -> None:
-        """Write down under which reference the container will exist, before it does."""
-        self.step(f"as {ref}")
+        """Store the reference of the container before it is created."""
+        self.step(f"reference: {ref}")
         Shard.objects.filter(pk=self._operation.shard_id).update(provider_ref=ref)
 
 
 @contextmanager
 def alive(operation: Operation) -> Iterator[None]:
-    """Say every few seconds that this process is at it, even while it waits for something slow."""
+    """Store a sign of life every few seconds, even while the process waits."""
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=[operation.pk, ended], name=f"operation-{operation.pk}", daemon=True)
     beat.start()
@@ -82,7 +82,7 @@ def _beat(operation_id: int, ended: threading.Event) -> None:
             with transaction.atomic():
                 Operation.objects.filter(pk=operation_id, state=OperationState.RUNNING).update(alive_at=Now())
         except DatabaseError as error:
-            log.warning("operation.cannot_beat", operation=operation_id, error=str(error))
+            log.warning("operation.beat_failed", operation=operation_id, error=str(error))
         finally:
-            # This thread's own, which nobody else closes.
+            # The connection belongs to this thread, so no other code closes it.
             connection.close()

@@ -1,4 +1,4 @@
-"""Work on a shard's container, step by step, and the tokens by which a new shard enrols."""
+"""Tables of operations on containers and of enrolment tokens."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from shards.models.shard import Shard
+from shards.models import Shard
 
 
 class OperationKind(models.TextChoices):
-    """What can be done to the container of a shard."""
+    """Kind of operation on a shard's container."""
 
-    PROVISION = "provision", "Provision: make it, enrol it, wait until it is ready"
-    RECYCLE = "recycle", "Recycle: make it anew after a job"
+    PROVISION = "provision", "Provision: create it and wait until it is ready"
+    RECYCLE = "recycle", "Recycle: re-create it"
     START = "start", "Start"
     STOP = "stop", "Stop"
     RESTART = "restart", "Restart"
@@ -24,7 +24,7 @@ class OperationKind(models.TextChoices):
 
 
 class OperationState(models.TextChoices):
-    """Where an operation is."""
+    """State of an operation."""
 
     QUEUED = "queued", "Queued"
     RUNNING = "running", "Running"
@@ -36,12 +36,12 @@ LIVE_OPERATIONS = (OperationState.QUEUED, OperationState.RUNNING)
 
 
 class Operation(models.Model):
-    """One piece of work on a shard's container. There is one at a time for a shard; each step is written down."""
+    """Operation on a shard's container, with its steps. A shard has at most one live operation."""
 
     shard = models.ForeignKey(Shard, on_delete=models.CASCADE, related_name="operations")
     kind = models.CharField(max_length=12, choices=OperationKind)
     state = models.CharField(max_length=8, choices=OperationState, default=OperationState.QUEUED)
-    # Such as the label of a snapshot.
+    # For example, the label of a snapshot.
     arguments = models.JSONField(default=dict, blank=True)
     # [{"at": RFC 3339, "text": …}], oldest first.
     steps = models.JSONField(default=list, blank=True)
@@ -49,7 +49,7 @@ class Operation(models.Model):
     requested_by = models.CharField(max_length=150)
     requested_at = models.DateTimeField(db_default=Now(), editable=False)
     started_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # Moved on by whoever carries it out; an operation that stands still was left by a process that died.
+    # Sign of life of the process that runs the operation.
     alive_at = models.DateTimeField(null=True, blank=True, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -71,7 +71,7 @@ class Operation(models.Model):
 
 
 class Enrolment(models.Model):
-    """A one-time token that a new shard exchanges for its key. Only its digest is kept."""
+    """One-time token that a shard exchanges for its key. Only the digest is stored."""
 
     shard = models.ForeignKey(Shard, on_delete=models.CASCADE, related_name="enrolments")
     token_hash = models.CharField(max_length=64, unique=True, editable=False)

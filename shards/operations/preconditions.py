@@ -1,4 +1,4 @@
-"""Which operation may be asked for in which state of a shard, and what it needs of the provider. Pure."""
+"""Preconditions of operations: states of the shard and features of the provider; pure."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from typing import Final
 from shards.lifecycle.states import DRAINING, GONE, LOST, PROVISIONING, READY, REQUESTED, STOPPED, SUSPECT
 from shards.providers.base import Features
 
-_MADE: Final = frozenset({READY, SUSPECT, LOST, DRAINING, STOPPED, PROVISIONING})
+_EXISTING: Final = frozenset({READY, SUSPECT, LOST, DRAINING, STOPPED, PROVISIONING})
 
-# Kind of operation -> the states in which it makes sense.
+# Kind of operation -> states in which it is possible.
 STATES: Final[dict[str, frozenset[str]]] = {
     "provision": frozenset({REQUESTED, GONE, STOPPED, LOST}),
     "recycle": frozenset({DRAINING, SUSPECT, LOST, STOPPED, PROVISIONING}),
     "start": frozenset({STOPPED, LOST, SUSPECT}),
-    "stop": _MADE,
-    "restart": _MADE,
+    "stop": _EXISTING,
+    "restart": _EXISTING,
     "snapshot": frozenset({READY, DRAINING, STOPPED, SUSPECT}),
-    "restore": _MADE,
-    "destroy": _MADE | {REQUESTED},
+    "restore": _EXISTING,
+    "destroy": _EXISTING | {REQUESTED},
 }
-# These work on a container that exists; the others make one, or do not mind.
+# These need an existing container.
 NEEDS_CONTAINER: Final = frozenset({"recycle", "start", "stop", "restart", "snapshot", "restore"})
 NEEDS_FEATURE: Final[dict[str, Callable[[Features], bool]]] = {
     "snapshot": lambda features: features.snapshots,
     "restore": lambda features: features.snapshots,
 }
-# These end what runs in the container, so it must run nothing, or an operator must say that it may.
+# These end running jobs, so the shard must be idle or the operator must allow it.
 ENDS_JOBS: Final = frozenset({"recycle", "stop", "restart", "snapshot", "restore", "destroy"})
 
 
-def why_not(
+def blocked_reason(
     kind: str, *, state: str, provider: str, has_container: bool, features: Features | None, running: int, force: bool
 ) -> str | None:
-    """Say why an operation cannot be done now, or None.
+    """Return the reason why an operation is not possible now, or None.
 
     Args:
         kind: an ``OperationKind`` value.
-        state: the shard's.
-        provider: who makes its container; empty when nobody does.
-        has_container: whether a container is on record.
-        features: the provider's; None when there is no provider.
-        running: jobs that it says it runs.
-        force: an operator does not mind that these end.
+        state: state of the shard.
+        provider: name of its provider, or empty.
+        has_container: the shard refers to a container.
+        features: features of the provider; None without a provider.
+        running: number of jobs that the shard runs.
+        force: running jobs may end.
     """
     if not provider or features is None:
-        return "it has no provider: its machine was set up by hand, and is started, stopped and removed there"
+        return "it has no provider, so an operator manages its machine directly"
     if state not in STATES[kind]:
-        return f"it is {state}, and that is done only to one that is {' or '.join(sorted(STATES[kind]))}"
+        return f"it is {state}, and the operation needs a shard that is {' or '.join(sorted(STATES[kind]))}"
     if kind == "provision" and has_container:
-        return "a container of it is on record; destroy that first"
+        return "it has a container already; destroy that first"
     if kind in NEEDS_CONTAINER and not has_container:
         return "it has no container; provision it first"
     if kind in NEEDS_FEATURE and not NEEDS_FEATURE[kind](features):
-        return f"the provider {provider} has no snapshots"
+        return f"the provider {provider} does not support snapshots"
     if kind in ENDS_JOBS and running and not force:
         jobs = "a job" if running == 1 else f"{running} jobs"
-        return f"it runs {jobs}; drain it and wait, or say that these may end"
+        return f"it runs {jobs}; drain it and wait, or allow running jobs to end"
     return None

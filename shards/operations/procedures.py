@@ -1,4 +1,4 @@
-"""What each kind of operation does, step by step, with the provider of its shard."""
+"""Procedures: the steps of each kind of operation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import structlog
 from django.conf import settings
 
 from myctobot.errors import MyctobotError
-from myctobot.lib.sql import one_row
+from myctobot.lib.sql import fetch_one
 from shards.broker_access import redis_acl as broker
 from shards.broker_access.lock import one_at_a_time
-from shards.lifecycle.transitions import move
+from shards.lifecycle.transitions import transition
+from shards.models import Shard, ShardState
 from shards.models.resources import resources_of
-from shards.models.shard import Shard, ShardState
 from shards.operations.configure import configure_shard
 from shards.operations.enrolment import issue_token
 from shards.operations.journal import Abandoned, OperationJournal
@@ -27,20 +27,20 @@ from shards.providers.registry import provider
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY_S: Final = 0.2
+_POLL_EVERY_S: Final = 0.2
 
 
-class NotHeardOf(ProviderError):
-    """The container runs, and its worker does not report; look at its log."""
+class NoReport(ProviderError):
+    """The container runs, but its worker does not report; check its log."""
 
     code = "not_heard_of"
 
 
 def provision(operation: Operation, journal: OperationJournal) -> None:
-    """Make a shard's container, have it enrol, and wait until it is ready; what was made goes when that fails."""
+    """Create a shard's container and wait until it has enrolled and reports; remove the container on a failure."""
     shard, by = operation.shard, operation.requested_by
     maker = provider(shard.provider)
-    move(shard, ShardState.PROVISIONING, reason="being made", by=by)
+    transition(shard, ShardState.PROVISIONING, reason="provisioning", by=by)
     try:
         environment = _environment(shard, issue_token(shard, by=by))
         journal.step(f"create the container with {shard.provider}")
@@ -48,51 +48,51 @@ def provision(operation: Operation, journal: OperationJournal) -> None:
         Shard.objects.filter(pk=shard.pk).update(provider_ref=ref, is_used=False)
         _bring_up(shard, maker, ref, environment, journal)
     except Abandoned:
-        # Whoever gave it up removes what there is.
+        # The sweep that abandoned the operation requests the removal.
         raise
     except Exception as error:
-        _undo(shard, maker, journal, error)
+        _roll_back(shard, maker, journal, error)
         raise
-    _settle(shard, "made and heard of", by)
+    _return_to_service(shard, "provisioned", by)
 
 
 def recycle(operation: Operation, journal: OperationJournal) -> None:
-    """Make a shard's container anew: nothing of what ran there stays, and what it knew opens nothing any more."""
+    """Re-create a shard's container: remove every trace of its jobs and revoke its credentials."""
     shard, by = operation.shard, operation.requested_by
     maker, ref = provider(shard.provider), shard.provider_ref
-    move(shard, ShardState.PROVISIONING, reason="being made anew", by=by)
-    _forget(shard, journal)
+    transition(shard, ShardState.PROVISIONING, reason="recycling", by=by)
+    _revoke_access(shard, journal)
     environment = _environment(shard, issue_token(shard, by=by))
     if maker.features.snapshots and maker.features.environment:
-        journal.step("stop it, and go back to what it was before it ever ran")
+        journal.step("stop the container and restore its first snapshot")
         maker.stop(ref, journal, timeout_s=0)
         maker.restore(ref, CLEAN, journal)
         maker.set_environment(ref, environment)
     else:
-        journal.step("destroy it, and make another")
+        journal.step("destroy the container and create another one")
         maker.destroy(ref, journal)
         ref = maker.create(_spec(shard, environment if maker.features.environment else {}), journal)
         Shard.objects.filter(pk=shard.pk).update(provider_ref=ref)
-    # Nothing of a job is left in it, and nothing has run there since.
+    # The container is clean now, and has not started yet.
     Shard.objects.filter(pk=shard.pk).update(is_used=False)
     _bring_up(shard, maker, ref, environment, journal)
-    _settle(shard, "made anew", by)
+    _return_to_service(shard, "re-created", by)
 
 
 def start(operation: Operation, journal: OperationJournal) -> None:
-    """Start a container that was stopped, and wait until its shard is heard of."""
+    """Start a stopped container and wait until its shard reports."""
     shard = operation.shard
     since = _now()
     provider(shard.provider).start(shard.provider_ref, journal)
     _await_heartbeat(shard, since, journal)
-    _settle(shard, "started", operation.requested_by)
+    _return_to_service(shard, "started", operation.requested_by)
 
 
 def stop(operation: Operation, journal: OperationJournal) -> None:
-    """Stop the container; the shard keeps its place."""
+    """Stop the container; the shard keeps it."""
     shard = operation.shard
     provider(shard.provider).stop(shard.provider_ref, journal)
-    move(shard, ShardState.STOPPED, reason="stopped by an operator", by=operation.requested_by)
+    transition(shard, ShardState.STOPPED, reason="stopped by an operator", by=operation.requested_by)
 
 
 def restart(operation: Operation, journal: OperationJournal) -> None:
@@ -102,11 +102,11 @@ def restart(operation: Operation, journal: OperationJournal) -> None:
     since = _now()
     maker.start(shard.provider_ref, journal)
     _await_heartbeat(shard, since, journal)
-    _settle(shard, "restarted", operation.requested_by)
+    _return_to_service(shard, "restarted", operation.requested_by)
 
 
 def snapshot(operation: Operation, journal: OperationJournal) -> None:
-    """Keep the container's present state under a label."""
+    """Take a snapshot of the container under a label."""
     shard = operation.shard
     since = _now()
     maker = provider(shard.provider)
@@ -115,13 +115,13 @@ def snapshot(operation: Operation, journal: OperationJournal) -> None:
     if was is ContainerState.RUNNING:
         maker.start(shard.provider_ref, journal)
         _await_heartbeat(shard, since, journal)
-        _settle(shard, "kept as a snapshot", operation.requested_by)
+        _return_to_service(shard, "snapshot taken", operation.requested_by)
     else:
-        move(shard, ShardState.STOPPED, reason="kept as a snapshot", by=operation.requested_by)
+        transition(shard, ShardState.STOPPED, reason="snapshot taken", by=operation.requested_by)
 
 
 def restore(operation: Operation, journal: OperationJournal) -> None:
-    """Go back to a snapshot, and enrol anew: the key in the snapshot may be an old one."""
+    """Restore a snapshot and enrol the shard again, because the key in the snapshot may be an old one."""
     shard, maker = operation.shard, provider(operation.shard.provider)
     ref, by = shard.provider_ref, operation.requested_by
     maker.stop(ref, journal)
@@ -130,20 +130,20 @@ def restore(operation: Operation, journal: OperationJournal) -> None:
     if maker.features.environment:
         maker.set_environment(ref, environment)
     _bring_up(shard, maker, ref, environment, journal)
-    _settle(shard, "went back to a snapshot", by)
+    _return_to_service(shard, "snapshot restored", by)
 
 
 def destroy(operation: Operation, journal: OperationJournal) -> None:
-    """Remove the container and all that it could have used."""
+    """Remove the container and revoke its credentials."""
     shard = operation.shard
     if shard.provider_ref:
         provider(shard.provider).destroy(shard.provider_ref, journal)
-    _forget(shard, journal)
+    _revoke_access(shard, journal)
     Shard.objects.filter(pk=shard.pk).update(provider_ref="", is_spare=False)
-    move(shard, ShardState.GONE, reason="destroyed", by=operation.requested_by)
+    transition(shard, ShardState.GONE, reason="destroyed", by=operation.requested_by)
 
 
-FLOWS: Final[dict[str, Callable[[Operation, OperationJournal], None]]] = {
+PROCEDURES: Final[dict[str, Callable[[Operation, OperationJournal], None]]] = {
     "provision": provision,
     "recycle": recycle,
     "start": start,
@@ -180,17 +180,17 @@ def _bring_up(
     shard: Shard, maker: Provider, ref: str, environment: Mapping[str, str], journal: OperationJournal
 ) -> None:
     since = _now()
-    journal.step("start it")
+    journal.step("start the container")
     maker.start(ref, journal)
     if not maker.features.environment:
         configure_shard(maker, ref, environment, journal)
-    journal.step("wait until it has enrolled")
+    journal.step("wait for its enrolment")
     _await(lambda: Enrolment.objects.filter(shard=shard, used_at__gte=since).exists(), journal, "it has not enrolled")
     _await_heartbeat(shard, since, journal)
 
 
 def _await_heartbeat(shard: Shard, since: datetime, journal: OperationJournal) -> None:
-    journal.step("wait until its worker reports")
+    journal.step("wait for its heartbeat")
     _await(
         lambda: Shard.objects.filter(pk=shard.pk, last_heartbeat_at__gte=since).exists(),
         journal,
@@ -198,41 +198,43 @@ def _await_heartbeat(shard: Shard, since: datetime, journal: OperationJournal) -
     )
 
 
-def _await(is_so: Callable[[], bool], journal: OperationJournal, what: str) -> None:
+def _await(is_met: Callable[[], bool], journal: OperationJournal, problem: str) -> None:
     deadline = time.monotonic() + settings.SHARD_READY_TIMEOUT_S
-    while not is_so():
+    while not is_met():
         if time.monotonic() > deadline:
-            raise NotHeardOf(f"The container runs, but {what} within {settings.SHARD_READY_TIMEOUT_S} s.")
-        time.sleep(_LOOK_EVERY_S)
+            raise NoReport(f"The container runs, but {problem} within {settings.SHARD_READY_TIMEOUT_S} s.")
+        time.sleep(_POLL_EVERY_S)
 
 
-def _settle(shard: Shard, reason: str, by: str) -> None:
-    """A drain that is still open goes on; else it takes jobs again."""
-    drained = shard.closures.filter(reopened_at=None).exists()
-    move(shard, ShardState.DRAINING if drained else ShardState.READY, reason=reason, by=by)
+def _return_to_service(shard: Shard, reason: str, by: str) -> None:
+    """Let the shard take jobs again, or continue its drain."""
+    drained = shard.suspensions.filter(resumed_at=None).exists()
+    transition(shard, ShardState.DRAINING if drained else ShardState.READY, reason=reason, by=by)
 
 
-def _undo(shard: Shard, maker: Provider, journal: OperationJournal, error: Exception) -> None:
-    """Leave nothing of a container that could not be made; what cannot be removed stays on record."""
-    why = error.message if isinstance(error, MyctobotError) else f"{type(error).__name__}: {error}"
-    log.warning("provision.failed", shard=shard.name, error=why)
+def _roll_back(shard: Shard, maker: Provider, journal: OperationJournal, error: Exception) -> None:
+    """Remove a container that could not be provisioned; keep its reference if the removal fails."""
+    problem = error.message if isinstance(error, MyctobotError) else f"{type(error).__name__}: {error}"
+    log.warning("provision.failed", shard=shard.name, error=problem)
     shard.refresh_from_db()
     if shard.provider_ref:
-        journal.step("it failed; remove what was made")
+        journal.step("provisioning failed; remove the container")
         try:
             maker.destroy(shard.provider_ref, journal)
         except ProviderError as left:
-            # It stays on record, so that it can be destroyed later.
-            move(shard, ShardState.STOPPED, reason=f"{why} What was made could not be removed: {left.message}")
+            # Keep the reference, so that the container can be destroyed later.
+            transition(
+                shard, ShardState.STOPPED, reason=f"{problem} Its container could not be removed: {left.message}"
+            )
             return
-    _forget(shard, journal)
+    _revoke_access(shard, journal)
     Shard.objects.filter(pk=shard.pk).update(provider_ref="")
-    move(shard, ShardState.REQUESTED, reason=why)
+    transition(shard, ShardState.REQUESTED, reason=problem)
 
 
-def _forget(shard: Shard, journal: OperationJournal) -> None:
-    """End all that a shard was given: its key, its tokens and its broker user."""
-    journal.step("end its key and its broker user")
+def _revoke_access(shard: Shard, journal: OperationJournal) -> None:
+    """Revoke a shard's key, enrolment tokens and broker user."""
+    journal.step("revoke its key and its broker user")
     with one_at_a_time():
         Enrolment.objects.filter(shard=shard).delete()
         Shard.objects.filter(pk=shard.pk).update(
@@ -242,7 +244,7 @@ def _forget(shard: Shard, journal: OperationJournal) -> None:
 
 
 def _now() -> datetime:
-    """The database's clock, which heartbeats and enrolments are stamped by."""
-    (now,) = one_row("SELECT clock_timestamp()", []) or (None,)
+    """Return the database's time, which heartbeats and enrolments also use."""
+    (now,) = fetch_one("SELECT clock_timestamp()", []) or (None,)
     assert isinstance(now, datetime)  # noqa: S101  # a statement without a table has one row
     return now

@@ -1,4 +1,4 @@
-"""Compares what providers have with what the database says; reports differences, or puts them right."""
+"""Reconciler: compares a provider's containers with the database, and reports or repairs differences."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from django.utils import timezone
 
 from myctobot.tenants.audit import record
 from shards.lifecycle.states import GONE, LOST, PROVISIONING, READY, REQUESTED, SUSPECT
-from shards.lifecycle.transitions import move
-from shards.models.shard import Shard
-from shards.operations.drift import Difference, DifferenceKind, Known, compare
+from shards.lifecycle.transitions import transition
+from shards.models import Shard
+from shards.operations.drift import DifferenceKind, Drift, KnownContainer, compare
 from shards.operations.models import LIVE_OPERATIONS, Operation
-from shards.providers.base import ContainerState, Silent
+from shards.providers.base import ContainerState, NullJournal
 from shards.providers.errors import ProviderError
 from shards.providers.registry import provider
 
 log = structlog.get_logger(__name__)
 
 
-def reconcile(provider_name: str, *, repair: bool) -> list[Difference]:
-    """Look at one provider.
+def reconcile(provider_name: str, *, repair: bool) -> list[Drift]:
+    """Reconcile one provider and return the differences.
 
     Args:
-        repair: destroy orphans, and call shards lost whose container is gone.
+        repair: destroy orphans, and mark shards as lost whose container is gone.
 
     Raises:
-        ProviderError: it cannot say what it has; nothing is concluded from that.
+        ProviderError: the provider cannot list its containers; nothing is changed.
     """
     maker = provider(provider_name)
     found = maker.list()
@@ -37,30 +37,30 @@ def reconcile(provider_name: str, *, repair: bool) -> list[Difference]:
     return differences
 
 
-def _known(provider_name: str) -> list[Known]:
+def _known(provider_name: str) -> list[KnownContainer]:
     busy = set(Operation.objects.filter(state__in=LIVE_OPERATIONS).values_list("shard_id", flat=True))
     rows = Shard.objects.filter(provider=provider_name).values_list("pk", "name", "provider_ref", "state")
-    return [Known(name, ref, state, pk in busy or state == PROVISIONING) for pk, name, ref, state in rows]
+    return [KnownContainer(name, ref, state, pk in busy or state == PROVISIONING) for pk, name, ref, state in rows]
 
 
-def _repair(difference: Difference) -> None:
-    """Put one right, after another look: the two sides were not looked at in the same moment."""
+def _repair(difference: Drift) -> None:
+    """Repair a difference after checking it again, because the two sides were not read at the same time."""
     maker = provider(difference.provider)
-    is_there = maker.status(difference.ref).state is not ContainerState.GONE
+    exists = maker.status(difference.ref).state is not ContainerState.GONE
     if difference.kind is DifferenceKind.MISSING:
-        if is_there:
+        if exists:
             return
         shard = Shard.objects.get(name=difference.name)
         Shard.objects.filter(pk=shard.pk, provider_ref=difference.ref).update(provider_ref="")
         if shard.state not in (REQUESTED, LOST):
-            move(shard, SUSPECT if shard.state == READY else LOST, reason="its container is gone")
+            transition(shard, SUSPECT if shard.state == READY else LOST, reason="its container is gone")
         record("reconciler", "shard.container_missing", f"shard/{shard.name}", {"ref": difference.ref})
         return
-    if not is_there or Shard.objects.filter(provider_ref=difference.ref).exclude(state=GONE).exists():
+    if not exists or Shard.objects.filter(provider_ref=difference.ref).exclude(state=GONE).exists():
         return
     try:
-        maker.destroy(difference.ref, Silent())
+        maker.destroy(difference.ref, NullJournal())
     except ProviderError as error:
-        log.warning("reconcile.not_repaired", difference=str(difference), error=error.message)
+        log.warning("reconcile.repair_failed", difference=str(difference), error=error.message)
         return
     record("reconciler", "container.orphan_destroyed", f"container/{difference.ref}", {"name": difference.name})

@@ -1,4 +1,4 @@
-"""Asking for work on a shard's container: checked, written down, and sent to the operations worker after commit."""
+"""Requests for operations: check, store, and send to the operations worker after commit."""
 
 from __future__ import annotations
 
@@ -7,47 +7,45 @@ from typing import Any
 
 import structlog
 from django.db import IntegrityError, transaction
-from kombu import Exchange, Queue
-from kombu.exceptions import OperationalError
 
-from myctobot.celery import app
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
+from myctobot.messaging import send_to_control
 from myctobot.tenants.audit import record
 from shards.errors import OperationUnderWay, WrongState
 from shards.lifecycle.running_jobs import running_jobs
-from shards.models.shard import Shard
+from shards.models import Shard
 from shards.operations.models import LIVE_OPERATIONS, Operation, OperationKind
-from shards.operations.preconditions import why_not
+from shards.operations.preconditions import blocked_reason
 from shards.providers.base import CLEAN
 from shards.providers.registry import provider
 
 log = structlog.get_logger(__name__)
 
 QUEUE = "operations"
-_LABELLED = frozenset({OperationKind.SNAPSHOT, OperationKind.RESTORE})
+_NEEDS_LABEL = frozenset({OperationKind.SNAPSHOT, OperationKind.RESTORE})
 
 
 def request(shard: Shard, kind: str, *, by: str, force: bool = False, **arguments: Any) -> Operation:
-    """Have something done to a shard's container; it is done soon, in another process.
+    """Request an operation on a shard's container, which runs soon in another process.
 
     Args:
-        shard: whose.
+        shard: the shard.
         kind: an ``OperationKind`` value.
-        by: who wants it, as text.
-        force: jobs that run there may end.
+        by: actor, as text.
+        force: running jobs may end.
         arguments: ``label`` of a snapshot.
 
     Raises:
-        WrongState: it cannot be done to a shard in this state, or with this provider.
-        OperationUnderWay: something else is being done to it.
+        WrongState: the shard's state or provider does not allow the operation.
+        OperationUnderWay: another operation is queued or running.
         InvalidRequest: an argument is wrong.
     """
     _check_arguments(kind, arguments)
     with transaction.atomic():
         locked = Shard.objects.select_for_update().get(pk=shard.pk)
         features = provider(locked.provider).features if locked.provider else None
-        problem = why_not(
+        problem = blocked_reason(
             kind,
             state=locked.state,
             provider=locked.provider,
@@ -57,7 +55,7 @@ def request(shard: Shard, kind: str, *, by: str, force: bool = False, **argument
             force=force,
         )
         if problem:
-            raise WrongState(f"Shard {shard.name}: no {kind}, because {problem}.")
+            raise WrongState(f"Shard {shard.name}: {kind} is not possible, because {problem}.")
         operation = _create(locked, kind, by, {**arguments, **({"force": True} if force else {})})
         record(by, f"shard.{kind}_requested", f"shard/{shard.name}", {"operation": operation.pk, **arguments})
         transaction.on_commit(partial(send, operation.pk))
@@ -69,30 +67,28 @@ def _create(shard: Shard, kind: str, by: str, arguments: dict[str, Any]) -> Oper
         with transaction.atomic():
             return Operation.objects.create(shard=shard, kind=kind, requested_by=by[:150], arguments=arguments)
     except IntegrityError:
-        # The constraint lets one row in.
+        # The unique constraint allows one live operation.
         other = Operation.objects.filter(shard=shard, state__in=LIVE_OPERATIONS).first()
-        doing = f"{other.kind}, asked for by {other.requested_by}" if other else "something else"
-        raise OperationUnderWay(f"Shard {shard.name}: {doing}, is under way; wait until it is done.") from None
+        text = f"{other.kind}, requested by {other.requested_by}," if other else "another operation"
+        raise OperationUnderWay(f"Shard {shard.name}: {text} is in progress; wait until it has ended.") from None
 
 
 def _check_arguments(kind: str, arguments: dict[str, Any]) -> None:
     if kind not in OperationKind.values:
         raise InvalidRequest(fields={"kind": [f"Must be one of: {', '.join(OperationKind.values)}."]})
     label = arguments.get("label")
-    if kind not in _LABELLED:
+    if kind not in _NEEDS_LABEL:
         if arguments:
-            raise InvalidRequest(fields={min(arguments): [f"A {kind} takes no such argument."]})
+            raise InvalidRequest(fields={min(arguments): [f"{kind} has no such argument."]})
         return
     if not isinstance(label, str) or not is_slug(label):
-        raise InvalidRequest(fields={"label": ["Name the snapshot by a lower-case slug (a-z, 0-9, inner dashes)."]})
+        raise InvalidRequest(
+            fields={"label": ["The snapshot's name must be a lower-case slug (a-z, 0-9, inner dashes)."]}
+        )
     if kind == OperationKind.SNAPSHOT and label == CLEAN:
-        raise InvalidRequest(fields={"label": [f"“{CLEAN}” is the snapshot that every container begins with."]})
+        raise InvalidRequest(fields={"label": [f"“{CLEAN}” is reserved for the first snapshot of every container."]})
 
 
 def send(operation_id: int) -> None:
-    """Tell the operations worker; what cannot be sent is found by the next sweep."""
-    queue = Queue(QUEUE, exchange=Exchange("", type="direct"), routing_key=QUEUE, no_declare=True)
-    try:
-        app.send_task("shards.operate", args=[operation_id], queue=queue, retry=False)  # type: ignore[arg-type]  # a Queue will do
-    except OperationalError as error:
-        log.warning("broker.unreachable", wanted="operation", operation=operation_id, error=str(error))
+    """Send an operation to the operations worker; the sweep resends a message that is lost."""
+    send_to_control("shards.operate", operation_id, queue=QUEUE)

@@ -1,8 +1,8 @@
-"""Runs a playbook of ``ansible/`` on one machine over SSH, for providers that make shards or templates that way.
+"""Runner of Ansible playbooks on one machine over SSH, for providers that configure shards or templates this way.
 
-Ansible runs as a process with an environment and a home of its own, so neither this machine's settings nor its secrets
-get into it, and what it keeps is gone when it ends. Variables may be secrets: they go in by a file, never on a command
-line, and come back in no message.
+Ansible runs in its own process, environment and home directory. It therefore sees no settings or secrets of this
+machine, and its files are removed at the end. Variables may be secrets: they are passed in a file, never on a command
+line, and are redacted from messages.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from shards.providers.base import Journal
 from shards.providers.errors import ProviderError, ProviderUnreachable
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "ansible"
-MAX_SAID: Final = 600
+MAX_MESSAGE: Final = 600
 _END_WITHIN_S: Final = 5
 _CONNECT_TIMEOUT_S: Final = 10
 _LAST_LINES: Final = 3
 _SECRET: Final = re.compile("token|secret|password|key")
-# What ansible-runner tells its own part within Ansible.
-_OF_THE_RUNNER: Final = ("AWX_ISOLATED_DATA_DIR", "RUNNER_OMIT_EVENTS", "RUNNER_ONLY_FAILED_EVENTS")
+# Variables that ansible-runner passes to its callback plugin.
+_RUNNER_VARIABLES: Final = ("AWX_ISOLATED_DATA_DIR", "RUNNER_OMIT_EVENTS", "RUNNER_ONLY_FAILED_EVENTS")
 
 
 def configure(
@@ -47,50 +47,50 @@ def configure(
     *,
     host_key: str = "",
 ) -> int:
-    """Run a playbook on the machine at ``address``, as its root; returns how many tasks changed something.
+    """Run a playbook as root on the machine at ``address``, and return the number of changed tasks.
 
     Args:
-        key_file: the private SSH key that it accepts.
-        playbook: a file's name in ``ansible/playbooks``.
-        variables: of the playbook; they come before all others.
-        journal: is told the name of each task as it begins.
-        timeout_s: of the whole run.
-        host_key: the machine's SSH key, such as ``ssh-ed25519 AAAA…``; without it the first one seen is taken.
+        key_file: private SSH key that the machine accepts.
+        playbook: name of a file in ``ansible/playbooks``.
+        variables: variables of the playbook, with the highest precedence.
+        journal: receives the name of each task at its start.
+        timeout_s: limit of the whole run.
+        host_key: SSH key of the machine, such as ``ssh-ed25519 AAAA…``; if empty, the first key is accepted.
 
     Raises:
-        ProviderUnreachable: there is no way in by SSH.
-        ProviderError: a task failed, which the error names with its own words, or time was up.
+        ProviderUnreachable: the machine cannot be reached by SSH.
+        ProviderError: a task failed, with its name and message, or the run took too long.
     """
-    with _desk() as desk:
-        known = desk / "known_hosts"
+    with _work_folder() as folder:
+        known = folder / "known_hosts"
         known.write_text(f"[{address}]:{port} {host_key}\n{address} {host_key}\n" if host_key else "")
-        _write(desk / "hosts.json", json.dumps(_inventory(address, port, key_file, known, strict=bool(host_key))))
-        _write(desk / "variables.yml", as_yaml(variables))
-        told = _Told(journal, [str(value) for name, value in variables.items() if _SECRET.search(name)])
-        runner = Runner(_prepared(desk, playbook, timeout_s), event_handler=told.hear)
+        _write(folder / "hosts.json", json.dumps(_inventory(address, port, key_file, known, strict=bool(host_key))))
+        _write(folder / "variables.yml", as_yaml(variables))
+        listener = _EventListener(journal, [str(value) for name, value in variables.items() if _SECRET.search(name)])
+        runner = Runner(_runner_config(folder, playbook, timeout_s), event_handler=listener.handle)
         status, code = runner.run()
     if code != 0 or status != "successful":
-        raise told.error(status, address, timeout_s)
-    return told.changed
+        raise listener.error(status, address, timeout_s)
+    return listener.changed
 
 
 @contextmanager
-def _desk() -> Iterator[Path]:
-    """A private folder, so short a path that SSH's sockets fit below it."""
+def _work_folder() -> Iterator[Path]:
+    """Create a private folder with a short path, because paths of SSH sockets are limited."""
     with TemporaryDirectory(prefix="ansible-", dir="/tmp", ignore_cleanup_errors=True) as name:  # 0700
-        desk = Path(name)
-        (desk / "cp").mkdir(mode=0o700)
+        folder = Path(name)
+        (folder / "cp").mkdir(mode=0o700)
         try:
-            yield desk
+            yield folder
         finally:
-            _end_all_of(desk)
+            _kill_leftovers(folder)
 
 
-def _end_all_of(desk: Path) -> None:
-    """End what a run left: SSH connections that wait for a next task, and on a timeout Ansible's own processes."""
-    mark = f"HOME={desk}\0".encode()
+def _kill_leftovers(folder: Path) -> None:
+    """Kill the processes of a run: SSH connections kept open for a next task, and after a timeout Ansible itself."""
+    mark = f"HOME={folder}\0".encode()
     until = time.monotonic() + _END_WITHIN_S
-    while left := [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _holds(entry, mark)]:
+    while left := [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _has_mark(entry, mark)]:
         for entry in left:
             with suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
@@ -99,7 +99,7 @@ def _end_all_of(desk: Path) -> None:
         time.sleep(0.02)
 
 
-def _holds(process: Path, mark: bytes) -> bool:
+def _has_mark(process: Path, mark: bytes) -> bool:
     try:
         return mark in (process / "environ").read_bytes()
     except OSError:
@@ -112,7 +112,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def as_yaml(value: Any) -> str:
-    """Write a value so that Ansible takes every text in it as it stands: else ``{{ }}`` in one would run here."""
+    """Encode a value so that Ansible does not evaluate templates such as ``{{ }}`` in its texts on this machine."""
     if isinstance(value, str):
         quoted = json.dumps(value, ensure_ascii=False)
         return "!unsafe " + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
@@ -132,7 +132,7 @@ def _inventory(address: str, port: int, key_file: Path, known: Path, *, strict: 
         "ansible_port": port,
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(key_file),
-        # Nothing of this machine's own SSH settings.
+        # Ignore this machine's SSH settings.
         "ansible_ssh_common_args": " ".join(
             ["-F /dev/null", *(f"-o {name}={value}" for name, value in options.items())]
         ),
@@ -140,15 +140,15 @@ def _inventory(address: str, port: int, key_file: Path, known: Path, *, strict: 
     return {"all": {"hosts": {"machine": machine}}}
 
 
-def _environment(desk: Path) -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(desk),
+        "HOME": str(folder),
         "LANG": "C.UTF-8",
-        "TMPDIR": str(desk),
+        "TMPDIR": str(folder),
         "ANSIBLE_CONFIG": str(FOLDER / "ansible.cfg"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(desk / "cp"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
         "ANSIBLE_TIMEOUT": str(_CONNECT_TIMEOUT_S),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_CALLBACK_PLUGINS": str(get_callback_dir()),
@@ -156,28 +156,28 @@ def _environment(desk: Path) -> dict[str, str]:
     }
 
 
-def _prepared(desk: Path, playbook: str, timeout_s: float) -> RunnerConfig:
-    # Not by ansible_runner.run: that takes this process's own signals.
+def _runner_config(folder: Path, playbook: str, timeout_s: float) -> RunnerConfig:
+    # ansible_runner.run is not usable here, because it replaces this process's signal handlers.
     config = RunnerConfig(
-        private_data_dir=str(desk),
+        private_data_dir=str(folder),
         playbook=str(FOLDER / "playbooks" / playbook),
-        inventory=str(desk / "hosts.json"),
-        cmdline=f"-e @{desk / 'variables.yml'}",
+        inventory=str(folder / "hosts.json"),
+        cmdline=f"-e @{folder / 'variables.yml'}",
         timeout=max(1, round(timeout_s)),
         quiet=True,
         suppress_env_files=True,
     )
     config.prepare()
-    # It begins with this process's environment, which holds keys.
-    config.env = {name: config.env[name] for name in _OF_THE_RUNNER} | _environment(desk)
+    # Replace the environment, which starts as a copy of this process's environment with its keys.
+    config.env = {name: config.env[name] for name in _RUNNER_VARIABLES} | _environment(folder)
     return config
 
 
-class _Told:
-    """Listens to Ansible's events: tells the journal of tasks, and remembers what failed.
+class _EventListener:
+    """Listener for Ansible's events, which passes tasks to the journal and remembers failures.
 
     Args:
-        secrets: kept out of what is passed on.
+        secrets: texts to redact from messages.
     """
 
     def __init__(self, journal: Journal, secrets: list[str]) -> None:
@@ -189,51 +189,51 @@ class _Told:
         self._unreachable = False
         self._lines: list[str] = []
 
-    def hear(self, event: dict[str, Any]) -> bool:
-        """Take one event; False: it is not to be written to a file."""
+    def handle(self, event: dict[str, Any]) -> bool:
+        """Handle one event, and return False so that ansible-runner does not write it to a file."""
         data = event.get("event_data", {})
         match event.get("event"):
             case "playbook_on_task_start" | "playbook_on_handler_task_start":
                 self._task = str(data.get("task", ""))
                 self._journal.step(self._task)
             case "runner_on_failed" | "runner_item_on_failed" if not data.get("ignore_errors"):
-                self._fail(str(data.get("task")), words_of(data.get("res", {})))
+                self._fail(str(data.get("task")), failure_message(data.get("res", {})))
             case "playbook_on_stats":
                 self.changed = sum(data.get("changed", {}).values())
             case "runner_on_unreachable":
-                self._unreachable, self._failure = True, words_of(data.get("res", {}))
+                self._unreachable, self._failure = True, failure_message(data.get("res", {}))
         if text := str(event.get("stdout", "")).strip():
             self._lines = [*self._lines, text][-_LAST_LINES:]
         return False
 
-    def _fail(self, task: str, words: str) -> None:
-        # A loop's own sentence follows that of the item, and says less.
-        if not words.startswith("One or more items failed"):
-            self._failure = f"{task}: {words}"
+    def _fail(self, task: str, message: str) -> None:
+        # A loop's message follows that of its item and contains less.
+        if not message.startswith("One or more items failed"):
+            self._failure = f"{task}: {message}"
 
     def error(self, status: str, address: str, timeout_s: float) -> ProviderError:
-        """What to raise for a run that did not succeed."""
+        """Return the error for a failed run."""
         if status == "timeout":
             return ProviderError(
-                f"Ansible took longer than {timeout_s:g} s at '{self._task}' on {address}, and was ended."
+                f"Ansible took longer than {timeout_s:g} s at '{self._task}' on {address} and was killed."
             )
-        said = self._clean(self._failure or " ".join(self._lines) or f"it ended as {status}")
+        message = self._redact(self._failure or " ".join(self._lines) or f"it ended as {status}")
         if self._unreachable:
-            return ProviderUnreachable(f"There is no way into {address} by SSH: {said}")
-        return ProviderError(f"Ansible failed on {address}: {said}")
+            return ProviderUnreachable(f"{address} cannot be reached by SSH: {message}")
+        return ProviderError(f"Ansible failed on {address}: {message}")
 
-    def _clean(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return "".join(char if char.isprintable() else " " for char in text)[:MAX_SAID]
+        return "".join(char if char.isprintable() else " " for char in text)[:MAX_MESSAGE]
 
 
-def words_of(result: Mapping[str, Any]) -> str:
-    """Say why a task failed: its message, and for a command the end of what it wrote."""
+def failure_message(result: Mapping[str, Any]) -> str:
+    """Return why a task failed: its message, and for a command the end of its output."""
     if "censored" in result:
-        return "it failed, and what it says may hold a secret"
+        return "it failed; its message is hidden because it may contain a secret"
     message = str(result.get("msg", "")).strip().removeprefix("Task failed: ")
-    written = str(result.get("stderr") or result.get("module_stderr") or "").strip().splitlines()
+    output = str(result.get("stderr") or result.get("module_stderr") or "").strip().splitlines()
     return (
-        " ".join([part for part in (message, " ".join(written[-_LAST_LINES:])) if part]) or "it failed without a word"
+        " ".join([part for part in (message, " ".join(output[-_LAST_LINES:])) if part]) or "it failed without a message"
     )

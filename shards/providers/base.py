@@ -1,8 +1,8 @@
-"""What every provider of containers can do, in one small interface.
+"""Interface of container providers.
 
-A provider makes, keeps and removes the containers that shards live in. It knows nothing of jobs, of tenants or of the
-database: who calls it (``shards.provisioning``) writes down each step before and after, so that a crash between two
-of them leaves no orphan. All calls block; the slow ones say what they are at through ``Journal``.
+A provider creates, operates and removes the containers of shards. It does not know jobs, tenants or the database. Its
+caller (``shards.operations``) stores each step, so that a crash leaves no orphan. All calls block; slow calls report
+their progress through ``Journal``.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from shards.providers.errors import NotSupported
 
 
 class ContainerState(StrEnum):
-    """How a container stands, as its provider sees it."""
+    """State of a container at its provider."""
 
     RUNNING = "running"
     STOPPED = "stopped"
-    # Known to the provider, and between states or damaged; ``ContainerStatus.detail`` says more.
+    # The container exists and is between states or damaged; see ``ContainerStatus.detail``.
     OTHER = "other"
-    # The provider has none of that reference.
+    # The provider has no container with this reference.
     GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a provider can do beyond create, start, stop, destroy, status and list.
+    """Features of a provider beyond create, start, stop, destroy, status and list.
 
     Attributes:
-        snapshots: takes snapshots and goes back to them.
-        limits: enforces memory, CPUs, processes and disk from outside.
-        isolated: what runs inside cannot touch the host; else only trusted jobs may run there.
-        environment: hands variables to the container's first process, so that it can enrol by itself.
-        networked: a new container is reached by SSH, so that Ansible can configure it.
-        images: makes containers from a template image.
+        snapshots: takes and restores snapshots.
+        limits: enforces limits of memory, CPUs, processes and disk from outside the container.
+        isolated: processes inside cannot affect the host; otherwise only trusted jobs may run.
+        environment: passes variables to the container's first process, so that it can enrol by itself.
+        networked: a new container is reachable by SSH, so that Ansible can configure it.
+        images: creates containers from a template image.
     """
 
     snapshots: bool = False
@@ -51,16 +51,16 @@ class Features:
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """What a container shall be.
+    """Specification of a new container.
 
     Args:
-        name: the shard's, a lower-case slug; becomes the host name.
-        image: a template's name as the provider knows it; empty where it needs none.
-        cpus: processors' worth of time; 0.5 is half of one.
+        name: name of the shard, a lower-case slug; becomes the host name.
+        image: name of the template at the provider; empty if it needs none.
+        cpus: CPU time in processors; 0.5 is half a processor.
         memory_mb: memory, without swap.
-        disk_mb: of its root file system.
-        processes: processes and threads at once.
-        environment: variables of its first process. They hold the enrolment token, so ``repr`` hides them.
+        disk_mb: size of the root file system.
+        processes: maximum number of processes and threads.
+        environment: variables of its first process. They contain the enrolment token, so ``repr`` hides them.
     """
 
     name: str
@@ -74,11 +74,11 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class ContainerStatus:
-    """How one container is.
+    """Status of one container.
 
     Attributes:
-        detail: for people, such as a lock or the reason of ``OTHER``; may be empty.
-        address: the IP address inside, when it is known.
+        detail: text for operators, such as a lock or the reason of ``OTHER``; may be empty.
+        address: its IP address, if known.
     """
 
     state: ContainerState
@@ -89,8 +89,8 @@ class ContainerStatus:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A container that a provider has and that was made by this control plane, for the reconciler."""
+class ManagedContainer:
+    """Container at a provider that this control plane created, for the reconciler."""
 
     ref: str
     name: str
@@ -99,17 +99,17 @@ class Found:
 
 
 class Journal(Protocol):
-    """Takes down what a provider is doing, at once and for good."""
+    """Journal that stores a provider's steps immediately."""
 
     def step(self, text: str) -> None:
-        """Say what begins now, e.g. ``clone template general into 104``."""
+        """Record a step that starts now, e.g. ``clone template general into 104``."""
 
     def ref(self, ref: str) -> None:
-        """Say under which reference the container will exist. Called *before* the provider is asked to make it."""
+        """Record the reference of the new container. Called *before* the provider is asked to create it."""
 
 
-class Silent:
-    """A journal for callers that need none."""
+class NullJournal:
+    """Journal that discards everything."""
 
     def step(self, text: str) -> None:
         pass
@@ -119,10 +119,10 @@ class Silent:
 
 
 class Provider(ABC):
-    """Makes, keeps and removes containers.
+    """Provider of containers.
 
-    A reference (``ref``) names one container for good. Every method raises ``ProviderError`` when it cannot do what it
-    says, with the provider's own words; whether to try again is on the error.
+    A reference (``ref``) identifies one container and is never reused. Every method raises ``ProviderError`` with the
+    provider's message on a failure; the error tells whether to try again.
     """
 
     name: ClassVar[str]
@@ -130,53 +130,53 @@ class Provider(ABC):
 
     @abstractmethod
     def problems(self) -> list[str]:
-        """What keeps it from working here, in sentences that say what to do; empty when all is well.
+        """Return configuration problems as sentences with their remedy; empty if there are none.
 
-        Looked at when the stack starts and when an operator asks; never raises.
+        Called when the stack starts and on request of an operator; never raises.
         """
 
     @abstractmethod
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
-        """Make a stopped container and return its reference; on failure nothing is left but what the error names.
+        """Create a stopped container and return its reference; after a failure, the error names what is left.
 
-        Where ``features.snapshots`` is true it has a snapshot ``CLEAN`` in the end, taken before it ever ran.
+        If ``features.snapshots`` is true, the container has a snapshot ``CLEAN`` that was taken before its first start.
         """
 
     @abstractmethod
     def start(self, ref: str, journal: Journal) -> None:
-        """Start it, and wait until it runs; harmless when it does."""
+        """Start a container and wait until it runs; does nothing if it runs already."""
 
     @abstractmethod
     def stop(self, ref: str, journal: Journal, timeout_s: float = 10) -> None:
-        """Ask it to stop, and end it by force after ``timeout_s``; returns once nothing of it runs. Harmless twice."""
+        """Stop a container, by force after ``timeout_s``, and wait for its end; does nothing if it is stopped."""
 
     @abstractmethod
     def destroy(self, ref: str, journal: Journal) -> None:
-        """Remove it with all that belongs to it, snapshots too, running or not. Harmless when it is gone."""
+        """Remove a container with its snapshots, even while it runs; does nothing if it is gone."""
 
     @abstractmethod
     def status(self, ref: str) -> ContainerStatus:
-        """How it is now; ``GONE`` is an answer, not an error."""
+        """Return the present status; ``GONE`` is a status, not an error."""
 
     @abstractmethod
-    def list(self) -> list[Found]:
-        """All containers that this control plane made with it, never those of others."""
+    def list(self) -> list[ManagedContainer]:
+        """Return all containers that this control plane created with this provider."""
 
     def snapshot(self, ref: str, label: str, journal: Journal) -> None:
-        """Keep its present state under ``label``, a slug, in place of an older one; may stop it for a moment."""
+        """Take a snapshot under ``label``, a slug, replacing an older one; may stop the container for a moment."""
         raise self._cannot("take snapshots")
 
     def restore(self, ref: str, label: str, journal: Journal) -> None:
-        """Go back to a snapshot; afterwards it is stopped."""
+        """Restore a snapshot; afterwards the container is stopped."""
         raise self._cannot("restore snapshots")
 
     def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
-        """Give a stopped container other variables for its next start, instead of all that it had from us."""
-        raise self._cannot("hand variables to a container")
+        """Replace the variables that MyCTOBot passed to a stopped container, for its next start."""
+        raise self._cannot("pass variables to a container")
 
-    def _cannot(self, what: str) -> NotSupported:
-        return NotSupported(f"The provider {self.name} cannot {what}.")
+    def _cannot(self, action: str) -> NotSupported:
+        return NotSupported(f"The provider {self.name} cannot {action}.")
 
 
-# The snapshot that ``create`` takes: nothing ever ran on it, and it holds no key.
+# Label of the snapshot that ``create`` takes before the first start; it contains no key.
 CLEAN = "clean"

@@ -1,11 +1,11 @@
-"""What can go wrong with a provider.
+"""Errors of providers.
 
-ProviderError              502, the provider's own words
+ProviderError              502, with the provider's message
 ├── ProviderUnreachable    502, try again
-├── ProviderBusy           409, try again: locked, or another change is under way
+├── ProviderBusy           409, try again: locked, or another change is in progress
 ├── OutOfRoom              409: storage, memory or addresses are used up
-├── ProviderRefused        502: the credentials or their rights will not do
-└── NotSupported           409: it cannot do that at all
+├── ProviderRefused        502: wrong credentials, or a missing right
+└── NotSupported           409: the provider lacks the feature
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from myctobot.errors import MyctobotError
 
 
 class ProviderError(MyctobotError):
-    """The provider could not do what was asked."""
+    """The provider failed."""
 
     code = "provider_failed"
     http_status = 502
@@ -36,20 +36,20 @@ class ProviderBusy(ProviderError):
 
 
 class OutOfRoom(ProviderError):
-    """There is no room left: free some, or choose another storage or node."""
+    """There is no room left. Free some, or choose another storage or node."""
 
     code = "out_of_room"
     http_status = 409
 
 
 class ProviderRefused(ProviderError):
-    """The provider refused the credentials, or they lack a right."""
+    """The provider refused the credentials, or a right is missing."""
 
     code = "provider_refused"
 
 
 class NotSupported(ProviderError):
-    """This provider cannot do that."""
+    """This provider does not support the action."""
 
     code = "not_supported"
     http_status = 409

@@ -1,7 +1,6 @@
-"""Containers that exist in this process's memory alone, for tests and for trying things out.
+"""Provider of containers that exist only in this process's memory, for tests and demonstrations.
 
-It keeps the promises of the interface and makes no others: nothing runs in its containers, so no shard reports from
-one.
+It fulfils the interface, but nothing runs in its containers, so their shards never report.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from shards.providers.base import (
     ContainerState,
     ContainerStatus,
     Features,
-    Found,
     Journal,
+    ManagedContainer,
     Provider,
 )
 from shards.providers.errors import ProviderError
@@ -39,7 +38,7 @@ class _Container:
 
 
 class MemoryProvider(Provider):
-    """Fails when it is told to: ``provider.fail_next("start", OutOfRoom("There is no memory left."))``."""
+    """Provider in memory that fails on demand: ``provider.fail_next("start", OutOfRoom("No memory."))``."""
 
     name = "memory"
     features = Features(snapshots=True, environment=True, images=True)
@@ -53,15 +52,15 @@ class MemoryProvider(Provider):
     # --- For tests --------------------------------------------------------------------------------------------
 
     def fail_next(self, method: str, error: Exception) -> None:
-        """Let the next call of that method raise; several wait for as many calls."""
+        """Let the next call of a method raise an error; several errors apply to as many calls."""
         self._failures[method].append(error)
 
     def environment_of(self, ref: str) -> dict[str, str]:
-        """The variables that its first process would see."""
+        """Return the variables of the first process."""
         return dict(self._known(ref).environment)
 
     def write(self, ref: str, mark: str) -> None:
-        """Change what the container holds; a snapshot remembers it."""
+        """Add a mark to the container's content, which snapshots include."""
         container = self._known(ref)
         container.content |= {mark}
 
@@ -69,16 +68,16 @@ class MemoryProvider(Provider):
         return mark in self._known(ref).content
 
     def set_state(self, ref: str, state: ContainerState) -> None:
-        """Let it be so, as if it had happened by itself."""
+        """Set the state without a call of the interface."""
         self._known(ref).state = state
 
     def age(self, by: timedelta) -> None:
-        """Let all that there are have been made so much earlier."""
+        """Make all containers older."""
         for container in self._containers.values():
             container.created_at -= by
 
     def forget(self, ref: str) -> None:
-        """Lose a container, as if somebody else had removed it."""
+        """Lose a container, as if it had been removed elsewhere."""
         self._containers.pop(ref, None)
 
     # --- The interface ----------------------------------------------------------------------------------------
@@ -89,12 +88,12 @@ class MemoryProvider(Provider):
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
         with self._call("create"):
             if any(one.spec.name == spec.name for one in self._containers.values()):
-                raise ProviderError(f"There is a container named '{spec.name}' already.")
+                raise ProviderError(f"A container named '{spec.name}' exists already.")
             ref = f"{spec.name}.{next(self._numbers)}"
             journal.ref(ref)
-            journal.step(f"make {ref}")
-            made = _Container(spec, datetime.now(UTC), dict(spec.environment), snapshots={CLEAN: frozenset()})
-            self._containers[ref] = made
+            journal.step(f"create {ref}")
+            container = _Container(spec, datetime.now(UTC), dict(spec.environment), snapshots={CLEAN: frozenset()})
+            self._containers[ref] = container
             return ref
 
     def start(self, ref: str, journal: Journal) -> None:
@@ -122,10 +121,10 @@ class MemoryProvider(Provider):
             spec = container.spec
             return ContainerStatus(container.state, memory_mb=spec.memory_mb, disk_mb=spec.disk_mb)
 
-    def list(self) -> List[Found]:
+    def list(self) -> List[ManagedContainer]:
         with self._call("list"):
             items = sorted(self._containers.items())
-            return [Found(ref, one.spec.name, one.state, one.created_at) for ref, one in items]
+            return [ManagedContainer(ref, one.spec.name, one.state, one.created_at) for ref, one in items]
 
     def snapshot(self, ref: str, label: str, journal: Journal) -> None:
         with self._call("snapshot"):

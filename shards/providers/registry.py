@@ -1,4 +1,4 @@
-"""Providers by name: the setting ``PROVIDERS`` maps each to a dotted path."""
+"""Registry of providers, which the setting ``PROVIDERS`` maps from names to dotted paths."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from shards.providers.errors import ProviderError
 
 
 class UnknownProvider(ProviderError):
-    """There is no provider of that name."""
+    """There is no provider with this name."""
 
     code = "unknown_provider"
     http_status = 400
 
 
 def names() -> list[str]:
-    """All that are configured, in alphabetical order."""
+    """Return the names of the configured providers in alphabetical order."""
     return sorted(settings.PROVIDERS)
 
 
 @cache
 def provider(name: str) -> Provider:
-    """Return the provider of that name, made once a process.
+    """Return the provider with this name; each process creates it once.
 
     Raises:
-        UnknownProvider: the setting ``PROVIDERS`` has no such name; the error names those that it has.
-        ProviderError: one of its own settings will not do; the error names it.
+        UnknownProvider: the setting ``PROVIDERS`` has no such name; the error lists the known names.
+        ProviderError: one of its settings is not valid; the error names it.
     """
     path = settings.PROVIDERS.get(name)
     if path is None:
         raise UnknownProvider(f"There is no provider '{name[:60]}'; there are: {', '.join(names())}.")
     try:
-        made = import_string(path)()
+        created = import_string(path)()
     except ImproperlyConfigured as error:
         raise ProviderError(f"The provider {name} is not configured: {error}.") from error
-    assert isinstance(made, Provider)  # noqa: S101  # a wrong dotted path in the settings
-    return made
+    assert isinstance(created, Provider)  # noqa: S101  # a wrong dotted path in the settings
+    return created

@@ -1,25 +1,27 @@
-"""``/shard/v1/enroll``: a new shard exchanges its one-time token for its key and its configuration."""
+"""``/shard/v1/enroll``: exchange of a one-time token for a shard's key and configuration."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from myctobot.contract.jobs import EnrolAnswer
-from myctobot.errors import InvalidRequest
+from myctobot.contract.shards import EnrolAnswer
 from shards.operations.enrolment import enrol
-from shards.shard_api.call import Call
-from shards.shard_api.validation import shape_of
+from shards.shard_api.call import ShardCall
+from shards.shard_api.validation import read_fields
 
 PATH: Final = "enroll"
-_MOST_TOKEN: Final = 200
-# Anybody may call this: not much is read of what they send.
-_MOST_BYTES: Final = 4096
+# Callers without a key reach this, so a body has little more than the token.
+MAX_BODY_BYTES: Final = 4096
+_MAX_TOKEN: Final = 200
 
 
-def take_enrolment(call: Call) -> EnrolAnswer:
-    """Raises BadEnrolment: the token opens nothing."""
-    if len(call.body) > _MOST_BYTES:
-        raise InvalidRequest(f"The body has more than {_MOST_BYTES} bytes; send the token alone.")
-    with shape_of(call.json()) as sent:
-        token = sent.text("token", _MOST_TOKEN)
+def receive_enrolment(call: ShardCall) -> EnrolAnswer:
+    """Exchange the token of a call.
+
+    Raises:
+        BadEnrolment: the token is not valid.
+        InvalidRequest: the body is malformed.
+    """
+    with read_fields(call.json()) as sent:
+        token = sent.text("token", _MAX_TOKEN)
     return enrol(token)

@@ -1,13 +1,13 @@
-"""``/shard/v1/heartbeat``: every 5 s from each shard's worker."""
+"""``/shard/v1/heartbeat``: report of a shard's worker every 5 s."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from myctobot.contract.jobs import HeartbeatAnswer, HeartbeatRequest
+from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 from shards.health.heartbeats import heartbeat
-from shards.shard_api.call import Call
-from shards.shard_api.validation import shape_of, text_problem
+from shards.shard_api.call import ShardCall
+from shards.shard_api.validation import read_fields, text_problem
 
 _MAX_MB: Final = 2**40
 _MAX_PERCENT: Final = 100_000
@@ -15,30 +15,31 @@ _MAX_VERSIONS: Final = 20
 _MAX_NAME: Final = 60
 
 
-def take_heartbeat(call: Call) -> HeartbeatAnswer:
-    """Take in what a shard says of itself; see ``HeartbeatRequest``."""
+def receive_heartbeat(call: ShardCall) -> HeartbeatAnswer:
+    """Check and store a shard's report; see ``HeartbeatRequest``."""
     return heartbeat(call.key_hash, _report(call.json()))
 
 
 def _report(body: Any) -> HeartbeatRequest:
-    """Bound what a shard may store here."""
-    with shape_of(body) as sent:
+    """Check a report and limit its size."""
+    with read_fields(body) as sent:
         versions = sent.object("versions")
         named = len(versions) <= _MAX_VERSIONS and all(len(name) <= _MAX_NAME for name in versions)
         if not named or any(text_problem(value, 100) for value in versions.values()):
-            sent.wrong(
+            sent.add_error(
                 "versions",
-                f"Must have at most {_MAX_VERSIONS} entries, names of at most {_MAX_NAME} characters and texts of 100.",
+                f"Must have at most {_MAX_VERSIONS} entries: names of at most {_MAX_NAME} characters, "
+                "values of at most 100.",
             )
         report = HeartbeatRequest(
             version=sent.text("version", 40),
             capabilities=sent.texts("capabilities", 40, 40),
-            slots=sent.whole("slots", 1, 64),
+            slots=sent.integer("slots", 1, 64),
             running=sent.texts("running", 64, 60),
             cpu_percent=sent.number("cpu_percent", 0, _MAX_PERCENT),
-            memory_mb=sent.whole("memory_mb", 0, _MAX_MB),
-            memory_total_mb=sent.whole("memory_total_mb", 0, _MAX_MB),
-            disk_free_mb=sent.whole("disk_free_mb", 0, _MAX_MB),
+            memory_mb=sent.integer("memory_mb", 0, _MAX_MB),
+            memory_total_mb=sent.integer("memory_total_mb", 0, _MAX_MB),
+            disk_free_mb=sent.integer("disk_free_mb", 0, _MAX_MB),
             versions=versions,
         )
     return report

@@ -1,5 +1,7 @@
-"""Checks what shards send, field by field: these calls come again and again, and a serializer each costs more than
-storing what they say."""
+"""Validation of calls of shards, field by field.
+
+These calls are frequent, and a serializer for each would cost more than storing their data.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,17 @@ from typing import Any
 
 from myctobot.errors import InvalidRequest
 
-# What PostgreSQL stores as a whole number, and JavaScript reads as one.
-MOST = 2**53
+# Up to here, JavaScript represents integers exactly.
+MAX_INTEGER = 2**53
 
 
-class Shape:
-    """An object of a request. What is wrong is collected; ``done`` tells of all of it at once.
+class FieldReader:
+    """Reader for an object of a request, which collects all problems before ``raise_problems`` raises them.
 
     Args:
-        value: of any kind.
-        prefix: where it stands in the request, such as ``proof.``.
-        problems: of the object around it.
+        value: the object; another type is a problem.
+        prefix: path of the object in the request, such as ``proof.``.
+        problems: problems of the enclosing object.
     """
 
     def __init__(self, value: Any, prefix: str = "", problems: dict[str, list[str]] | None = None) -> None:
@@ -28,107 +30,109 @@ class Shape:
         self.problems: dict[str, list[str]] = {} if problems is None else problems
         self._value: dict[str, Any] = value if isinstance(value, dict) else {}
         if not isinstance(value, dict):
-            self.wrong("", "Must be an object.")
+            self.add_error("", "Must be an object.")
 
-    def wrong(self, name: str, problem: str) -> None:
-        """Say what is wrong with a field."""
-        where = f"{self._prefix}{name}".rstrip(".") or "request"
-        self.problems.setdefault(where, []).append(problem)
+    def add_error(self, name: str, problem: str) -> None:
+        """Add a problem of a field."""
+        path = f"{self._prefix}{name}".rstrip(".") or "request"
+        self.problems.setdefault(path, []).append(problem)
 
     def has(self, name: str) -> bool:
-        """Whether there is a field of that name that is not null."""
+        """Tell whether a field is present and not null."""
         return self._value.get(name) is not None
 
-    def any(self, name: str) -> Any:
-        """Whatever stands there; absent or null is wrong."""
+    def required(self, name: str) -> Any:
+        """Return a field's value of any type; a missing field or null is a problem."""
         if (value := self._value.get(name)) is None:
-            self.wrong(name, "This field is required." if name not in self._value else "Must not be null.")
+            self.add_error(name, "This field is required." if name not in self._value else "Must not be null.")
         return value
 
-    def whole(self, name: str, least: int = 0, most: int | None = None) -> int:
-        """A whole number between two, both included; the texts of numbers are none."""
-        value = self.any(name)
+    def integer(self, name: str, minimum: int = 0, maximum: int | None = None) -> int:
+        """Read an integer within inclusive bounds; numbers as text are a problem."""
+        value = self.required(name)
         if value is None:
-            return least
+            return minimum
         if isinstance(value, bool) or not isinstance(value, int):
-            self.wrong(name, "Must be a whole number.")
-        elif value < least or (most is not None and value > most):
-            self.wrong(name, f"Must be from {least}{'' if most is None else f' to {most}'}.")
+            self.add_error(name, "Must be a whole number.")
+        elif value < minimum or (maximum is not None and value > maximum):
+            self.add_error(name, f"Must be from {minimum}{'' if maximum is None else f' to {maximum}'}.")
         else:
             return value
-        return least
+        return minimum
 
-    def number(self, name: str, least: float, most: float) -> float:
-        """A finite number between two."""
-        value = self.any(name)
+    def number(self, name: str, minimum: float, maximum: float) -> float:
+        """Read a finite number within inclusive bounds."""
+        value = self.required(name)
         if value is None:
-            return least
+            return minimum
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self.wrong(name, "Must be a number.")
-        elif not (math.isfinite(value) and least <= value <= most):
-            self.wrong(name, f"Must be from {least} to {most}.")
+            self.add_error(name, "Must be a number.")
+        elif not (math.isfinite(value) and minimum <= value <= maximum):
+            self.add_error(name, f"Must be from {minimum} to {maximum}.")
         else:
             return value
-        return least
+        return minimum
 
-    def text(self, name: str, most: int, least: int = 1) -> str:
-        """A text of so many characters, none of which PostgreSQL or UTF-8 refuses."""
-        value = self.any(name)
-        if value is not None and (problem := text_problem(value, most, least)):
-            self.wrong(name, problem)
+    def text(self, name: str, maximum: int, minimum: int = 1) -> str:
+        """Read a text with a bounded number of characters that PostgreSQL and UTF-8 accept."""
+        value = self.required(name)
+        if value is not None and (problem := text_problem(value, maximum, minimum)):
+            self.add_error(name, problem)
         return value if isinstance(value, str) else ""
 
     def one_of(self, name: str, choices: Collection[str]) -> str:
-        """One of a few words."""
-        value = self.any(name)
+        """Read one of the given texts."""
+        value = self.required(name)
         if value is not None and (not isinstance(value, str) or value not in choices):
-            self.wrong(name, f"Must be one of: {', '.join(sorted(choices))}.")
+            self.add_error(name, f"Must be one of: {', '.join(sorted(choices))}.")
         return value if isinstance(value, str) else ""
 
-    def truth(self, name: str) -> bool:
-        value = self.any(name)
+    def boolean(self, name: str) -> bool:
+        """Read true or false."""
+        value = self.required(name)
         if value is not None and not isinstance(value, bool):
-            self.wrong(name, "Must be true or false.")
+            self.add_error(name, "Must be true or false.")
         return value is True
 
-    def texts(self, name: str, most: int, most_characters: int) -> list[str]:
-        """A list of at most so many texts."""
-        value = self.any(name)
+    def texts(self, name: str, maximum: int, max_length: int) -> list[str]:
+        """Read a list with a bounded number of texts."""
+        value = self.required(name)
         if value is not None and not isinstance(value, list):
-            self.wrong(name, "Must be a list.")
+            self.add_error(name, "Must be a list.")
         listed: list[Any] = value if isinstance(value, list) else []
-        if len(listed) > most:
-            self.wrong(name, f"Has {len(listed)} entries; at most {most} are taken.")
-        for problem in filter(None, (text_problem(item, most_characters) for item in listed[:most])):
-            self.wrong(name, problem)
+        if len(listed) > maximum:
+            self.add_error(name, f"Has {len(listed)} entries; at most {maximum} are allowed.")
+        for problem in filter(None, (text_problem(item, max_length) for item in listed[:maximum])):
+            self.add_error(name, problem)
         return listed
 
     def object(self, name: str) -> dict[str, Any]:
-        value = self.any(name)
+        """Read an object without checking its fields."""
+        value = self.required(name)
         if value is not None and not isinstance(value, dict):
-            self.wrong(name, "Must be an object.")
+            self.add_error(name, "Must be an object.")
         return value if isinstance(value, dict) else {}
 
-    def shape(self, name: str) -> Shape:
-        """An object inside; its problems are this one's."""
-        return Shape(self._value.get(name), f"{self._prefix}{name}.", self.problems)
+    def nested(self, name: str) -> FieldReader:
+        """Return a reader for an object in this one; both share their problems."""
+        return FieldReader(self._value.get(name), f"{self._prefix}{name}.", self.problems)
 
-    def done(self) -> None:
-        """Raises InvalidRequest: something was wrong."""
+    def raise_problems(self) -> None:
+        """Raise InvalidRequest if there is a problem."""
         if self.problems:
             raise InvalidRequest(fields=self.problems)
 
 
-def text_problem(value: Any, most: int, least: int = 1) -> str | None:
-    """What keeps a value from being a text that can be stored; None when nothing does."""
+def text_problem(value: Any, maximum: int, minimum: int = 1) -> str | None:
+    """Return the reason why a value is not a text that can be stored, or None."""
     if not isinstance(value, str):
         return "Must be a text."
-    if not least <= len(value) <= most:
-        return f"Has {len(value)} characters; must have {least} to {most}."
+    if not minimum <= len(value) <= maximum:
+        return f"Has {len(value)} characters; must have {minimum} to {maximum}."
     if "\x00" in value:
-        return "Must hold no NUL."
-    # The common case is told without encoding it.
-    return None if value.isascii() or _encodes(value) else "Must hold no half of a surrogate pair."
+        return "Must not contain NUL."
+    # ASCII is the common case and needs no encoding.
+    return None if value.isascii() or _encodes(value) else "Must not contain half of a surrogate pair."
 
 
 def _encodes(value: str) -> bool:
@@ -140,8 +144,8 @@ def _encodes(value: str) -> bool:
 
 
 @contextmanager
-def shape_of(value: Any) -> Iterator[Shape]:
-    """Read an object, and raise InvalidRequest in the end when anything of it was wrong."""
-    shape = Shape(value)
-    yield shape
-    shape.done()
+def read_fields(value: Any) -> Iterator[FieldReader]:
+    """Read an object, and raise InvalidRequest at the end if there were problems."""
+    reader = FieldReader(value)
+    yield reader
+    reader.raise_problems()

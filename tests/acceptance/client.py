@@ -1,12 +1,13 @@
-"""A member's view of a running stack: the REST API, as tests use it."""
+"""Client of the REST API of a running stack, for tests."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ WAIT_S = 90
 
 
 class Client:
-    """Calls with the stack's API key."""
+    """Client that calls the API with the key of the stack."""
 
     def __init__(self, stack: RunningStack) -> None:
         self.stack = stack
@@ -61,7 +62,7 @@ class Client:
                 return found
 
     def wait(self, job_id: str, until: Callable[[dict[str, Any]], bool], timeout_s: float = WAIT_S) -> dict[str, Any]:
-        """Look until the job is as wanted."""
+        """Poll the job until the condition holds, and return it."""
         deadline = time.monotonic() + timeout_s
         while True:
             job = self.job(job_id)
@@ -76,7 +77,7 @@ class Client:
         return self.wait(job_id, lambda job: job["status"] in TERMINAL, timeout_s)
 
     def wait_event(self, job_id: str, kind: str, timeout_s: float = WAIT_S) -> dict[str, Any]:
-        """Wait for the first event of a kind; a job that ends without one fails the test."""
+        """Wait for the first event of a kind, and fail when the job ends without one."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             job, events = self.job(job_id), self.events(job_id)
@@ -92,23 +93,41 @@ class Client:
 
 
 def texts(events: list[dict[str, Any]]) -> str:
-    """All that the events say, in one text."""
+    """Return the data of all events as one text."""
     return "\n".join(str(event["data"]) for event in events)
 
 
 def file_url(path: Path) -> str:
+    """Return the URL of a repository on this machine. The stack needs a folder above it in ``REPO_FILE_ROOTS``."""
     return f"file://{path}"
 
 
 def kill_worker(client: Client) -> None:
-    """SIGKILL the shard's Celery worker and wait for the supervisor's new one, which reads its configuration anew."""
+    """Kill the Celery worker of the shard and wait for its replacement, which reads the configuration again."""
     old = client.stack.pid_of("shard-local")
     os.kill(old, signal.SIGKILL)
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
-        # Between the two there is no record.
+        # The record is absent until the replacement starts.
         with suppress(FileNotFoundError):
             if client.stack.pid_of("shard-local") != old:
                 return
         time.sleep(0.1)
     raise AssertionError("the worker was not started again")
+
+
+@contextmanager
+def shard_config(client: Client, **changes: Any) -> Iterator[None]:
+    """Change top-level keys of the shard's config.json for the duration of the block; merge sections."""
+    path = client.stack.shards["local"]
+    text = path.read_text()
+    config = json.loads(text)
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(config))
+    kill_worker(client)
+    try:
+        yield
+    finally:
+        path.write_text(text)
+        kill_worker(client)

@@ -1,4 +1,4 @@
-"""The stack's own shards have broker users that may do no more than a worker needs, and a job runs under them."""
+"""Broker users of the stack's shards: their permissions suffice for a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.acceptance.client import Client
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("a redis of 7.0 or newer")]
 
 
-def test_a_job_runs_and_the_broker_refuses_its_shard_nothing(client: Client) -> None:
+def test_a_job_runs_without_a_denied_broker_command(client: Client) -> None:
     lines = (client.stack.home / "env").read_text().splitlines()
     url = dict(line.partition("=")[::2] for line in lines)["REDIS_URL"]
     own = urlsplit(json.loads(client.stack.shards["local"].read_text())["broker_url"])
@@ -22,7 +22,8 @@ def test_a_job_runs_and_the_broker_refuses_its_shard_nothing(client: Client) -> 
     assert own.password != urlsplit(url).password
     assert client.run({"prompt": "THINK AND TALK"})["status"] == "completed"
     with Redis.from_url(url, decode_responses=True) as broker:
-        users: Any = broker.acl_log()
+        log: Any = broker.acl_log()
         connected: Any = broker.client_list()
-    assert users == []
+    # While two stacks start at once, each may try its password on the port that the other one took.
+    assert [entry for entry in log if entry["username"] != "default"] == []
     assert "shard-local" in {one["user"] for one in connected}

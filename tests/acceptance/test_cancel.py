@@ -1,4 +1,4 @@
-"""Cancelling, with proof."""
+"""Cancellation with proof that no process is left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_cancel_of_a_running_job_is_proven(client: Client) -> None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs; a zombie does not, it merely waits for its parent to take note."""
+    """Return whether a process runs; a zombie has ended and waits for its parent only."""
     try:
         return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -36,12 +36,12 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def agent_processes(client: Client) -> list[psutil.Process]:
-    """All that the only live runner has started."""
+    """Return the processes below the only live runner."""
     (entry,) = (client.stack.home / "shards" / "local" / "run").glob("*.json")
     return psutil.Process(json.loads(entry.read_text())["pid"]).children(recursive=True)
 
 
-def test_two_cancels_are_one_and_an_ended_job_is_not_cancelled(client: Client) -> None:
+def test_a_second_cancel_succeeds_and_an_ended_job_is_not_cancelled(client: Client) -> None:
     job_id = client.submit({"prompt": "SLOW JOB"})
     client.wait_event(job_id, "agent.started")
     assert {client.cancel(job_id).status_code, client.cancel(job_id).status_code} <= {200, 202}
@@ -49,7 +49,7 @@ def test_two_cancels_are_one_and_an_ended_job_is_not_cancelled(client: Client) -
     assert client.cancel(job_id).status_code == 200
     done = client.run({"prompt": "THINK AND TALK"})
     refused = client.cancel(done["id"])
-    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "job_is_over")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "job_finished")
 
 
 def test_a_retry_is_a_new_job_with_the_same_request(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""``myctobot``, as a person or a program runs it beside a stack."""
+"""``myctobot`` as a command line program that uses a real stack."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.acceptance
 
 TIMEOUT_S = 90
 COMMAND = (sys.executable, "-m", "myctobot.cli")
-# Nobody listens there.
+# No server listens on this port.
 NOWHERE = "http://127.0.0.1:9"
 
 
 class Cli:
-    """The client with the environment of a person who has set it up."""
+    """Command line client with the environment of a user who has configured it."""
 
     def __init__(self, client: Client, home: Path) -> None:
         self.environ = {
@@ -59,8 +59,8 @@ class Cli:
 
     @contextmanager
     def running(self, folder: Path, *argv: str) -> Iterator[Running]:
-        with (folder / "stdout").open("wb") as output, (folder / "stderr").open("wb") as talk:
-            process = subprocess.Popen([*COMMAND, *argv], cwd=CHECKOUT, env=self.environ, stdout=output, stderr=talk)
+        with (folder / "stdout").open("wb") as output, (folder / "stderr").open("wb") as notes:
+            process = subprocess.Popen([*COMMAND, *argv], cwd=CHECKOUT, env=self.environ, stdout=output, stderr=notes)
         try:
             yield Running(process, folder)
         finally:
@@ -69,20 +69,20 @@ class Cli:
 
 
 class Running:
-    """A client at work, whose output goes to files."""
+    """Running client, whose output goes to files."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process = process
         self._folder = folder
 
-    def said(self, name: str) -> str:
+    def output_of(self, name: str) -> str:
         return (self._folder / name).read_text()
 
     def wait_for(self, text: str, name: str) -> None:
         deadline = time.monotonic() + TIMEOUT_S
-        while text not in self.said(name):
-            assert self.process.poll() is None, self.said("stderr")
-            assert time.monotonic() < deadline, self.said("stdout") + self.said("stderr")
+        while text not in self.output_of(name):
+            assert self.process.poll() is None, self.output_of("stderr")
+            assert time.monotonic() < deadline, self.output_of("stdout") + self.output_of("stderr")
             time.sleep(0.05)
 
 
@@ -95,7 +95,7 @@ def as_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_job_is_started_watched_to_its_end_and_found_again(client: Client, cli: Cli, tmp_path: Path) -> None:
+def test_a_job_is_started_followed_to_its_end_and_listed(client: Client, cli: Cli, tmp_path: Path) -> None:
     remote = make_remote(tmp_path / "remote.git", {"README.md": "# Example\n"})
     done = cli.run(
         *("run", "--repo", file_url(remote), "--branch", "feature/hello", "--base-branch", "main"),
@@ -116,7 +116,7 @@ def test_a_job_is_started_watched_to_its_end_and_found_again(client: Client, cli
     assert "pushed feature/hello" in cli.run("show", job_id).stdout
 
 
-def test_a_machine_gets_the_events_as_they_are_stored(client: Client, cli: Cli) -> None:
+def test_json_output_equals_the_stored_events(client: Client, cli: Cli) -> None:
     done = cli.run("--json", "run", "--prompt", "THINK AND TALK", "--follow")
     assert done.returncode == 0, done.stderr
     *events, end = as_lines(done.stdout)
@@ -130,61 +130,61 @@ def test_a_machine_gets_the_events_as_they_are_stored(client: Client, cli: Cli) 
     assert [job["id"] for job in page["results"]] == [job_id]
 
 
-def test_a_job_that_fails_ends_the_client_with_1_and_the_reason(cli: Cli) -> None:
+def test_a_failed_job_exits_with_1_and_the_reason(cli: Cli) -> None:
     done = cli.run("run", "--prompt", "REFUSED MODEL", "--follow")
     assert done.returncode == 1
-    assert "This request was refused by the play." in done.stderr
+    assert "This request was refused by the script." in done.stderr
 
 
-def test_a_job_that_is_cancelled_ends_its_follower_with_3(client: Client, cli: Cli, tmp_path: Path) -> None:
+def test_a_cancelled_job_exits_with_3(client: Client, cli: Cli, tmp_path: Path) -> None:
     started = cli.run("run", "--prompt", "SLOW JOB")
     assert started.returncode == 0
     job_id = started.stdout.split()[0]
     with cli.running(tmp_path, "follow", job_id) as follower:
         follower.wait_for("→ Bash  sleep 1", "stdout")
         cancelled = cli.run("cancel", job_id, "--wait")
-        assert (cancelled.returncode, cancelled.stdout) == (0, f"{job_id} is over: cancelled\n")
+        assert (cancelled.returncode, cancelled.stdout) == (0, f"{job_id} has ended: cancelled\n")
         assert follower.process.wait(TIMEOUT_S) == 3
     assert cli.run("follow", job_id).returncode == 3
     refused = cli.run("cancel", client.run({"prompt": "THINK AND TALK"})["id"])
     assert refused.returncode == 2
-    assert "(job_is_over)" in refused.stderr
+    assert "(job_finished)" in refused.stderr
 
 
-def test_ctrl_c_stops_following_and_not_the_job(client: Client, cli: Cli, tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_client_and_not_the_job(client: Client, cli: Cli, tmp_path: Path) -> None:
     with cli.running(tmp_path, "run", "--prompt", "SLOW JOB", "--follow") as follower:
         follower.wait_for("→ Bash  sleep 1", "stdout")
         follower.process.send_signal(signal.SIGINT)
         assert follower.process.wait(10) == 130
-        said = follower.said("stderr")
-    job_id = said.split()[0]
-    assert f"{job_id} goes on" in said
-    again = next(line.split("myctobot ")[1] for line in said.splitlines() if "myctobot follow" in line)
+        notes = follower.output_of("stderr")
+    job_id = notes.split()[0]
+    assert f"{job_id} continues" in notes
+    again = next(line.split("myctobot ")[1] for line in notes.splitlines() if "myctobot follow" in line)
     job = client.job(job_id)
     assert (job["status"], job["cancel_requested_at"]) == ("running", None)
     cli.run("cancel", job_id, "--wait")
-    # What it was told to say leads on behind what was seen.
+    # The suggested command continues after the last event that the client printed.
     resumed = cli.run(*again.split(), "--json")
     assert resumed.returncode == 3
     assert as_lines(resumed.stdout)[0]["seq"] == int(again.split()[-1]) + 1
 
 
-def test_a_job_that_waits_says_why(client: Client, cli: Cli, tmp_path: Path) -> None:
+def test_the_reason_of_a_waiting_job_is_printed(client: Client, cli: Cli, tmp_path: Path) -> None:
     busy = [client.submit({"prompt": "SLOW JOB"}) for _ in range(2)]
     for job_id in busy:
         client.wait(job_id, lambda job: job["status"] == "running")
     with cli.running(tmp_path, "run", "--prompt", "THINK AND TALK", "--follow") as follower:
         follower.wait_for("is queued", "stderr")
-        job_id = follower.said("stderr").split()[0]
+        job_id = follower.output_of("stderr").split()[0]
         reason = client.wait(job_id, lambda job: job["waiting"]["code"] == "class_busy")["waiting"]["reason"]
         follower.wait_for(reason, "stderr")
-        assert follower.said("stdout") == ""
+        assert follower.output_of("stdout") == ""
         for other in busy:
             client.cancel(other)
         assert follower.process.wait(TIMEOUT_S) == 0
 
 
-def test_a_retry_is_followed_like_a_run(client: Client, cli: Cli) -> None:
+def test_a_retry_can_be_followed(client: Client, cli: Cli) -> None:
     job = client.run({"prompt": "THINK AND TALK"})
     done = cli.run("retry", job["id"], "--follow")
     assert done.returncode == 0, done.stderr
@@ -199,7 +199,7 @@ def test_two_retries_with_one_key_start_one_job(client: Client, cli: Cli) -> Non
     client.wait(first, lambda job: job["status"] in TERMINAL)
 
 
-def test_when_a_job_would_start_is_said_without_starting_one(client: Client, cli: Cli) -> None:
+def test_an_estimate_starts_no_job(client: Client, cli: Cli) -> None:
     before = cli.run("jobs", "--limit", "1", "--json").stdout
     assert cli.run("estimate").stdout == "It would start at once.\n"
     never = cli.run("estimate", "--capabilities", "git,teleport")
@@ -208,17 +208,17 @@ def test_when_a_job_would_start_is_said_without_starting_one(client: Client, cli
     assert cli.run("jobs", "--limit", "1", "--json").stdout == before
 
 
-def test_a_parked_job_says_until_when(client: Client, cli: Cli) -> None:
+def test_a_delayed_job_shows_its_bounds(client: Client, cli: Cli) -> None:
     day = date.today() + timedelta(days=30)
     bounds = ("--not-before", f"{day}T10:00+02:00", "--queue-timeout-s", "3600", "--retry", "1")
     job_id = cli.run("run", "--prompt", "THINK AND TALK", *bounds, "--concurrency-key", "nightly").stdout.split()[0]
     shown = cli.run("show", job_id).stdout
     client.cancel(job_id)
     for fact in (
-        f"It is not to start before {day} 08:00:00 UTC.",
-        f"waits at most 60 min, not before {day}T08:00:00Z",
-        "none by itself",
-        "nightly, 1 at once",
+        f"The job starts at {day} 08:00:00 UTC at the earliest.",
+        f"at most 60 min in the queue, not before {day}T08:00:00Z",
+        "no automatic retry",
+        "nightly, at most 1 at once",
     ):
         assert fact in shown
 
@@ -233,7 +233,7 @@ def test_two_runs_with_one_key_start_one_job(client: Client, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("argv", "environ", "code", "named"),
     [
-        (["jobs"], {"MYCTOBOT_API_KEY": "mctb_nobodys_key"}, 2, "The key came from: MYCTOBOT_API_KEY."),
+        (["jobs"], {"MYCTOBOT_API_KEY": "mctb_nobodys_key"}, 2, "The key comes from: MYCTOBOT_API_KEY."),
         (["follow", "job_nobodys"], {"MYCTOBOT_API_KEY": "mctb_nobodys_key"}, 2, "(authentication_failed)"),
         (["jobs"], {"MYCTOBOT_API_KEY": ""}, 2, "There is no API key."),
         (["jobs"], {"MYCTOBOT_URL": "somewhere"}, 2, "MYCTOBOT_URL"),
@@ -252,7 +252,7 @@ def test_two_runs_with_one_key_start_one_job(client: Client, cli: Cli) -> None:
         (["run"], {}, 2, "--prompt"),
     ],
 )
-def test_what_cannot_be_done_is_said_with_its_code(
+def test_an_error_is_printed_with_its_code(
     cli: Cli, argv: list[str], environ: dict[str, str], code: int, named: str
 ) -> None:
     done = cli.run(*argv, **environ)
@@ -260,7 +260,7 @@ def test_what_cannot_be_done_is_said_with_its_code(
     assert named in done.stderr
 
 
-def test_a_configuration_file_is_enough(cli: Cli, tmp_path: Path) -> None:
+def test_a_configuration_file_replaces_the_variables(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / ".config" / "myctobot" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text(f'url = "{cli.environ["MYCTOBOT_URL"]}"\napi_key = "{cli.environ["MYCTOBOT_API_KEY"]}"\n')
@@ -273,21 +273,21 @@ def test_a_configuration_file_is_enough(cli: Cli, tmp_path: Path) -> None:
     assert cli.run("jobs", **unset).returncode == 0
 
 
-def test_on_a_terminal_it_is_coloured(client: Client, cli: Cli) -> None:
+def test_output_on_a_terminal_is_coloured(client: Client, cli: Cli) -> None:
     job_id = client.run({"prompt": "THINK AND TALK"})["id"]
     leader, follower = pty.openpty()
-    with open(leader, "rb", buffering=0) as screen:  # noqa: PTH123  # a descriptor, no path
+    with open(leader, "rb", buffering=0) as screen:  # noqa: PTH123  # a descriptor is not a path
         process = subprocess.Popen(
             [*COMMAND, "follow", job_id], cwd=CHECKOUT, env={**cli.environ, "TERM": "xterm"}, stdout=follower
         )
         os.close(follower)
-        shown = b"".join(_pieces(screen.fileno()))
+        shown = b"".join(_read_terminal(screen.fileno()))
     assert process.wait(TIMEOUT_S) == 0
     assert b"\x1b[36m" in shown
 
 
-def _pieces(descriptor: int) -> Iterator[bytes]:
-    # Linux reports the other side's end of a terminal as an error.
+def _read_terminal(descriptor: int) -> Iterator[bytes]:
+    # Linux reports an error when the other side closes the terminal.
     try:
         while piece := os.read(descriptor, 65536):
             yield piece
@@ -295,7 +295,7 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
         return
 
 
-def test_whoever_reads_no_further_ends_it_without_a_fuss(client: Client, cli: Cli) -> None:
+def test_a_closed_output_ends_the_client_without_a_message(client: Client, cli: Cli) -> None:
     job_id = client.run({"prompt": "THINK AND TALK"})["id"]
     process = subprocess.Popen(
         [*COMMAND, "--json", "follow", job_id],
@@ -312,7 +312,7 @@ def test_whoever_reads_no_further_ends_it_without_a_fuss(client: Client, cli: Cl
     process.stderr.close()
 
 
-def test_the_environment_has_the_command(cli: Cli, tmp_path: Path) -> None:
+def test_the_environment_installs_the_command(cli: Cli, tmp_path: Path) -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("myctobot"), "jobs", "--limit", "1"],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""``make demo``: as a newcomer runs it, with an environment of almost nothing."""
+"""``make demo`` with an almost empty environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEY = "sk-ant-api03-canary-of-the-demo-key"
 
 
 class Demo:
-    """One run, whose output goes to a file."""
+    """Run of the demo, whose output goes to a file."""
 
     def __init__(self, home: Path, environ: Mapping[str, str] | None = None) -> None:
         self.home = home
@@ -57,7 +57,7 @@ class Demo:
             time.sleep(0.1)
 
     def left_running(self) -> list[str]:
-        """Processes that still have anything to do with this run."""
+        """Return the running processes whose command, environment or folder names this run."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
             try:
@@ -80,8 +80,8 @@ def demo(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Demo]
             running.wait()
 
 
-def test_the_demo_shows_a_fix_from_the_request_to_the_proof(tmp_path: Path) -> None:
-    # A key that happens to be in the environment is nobody's permission to spend it.
+def test_the_demo_shows_a_fix_and_its_proof(tmp_path: Path) -> None:
+    # The demo must not spend a key that is in the environment by chance.
     with demo(tmp_path / "home", {"ANTHROPIC_API_KEY": KEY}) as run:
         code, output = run.wait(), run.output()
     assert code == 0, output
@@ -91,7 +91,7 @@ def test_the_demo_shows_a_fix_from_the_request_to_the_proof(tmp_path: Path) -> N
     assert "+    return sum(values) / len(values)" in output
     assert re.search(r"\d+ events, none missing", output)
     assert "\x1b" not in output
-    origin = tmp_path / "home" / "demo" / "origin.git"
+    origin = tmp_path / "home" / "demo" / "repositories" / "origin.git"
     assert set(branches(origin)) == {"main", "fix/average"}
     assert git(origin, "diff", "--name-only", "main", "fix/average") == "calc.py"
     assert run.left_running() == []
@@ -100,17 +100,17 @@ def test_the_demo_shows_a_fix_from_the_request_to_the_proof(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_demo_that_is_interrupted_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path / "home") as run:
         run.wait_for("  agent\n")
         run.process.send_signal(number)
         assert run.wait() == 130
-        assert "everything is stopped" in run.output()
+        assert "Interrupted; everything is stopped." in run.output()
     assert run.left_running() == []
 
 
-class _Refusing(BaseHTTPRequestHandler):
-    """A provider that knows no key."""
+class _RefusingHandler(BaseHTTPRequestHandler):
+    """Model provider that refuses every key."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", "0")))
@@ -123,13 +123,13 @@ class _Refusing(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Stay quiet."""
+        """Write no log, because the test reads the keys."""
 
 
 @contextmanager
 def refusing_provider() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
-    server.keys = []  # type: ignore[attr-defined]  # what it was given, for the test to see
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _RefusingHandler)
+    server.keys = []  # type: ignore[attr-defined]  # keys that the provider got
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -140,7 +140,7 @@ def refusing_provider() -> Iterator[ThreadingHTTPServer]:
         server.server_close()
 
 
-def test_a_demo_that_fails_says_why_and_stops_everything(tmp_path: Path) -> None:
+def test_a_failed_demo_prints_the_reason_and_leaves_no_process(tmp_path: Path) -> None:
     with refusing_provider() as provider:
         environ = {
             "DEMO_UPSTREAM": "anthropic",
@@ -153,13 +153,13 @@ def test_a_demo_that_fails_says_why_and_stops_everything(tmp_path: Path) -> None
     assert "  The job failed: " in output
     assert output.index("The last lines of") < output.index("The demo failed")
     assert run.left_running() == []
-    # The key was used, on explicit demand, and shown nowhere.
+    # The demo used the key because the test chose the provider, and did not print it.
     assert set(provider.keys) == {KEY}  # type: ignore[attr-defined]  # see refusing_provider
     assert KEY not in output
     assert "mctb_" not in output
 
 
-def test_a_demo_whose_own_process_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     with demo(tmp_path / "home") as run:
         run.wait_for("3. Ask for the work")
         os.kill(run.process.pid, signal.SIGKILL)

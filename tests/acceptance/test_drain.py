@@ -1,4 +1,4 @@
-"""A shard that is being drained takes no message, and its class goes on without it."""
+"""Draining shard: it takes no message, and other shards of its class continue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.client import Client
-from tests.stacks import PLAYS, running_stack
+from tests.stacks import SCRIPTS, running_stack
 
 pytestmark = pytest.mark.acceptance
 
@@ -20,25 +20,28 @@ def set_state(client: Client, shard: str, state: str) -> None:
         connection.execute("UPDATE shards_shard SET state = %s WHERE name = %s", [state, shard])
 
 
-def wait_for_words(client: Client, words: str) -> None:
+def wait_for_output(client: Client, text: str) -> None:
     deadline = time.monotonic() + 30
-    while words not in client.stack.output():
-        assert time.monotonic() < deadline, f"nobody said: {words}"
+    while text not in client.stack.output():
+        assert time.monotonic() < deadline, f"the stack did not print: {text}"
         time.sleep(0.2)
 
 
-def test_a_draining_shard_takes_no_message_and_comes_back(tmp_path: Path) -> None:
+def test_a_draining_shard_takes_no_message_until_it_is_ready_again(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with running_stack(home, "--shards", "2", environ={"GATEWAY_PLAYS": str(PLAYS)}) as stack, Client(stack) as client:
+    with (
+        running_stack(home, "--shards", "2", environ={"GATEWAY_SCRIPTS": str(SCRIPTS)}) as stack,
+        Client(stack) as client,
+    ):
         set_state(client, "local-2", "draining")
-        wait_for_words(client, "no queue: draining")
-        # The BRPOP on its way ends within a second; a message that it brought would be refused and sent anew.
+        wait_for_output(client, "no queue: draining")
+        # The current BRPOP ends within a second. The shard would refuse its message, which costs an attempt.
         time.sleep(1.5)
         jobs = [client.wait_end(job_id) for job_id in [client.submit({"prompt": "THINK AND TALK"}) for _ in range(4)]]
         assert [(job["status"], len(job["attempts"])) for job in jobs] == [("completed", 1)] * 4
         assert {job["attempts"][0]["shard"] for job in jobs} == {"local"}
         set_state(client, "local-2", "ready")
         set_state(client, "local", "draining")
-        wait_for_words(client, "now taking jobs from cap.filesystem+git")
+        wait_for_output(client, "now taking jobs from cap.filesystem+git")
         job = client.run({"prompt": "THINK AND TALK"})
         assert (job["status"], job["attempts"][-1]["shard"]) == ("completed", "local-2")

@@ -1,4 +1,4 @@
-"""What goes wrong on a shard ends the job with the reason, and the shard goes on."""
+"""Failures on a shard: the job ends with the reason, and the shard continues."""
 
 from __future__ import annotations
 
@@ -8,47 +8,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.acceptance.client import Client, file_url, kill_worker
+from tests.acceptance.client import Client, file_url, shard_config
 from tests.fixtures.repos import branches, commit, git, make_remote
-from tests.stacks import PLAYS, running_stack
 
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.fixture(scope="module")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A stack of its own: its shard's configuration is changed and its processes are stopped."""
-    home = tmp_path_factory.mktemp("fragile") / "home"
-    environ = {"GATEWAY_PLAYS": str(PLAYS), "LOCAL_SHARD_SLOTS": "1"}
-    with running_stack(home, environ=environ) as stack, Client(stack) as client:
-        yield client
-
-
-@contextmanager
-def shard_config(client: Client, **changes: Any) -> Iterator[None]:
-    """Change the shard's config.json for the block: top-level keys, sections merged."""
-    path = client.stack.shards["local"]
-    text = path.read_text()
-    config = json.loads(text)
-    for key, value in changes.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) else value
-    path.write_text(json.dumps(config))
-    kill_worker(client)
-    try:
-        yield
-    finally:
-        path.write_text(text)
-        kill_worker(client)
-
-
-def test_a_missing_cli_fails_the_job_and_says_what_to_install(fragile: Client, tmp_path: Path) -> None:
+def test_a_missing_cli_fails_the_job_and_names_the_setting(fragile: Client, tmp_path: Path) -> None:
     with shard_config(fragile, claude_code={"cli_path": str(tmp_path / "no-such-cli")}):
         job = fragile.run({"prompt": "THINK AND TALK"})
     assert (job["status"], job["error"]["code"]) == ("failed", "agent_cli_missing")
@@ -56,7 +29,7 @@ def test_a_missing_cli_fails_the_job_and_says_what_to_install(fragile: Client, t
     assert fragile.run({"prompt": "THINK AND TALK"})["status"] == "completed"
 
 
-def test_a_wrong_shard_key_is_told_to_who_waits_and_to_the_log(fragile: Client) -> None:
+def test_a_wrong_shard_key_is_reported_to_the_member_and_in_the_log(fragile: Client) -> None:
     with shard_config(fragile, shard_key="mcts_wrong"):
         job_id = fragile.submit({"prompt": "THINK AND TALK"})
         waiting = fragile.wait(job_id, lambda job: job["waiting"] and job["waiting"]["code"] == "no_healthy_shard", 40)
@@ -67,7 +40,7 @@ def test_a_wrong_shard_key_is_told_to_who_waits_and_to_the_log(fragile: Client) 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 80 MB; as an ordinary user this needs a mount of the test host's making."""
+    """Mount a file system of 80 MB, which needs root."""
     assert os.geteuid() == 0, "this test mounts a small file system, so it runs as root"
     path = tmp_path / "disk"
     path.mkdir()
@@ -79,9 +52,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_fails_the_job_with_the_reason(fragile: Client, small_disk: Path) -> None:
     with shard_config(fragile, cleanup={"workspace_path": str(small_disk / "jobs")}):
         job = fragile.run({"prompt": "RUN: head -c 90000000 /dev/zero > big; sync; ls -l big > listing; df /workspace"})
-        # The agent is told by its own tools; the shard goes on, and the room is there again.
+        # The agent's tools report the full disk to the agent. The shard continues, and the space is free again.
         assert job["status"] == "completed"
-        # A job is told ended before its files are gone.
+        # The shard reports the end of a job before it deletes the files.
         fragile.wait(job["id"], lambda _: not any((small_disk / "jobs").iterdir()))
         filler = small_disk / "filler"
         filler.write_bytes(b"\0" * 60_000_000)
@@ -105,7 +78,7 @@ def test_a_full_disk_while_cloning_fails_the_job_with_the_reason(
         assert fragile.run({"prompt": "THINK AND TALK"})["status"] == "completed"
 
 
-def test_a_control_plane_that_is_away_for_a_while_costs_time_and_no_job(fragile: Client, tmp_path: Path) -> None:
+def test_a_job_survives_a_restart_of_the_web_process(fragile: Client, tmp_path: Path) -> None:
     remote = make_remote(tmp_path / "remote.git")
     job_id = fragile.submit({"repo_url": file_url(remote), "branch": "patient", "prompt": "RUN: sleep 2; date > d.txt"})
     fragile.wait_event(job_id, "tool.call")
@@ -119,7 +92,7 @@ def test_a_control_plane_that_is_away_for_a_while_costs_time_and_no_job(fragile:
 
 
 def wait_through_restart(client: Client, job_id: str) -> dict[str, Any]:
-    """As ``wait_end``, while the web process comes and goes."""
+    """Wait for the end of a job although calls to the web process fail."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
@@ -128,18 +101,18 @@ def wait_through_restart(client: Client, job_id: str) -> dict[str, Any]:
     raise AssertionError("the web process did not come back")
 
 
-def test_an_agent_that_uses_too_much_memory_ends_with_the_reason(fragile: Client) -> None:
+def test_a_process_with_too_much_memory_ends_with_the_reason(fragile: Client) -> None:
     with shard_config(fragile, sandbox={"memory_mb": 600}):
         hog = 'python3 -c "import time; b = [bytearray(50_000_000) for _ in range(40)]; time.sleep(20)"'
         job = fragile.run({"prompt": f"RUN: {hog}; echo hog ended with $?"})
-    told = "memory" in (job["error"] or {}).get("message", "")
-    # Either the hog alone was ended and the agent was told, or the agent was ended and the job says why.
+    is_reported = "memory" in (job["error"] or {}).get("message", "")
+    # The kernel ends either the hog, which the agent reports, or the agent, which the job reports.
     events = "\n".join(str(event["data"]) for event in fragile.events(job["id"]))
-    assert told or "hog ended with 137" in events or "Killed" in events, job
+    assert is_reported or "hog ended with 137" in events or "Killed" in events, job
     assert fragile.run({"prompt": "THINK AND TALK"})["status"] == "completed"
 
 
-def test_a_killed_runner_is_lost_and_the_job_is_tried_again(fragile: Client) -> None:
+def test_a_killed_runner_is_lost_and_the_job_is_retried(fragile: Client) -> None:
     job_id = fragile.submit({"prompt": "RUN: sleep 5"})
     fragile.wait_event(job_id, "tool.call")
     (entry,) = (fragile.stack.home / "shards" / "local" / "run").glob("*.json")
@@ -148,7 +121,7 @@ def test_a_killed_runner_is_lost_and_the_job_is_tried_again(fragile: Client) -> 
     deadline = time.monotonic() + 20
     while any(jobs.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    # What it had on the disk goes at once; that it is lost is known when its lease has run out.
+    # The shard deletes the files at once. The control plane notices the loss when the lease ends.
     assert not any(jobs.iterdir())
     job = fragile.wait_end(job_id, 150)
     assert job["status"] == "completed", job

@@ -1,4 +1,4 @@
-"""A job from the API to a pushed branch, with the real agent in the real sandbox."""
+"""Jobs from the API to a pushed branch, with the real agent in the real sandbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def remote(tmp_path: Path) -> Path:
     return make_remote(tmp_path / "remote.git", {"README.md": "# Example\n", "CLAUDE.md": "Use tabs.\n"})
 
 
-def test_the_agents_work_arrives_on_the_branch(client: Client, remote: Path) -> None:
+def test_the_work_of_the_agent_is_pushed_to_the_branch(client: Client, remote: Path) -> None:
     job = client.run(
         {
             "type": "implement_ticket",
@@ -38,7 +38,7 @@ def test_the_agents_work_arrives_on_the_branch(client: Client, remote: Path) -> 
     assert message.startswith("PROJ-7: ")
 
 
-def test_events_are_numbered_without_gaps_and_tell_the_phases_in_order(client: Client, remote: Path) -> None:
+def test_events_have_numbers_without_gaps_and_phases_in_order(client: Client, remote: Path) -> None:
     job = client.run({"repo_url": file_url(remote), "prompt": "WRITE a.txt: a"})
     events = client.events(job["id"])
     assert [event["seq"] for event in events] == list(range(1, job["events_count"] + 1))
@@ -65,7 +65,7 @@ def test_the_stream_ends_with_the_count_and_the_status(client: Client) -> None:
     assert len(kinds) == job["events_count"] + 1
 
 
-def test_a_job_without_changes_completes_without_a_branch_and_says_so(client: Client, remote: Path) -> None:
+def test_a_job_without_changes_completes_with_a_note_and_no_branch(client: Client, remote: Path) -> None:
     job = client.run({"repo_url": file_url(remote), "branch": "empty", "prompt": "NO CHANGES"})
     assert job["status"] == "completed"
     assert job["result"]["branch"] is None
@@ -79,14 +79,14 @@ def test_the_agent_calls_a_real_mcp_server(client: Client, remote: Path) -> None
     assert "The server says that the branch is looked-at" in job["result"]["summary"]
 
 
-def test_commits_made_by_the_agent_itself_are_pushed_too(client: Client, remote: Path) -> None:
+def test_commits_of_the_agent_are_pushed_too(client: Client, remote: Path) -> None:
     command = "echo one > one.txt && git add one.txt && git commit -qm 'By the agent' && echo two > two.txt"
     job = client.run({"repo_url": file_url(remote), "branch": "two", "prompt": f"RUN: {command}"})
     assert job["result"]["commits"] == 2
     assert git(remote, "log", "--format=%s", "main..two").splitlines()[-1] == "By the agent"
 
 
-def test_a_second_job_goes_on_where_the_branch_stands(client: Client, remote: Path) -> None:
+def test_a_second_job_continues_the_branch(client: Client, remote: Path) -> None:
     for name in ("first", "second"):
         job = client.run({"repo_url": file_url(remote), "branch": "shared", "prompt": f"WRITE {name}.txt: {name}"})
         assert job["status"] == "completed", job
@@ -99,7 +99,7 @@ def test_a_job_that_cannot_clone_fails_with_the_reason(client: Client, tmp_path:
     assert "repo_url" in job["error"]["message"]
 
 
-def test_a_model_that_refuses_fails_the_job_and_nothing_is_pushed(client: Client, remote: Path) -> None:
+def test_a_refusal_of_the_model_fails_the_job_without_a_push(client: Client, remote: Path) -> None:
     job = client.run({"repo_url": file_url(remote), "branch": "refused", "prompt": "REFUSED MODEL"})
     assert (job["status"], job["error"]["code"]) == ("failed", "agent_api_error")
     assert "refused" not in branches(remote)
@@ -111,20 +111,20 @@ def test_a_job_that_runs_too_long_ends_with_the_reason(client: Client) -> None:
     assert "timeout_s" in job["error"]["message"]
 
 
-def test_an_agent_that_says_nothing_for_too_long_is_ended(client: Client) -> None:
+def test_an_agent_without_output_is_ended(client: Client) -> None:
     job = client.run({"prompt": "RUN: sleep 300"}, no_output_timeout_s=10)
     assert (job["status"], job["error"]["code"]) == ("failed", "no_output")
     assert "no_output_timeout_s" in job["error"]["message"]
 
 
-def test_the_shard_keeps_nothing_of_a_job_that_has_ended(client: Client, remote: Path) -> None:
+def test_the_shard_keeps_no_file_of_an_ended_job(client: Client, remote: Path) -> None:
     job = client.run({"repo_url": file_url(remote), "prompt": "WRITE left.txt: over"})
     shard = client.stack.home / "shards" / "local"
     client.wait(job["id"], lambda _: not any((shard / "jobs").iterdir()) and not any((shard / "run").iterdir()))
     assert [path for path in shard.rglob("*") if path.is_file()] == [shard / "config.json"]
 
 
-def test_the_agents_environment_holds_nothing_of_the_workers(client: Client) -> None:
+def test_the_environment_of_the_agent_has_no_variable_of_the_worker(client: Client) -> None:
     job = client.run({"prompt": "RUN: env | cut -d= -f1 | sort | tr '\\n' ' '"})
     names = set(next(e for e in client.events(job["id"]) if e["kind"] == "tool.result")["data"]["output"].split())
     assert "HOME" in names
@@ -133,7 +133,7 @@ def test_the_agents_environment_holds_nothing_of_the_workers(client: Client) -> 
     assert not names & (set(os.environ) - {"HOME", "PATH", "LANG", "TERM", "TZ", "TMPDIR", "USER", "PWD", "SHLVL"})
 
 
-def test_a_symlink_out_of_the_workspace_shows_nothing_of_the_host(client: Client, remote: Path, tmp_path: Path) -> None:
+def test_a_symlink_out_of_the_workspace_shows_no_file_of_the_host(client: Client, remote: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary.txt"
     canary.write_text("host-file-canary")
     work = Path(f"{remote}.work")

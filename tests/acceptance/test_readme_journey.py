@@ -1,4 +1,4 @@
-"""The README's journey, copied as it stands into a shell beside a stack as ``make up`` starts it."""
+"""Commands of docs/first-job.md, run in a shell next to a stack that runs as ``make up`` starts it."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ BLOCK = re.compile(r"^<!-- journey: (\w+) -->\n```bash\n(.*?)^```$", re.MULTILIN
 
 
 def blocks() -> dict[str, str]:
-    return dict(BLOCK.findall((CHECKOUT / "README.md").read_text()))
+    return dict(BLOCK.findall((CHECKOUT / "docs" / "first-job.md").read_text()))
 
 
 def as_script(found: dict[str, str]) -> str:
-    """One shell for all, as a person would have it, with a line that says which block's output follows."""
+    """Return one script of all blocks, as a user would paste them, with a line before the output of each block."""
     variables = f'echo "{MARK}$KEY $REPO $JOB $OTHER $AGAIN"\n'
     return "".join(f"echo '{MARK}{name}'\n{text}" for name, text in found.items()) + variables
 
 
 class Journey:
-    """What each block printed, and what the shell's variables held in the end."""
+    """Output of each block, and the final values of the shell variables."""
 
     def __init__(self, stack: RunningStack, output: str) -> None:
         self.stack = stack
         parts = re.split(rf"^{MARK}(.*)\n", output, flags=re.MULTILINE)[1:]
-        self.said = dict(zip(parts[::2], parts[1::2], strict=True))
+        self.outputs = dict(zip(parts[::2], parts[1::2], strict=True))
         variables: list[str] = parts[-2].split()
         self.key, self.repo, self.job, self.other, self.again = variables
 
@@ -50,7 +50,7 @@ class Journey:
         return Path(self.repo.removeprefix("file://"))
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = self.said[name].splitlines()
+        lines = self.outputs[name].splitlines()
         return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
     def read(self, job_id: str) -> dict[str, Any]:
@@ -61,7 +61,8 @@ class Journey:
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
     home = tmp_path_factory.mktemp("journey") / "home"
-    with running_stack(home) as stack:
+    # The page starts the stack with this variable.
+    with running_stack(home, environ={"REPO_FILE_ROOTS": str(home / "example")}) as stack:
         environ = bare_environment(home, {"API": f"{stack.web_url}/api/v1"})
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", as_script(blocks())],
@@ -75,34 +76,34 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         yield Journey(stack, done.stdout)
 
 
-def test_the_readme_has_every_step_in_order() -> None:
+def test_the_page_has_every_step_in_order() -> None:
     assert list(blocks()) == STEPS
 
 
-def test_a_key_is_made_that_is_not_the_stacks_own(journey: Journey) -> None:
+def test_a_new_api_key_is_created(journey: Journey) -> None:
     assert journey.key.startswith("mctb_")
     assert journey.key != journey.stack.api_key
 
 
-def test_the_submit_answers_with_the_job(journey: Journey) -> None:
-    assert journey.said["submit"].strip() == journey.job
+def test_the_submit_returns_the_job(journey: Journey) -> None:
+    assert journey.outputs["submit"].strip() == journey.job
     assert journey.read(journey.job)["status"] == JobStatus.COMPLETED
 
 
-def test_the_stream_shows_every_event_once_and_its_end(journey: Journey) -> None:
+def test_the_stream_shows_every_event_once_and_the_end(journey: Journey) -> None:
     *events, end = journey.events("follow")
     assert [event["seq"] for event in events] == list(range(1, end["data"]["count"] + 1))
     assert end["data"]["status"] == JobStatus.COMPLETED
     assert {"agent.message", "tool.call", "tool.result", "git.pushed"} <= {event["kind"] for event in events}
 
 
-def test_a_resumed_stream_goes_on_after_the_given_number(journey: Journey) -> None:
+def test_a_resumed_stream_continues_after_the_given_number(journey: Journey) -> None:
     *events, end = journey.events("resume")
     assert [event["seq"] for event in events] == list(range(31, end["data"]["count"] + 1))
 
 
-def test_the_result_names_the_branch_and_the_branch_has_the_fix(journey: Journey) -> None:
-    text, _, shown = journey.said["read"].partition("\ncommit ")
+def test_the_result_names_the_branch_with_the_fix(journey: Journey) -> None:
+    text, _, shown = journey.outputs["read"].partition("\ncommit ")
     result = json.loads(text)["result"]
     assert result["branch"] == "fix/average"
     assert shown.startswith(result["head"])
@@ -113,8 +114,8 @@ def test_the_result_names_the_branch_and_the_branch_has_the_fix(journey: Journey
     )
 
 
-def test_the_other_job_is_cancelled_and_pushed_nothing(journey: Journey) -> None:
-    assert journey.said["cancel"].startswith("20")
+def test_the_cancelled_job_pushes_no_branch(journey: Journey) -> None:
+    assert journey.outputs["cancel"].startswith("20")
     assert journey.events("cancel")[-1]["data"]["status"] == JobStatus.CANCELLED
     assert journey.read(journey.other)["status"] == JobStatus.CANCELLED
     assert f"myctobot/{journey.other}" not in branches(journey.remote)
@@ -127,7 +128,7 @@ def test_the_retry_is_a_new_job_that_completes(journey: Journey) -> None:
     assert branches(journey.remote)[f"myctobot/{journey.again}"] == again["result"]["head"]
 
 
-def test_the_mistake_is_explained(journey: Journey) -> None:
-    error = json.loads(journey.said["mistake"])["error"]
+def test_an_invalid_request_is_explained(journey: Journey) -> None:
+    error = json.loads(journey.outputs["mistake"])["error"]
     assert error["code"] == "invalid_request"
     assert "task.repo_url" in error["fields"]

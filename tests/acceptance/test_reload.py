@@ -1,4 +1,4 @@
-"""A worker is upgraded in place: its jobs go on, and the next ones find the new one."""
+"""Reload of a worker in place: its jobs continue, and the new worker takes later jobs."""
 
 from __future__ import annotations
 
@@ -6,34 +6,32 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.acceptance.client import Client
-from tests.stacks import PLAYS, running_stack
+from tests.acceptance.client import Client, shard_config
 
 pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    environ = {"GATEWAY_PLAYS": str(PLAYS), "LOCAL_SHARD_SLOTS": "2"}
-    with running_stack(tmp_path / "home", environ=environ) as stack, Client(stack) as made:
-        yield made
+def client(fragile: Client) -> Iterator[Client]:
+    with shard_config(fragile, max_concurrent_jobs=2):
+        yield fragile
 
 
-def test_jobs_go_on_and_the_new_worker_has_their_slots(client: Client) -> None:
+def test_jobs_continue_and_occupy_slots_of_the_new_worker(client: Client) -> None:
+    reloads = client.stack.output().count("restarting; runners continue")
     before = client.submit({"prompt": "RUN: sleep 20"})
     client.wait_event(before, "tool.call")
     worker = client.stack.pid_of("shard-local")
-    # What the new one has read tells it from the old one.
+    # The new worker has one slot, which tells it from the old one.
     config = client.stack.shards["local"]
     config.write_text(config.read_text().replace('"max_concurrent_jobs": 2', '"max_concurrent_jobs": 1'))
     for _ in range(3):
         os.kill(worker, signal.SIGHUP)
-    # Either of the two takes it.
+    # The old or the new worker takes this job.
     during = client.submit({"prompt": "THINK AND TALK"})
     deadline = time.monotonic() + 30
     while f"adopted the runner of {before}.1" not in client.stack.output():
@@ -43,9 +41,9 @@ def test_jobs_go_on_and_the_new_worker_has_their_slots(client: Client) -> None:
     done, later = client.wait_end(before), client.wait_end(after)
     assert (done["status"], len(done["attempts"])) == ("completed", 1)
     assert (later["status"], client.wait_end(during)["status"]) == ("completed", "completed")
-    # The one slot that the new worker has was taken until then.
+    # The first job occupied the only slot of the new worker until its end.
     assert later["attempts"][-1]["claimed_at"] >= done["finished_at"]
     assert client.stack.pid_of("shard-local") == worker
-    assert client.stack.output().count("beginning anew") == 1
+    assert client.stack.output().count("restarting; runners continue") == reloads + 1
     children = psutil.Process(worker).children()
     assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]

@@ -1,12 +1,12 @@
-"""Canary values in a job's secrets and prompt, looked for in every place where they might turn up."""
+"""Search for canary values of a job's secrets and prompt in every place that could store them."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,9 +16,10 @@ import redis
 
 from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client, texts
-from tests.fixtures.git_server import GitServer, serve
+from tests.acceptance.conftest import Guarded
+from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import branches, make_remote
-from tests.stacks import PLAYS, bare_environment, running_stack
+from tests.stacks import bare_environment
 
 pytestmark = pytest.mark.acceptance
 
@@ -31,51 +32,42 @@ GIVEN = (GIT_TOKEN, PROVIDER_KEY, JIRA_TOKEN, STORED)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
-    directory = tmp_path_factory.mktemp("git")
-    (directory / "served").mkdir()
-    make_remote(directory / "served" / "repo.git")
-    with serve(directory / "served", directory, GIT_TOKEN) as running:
-        yield running
+def server(guarded: Guarded) -> GitServer:
+    make_remote(guarded.git.root / "repo.git")
+    return guarded.git
 
 
-@pytest.fixture(scope="module")
-def secretive(server: GitServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    environ = {
-        "GATEWAY_PLAYS": str(PLAYS),
-        "REPO_PRIVATE_HOSTS": "localhost",
-        "LOCAL_SHARD_GIT_CA_FILE": str(server.ca_file),
-    }
-    home = tmp_path_factory.mktemp("stack") / "home"
-    with running_stack(home, environ=environ) as stack, Client(stack) as client:
-        yield client
+@pytest.fixture
+def secret_client(guarded: Guarded, server: GitServer) -> Client:
+    server.token = GIT_TOKEN
+    return guarded.client
 
 
 class Wiretap(threading.Thread):
-    """Keeps all that the broker is told, from MONITOR, and its keys at the end."""
+    """Recorder of every broker command by MONITOR, and of the broker's keys at the end."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
         self._redis = redis.Redis.from_url(url, socket_timeout=1)
-        self.heard: list[str] = []
-        self._over = threading.Event()
+        self.commands: list[str] = []
+        self._ended = threading.Event()
         self.listening = threading.Event()
 
     def run(self) -> None:
-        with self._redis.monitor() as monitor:  # type: ignore[no-untyped-call]  # the library has no types here
+        with self._redis.monitor() as monitor:  # type: ignore[no-untyped-call]  # the library has no annotation here
             self.listening.set()
-            while not self._over.is_set():
+            while not self._ended.is_set():
                 try:
-                    self.heard.append(str(monitor.next_command()))
+                    self.commands.append(str(monitor.next_command()))
                 except (TimeoutError, redis.TimeoutError):
                     continue
 
     def end(self) -> str:
-        self._over.set()
+        self._ended.set()
         self.join(10)
         keys = [str(key) + str(self._redis.dump(key)) for key in self._redis.scan_iter()]
         self._redis.close()
-        return "\n".join([*self.heard, *keys])
+        return "\n".join([*self.commands, *keys])
 
 
 def variables(client: Client) -> dict[str, str]:
@@ -93,7 +85,7 @@ def processes() -> list[tuple[psutil.Process, str, dict[str, str]]]:
     return found
 
 
-def job_of(server: GitServer) -> dict[str, object]:
+def job_with_secrets(server: GitServer) -> dict[str, object]:
     return {
         "task": {
             "type": "prompt",
@@ -108,26 +100,26 @@ def job_of(server: GitServer) -> dict[str, object]:
     }
 
 
-def test_the_canaries_are_seen_nowhere(secretive: Client, server: GitServer) -> None:
-    client = secretive
+def test_no_place_contains_a_canary(secret_client: Client, server: GitServer) -> None:
+    client = secret_client
     tap = Wiretap(variables(client)["REDIS_URL"])
     tap.start()
     assert tap.listening.wait(10)
-    answer = client.http.post("/jobs", json=job_of(server))
+    answer = client.http.post("/jobs", json=job_with_secrets(server))
     assert answer.status_code == 201, answer.text
     job_id = answer.json()["id"]
     client.wait_event(job_id, "tool.call")
-    gateway_token = look_at_processes()
+    gateway_token = check_processes(client)
     job = client.wait_end(job_id)
     assert job["status"] == "completed", job
-    # The proof that the job did use its token: the server let it in, and the branch is there.
+    # The job used its token: the server accepted it, and the branch exists.
     assert f"x-access-token:{GIT_TOKEN}" in server.authorizations
     assert "secret-work" in branches(server.root / "repo.git")
     forbidden = (*GIVEN, gateway_token)
     events = texts(client.events(job_id))
     assert "ANTHROPIC_API_KEY=***" in events
     places = {"broker": tap.end(), "events": events, "answer": answer.text, "job": str(job), "log": logs(client)}
-    places["rows"] = rows_after(client)
+    places["rows"] = checked_rows(client)
     for place, content in places.items():
         for canary in forbidden:
             assert canary not in content, f"{canary} is in {place}"
@@ -135,12 +127,17 @@ def test_the_canaries_are_seen_nowhere(secretive: Client, server: GitServer) -> 
     assert files_with(client.stack.home, forbidden) == []
 
 
-def look_at_processes() -> str:
-    """Check arguments and environments while the agent runs; returns its gateway token."""
+def check_processes(client: Client) -> str:
+    """Check arguments and environments of all processes while the agent runs, and return its gateway token."""
+    (entry,) = (client.stack.home / "shards" / "local" / "run").glob("*.json")
+    runner = psutil.Process(json.loads(entry.read_text())["pid"])
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         found = processes()
-        agents = [entry for entry in found if "ANTHROPIC_API_KEY" in entry[2] and "/opt/agent" in entry[1]]
+        # Stacks of other tests may run agents at the same time.
+        ours = {process.pid for process in runner.children(recursive=True)}
+        mine = [entry for entry in found if entry[0].pid in ours]
+        agents = [entry for entry in mine if "ANTHROPIC_API_KEY" in entry[2] and "/opt/agent" in entry[1]]
         if agents:
             break
         time.sleep(0.1)
@@ -165,23 +162,23 @@ def logs(client: Client) -> str:
 
 
 def rows(client: Client) -> dict[str, str]:
-    """Every row of every table, as text."""
+    """Return the rows of each table as text."""
     with psycopg.connect(variables(client)["DATABASE_URL"]) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         return {
-            name: "\n".join(str(row) for row in connection.execute(f'SELECT "{name}"::text FROM "{name}"'))  # noqa: S608  # names from the catalogue
+            name: "\n".join(str(row) for row in connection.execute(f'SELECT "{name}"::text FROM "{name}"'))  # noqa: S608  # the names come from the catalogue
             for (name,) in tables
         }
 
 
-def rows_after(client: Client) -> str:
+def checked_rows(client: Client) -> str:
     tables = rows(client)
     assert {name for name, text in tables.items() if PROMPT in text} <= {"jobs_job", "jobs_eventbatch"}
     return "\n".join(tables.values())
 
 
 def files_with(root: Path, canaries: tuple[str, ...]) -> list[Path]:
-    """Files below ``root`` that hold a canary: the database's own files and its log of changes too."""
+    """Return the files below ``root`` that contain a canary, including the files of the database."""
     found = []
     for file in root.rglob("*"):
         if file.is_file() and not file.is_symlink():
@@ -190,18 +187,18 @@ def files_with(root: Path, canaries: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def test_a_stored_secret_serves_by_its_name(secretive: Client, server: GitServer) -> None:
-    client = secretive
+def test_a_stored_secret_is_used_by_its_name(secret_client: Client, server: GitServer) -> None:
+    client = secret_client
     command = ["store_secret", "--tenant", "default", "--name", "github"]
     manage(client, command, GIT_TOKEN)
-    job = job_of(server)
-    job["task"] = {**job["task"], "repo_token": {"secret": "github"}, "branch": "by-name"}  # type: ignore[dict-item]  # a dict, see job_of
+    job = job_with_secrets(server)
+    job["task"] = {**job["task"], "repo_token": {"secret": "github"}, "branch": "by-name"}  # type: ignore[dict-item]  # job_with_secrets returns a dict here
     answer = client.http.post("/jobs", json=job)
     assert answer.status_code == 201, answer.text
     done = client.wait_end(answer.json()["id"])
     assert done["status"] == "completed", done
     assert "by-name" in branches(server.root / "repo.git")
-    # Its inline secrets are gone with it; the named one is found again by itself.
+    # The inline secrets were deleted at the end of the job. A retry finds the stored secret by its name.
     refused = client.http.post(f"/jobs/{done['id']}/retry")
     assert refused.status_code == 409
     assert refused.json()["error"]["secrets"] == ["anthropic_api_key", "jira_token"]

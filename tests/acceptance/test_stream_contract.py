@@ -1,4 +1,4 @@
-"""One contract for every way to watch a job: 1..N, once each, in order, with the right end, whatever breaks."""
+"""Contract of every stream of a job: each event once, in order, with the right end, after any outage."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WITHIN_S = 90
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack of this test's own: it does not spare it."""
+    """Start a stack for this test only, because the test ends its processes."""
     home = tmp_path_factory.mktemp("contract") / "home"
     with running_stack(home, "--without", "shard", "--without", "gateway") as running:
         yield running
@@ -46,7 +46,7 @@ def anyio_backend() -> str:
 
 
 class Viewer:
-    """Somebody who watches a job, and takes it up again where it broke."""
+    """Viewer of a job that reconnects after the last event that it got."""
 
     def __init__(self, url: str, api_key: str, job_id: str) -> None:
         self.url, self.api_key, self.job_id = url, api_key, job_id
@@ -78,7 +78,7 @@ class Viewer:
             await asyncio.sleep(0.1)
 
     def connection(self) -> AsyncIterator[dict[str, Any]]:
-        raise AssertionError("each kind of viewer has its own")
+        raise AssertionError("a subclass defines the connection")
 
 
 class SseViewer(Viewer):
@@ -92,7 +92,7 @@ class SseViewer(Viewer):
                 assert source.response.status_code == 200
                 async for frame in source.aiter_sse():
                     if not frame.data:
-                        # How soon to come back, which the standard takes for no event.
+                        # The frame sets the reconnection time only, which is no event.
                         continue
                     event = json.loads(frame.data)
                     assert frame.event == event["kind"]
@@ -106,12 +106,12 @@ class WebSocketViewer(Viewer):
             async for message in socket:
                 for event in json.loads(message)["events"]:
                     yield event
-        # A database that is away is worth another try; anything else is not what was asked for.
+        # These codes allow another try. Any other code would hide a refusal.
         assert socket.close_code in (1000, 1001, 1006, 1012, 1013), (socket.close_code, socket.close_reason)
 
 
 class CliViewer(Viewer):
-    """The command line client, which is one process throughout: it reconnects by itself."""
+    """Command line client, which is one process and reconnects itself."""
 
     code: int | None = None
 
@@ -126,7 +126,7 @@ class CliViewer(Viewer):
         )
         assert process.stdout is not None
         assert process.stderr is not None
-        told = asyncio.create_task(process.stderr.read())
+        messages = asyncio.create_task(process.stderr.read())
         try:
             async for line in process.stdout:
                 self.take(json.loads(line))
@@ -135,21 +135,21 @@ class CliViewer(Viewer):
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            self.connections = 1 + (await told).decode().lower().count("reconnect")
+            self.connections = 1 + (await messages).decode().lower().count("reconnect")
 
 
 KINDS: tuple[type[Viewer], ...] = (SseViewer, WebSocketViewer, CliViewer)
 
 
-def end(stack: RunningStack, name: str, number: signal.Signals) -> None:
-    """End one of the stack's processes; the supervisor starts it again."""
-    # Between two lives there is no record of it.
+def end_process(stack: RunningStack, name: str, number: signal.Signals) -> None:
+    """Send a signal to a process of the stack, which the supervisor starts again."""
+    # The record is absent until the process runs again.
     with suppress(FileNotFoundError, ProcessLookupError):
         os.kill(stack.pid_of(name), number)
 
 
-async def break_things(stack: RunningStack) -> None:
-    """All that may happen to a control plane, one after the other, then two at once."""
+async def cause_outages(stack: RunningStack) -> None:
+    """End each process of the control plane in turn, then two at once."""
     await asyncio.sleep(2)
     for name, number in (
         ("web", signal.SIGKILL),
@@ -158,20 +158,20 @@ async def break_things(stack: RunningStack) -> None:
         ("web", signal.SIGTERM),
         ("redis", signal.SIGTERM),
     ):
-        end(stack, name, number)
+        end_process(stack, name, number)
         await asyncio.sleep(4)
-    end(stack, "redis", signal.SIGKILL)
-    end(stack, "web", signal.SIGKILL)
+    end_process(stack, "redis", signal.SIGKILL)
+    end_process(stack, "web", signal.SIGKILL)
 
 
-async def play(stack: RunningStack, run: SimulatedRun, url: str, *, outcome: Outcome) -> list[Viewer]:
+async def watch_with_outages(stack: RunningStack, run: SimulatedRun, url: str, *, outcome: Outcome) -> list[Viewer]:
     viewers = [kind(url, stack.api_key, run.job_id) for kind in KINDS for _ in range(VIEWERS_EACH)]
     watching = [asyncio.create_task(viewer.watch()) for viewer in viewers]
     try:
-        trouble = asyncio.create_task(break_things(stack))
+        outages = asyncio.create_task(cause_outages(stack))
         await run.stream(RATE, SECONDS)
-        await trouble
-        # One who comes only when all is over.
+        await outages
+        # These viewers connect after the end of the job.
         count = await run.finish(outcome)
         late = [kind(url, stack.api_key, run.job_id) for kind in KINDS]
         async with asyncio.timeout(WITHIN_S):
@@ -184,21 +184,21 @@ async def play(stack: RunningStack, run: SimulatedRun, url: str, *, outcome: Out
 
 
 @pytest.mark.anyio
-async def test_every_viewer_sees_every_event_once_whatever_breaks(stack: RunningStack) -> None:
+async def test_every_viewer_sees_every_event_once_despite_outages(stack: RunningStack) -> None:
     with Client(stack) as client:
         async with SimulatedShard(stack) as shard, cutting_proxy(stack.web_url) as proxy:
             run = await shard.start_job(client)
-            viewers = await play(stack, run, proxy.url, outcome=Outcome.COMPLETED)
+            viewers = await watch_with_outages(stack, run, proxy.url, outcome=Outcome.COMPLETED)
             assert_complete(viewers, run, proxy)
 
 
 def assert_complete(viewers: list[Viewer], run: SimulatedRun, proxy: CuttingProxy) -> None:
     everything = list(range(1, run.last_seq + 1))
     for viewer in viewers:
-        who = type(viewer).__name__
-        assert viewer.seen == everything, f"{who} saw {len(viewer.seen)} of {len(everything)}"
-        assert viewer.end == {"count": run.last_seq, "status": "completed"}, who
+        kind = type(viewer).__name__
+        assert viewer.seen == everything, f"{kind} saw {len(viewer.seen)} of {len(everything)}"
+        assert viewer.end == {"count": run.last_seq, "status": "completed"}, kind
     assert [viewer.code for viewer in viewers if isinstance(viewer, CliViewer)] == [0] * (VIEWERS_EACH + 1)
-    # The lines did break, again and again.
+    # The outages did break the connections several times.
     assert proxy.cuts >= 3 * len(viewers)
     assert all(viewer.connections > 3 for viewer in viewers[: VIEWERS_EACH * len(KINDS)])

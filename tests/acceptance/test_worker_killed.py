@@ -1,11 +1,9 @@
-"""The runner's life is its own: the worker that started it may be killed and started anew."""
+"""Kill of a worker: its runner continues, and the next worker counts the slot of the runner."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,20 +12,12 @@ from celery import Celery
 
 from myctobot.contract.jobs import JobStatus
 from tests.acceptance.client import Client, kill_worker
-from tests.stacks import PLAYS, running_stack
 
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.fixture
-def one_slot(tmp_path: Path) -> Iterator[Client]:
-    environ = {"GATEWAY_PLAYS": str(PLAYS), "LOCAL_SHARD_SLOTS": "1"}
-    with running_stack(tmp_path / "home", environ=environ) as stack, Client(stack) as client:
-        yield client
-
-
-def test_the_job_completes_and_the_new_worker_counts_its_slot(one_slot: Client) -> None:
-    client = one_slot
+def test_the_job_completes_and_the_new_worker_counts_its_slot(fragile: Client) -> None:
+    client = fragile
     first = client.submit({"prompt": "RUN: sleep 12"})
     client.wait_event(first, "tool.call")
     kill_worker(client)
@@ -35,7 +25,7 @@ def test_the_job_completes_and_the_new_worker_counts_its_slot(one_slot: Client) 
     waiting = client.wait(second, lambda job: job["waiting"] and job["waiting"]["code"] == "class_busy")
     assert "busy" in waiting["waiting"]["reason"]
     assert adopted(client) == [f"{first}.1"]
-    # Celery forgets what it did not start itself with every connection; the slot is taken all the same.
+    # Celery forgets adopted tasks when its connection breaks. The slot must stay occupied.
     with redis.Redis.from_url(broker_url(client)) as broker:
         broker.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert reserved(client) == [f"adopted-{first}.1"]
@@ -50,12 +40,12 @@ def broker_url(client: Client) -> str:
     return dict(line.partition("=")[::2] for line in lines)["REDIS_URL"]
 
 
-def ask(client: Client, command: str) -> Any:
-    """The shard's first answer that is not empty to a command of Celery's remote control."""
+def first_answer(client: Client, command: str) -> Any:
+    """Return the first answer of the shard to a remote control command; ignore empty answers."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         answers: dict[str, Any] = {}
-        # Ours may be among the connections that were killed: kombu keeps them in a pool.
+        # kombu keeps connections in a pool, and the test may have killed one of them.
         with suppress(redis.ConnectionError), Celery(broker=broker_url(client)) as app:
             answers = cast(dict[str, Any], app.control.inspect(timeout=2)._request(command) or {})
         for name, answer in answers.items():
@@ -65,10 +55,10 @@ def ask(client: Client, command: str) -> Any:
 
 
 def adopted(client: Client) -> Any:
-    """What the new worker itself says it runs."""
-    return ask(client, "capabilities")["running"]
+    """Return the attempts that the new worker reports as running."""
+    return first_answer(client, "capabilities")["running"]
 
 
 def reserved(client: Client) -> Any:
-    """Which tasks the new worker counts besides those that it has started."""
-    return [entry["id"] for entry in ask(client, "reserved")]
+    """Return the ids of the tasks that the new worker has reserved."""
+    return [entry["id"] for entry in first_answer(client, "reserved")]

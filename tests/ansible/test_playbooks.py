@@ -61,3 +61,17 @@ def test_every_default_is_explained_or_speaks_for_itself() -> None:
         name for name in yaml.safe_load((ROLE / "defaults/main.yml").read_text()) if f"`{name}`" not in documented
     ]
     assert not missing, f"docs/ansible.md says nothing of {missing}"
+
+
+def test_every_folder_of_a_release_is_linked() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/release.yml").read_text())
+    commands = [
+        task["ansible.builtin.command"]["argv"]
+        for block in tasks
+        for task in block.get("block", ())
+        if "ansible.builtin.command" in task
+    ]
+    (pack,) = (command for command in commands if command[0] == "tar")
+    packed = [word for word in pack[1:] if not word.startswith("-")]
+    (link,) = (task for task in tasks if task.get("ansible.builtin.file", {}).get("state") == "link")
+    assert set(link["loop"]) == {Path(path).parts[0] for path in packed}

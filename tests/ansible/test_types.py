@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shards.models.shard import ShardType
+from shards.models import ShardType
 from shards.providers.ansible import FOLDER
 from shards.providers.lxc import role
 

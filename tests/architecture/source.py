@@ -1,4 +1,4 @@
-"""The product's source as the architecture tests read it: files, modules and what they import."""
+"""Source files of the product, with their modules, imports and calls, for the architecture tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Module:
     """One Python file.
 
     Attributes:
-        name: dotted, such as ``jobs.api.views``; a package's is its own.
+        name: dotted name, such as ``jobs.api.views``, or the name of the package for an ``__init__.py``.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Module:
         return str(self.path.relative_to(ROOT))
 
     def imports(self) -> Iterator[str]:
-        """Dotted names of the modules that this one imports, wherever in the file it does."""
+        """Yield the dotted names of the modules that this one imports, at any place in the file."""
         package = self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
@@ -38,7 +38,7 @@ class Module:
             elif isinstance(node, ast.ImportFrom):
                 base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
                 source = ".".join(part for part in (base, node.module) if part)
-                # ``from workers import mcp`` imports a module, ``from workers.executors.mcp import chosen`` a name of one.
+                # ``from workers import mcp`` imports a module, ``from workers.executors.mcp import chosen`` a name.
                 for alias in node.names:
                     inner = f"{source}.{alias.name}"
                     yield inner if is_module(inner) else source
@@ -49,7 +49,7 @@ class Module:
                 yield node
 
     def calls(self) -> Iterator[tuple[str, ast.Call]]:
-        """Calls with the callee as written, such as ``httpx.Client``."""
+        """Yield each call with its callee as written, such as ``httpx.Client``."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
                 yield ast.unparse(node.func), node
@@ -62,7 +62,7 @@ def is_module(name: str) -> bool:
 
 @cache
 def modules(*folders: str) -> tuple[Module, ...]:
-    """Every module in the folders, without migrations, which are generated."""
+    """Return every module in the folders, without migrations, because those are generated."""
     return tuple(
         _read(path)
         for folder in folders or PRODUCT

@@ -1,4 +1,4 @@
-"""What is generated from the code fits the code."""
+"""Agreement of generated files and addresses with the code."""
 
 from __future__ import annotations
 
@@ -12,38 +12,47 @@ from django.urls import get_resolver
 from myctobot.contract.jobs import JobStatus
 
 
-def test_the_api_schema_is_made_without_a_warning(tmp_path: Path) -> None:
+def test_the_api_schema_is_generated_without_warnings(tmp_path: Path) -> None:
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(tmp_path / "schema.yaml"))
 
 
-def test_the_schema_has_every_call_of_the_api_and_none_of_the_shards(tmp_path: Path) -> None:
+def test_the_schema_contains_all_member_operations_and_no_shard_operation(tmp_path: Path) -> None:
     file = tmp_path / "schema.yaml"
     call_command("spectacular", "--file", str(file))
     schema = file.read_text()
     for name in ("create", "list", "read", "cancel", "retry", "events", "download", "ticket", "stream", "estimate"):
-        assert f"operationId: jobs_{name}\n" in schema, f"jobs_{name} is missing in the API's schema"
-    assert "/shard/" not in schema
-    assert all(f"- {status.value}\n" in schema for status in JobStatus)
+        assert f"operationId: jobs_{name}\n" in schema, f"the API schema lacks the operation jobs_{name}"
+    assert "/shard/" not in schema, "the API schema describes members' operations only, not those of shards"
+    missing = [status.value for status in JobStatus if f"- {status.value}\n" not in schema]
+    assert not missing, f"the API schema lacks the job states {missing}"
+
+
+def test_the_schema_names_the_permissions_of_operators_calls(tmp_path: Path) -> None:
+    file = tmp_path / "schema.yaml"
+    call_command("spectacular", "--file", str(file))
+    schema = " ".join(file.read_text().split())
+    for sentence in ("Needs shards.add_shard.", "Needs shards.change_pool or shards.change_shard."):
+        assert sentence in schema, f"the API schema lacks “{sentence}”"
 
 
 @pytest.mark.django_db
-def test_every_change_of_a_model_has_its_migration() -> None:
+def test_every_model_change_has_a_migration() -> None:
     out = StringIO()
     try:
         call_command("makemigrations", "--check", "--dry-run", stdout=out)
     except SystemExit:
-        pytest.fail(f"models have changed without a migration; run 'make migrations':\n{out.getvalue()}")
+        pytest.fail(f"a model changed without a migration; run 'make migrations':\n{out.getvalue()}")
 
 
-def test_djangos_own_checks_find_nothing() -> None:
+def test_django_system_checks_report_no_warning() -> None:
     call_command("check", fail_level="WARNING")
 
 
-def test_every_address_of_the_api_is_under_its_version() -> None:
+def test_api_urls_start_with_their_version() -> None:
     roots = {str(entry.pattern) for entry in get_resolver().url_patterns}
     assert {root for root in roots if root.startswith(("api/", "shard/"))} == {
         "api/v1/",
         "api/schema/",
         "api/docs/",
         "shard/v1/",
-    }
+    }, "put each API address below its version, so that a later version can exist next to it"

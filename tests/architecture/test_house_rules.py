@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows."""
+"""House rules that no linter checks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from .source import Module, modules
 
 PRODUCT = modules()
-EVERYTHING = modules("jobs", "myctobot", "shards", "workers", "tests")
+EVERYTHING = modules("jobs", "myctobot", "scripts", "shards", "workers", "tests")
 
-# Spelled in two halves, so that this file does not hold what it looks for.
+# Each word is split, so that this file does not contain the words that it searches for.
 MARKERS = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b")
 BARE_IGNORE = re.compile(r"#\s*type:\s*ignore(?!\[[a-z, -]+\]\s+\S)")
 BARE_NOQA = re.compile(r"#\s*noqa(?!:\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*\s+\S)", re.IGNORECASE)
 SKIPS = re.compile(r"pytest\.(skip|xfail|mark\.(skip|skipif|xfail))\b")
 HTTPX = {"Client", "AsyncClient", "get", "post", "put", "patch", "delete", "request", "stream"}
-# A task's docstring, its guard and its call, over a few lines.
+# This is enough for a docstring, a guard and one call.
 MAX_TASK_STATEMENTS = 4
 
 
@@ -27,30 +27,30 @@ def lines_with(pattern: re.Pattern[str], where: Iterable[Module]) -> list[str]:
     return [
         f"{module.where}:{number}: {line.strip()}"
         for module in where
-        # This file holds what it looks for.
+        # This file contains the patterns themselves.
         if module.name != __name__
         for number, line in enumerate(module.text.splitlines(), 1)
         if pattern.search(line)
     ]
 
 
-def test_nothing_is_left_for_later() -> None:
+def test_the_code_contains_no_open_task() -> None:
     wrong = lines_with(MARKERS, EVERYTHING)
-    assert not wrong, f"do it now, or write down in the docs why it is not there: {wrong}"
+    assert not wrong, f"{wrong}: do the work now, or describe the limit in the docs"
 
 
-def test_whoever_silences_a_checker_says_what_and_why() -> None:
+def test_a_suppressed_check_has_a_code_and_a_reason() -> None:
     wrong = lines_with(BARE_IGNORE, EVERYTHING) + lines_with(BARE_NOQA, EVERYTHING)
-    assert not wrong, f"name the code and give the reason after it: {wrong}"
+    assert not wrong, f"{wrong}: name the code of the suppressed check and give the reason after it"
 
 
-def test_no_test_is_switched_off() -> None:
-    # Where a machine cannot have a browser or sshd; with CI set it fails instead.
+def test_no_test_is_skipped() -> None:
+    # tests/needs.py skips tests whose programs a machine cannot have, and fails when CI is set.
     wrong = lines_with(SKIPS, [module for module in EVERYTHING if module.name != "tests.needs"])
-    assert not wrong, f"a test that does not run proves nothing; repair it or remove it: {wrong}"
+    assert not wrong, f"{wrong}: a skipped test proves nothing; repair it or remove it"
 
 
-def test_no_command_goes_through_a_shell() -> None:
+def test_no_command_runs_in_a_shell() -> None:
     wrong = [
         f"{module.where}:{node.lineno}"
         for module in EVERYTHING
@@ -58,7 +58,7 @@ def test_no_command_goes_through_a_shell() -> None:
         if callee in ("os.system", "os.popen", "asyncio.create_subprocess_shell")
         or any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in node.keywords)
     ]
-    assert not wrong, f"{wrong}: pass a list of arguments; a shell reads what tenants write as commands"
+    assert not wrong, f"{wrong}: pass a list of arguments, because a shell would interpret input of tenants as commands"
 
 
 def test_every_http_client_has_a_timeout() -> None:
@@ -70,7 +70,7 @@ def test_every_http_client_has_a_timeout() -> None:
         and callee.partition(".")[2] in HTTPX
         and "timeout" not in {word.arg for word in node.keywords}
     ]
-    assert not wrong, f"{wrong}: name a timeout; whoever waits forever holds a slot forever"
+    assert not wrong, f"{wrong}: pass a timeout, because a call that never ends occupies its slot forever"
 
 
 def is_task(decorator: ast.expr) -> bool:
@@ -78,7 +78,7 @@ def is_task(decorator: ast.expr) -> bool:
     return ast.unparse(callee).rpartition(".")[2] in ("shared_task", "task")
 
 
-def test_celery_tasks_are_shells() -> None:
+def test_a_celery_task_only_calls_a_service_function() -> None:
     wrong = [
         f"{function.name} in {module.where}"
         for module in PRODUCT
@@ -86,29 +86,29 @@ def test_celery_tasks_are_shells() -> None:
         if any(is_task(decorator) for decorator in function.decorator_list)
         and sum(isinstance(node, ast.stmt) for node in ast.walk(function)) - 1 > MAX_TASK_STATEMENTS
     ]
-    assert not wrong, f"{wrong}: a task loads, calls one service function and returns; move the work to a function"
+    assert not wrong, f"{wrong}: a task calls one service function and returns; move the other statements to a function"
 
 
 def has_code(module: Module) -> bool:
     return any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in module.tree.body)
 
 
-def test_every_module_with_code_says_what_it_is_for() -> None:
-    # These are named by Django, and say it by that.
+def test_every_module_with_code_has_a_docstring() -> None:
+    # Django requires these names, and they name the subject already.
     named = ("apps.py", "urls.py")
     asked = [module for module in PRODUCT if has_code(module) and module.path.name not in named]
     wrong = [module.where for module in asked if not ast.get_docstring(module.tree)]
-    assert not wrong, f"{wrong}: open with a sentence on what it is for"
+    assert not wrong, f"{wrong}: add a docstring with one sentence that names the subject of the module"
 
 
-def test_every_function_says_what_it_returns() -> None:
+def test_every_function_has_a_return_annotation() -> None:
     wrong = [
         f"{function.name} in {module.where}"
         for module in EVERYTHING
         for function in module.functions()
         if function.returns is None
     ]
-    assert not wrong, f"{wrong}: annotate what they return"
+    assert not wrong, f"{wrong}: annotate the return type"
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_every_function_says_what_it_returns() -> None:
         (MARKERS, "# TO" + "DO later", True),
     ],
 )
-def test_the_rules_themselves(pattern: re.Pattern[str], line: str, found: bool) -> None:
+def test_the_patterns_match(pattern: re.Pattern[str], line: str, found: bool) -> None:
     assert bool(pattern.search(line)) is found

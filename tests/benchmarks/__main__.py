@@ -1,14 +1,21 @@
-"""``python -m tests.benchmarks [NAME]``: measure, and print one line of JSON a benchmark."""
+"""Command ``python -m tests.benchmarks [NAME]``: it measures and prints one line of JSON for each benchmark."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-from tests.benchmarks import (
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
+django.setup(set_prefix=False)
+
+# Simulations use the product's decisions, and these import tables.
+from tests.benchmarks import (  # noqa: E402  # see above
     autoscale_day,
     dispatch_round,
     eta_error,
@@ -27,9 +34,9 @@ from tests.benchmarks import (
     submit_to_start,
     worker_memory,
 )
-from tests.benchmarks.machine import this_machine
-from tests.benchmarks.page import row, with_rows
-from tests.benchmarks.result import CannotMeasure, Result
+from tests.benchmarks.machine import this_machine  # noqa: E402  # see above
+from tests.benchmarks.page import row, with_rows  # noqa: E402  # see above
+from tests.benchmarks.result import CannotMeasure, Result  # noqa: E402  # see above
 
 BENCHMARKS = {
     "worker_memory": worker_memory.measure,
@@ -54,13 +61,13 @@ PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks.md"
 
 
 def main() -> int:
-    """Run one benchmark or all. Returns 1 when a target was missed, or something could not be measured."""
+    """Run one benchmark or all; return 1 when a target was missed or a benchmark could not run."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure MyCTOBot on this machine.")
-    parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="measure this alone")
-    parser.add_argument("--only", choices=BENCHMARKS, help="the same")
-    parser.add_argument("--write-docs", action="store_true", help=f"put the figures into {PAGE.name}")
+    parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="run only this benchmark")
+    parser.add_argument("--only", choices=BENCHMARKS, help="same as the positional argument")
+    parser.add_argument("--write-docs", action="store_true", help=f"write the figures to {PAGE.name}")
     options = parser.parse_args()
-    # As for Ctrl-C: what was started is stopped and removed.
+    # SIGTERM raises an exception, so that the stacks are stopped and removed as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     only = options.name or options.only
     found = [_measure(name) for name in ([only] if only else BENCHMARKS)]
@@ -72,20 +79,20 @@ def main() -> int:
 
 
 def _measure(name: str) -> Result | None:
-    _say(f"{name}: measuring")
+    _print_progress(f"{name}: measuring")
     began = time.monotonic()
     try:
         result = BENCHMARKS[name]()
     except CannotMeasure as error:
-        _say(f"{name}: {error}")
+        _print_progress(f"{name}: {error}")
         return None
     sys.stdout.write(f"{result.line()}\n")
     sys.stdout.flush()
-    _say(f"{name}: {result.verdict()}; took {time.monotonic() - began:.0f} s")
+    _print_progress(f"{name}: {result.verdict()}; took {time.monotonic() - began:.0f} s")
     return result
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 

@@ -1,4 +1,4 @@
-"""Starts processes full of viewers, and adds up what they saw."""
+"""Processes of viewers, and the sum of the events that they received."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 
 from tests.benchmarks.peers import CHECKOUT
-from tests.benchmarks.tally import Seen, from_json
+from tests.benchmarks.tally import Received, from_json
 from tests.benchmarks.viewers import READY, Viewer
 from tests.stacks import RunningStack
 
@@ -21,20 +21,20 @@ _READY_S = 60
 _END_S = 10
 
 
-class NotExact(Exception):
-    """A viewer of ours missed an event, or got one twice: no figure is worth anything then."""
+class InexactDelivery(Exception):
+    """A viewer missed an event or received one twice, so that the figures are not comparable."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What all viewers saw together.
+class Observation:
+    """Events that all viewers together received.
 
     Attributes:
-        seen: by each viewer, in their order.
-        lags: of every event at every viewer that never paused, in steps of ``tally.STEP_MS``.
+        seen: the events of each viewer, in the order of the viewers.
+        lags: number of events by lag, in steps of ``tally.STEP_MS``, for the viewers that never paused.
     """
 
-    seen: Sequence[Seen]
+    seen: Sequence[Received]
     lags: Counter[int]
 
     @property
@@ -43,69 +43,71 @@ class Sight:
 
     @property
     def last_at(self) -> float:
-        """When the last event came to the last viewer, in seconds since 1970."""
+        """Time at which the last viewer received its last event, in seconds since 1970."""
         return max(one.last_at for one in self.seen)
 
     def check_exact(self, counts: Sequence[int]) -> None:
-        """Raise unless each viewer saw 1..count once each, in order.
+        """Raise unless each viewer received the numbers 1..count once each, in order.
 
         Raises:
-            NotExact: one did not.
+            InexactDelivery: a viewer missed an event, or received one twice or out of order.
         """
         wrong = [(one, count) for one, count in zip(self.seen, counts, strict=True) if not one.is_exactly(count)]
         if wrong:
             one, count = wrong[0]
-            raise NotExact(f"{len(wrong)} of {len(self.seen)} viewers, such as one that should have {count}: {one}")
+            raise InexactDelivery(
+                f"{len(wrong)} of {len(self.seen)} viewers, such as one that should have {count}: {one}"
+            )
 
 
 class Audience:
-    """Viewers that are connected, and watch."""
+    """Connected viewers in their processes."""
 
     def __init__(self, processes: Sequence[Process]) -> None:
         self._processes = processes
 
-    async def until_end(self, timeout_s: float) -> Sight:
-        """Wait until every viewer has seen the end.
+    async def wait_end(self, timeout_s: float) -> Observation:
+        """Wait until every viewer has received the end of its stream.
 
         Raises:
-            TimeoutError: one has not.
+            TimeoutError: a viewer did not receive the end in time.
         """
         async with asyncio.timeout(timeout_s):
             texts = await asyncio.gather(*(_output(process) for process in self._processes))
-        seen: list[Seen] = []
+        seen: list[Received] = []
         lags: Counter[int] = Counter()
         for text in texts:
             more, theirs = from_json(json.loads(text))
             seen.extend(more)
             lags.update(theirs)
-        return Sight(seen, lags)
+        return Observation(seen, lags)
 
-    async def until_quiet(self, timeout_s: float) -> Sight:
-        """Wait until nothing comes any more, for a stream without an end."""
+    async def wait_quiet(self, timeout_s: float) -> Observation:
+        """Wait until no more events arrive, for a stream without an ``end`` event."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
-        return await self.until_end(timeout_s)
+        return await self.wait_end(timeout_s)
 
 
 async def _output(process: Process) -> bytes:
     assert process.stdout is not None
     text = await process.stdout.read()
     if code := await process.wait():
-        raise RuntimeError(f"a process of viewers ended with exit code {code}; it says why above")
+        raise RuntimeError(f"a process of viewers ended with exit code {code}; its error is printed above")
     return text
 
 
 @asynccontextmanager
 async def audience(viewers: Sequence[Viewer], processes: int = 1) -> AsyncIterator[Audience]:
-    """Connect viewers, spread over so many processes in their order."""
+    """Connect viewers, divided among processes in their order."""
     started: list[Process] = []
     share = max(1, -(-len(viewers) // processes))
     try:
         for first in range(0, len(viewers), share):
-            started.append(await _start(viewers[first : first + share]))
+            started.append(await _start_process(viewers[first : first + share]))
         async with asyncio.timeout(_READY_S):
-            await asyncio.gather(*(_ready(process) for process in started))
+            await asyncio.gather(*(_wait_ready(process) for process in started))
         yield Audience(started)
     finally:
         for process in started:
@@ -114,7 +116,7 @@ async def audience(viewers: Sequence[Viewer], processes: int = 1) -> AsyncIterat
             await asyncio.wait_for(process.wait(), _END_S)
 
 
-async def _start(viewers: Sequence[Viewer]) -> Process:
+async def _start_process(viewers: Sequence[Viewer]) -> Process:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -130,14 +132,14 @@ async def _start(viewers: Sequence[Viewer]) -> Process:
     return process
 
 
-async def _ready(process: Process) -> None:
+async def _wait_ready(process: Process) -> None:
     assert process.stdout is not None
     if (line := await process.stdout.readline()).decode().strip() != READY:
-        raise RuntimeError(f"a process of viewers did not become ready; it said {line!r}")
+        raise RuntimeError(f"a process of viewers did not become ready; it wrote {line!r}")
 
 
-def of_job(stack: RunningStack, job_id: str, transport: str, pause_s: float = 0.0) -> Viewer:
-    """A viewer of one of the stack's jobs, by ``ws`` or ``sse``."""
+def viewer_of_job(stack: RunningStack, job_id: str, transport: str, pause_s: float = 0.0) -> Viewer:
+    """Return a viewer of one of the stack's jobs, with the transport ``ws`` or ``sse``."""
     headers = {"Authorization": f"Bearer {stack.api_key}"}
     if transport == "sse":
         return Viewer("sse", f"{stack.web_url}/api/v1/jobs/{job_id}/stream", headers, pause_s)

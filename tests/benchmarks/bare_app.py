@@ -1,7 +1,7 @@
-"""The peer: a Celery worker that holds nothing but what Celery needs, with a shard's settings of pool and broker.
+"""Celery worker without product code, with the pool and broker settings of a shard: the peer of two benchmarks.
 
-``python -m tests.benchmarks.bare_app`` starts it as a shard's worker is started, without the ``celery`` command;
-``celery -A tests.benchmarks.bare_app worker`` as everybody does. It imports nothing of the product.
+``python -m tests.benchmarks.bare_app`` starts it without the ``celery`` command, as a shard starts its worker.
+``celery -A tests.benchmarks.bare_app worker`` starts it in Celery's usual way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kombu import Exchange, Queue
 
 QUEUE = "benchmark.bare"
 BROKER_VARIABLE = "BENCHMARK_BROKER_URL"
-# Of the peer that keeps its results.
+# Only the peer that stores its results reads these two.
 DATABASE_VARIABLE = "BENCHMARK_DATABASE_URL"
 TRACKED_VARIABLE = "BENCHMARK_TRACKED"
 SLOTS = 2
@@ -48,7 +48,7 @@ app.conf.update(
 
 @app.task(name=TASK)
 def start(report: str) -> None:
-    """Start a process and write down when it had started, in seconds since 1970."""
+    """Start a process and write its start time to a file, in seconds since 1970."""
     process = subprocess.Popen(["true"])
     started = time.time()
     draft = Path(f"{report}.draft")

@@ -1,4 +1,4 @@
-"""The peer of ``provision_time``: what somebody does who has LXC's own tools and a root file system."""
+"""Containers made with LXC's own tools from a root file system: the peer of ``provision_time``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ lxc.net.0.flags = up
 lxc.net.0.name = eth0
 """
 _TIMEOUT_S = 60
-# Some service of the root file system may have nothing to do without a control plane; systemd is through all the same.
-_UP = ("running", "degraded")
-_LOOK_EVERY_S = 0.02
+# A service may fail without a control plane, but systemd has started all of them in that state too.
+_BOOTED = ("running", "degraded")
+_POLL_INTERVAL_S = 0.02
 
 
 @dataclass(frozen=True)
 class BareStart:
-    """Seconds of one container's life."""
+    """Durations of the steps of one container, in seconds."""
 
     copy_s: float
     start_s: float
@@ -42,15 +42,15 @@ class BareStart:
 
 
 class BareLxc:
-    """Containers that are overlays of one root file system, the quickest that ``lxc-copy`` makes."""
+    """Containers that are overlays of one root file system, the fastest kind that ``lxc-copy`` makes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def live(self, name: str) -> BareStart:
-        """Make a container, start it, wait until systemd has started everything, and remove it."""
+        """Create a container, start it, wait until systemd has started everything, and remove it."""
         began = time.monotonic()
-        # --name is the original's, --newname the copy's.
+        # The option --name names the original, and --newname names the copy.
         self._tool("lxc-copy", _BASE, "--newname", name, "--snapshot", "--backingstorage", "overlayfs")
         copied = time.monotonic()
         try:
@@ -67,12 +67,12 @@ class BareLxc:
     def _wait_booted(self, name: str) -> str:
         deadline = time.monotonic() + _TIMEOUT_S
         while True:
-            said = self._run("lxc-attach", name, "--clear-env", "--", "systemctl", "is-system-running").stdout.strip()
-            if said in _UP:
-                return said
+            state = self._run("lxc-attach", name, "--clear-env", "--", "systemctl", "is-system-running").stdout.strip()
+            if state in _BOOTED:
+                return state
             if time.monotonic() > deadline:
-                raise TimeoutError(f"systemd says '{said}' after {_TIMEOUT_S} s")
-            time.sleep(_LOOK_EVERY_S)
+                raise TimeoutError(f"systemd reports the state '{state}' after {_TIMEOUT_S} s")
+            time.sleep(_POLL_INTERVAL_S)
 
     def _tool(self, program: str, name: str, *options: str) -> None:
         done = self._run(program, name, *options)
@@ -93,11 +93,11 @@ class BareLxc:
 
 @contextmanager
 def bare_lxc(path: Path, rootfs: Path, bridge: str) -> Iterator[BareLxc]:
-    """Have a root file system to make containers of; it is mounted read-only, so that nothing can harm it.
+    """Mount a root file system read-only as the base of containers, so that no container can change it.
 
     Args:
-        path: a new folder for them.
-        bridge: that they are joined to.
+        path: a new folder for the containers.
+        bridge: the bridge that the containers are connected to.
     """
     base = path / _BASE / "rootfs"
     base.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A dispatch round over a thousand shards, as ever more jobs of a thousand tenants wait."""
+"""Duration of a dispatch round over a thousand shards, by the number of waiting jobs of a thousand tenants."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.benchmarks.world import CLASSES, SHARDS, TENANTS
 from tests.stacks import RunningStack, bare_environment, running_stack
 
 TARGET_MS = 100
-MOST_GROWTH = 2
-# Only the database and the broker: rounds run in this benchmark's own process.
+MAX_GROWTH = 2
+# The rounds run in a process of this benchmark, so the stack needs only the database and the broker.
 WITHOUT = ("web", "gateway", "control", "beat", "shard")
 _TIMEOUT_S = 900
 
 
 def measure() -> Result:
-    """Time rounds that find nothing free, and rounds that fill a hundred slots."""
+    """Time rounds that find no free slot, and rounds that fill a hundred slots."""
     steps = in_stack("tests.benchmarks.rounds")
     few, many = steps[0], steps[-1]
     return Result(
@@ -43,7 +43,7 @@ def measure() -> Result:
             Check(
                 "time for a dispatched job, most against fewest waiting",
                 round(many["ms_each"] / few["ms_each"], 2),
-                MOST_GROWTH,
+                MAX_GROWTH,
                 "times",
             ),
             Check("p99 with nothing free", many["nothing_free_ms"]["p99"], TARGET_MS, "ms"),
@@ -52,7 +52,7 @@ def measure() -> Result:
 
 
 def in_stack(module: str) -> Any:
-    """Run a module's ``main`` in a process that has Django and a fresh database; returns what it prints as JSON."""
+    """Run a module's ``main`` in a process with Django and an empty database, and return the JSON that it prints."""
     options = [option for name in WITHOUT for option in ("--without", name)]
     with (
         TemporaryDirectory(prefix="benchmark-") as folder,

@@ -1,6 +1,6 @@
-"""The peer of ``lifecycle_throughput``: bare Celery whose results are kept in PostgreSQL by django-celery-results.
+"""Celery application that stores results in PostgreSQL with django-celery-results: peer of ``lifecycle_throughput``.
 
-A task that is tracked stores what one of our lives stores: that it began, two pieces of progress, and its result.
+A tracked task stores as much as one of our jobs: its start, two reports of progress, and its result.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ app.conf.update(
 
 @app.task(name=TASK, bind=True)
 def life(self: Task[..., dict[str, str]], batch: list[str]) -> dict[str, str]:
-    """Report progress twice when the worker tracks it, and end.
+    """Report progress twice if the worker tracks tasks, and return the result.
 
     Args:
-        batch: the lines of one report.
+        batch: the lines of each report.
     """
     if app.conf.task_track_started:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""How far the estimated wait is from the wait, over a day with bursts."""
+"""Error of the estimated wait over a day with bursts."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Sequence
 from jobs.dispatch.fair_share import TenantView
 from tests.benchmarks.fairness import shards
 from tests.benchmarks.result import Result, percentile
-from tests.benchmarks.simulated_line import Arrival, Line, Sample, durations
+from tests.benchmarks.simulated_line import Arrival, Sample, SimulatedQueue, durations
 
-# Half of the estimates may be this much off: how long jobs take is a matter of chance, and so are bursts.
+# The median error may be this large, because job lengths and bursts are random.
 TARGET = 0.6
 DAY_S = 24 * 3600.0
 SLOTS, TENANTS = 16, 8
-# A wait below this counts as this: nobody minds ten seconds for twenty.
-_LEAST_S = 60.0
+# A shorter wait counts as this long, because an error of ten seconds does not matter to a user.
+_MIN_WAIT_S = 60.0
 _SEED = 11
 
 
 def measure() -> Result:
-    """Estimate for every twentieth job when it is submitted, and see when it started."""
+    """Estimate the wait of every twentieth job at its submission, and compare it with the actual wait."""
     pick = random.Random(_SEED)
-    line = Line(shards(SLOTS), {tenant: TenantView() for tenant in range(TENANTS)}, sample_every=20)
-    line.play(_arrivals(pick), 4 * DAY_S)
-    known = [sample for sample in line.samples if sample.waited_s is not None]
+    queue = SimulatedQueue(shards(SLOTS), {tenant: TenantView() for tenant in range(TENANTS)}, sample_every=20)
+    queue.play(_arrivals(pick), 4 * DAY_S)
+    known = [sample for sample in queue.samples if sample.waited_s is not None]
     waited = [sample for sample in known if sample.ahead and sample.mean_s is not None]
-    told = [sample for sample in waited if sample.estimate_s is not None]
-    errors = [_error(sample, sample.estimate_s) for sample in told]
-    naive = [_error(sample, sample.ahead * (sample.mean_s or 0.0) / sample.slots) for sample in told]
+    estimated = [sample for sample in waited if sample.estimate_s is not None]
+    errors = [_error(sample, sample.estimate_s) for sample in estimated]
+    naive = [_error(sample, sample.ahead * (sample.mean_s or 0.0) / sample.slots) for sample in estimated]
     return Result(
         "eta_error",
         round(percentile(errors, 50), 3),
@@ -39,13 +39,11 @@ def measure() -> Result:
             "unit": "the median of |estimate - wait| / wait, of jobs that had to wait",
             "jobs": len(known),
             "had_to_wait": len(waited),
-            "told": len(told),
+            "estimated": len(estimated),
             "p90": round(percentile(errors, 90), 3),
-            "error_s": {p: round(percentile(_seconds(told), p)) for p in (50, 90)},
-            "waits_s": {p: round(percentile([s.waited_s or 0.0 for s in told], p)) for p in (50, 90)},
-            "bias": round(
-                sum((s.estimate_s or 0) - (s.waited_s or 0) for s in told) / sum(s.waited_s or 0 for s in told), 3
-            ),
+            "error_s": {p: round(percentile(_errors_s(estimated), p)) for p in (50, 90)},
+            "waits_s": {p: round(percentile([s.waited_s or 0.0 for s in estimated], p)) for p in (50, 90)},
+            "bias": round(_bias(estimated), 3),
             "peer": "jobs that wait, times their usual length, over the slots",
         },
     )
@@ -53,21 +51,21 @@ def measure() -> Result:
 
 def _error(sample: Sample, estimate_s: float | None) -> float:
     waited_s = sample.waited_s or 0.0
-    return abs((estimate_s or 0.0) - waited_s) / max(waited_s, _LEAST_S)
+    return abs((estimate_s or 0.0) - waited_s) / max(waited_s, _MIN_WAIT_S)
 
 
 def _bias(samples: Sequence[Sample]) -> float:
-    """By how much all estimates together are too long, in relation to the waits."""
+    """Return the sum of the estimates minus the sum of the waits, relative to the waits."""
     waited_s = sum(sample.waited_s or 0.0 for sample in samples)
     return sum((sample.estimate_s or 0.0) - (sample.waited_s or 0.0) for sample in samples) / waited_s
 
 
-def _seconds(samples: Sequence[Sample]) -> list[float]:
+def _errors_s(samples: Sequence[Sample]) -> list[float]:
     return [abs((sample.estimate_s or 0.0) - (sample.waited_s or 0.0)) for sample in samples]
 
 
 def _arrivals(pick: random.Random) -> list[Arrival]:
-    """Four days: quiet nights, busy days, and bursts of one tenant's; lengths vary by lane and by chance."""
+    """Return four days of jobs: quiet nights, busy days, bursts of one tenant, and random lengths for each lane."""
     found: list[Arrival] = []
     now = 0.0
     while now < 4 * DAY_S:

@@ -1,7 +1,7 @@
-"""The peer of ``failover_time``: a Celery worker that acknowledges late, so that its task survives it.
+"""Celery worker that acknowledges late, so that its task survives a crash: the peer of ``failover_time``.
 
-Its visibility timeout is as long as our control plane waits for a silent runner. Celery's own default is an hour; and
-whatever it is, a task that takes longer is started a second time beside the first.
+Its visibility timeout equals the time that our control plane waits for a silent runner; Celery's default is an hour.
+With any timeout, Celery starts a task that takes longer a second time while the first still runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from myctobot.contract.jobs import LOST_AFTER_S
+from myctobot.contract.limits import LOST_AFTER_S
 from tests.benchmarks.bare_app import BROKER_VARIABLE
 
 TASK = "benchmark.hold"
@@ -32,7 +32,7 @@ app.conf.update(
 
 @app.task(name=TASK)
 def hold(folder: str) -> None:
-    """Write down who runs it since when, and go on until ``<folder>.stop`` is there."""
+    """Record the process and the start time in a file name, and run until ``<folder>.stop`` exists."""
     Path(folder, f"{os.getpid()}.{time.time():.3f}").touch()
     deadline = time.monotonic() + 4 * LOST_AFTER_S
     while not Path(f"{folder}.stop").exists() and time.monotonic() < deadline:

@@ -1,26 +1,26 @@
-"""How evenly tenants share busy shards, though one submits a hundred times as much as another."""
+"""Fairness among tenants on busy shards, although one tenant submits a hundred times as many jobs as another."""
 
 from __future__ import annotations
 
 import random
 
 from jobs.dispatch.fair_share import TenantView
-from jobs.dispatch.routing import ShardView
-from myctobot.contract.jobs import class_queue, shard_class, shard_queue
+from jobs.dispatch.routing import RoutableShard
+from myctobot.contract.shards import class_queue, shard_class, shard_queue
 from tests.benchmarks.result import Check, Result
-from tests.benchmarks.simulated_line import Arrival, Line, durations, jain, weight_of
+from tests.benchmarks.simulated_line import Arrival, SimulatedQueue, durations, jain, weight_of
 
 TARGET = 0.95
 TENANTS = 20
 DAY_S = 8 * 3600.0
-# Fewer slots than tenants, and more.
+# One number is below the number of tenants, and one above.
 SLOTS = (4, 32)
 FLOODED = 10_000
 _SEED = 4
 
 
 def measure() -> Result:
-    """Play a working day with few and with many slots, and once by age alone."""
+    """Simulate a working day with few and with many slots, and the same days dispatched by age alone."""
     few, many = (_share(slots) for slots in SLOTS)
     newcomer_turns = max(_newcomer_turns(slots) for slots in SLOTS)
     return Result(
@@ -40,13 +40,13 @@ def measure() -> Result:
     )
 
 
-def shards(slots: int) -> list[ShardView]:
-    """Shards of two classes, with so many slots in all."""
+def shards(slots: int) -> list[RoutableShard]:
+    """Return shards of two classes with the given number of slots in total."""
     found = []
     for number in range(2):
         names = ["filesystem", "git"] if number == 0 else ["browser", "filesystem", "git"]
         found.append(
-            ShardView(
+            RoutableShard(
                 name=f"shard-{number}",
                 shard_class=shard_class(names),
                 class_queue=class_queue(names),
@@ -65,25 +65,25 @@ def _tenants() -> dict[int, TenantView]:
 
 
 def _share(slots: int, *, fifo: bool = False) -> float:
-    """Everybody has work for the whole day; the loud ones a hundred times as much, and jobs of other lengths."""
-    pick, tenants = random.Random(_SEED), _tenants()
+    """Return Jain's index of a day on which every tenant always has work, and every fourth floods the queue."""
+    chance, tenants = random.Random(_SEED), _tenants()
     enough = round(DAY_S * slots / 300)
     arrivals = [
-        Arrival(pick.uniform(0, 60), tenant, "git", durations(pick, (60, 300, 900)[tenant % 5 % 3]))
+        Arrival(chance.uniform(0, 60), tenant, "git", durations(chance, (60, 300, 900)[tenant % 5 % 3]))
         for tenant in tenants
         for _ in range(enough * (10 if tenant % 4 == 0 else 1))
     ]
-    line = Line(shards(slots), tenants, fifo=fifo)
-    line.play(arrivals, DAY_S)
-    return jain([line.used_s[tenant] / weight_of(tenants, tenant) for tenant in tenants])
+    queue = SimulatedQueue(shards(slots), tenants, fifo=fifo)
+    queue.play(arrivals, DAY_S)
+    return jain([queue.used_s[tenant] / weight_of(tenants, tenant) for tenant in tenants])
 
 
 def _newcomer_turns(slots: int) -> float:
-    """In turns of a slot, how long another's first job waits behind ten thousand jobs of a minute each."""
+    """Return the longest wait of a tenant's first job behind ten thousand one-minute jobs, in turns of a slot."""
     flood = [Arrival(0.0, 0, "git", 60.0) for _ in range(FLOODED)]
     worst = 0.0
     for number in range(20):
-        line = Line(shards(slots))
-        line.play([*flood, Arrival(300.0 + 7.3 * number, 1, "git", 60.0)], 1000.0)
-        worst = max(worst, line.waits_s[1][0] / 60.0)
+        queue = SimulatedQueue(shards(slots))
+        queue.play([*flood, Arrival(300.0 + 7.3 * number, 1, "git", 60.0)], 1000.0)
+        worst = max(worst, queue.waits_s[1][0] / 60.0)
     return round(worst, 2)

@@ -1,4 +1,4 @@
-"""How many events a second reach fifty viewers when an agent says very much at once."""
+"""Events a second that reach fifty viewers during a burst of one agent."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.acceptance.client import Client
-from tests.benchmarks.audience import Sight, audience, of_job
+from tests.benchmarks.audience import Observation, audience, viewer_of_job
 from tests.benchmarks.load import Load, measured
 from tests.benchmarks.result import Result
 from tests.benchmarks.stock_channels import LAYERS
-from tests.benchmarks.stock_peer import stock
+from tests.benchmarks.stock_peer import run_stock_channels
 from tests.benchmarks.streams import END_S, PEER, TRANSPORTS, shown, streaming_stack
 from tests.benchmarks.tally import lag_spread
 from tests.fixtures.simulated_shard import SimulatedShard
 
-# Of what stock Channels delivers a second.
+# The target is a multiple of the rate of stock Channels.
 TARGET_TIMES = 10
 VIEWERS = 50
 EVENTS = 20_000
-# Ours would take minutes at the peer's pace. A shorter burst flatters the peer: its queues lose less.
+# Our burst would take the peer minutes. The shorter one favours the peer, whose queues lose fewer events.
 STOCK_EVENTS = 2_000
 
 
 @dataclass(frozen=True)
 class Burst:
-    """What became of one burst."""
+    """Result of one burst."""
 
-    sight: Sight
+    observation: Observation
     load: Load
     posted_s: float
     whole_s: float
 
     @property
     def rate(self) -> int:
-        return round(self.sight.events / self.whole_s)
+        return round(self.observation.events / self.whole_s)
 
-    def shown(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         return {
             "delivered_per_s": self.rate,
             "seconds": round(self.whole_s, 2),
             "stored_after_s": round(self.posted_s, 2),
-            "lag_ms": lag_spread(self.sight.lags),
-            "load": self.load.shown(),
+            "lag_ms": lag_spread(self.observation.lags),
+            "load": self.load.as_dict(),
         }
 
 
 def measure() -> Result:
-    """Send a burst by WebSocket, one by Server-Sent Events, then shorter ones by stock Channels."""
+    """Send a burst to viewers of each transport, and shorter ones through stock Channels."""
     with streaming_stack() as client:
         ours = asyncio.run(_ours(client))
         groups = ["burst"] * VIEWERS
         peers = {
             layer: asyncio.run(
-                stock(client.stack, layer, groups, STOCK_EVENTS, lambda p: p.burst("burst", STOCK_EVENTS))
+                run_stock_channels(client.stack, layer, groups, STOCK_EVENTS, lambda p: p.burst("burst", STOCK_EVENTS))
             )
             for layer in LAYERS
         }
@@ -68,7 +68,7 @@ def measure() -> Result:
         TARGET_TIMES * peer,
         {
             "lost": 0,
-            **{transport: burst.shown() for transport, burst in ours.items()},
+            **{transport: burst.as_dict() for transport, burst in ours.items()},
             "peer": f"{PEER}; {STOCK_EVENTS} events",
             "stock": shown(peers),
         },
@@ -83,12 +83,12 @@ async def _ours(client: Client) -> dict[str, Burst]:
 
 async def _burst(client: Client, shard: SimulatedShard, transport: str) -> Burst:
     run = await shard.start_job(client)
-    viewers = [of_job(client.stack, run.job_id, transport)] * VIEWERS
+    viewers = [viewer_of_job(client.stack, run.job_id, transport)] * VIEWERS
     async with audience(viewers) as watching, measured(client.stack) as load:
         began = time.time()
         await run.emit(EVENTS)
         count = await run.finish()
         posted = time.time()
-        sight = await watching.until_end(END_S)
-    sight.check_exact([count] * VIEWERS)
-    return Burst(sight, load, posted - began, sight.last_at - began)
+        observation = await watching.wait_end(END_S)
+    observation.check_exact([count] * VIEWERS)
+    return Burst(observation, load, posted - began, observation.last_at - began)

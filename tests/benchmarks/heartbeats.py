@@ -1,4 +1,4 @@
-"""What a thousand shards cost that do nothing but say every five seconds that they are there."""
+"""Cost of a thousand idle shards that send a heartbeat every five seconds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from myctobot.contract.jobs import HEARTBEAT_EVERY_S
-from tests.benchmarks.lives import beat
+from myctobot.contract.limits import HEARTBEAT_EVERY_S
+from tests.benchmarks.lives import send_heartbeat
 from tests.benchmarks.load import Load, measured
 from tests.benchmarks.result import Check, Result
 from tests.benchmarks.streams import streaming_stack
@@ -21,19 +21,19 @@ SHARDS = 1000
 CLASSES = 50
 PEER_SHARDS = 100
 ROUNDS = 4
-# Of one core, the web process and PostgreSQL together.
+# The share of one core that the web process and PostgreSQL use together.
 TARGET_PERCENT = 75
-# A heartbeat that is late by as much as this makes a shard look silent after a few.
-MOST_P99_MS = 1000
+# After a few heartbeats with this delay the control plane would consider a shard silent.
+MAX_P99_MS = 1000
 
 
 def measure() -> Result:
-    """Let a hundred shards beat for a while, and then a thousand, evenly spread over each five seconds."""
+    """Let a hundred shards and then a thousand send heartbeats, evenly distributed over each five seconds."""
     with streaming_stack() as client:
         few, many = asyncio.run(_measure(client.stack))
     (few_load, few_ms), (load, took_ms) = few, many
     shares = statistics.quantiles(took_ms, n=100)
-    # Ten times as many may cost ten times as much.
+    # Ten times as many shards may cost ten times as much.
     return Result(
         "heartbeats",
         _percent(load),
@@ -45,11 +45,11 @@ def measure() -> Result:
             "heartbeat_ms_p50": round(shares[49], 1),
             "heartbeat_ms_p99": round(shares[98], 1),
             "cpu_ms_a_heartbeat": round((load.web_cpu_s + load.postgres_cpu_s) * 1000 / len(took_ms), 2),
-            **load.shown(),
+            **load.as_dict(),
             "peer": f"{PEER_SHARDS} shards in the same run, times {SHARDS // PEER_SHARDS}",
             "peer_heartbeat_ms_p99": round(statistics.quantiles(few_ms, n=100)[98], 1),
         },
-        checks=[Check("p99 of a heartbeat", round(shares[98], 1), MOST_P99_MS, "ms")],
+        checks=[Check("p99 of a heartbeat", round(shares[98], 1), MAX_P99_MS, "ms")],
     )
 
 
@@ -66,19 +66,19 @@ async def _measure(stack: RunningStack) -> tuple[tuple[Load, list[float]], tuple
             for identity in identities
         ]
         shards = list(zip(wires, identities, strict=True))
-        # Connections and caches, and every shard's first heartbeat, which is more than the others.
-        await _beat_all(shards, 1)
-        return await _share(stack, shards[:PEER_SHARDS]), await _share(stack, shards)
+        # The first heartbeats open connections and fill caches, and they do more work than later ones.
+        await _send_all(shards, 1)
+        return await _measure_share(stack, shards[:PEER_SHARDS]), await _measure_share(stack, shards)
 
 
-async def _share(stack: RunningStack, shards: Sequence[tuple[Wire, Identity]]) -> tuple[Load, list[float]]:
+async def _measure_share(stack: RunningStack, shards: Sequence[tuple[Wire, Identity]]) -> tuple[Load, list[float]]:
     async with measured(stack) as load:
-        took_ms = await _beat_all(shards, ROUNDS)
+        took_ms = await _send_all(shards, ROUNDS)
     return load, took_ms
 
 
-async def _beat_all(shards: Sequence[tuple[Wire, Identity]], rounds: int) -> list[float]:
-    """Let each shard beat so many times, each at its own moment of the five seconds; how long each call took, ms."""
+async def _send_all(shards: Sequence[tuple[Wire, Identity]], rounds: int) -> list[float]:
+    """Send heartbeats of every shard, each shard at its own moment; return the duration of each call in ms."""
     began = time.perf_counter()
 
     async def live(number: int, wire: Wire, identity: Identity) -> list[float]:
@@ -87,7 +87,7 @@ async def _beat_all(shards: Sequence[tuple[Wire, Identity]], rounds: int) -> lis
             at = began + (turn + number / len(shards)) * HEARTBEAT_EVERY_S
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
             sent = time.perf_counter()
-            await beat(wire, identity)
+            await send_heartbeat(wire, identity)
             took.append((time.perf_counter() - sent) * 1000)
         return took
 

@@ -1,4 +1,4 @@
-"""What taking events in costs, from one job that writes to two hundred."""
+"""Cost of accepting events, with one job that writes and with up to two hundred."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.benchmarks.result import Result
 from tests.benchmarks.streams import start_jobs, streaming_stack
 from tests.fixtures.simulated_shard import SimulatedRun, simulated_shards
 
-# An event of two hundred jobs may cost so many times an event of one.
-MOST_TIMES = 2
+# An event of two hundred jobs may cost this many times as much as an event of one job.
+MAX_TIMES = 2
 SHARDS = 4
-# Jobs at once, and the events of each: whole batches of 500, as many as take a few seconds.
+# Each step has a number of jobs and the events of each job: whole batches of 500 that take a few seconds.
 WARM_UP = 1_000
 STEPS = ((1, 20_000), (10, 4_000), (50, 1_500), (200, 500))
 
 
 @dataclass(frozen=True)
 class Step:
-    """So many jobs wrote at once."""
+    """Measurement of one number of jobs that write at the same time."""
 
     jobs: int
     events: int
@@ -33,26 +33,26 @@ class Step:
 
     @property
     def cpu_ms(self) -> float:
-        """Processor time of the web process and PostgreSQL for 1,000 events, ms."""
-        return round(self._cost(self.load.web_cpu_s + self.load.postgres_cpu_s), 1)
+        """Processor time of the web process and PostgreSQL for 1,000 events, in ms."""
+        return round(self._per_thousand_ms(self.load.web_cpu_s + self.load.postgres_cpu_s), 1)
 
-    def _cost(self, cpu_s: float) -> float:
+    def _per_thousand_ms(self, cpu_s: float) -> float:
         return cpu_s * 1000 / (self.events / 1000)
 
-    def shown(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         return {
             "jobs": self.jobs,
             "events": self.events,
             "events_per_s": round(self.events / self.seconds),
             "cpu_ms_per_1000": self.cpu_ms,
-            "web_cpu_ms_per_1000": round(self._cost(self.load.web_cpu_s), 1),
-            "postgres_cpu_ms_per_1000": round(self._cost(self.load.postgres_cpu_s), 1),
+            "web_cpu_ms_per_1000": round(self._per_thousand_ms(self.load.web_cpu_s), 1),
+            "postgres_cpu_ms_per_1000": round(self._per_thousand_ms(self.load.postgres_cpu_s), 1),
             "web_rss_most_mb": max(self.load.web_mb),
         }
 
 
 def measure() -> Result:
-    """Let more and more jobs write as fast as their events are taken; nobody watches."""
+    """Let more and more jobs write at full speed, without viewers."""
     with streaming_stack() as client:
         steps = asyncio.run(_steps(client))
     one, many = steps[0], steps[-1]
@@ -61,10 +61,10 @@ def measure() -> Result:
         many.cpu_ms,
         "ms",
         one.cpu_ms,
-        round(MOST_TIMES * one.cpu_ms, 1),
+        round(MAX_TIMES * one.cpu_ms, 1),
         {
             "unit": "processor time of the web process and PostgreSQL for 1,000 events",
-            "steps": [step.shown() for step in steps],
+            "steps": [step.as_dict() for step in steps],
             "peer": f"the same with {one.jobs} job that writes instead of {many.jobs}",
         },
     )
@@ -73,11 +73,11 @@ def measure() -> Result:
 async def _steps(client: Client) -> Sequence[Step]:
     async with simulated_shards(client.stack, SHARDS) as shards:
         runs = await start_jobs(client, shards, 1)
-        # Connections and caches.
+        # The warm-up opens connections and fills caches.
         await _write(runs[0], WARM_UP)
         steps = []
         for jobs, events in STEPS:
-            # Those of the step before go on; one that is silent renews its lease alone, which would count too.
+            # All jobs confirm first, because a silent job renews its lease within the measured time.
             runs += await start_jobs(client, shards, jobs - len(runs))
             await asyncio.gather(*(run.confirm() for run in runs))
             steps.append(await _step(client, runs, events))

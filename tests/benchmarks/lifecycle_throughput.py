@@ -1,4 +1,4 @@
-"""Whole lives of jobs through the control plane, against bare Celery whose results are durable."""
+"""Rate of whole jobs through the control plane, compared with Celery with durable results."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ from tests.fixtures.simulated_shard import Identity, register
 from tests.stacks import RunningStack
 
 SHARDS, SLOTS = 16, 32
-# Submitted and not over; more than there are slots, so that none of these waits for the next submit. The peer has all
-# of its tasks in the broker at once.
+# More jobs than slots are open, so that no slot waits for the next submission.
+#
+# The peer has all of its tasks in the broker at once.
 AT_ONCE = 600
-# As many as the peer's pool has.
+# The peer's smallest pool has as many processes.
 WEB_PROCESSES = 2
 WARM_UP = 200
 JOBS = 2_000
 ROUNDS = 3
 _WANTED = [(f"simulated-{number}", ["simulated"]) for number in range(1, SHARDS + 1)]
 PEER_DATABASE = "benchmark_peer"
-# Celery's own default is a process a core; a few threads are the other usual choice.
+# Celery's default is one process for each core; twice as many is the other candidate.
 _POOLS = {"prefork, 2": ("--pool=prefork", "-c", "2"), "prefork, 4": ("--pool=prefork", "-c", "4")}
 _APP = "tests.benchmarks.durable_app"
 _OPTIONS = ("--loglevel=INFO", "--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
 def measure() -> Result:
-    """Live jobs on simulated shards, then let Celery run as many tasks on the same broker and database; and again.
+    """Run jobs on simulated shards, then as many Celery tasks on the same broker and database, several times.
 
-    They take turns, and the median of each counts: the speed of a shared machine is not the same for a minute.
+    The rounds alternate and the median of each counts, because the speed of a shared machine varies.
     """
     ours: list[dict[str, Any]] = []
     tracked: list[dict[str, float]] = []
@@ -54,8 +55,8 @@ def measure() -> Result:
         for _ in range(ROUNDS):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 ours.append(runner.run(_ours(client.stack, identities)))
-            tracked.append(_rates({**environment, TRACKED_VARIABLE: "yes"}))
-        plain = _rates(environment)
+            tracked.append(_measure_pools({**environment, TRACKED_VARIABLE: "yes"}))
+        plain = _measure_pools(environment)
     best = max(statistics.median(found[pool] for found in tracked) for pool in _POOLS)
     middle = sorted(ours, key=lambda found: float(found["lives_per_s"]))[ROUNDS // 2]
     return Result(
@@ -89,27 +90,27 @@ async def _ours(stack: RunningStack, identities: Sequence[Identity]) -> dict[str
         "lives_per_s": round(JOBS / load.seconds, 1),
         "life_ms_p50": round(shares[49] * 1000),
         "life_ms_p99": round(shares[98] * 1000),
-        **load.shown(),
+        **load.as_dict(),
     }
 
 
 @contextmanager
 def _peer(stack: RunningStack) -> Iterator[dict[str, str]]:
-    """Give the peer's environment, with a database of its own."""
+    """Create a database for the peer and yield the peer's environment."""
     with _database(stack) as url:
         environment = {DATABASE_VARIABLE: url, BROKER_VARIABLE: broker_url(stack)}
         _run(environment, "from django.core.management import call_command; call_command('migrate', verbosity=0)")
         yield environment
 
 
-def _rates(environment: dict[str, str]) -> dict[str, float]:
-    """Tasks a second by pool."""
-    return {name: _rate(environment, pool) for name, pool in _POOLS.items()}
+def _measure_pools(environment: dict[str, str]) -> dict[str, float]:
+    """Return the tasks a second of each pool."""
+    return {name: _measure_pool(environment, pool) for name, pool in _POOLS.items()}
 
 
 @contextmanager
 def _database(stack: RunningStack) -> Iterator[str]:
-    """Make a database for the peer beside the product's own."""
+    """Create a database for the peer on the product's server, and yield its URL."""
     lines = (stack.home / "env").read_text().splitlines()
     url = next(line for line in lines if line.startswith("DATABASE_URL=")).partition("=")[2]
     ours = environ.Env.db_url_config(url)
@@ -117,18 +118,18 @@ def _database(stack: RunningStack) -> Iterator[str]:
     where = {name: ours[key] for name, key in names.items() if ours[key]} | ours.get("OPTIONS", {})
     with psycopg.connect(**where, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {PEER_DATABASE}")
-    # Everything but the name stays: a socket's folder, for one, stands behind it.
+    # Only the name is replaced, because options such as the socket's folder follow it.
     yield re.sub(rf"/{re.escape(ours['NAME'])}(?=\?|$)", f"/{PEER_DATABASE}", url)
 
 
-def _rate(environment: dict[str, str], pool: tuple[str, ...]) -> float:
+def _measure_pool(environment: dict[str, str], pool: tuple[str, ...]) -> float:
     with peer(("-m", "celery", "-A", _APP, "worker", *pool, *_OPTIONS), environment):
         for tasks in (WARM_UP, JOBS):
-            told = _run(environment, _LIVE.format(tasks=tasks))
-    return round(JOBS / float(told), 1)
+            seconds = _run(environment, _RUN_TASKS.format(tasks=tasks))
+    return round(JOBS / float(seconds), 1)
 
 
-_LIVE = """
+_RUN_TASKS = """
 import time
 from django_celery_results.models import TaskResult
 TaskResult.objects.all().delete()

@@ -1,4 +1,4 @@
-"""What a running stack's processes use while something happens: processor time, and memory of the web process."""
+"""Processor time of a running stack's processes, and memory of its web processes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from tests.benchmarks.memory import memory_of
 from tests.benchmarks.starts import HZ
 from tests.stacks import RunningStack
-from workers.sandbox.sandbox import process_tree
+from workers.sandbox import process_tree
 
-_LOOK_EVERY_S = 1.0
+_SAMPLE_INTERVAL_S = 1.0
 
 
 @dataclass
 class Load:
-    """What was used between a beginning and an end.
+    """Resources that a stack used during a measurement.
 
     Attributes:
-        seconds: from one to the other.
+        seconds: the duration.
         web_cpu_s, postgres_cpu_s, redis_cpu_s: processor time.
-        web_before_mb: resident memory of the web processes at the beginning.
-        web_mb: the same, looked at again and again.
+        web_before_mb: resident memory of the web processes at the start.
+        web_mb: samples of that memory.
     """
 
     seconds: float = 0.0
@@ -37,10 +37,10 @@ class Load:
 
     @property
     def growth_mb(self) -> float:
-        """The most that the web process had more than at the beginning."""
+        """Largest growth of the web processes' memory since the start."""
         return round(max(self.web_mb) - self.web_before_mb, 1)
 
-    def shown(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float]:
         return {
             "seconds": round(self.seconds, 1),
             "web_cpu_s": round(self.web_cpu_s, 2),
@@ -52,7 +52,7 @@ class Load:
 
 
 def tree_cpu_s(root: int) -> float:
-    """The processor time of a process and all that it started, as far as it waited for those that ended."""
+    """Return the processor time of a process, its descendants, and the ended children that it waited for."""
     processes = process_tree.snapshot()
     return sum(_cpu_s(pid) for pid in {root, *process_tree.descendants(processes, {root})})
 
@@ -62,7 +62,7 @@ def _cpu_s(pid: int) -> float:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    # utime, stime, cutime and cstime; see proc_pid_stat(5).
+    # The fields are utime, stime, cutime and cstime; see proc_pid_stat(5).
     return sum(int(ticks) for ticks in text.rpartition(")")[2].split()[11:15]) / HZ
 
 
@@ -76,26 +76,26 @@ def _cpu(stack: RunningStack) -> tuple[float, float, float]:
 
 @asynccontextmanager
 async def measured(stack: RunningStack) -> AsyncIterator[Load]:
-    """Measure what the stack uses meanwhile; the figures are there in the end."""
+    """Measure the stack during the block; the figures are complete when the block ends."""
     load = Load()
     web = stack.web_pids()
     load.web_before_mb = _rss_mb(web)
     load.web_mb.append(load.web_before_mb)
-    looking = asyncio.create_task(_look(web, load.web_mb))
+    sampling = asyncio.create_task(_sample_memory(web, load.web_mb))
     began, before = time.monotonic(), _cpu(stack)
     try:
         yield load
     finally:
-        looking.cancel()
+        sampling.cancel()
     load.seconds = time.monotonic() - began
     load.web_mb.append(_rss_mb(web))
     used = [end - start for start, end in zip(before, _cpu(stack), strict=True)]
     load.web_cpu_s, load.postgres_cpu_s, load.redis_cpu_s = used
 
 
-async def _look(pids: list[int], found: list[float]) -> None:
+async def _sample_memory(pids: list[int], found: list[float]) -> None:
     while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_SAMPLE_INTERVAL_S)
         found.append(_rss_mb(pids))
 
 

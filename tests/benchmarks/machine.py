@@ -1,4 +1,4 @@
-"""The machine that figures come from: a figure without one says nothing."""
+"""Description of the machine that measured the figures, without which they cannot be compared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Machine:
 
 
 def total_memory_mb(meminfo: str) -> int:
-    """Read the machine's memory from the text of ``/proc/meminfo``, MB."""
+    """Return the machine's memory in MB, from the text of ``/proc/meminfo``."""
     match = re.search(r"^MemTotal:\s+(\d+) kB$", meminfo, re.MULTILINE)
     return int(match.group(1)) // 1024 if match else 0
 

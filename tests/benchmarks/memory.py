@@ -1,4 +1,4 @@
-"""The memory of a process, as the kernel counts it; see proc(5). An MB is 2**20 bytes here."""
+"""Memory of a process as the kernel counts it; see proc(5). An MB is 2**20 bytes here."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Memory:
-    """A process's memory, MB.
+    """Memory of a process, in MB.
 
     Attributes:
-        rss: resident, pages shared with others counted in full.
-        peak: the most that ``rss`` has ever been.
-        pss: resident, shared pages divided among those that share them. None where the kernel does not
-            say: a runner at work keeps it from everybody but root.
+        rss: resident memory, with shared pages counted in full.
+        peak: the highest value of ``rss`` so far.
+        pss: resident memory, with shared pages divided among the processes that share them. None when the kernel
+            refuses it, because only root may read it for a runner at work.
     """
 
     rss: float
     peak: float
     pss: float | None = None
 
-    def shown(self) -> dict[str, float | None]:
+    def as_dict(self) -> dict[str, float | None]:
         return {"rss": self.rss, "peak": self.peak, "pss": self.pss}
 
 
 def field_mb(text: str, name: str) -> float:
-    """Read one figure of ``/proc/<pid>/status`` or ``smaps_rollup``, MB.
+    """Return one figure of ``/proc/<pid>/status`` or ``smaps_rollup``, in MB.
 
     Raises:
-        ValueError: it is not there, as for a process that has ended.
+        ValueError: the figure is missing, as for a process that has ended.
     """
     match = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
     if match is None:
-        raise ValueError(f"no {name} in what the kernel says of the process")
+        raise ValueError(f"the kernel reports no {name} for the process")
     return round(int(match.group(1)) / 1024, 1)
 
 
 def memory_of(pid: int) -> Memory:
-    """Measure a process.
+    """Return the memory of a process.
 
     Raises:
-        FileNotFoundError, ProcessLookupError, ValueError: it has ended.
+        FileNotFoundError, ProcessLookupError, ValueError: the process has ended.
     """
     process = Path("/proc", str(pid))
     status = (process / "status").read_text()
@@ -55,7 +55,7 @@ def memory_of(pid: int) -> Memory:
 
 
 def total(memories: Iterable[Memory]) -> Memory:
-    """Add several processes up; pages that they share count once in ``pss`` alone."""
+    """Return the sum of several processes; only ``pss`` counts shared pages once."""
     all_ = list(memories)
     shares = [memory.pss for memory in all_ if memory.pss is not None]
     pss = round(sum(shares), 1) if len(shares) == len(all_) else None

@@ -1,4 +1,4 @@
-"""The table of the last figures in ``docs/benchmarks.md``."""
+"""Table of the latest figures in ``docs/benchmarks.md``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HEADER = ("Benchmark", "Ours", "Target", "Peer", "Ratio", "Measured on")
 
 
 class NoTable(Exception):
-    """The page has lost the two marks between which the table stands."""
+    """The page lacks the two marks that enclose the table."""
 
 
 def row(result: Result, machine: Machine) -> str:
-    """Write a benchmark's row of the table."""
+    """Return the row of one benchmark."""
     unit = result.unit
     cells = (
         f"`{result.bench}`",
@@ -34,10 +34,10 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def with_rows(page: str, rows: Iterable[str]) -> str:
-    """Put rows into the page's table; a row of the same benchmark is replaced, the others stay.
+    """Return the page with rows added to its table; a row replaces the former row of its benchmark.
 
     Raises:
-        NoTable: the page has no place for it.
+        NoTable: the page lacks the marks.
     """
     before, start, rest = page.partition(START)
     old, end, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""Starts what we compare with, beside a running stack."""
+"""Bare processes that run along with a stack, as a comparison."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND = (
     "-m", "celery", "-A", "tests.benchmarks.bare_app", "worker", "--pool=threads", f"--concurrency={SLOTS}",
     "--loglevel=INFO", "--without-gossip", "--without-mingle", "--without-heartbeat",
 )  # fmt: skip
-# What a runner cannot be without: the agent's SDK and a client for the control plane.
+# A runner needs at least the agent's SDK and a client for the control plane.
 IMPORTS = "import claude_agent_sdk, httpx; print('all is ready.', flush=True); input()"
 _READY = b" ready."
 _SETTLE_S = 2
@@ -38,14 +38,14 @@ class Peer:
     folder: Path
 
     def memory_at_rest(self) -> Memory:
-        """Measure it a moment after it has begun to wait."""
+        """Measure the process shortly after it has begun to wait."""
         time.sleep(_SETTLE_S)
         return memory_of(self.pid)
 
 
 @contextmanager
 def peer(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Peer]:
-    """Start a Python process that says when it is ready, and end it."""
+    """Start a Python process, wait until it reports that it is ready, and end it after the block."""
     with TemporaryDirectory(prefix="benchmark-peer-") as folder:
         log = Path(folder, "log")
         with log.open("wb") as output:
@@ -66,14 +66,14 @@ def peer(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[P
 
 
 def broker_url(stack: RunningStack) -> str:
-    """The stack's own broker, from the file that it keeps for its commands."""
+    """Return the URL of the stack's broker, from the environment file of the stack."""
     lines = (stack.home / "env").read_text().splitlines()
     return next(line for line in lines if line.startswith("REDIS_URL=")).partition("=")[2]
 
 
 @contextmanager
 def bare_imports() -> Iterator[Peer]:
-    """Start a process that imports what a runner cannot be without, under a runner's memory settings."""
+    """Start a process that imports the modules that every runner needs, with a runner's memory settings."""
     with peer(("-c", IMPORTS), {"MALLOC_ARENA_MAX": "2"}) as process:
         yield process
 
@@ -85,8 +85,8 @@ def bare_celery(stack: RunningStack, arguments: Sequence[str] = LIBRARY) -> Iter
         yield worker
 
 
-def bare_client(stack: RunningStack) -> Callable[[str], None]:
-    """Give what sends the bare worker its task."""
+def bare_task_sender(stack: RunningStack) -> Callable[[str], None]:
+    """Return a function that sends the bare worker its task."""
     app = Celery("bare-client", broker=broker_url(stack), set_as_current=False)
     queue = Queue(QUEUE, exchange=Exchange("", type="direct"), routing_key=QUEUE, no_declare=True)
 

@@ -1,4 +1,4 @@
-"""From "add a shard" to one that takes jobs, with real containers; anew, and from a warm spare."""
+"""Time from the request for a shard until it takes jobs, for a new real container and for a warm spare."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from shards.providers.lxc.layers import shown
 from tests.benchmarks.bare_lxc import BareLxc, BareStart, bare_lxc
-from tests.benchmarks.container_memory import at_rest
+from tests.benchmarks.container_memory import memory_at_rest
 from tests.benchmarks.result import CannotMeasure, Check, Result, percentile, spread
 from tests.lxc.operating import Operator, make_pool, rules, until
-from tests.lxc.world import TEMPLATES, World, running_world
+from tests.lxc.templates import TEMPLATES
+from tests.lxc.world import World, running_world
 
 TARGET_S: Final = 15.0
 SPARE_TARGET_S: Final = 1.0
 _SHARDS: Final = 10
-# Of this benchmark alone.
+# No other test or benchmark uses these.
 _BRIDGE, _NETWORK, _FIRST_ID = "mctbb0", "10.221.0.0/24", 160_000_000
-# Users of containers must be able to pass through, which they may not below every temporary folder.
+# The users of containers must be able to traverse the folder, which not every temporary folder permits.
 _FOLDER: Final = "/var/tmp"
 _PROGRAMS: Final = {"lxc-start": "lxc", "lxc-copy": "lxc", "nft": "nftables", "debootstrap": "debootstrap"}
 _POOL: Final = "warm"
 _SETTLE_S: Final = 3.0
-_LOOK_EVERY_S: Final = 0.01
-# After a spare is ready its worker still has to hear that it stands by, and to leave its class's queue.
-_STANDS_BY_S: Final = 6.0
+_POLL_INTERVAL_S: Final = 0.01
+# The worker of a ready spare learns from its next heartbeat that it must leave its class's queue.
+_STANDBY_S: Final = 6.0
 
 
 @dataclass(frozen=True)
-class Made:
-    """One shard, from the request to ready, and its end.
+class ProvisionTiming:
+    """Durations of provisioning and destroying one shard, in seconds.
 
     Attributes:
-        steps: seconds by what was done.
+        steps: the seconds of each step, by its text.
     """
 
     ready_s: float
@@ -52,8 +54,8 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Activated:
-    """One spare, in seconds after the request that activated it."""
+class SpareTiming:
+    """Times of one spare, in seconds after the request that activated it."""
 
     answered_s: float
     sent_s: float
@@ -61,7 +63,7 @@ class Activated:
 
 
 def measure() -> Result:
-    """Make ten shards and as many bare containers in turn; then have ten spares take over, one by one."""
+    """Make ten shards and ten bare containers alternately; then activate ten spares one by one."""
     _check_machine()
     with ExitStack() as opened:
         name = opened.enter_context(TemporaryDirectory(prefix="benchmark-", dir=_FOLDER, ignore_cleanup_errors=True))
@@ -69,48 +71,48 @@ def measure() -> Result:
         folder.chmod(0o711)
         world = opened.enter_context(running_world(folder, bridge=_BRIDGE, net=_NETWORK, first_id=_FIRST_ID))
         operator = opened.enter_context(Operator(world.stack))
-        rootfs = (TEMPLATES / "templates" / "shard" / "rootfs").resolve()
+        rootfs = opened.enter_context(shown((TEMPLATES / "templates" / "general").resolve()))
         bare = opened.enter_context(bare_lxc(folder / "bare", rootfs, _BRIDGE))
-        made, peers = _take_turns(operator, bare)
-        spares = _use_spares(world, operator)
+        made, peers = _provision_alternately(operator, bare)
+        spares = _activate_spares(world, operator)
     return _result(made, peers, spares)
 
 
 def _check_machine() -> None:
     missing = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program) is None})
     if os.geteuid() or missing:
-        lacking = f" Missing here: {', '.join(missing)}." if missing else ""
-        raise CannotMeasure(f"It makes real containers: run it as root, with LXC installed.{lacking}")
+        lacking = f" Missing packages: {', '.join(missing)}." if missing else ""
+        raise CannotMeasure(f"The benchmark makes real containers: run it as root, with LXC installed.{lacking}")
 
 
-def _take_turns(operator: Operator, bare: BareLxc) -> tuple[list[Made], list[BareStart]]:
-    # The first of each fills the kernel's cache from the disk, for all that follow.
+def _provision_alternately(operator: Operator, bare: BareLxc) -> tuple[list[ProvisionTiming], list[BareStart]]:
+    # The first container of each kind fills the kernel's disk cache, so it does not count.
     bare.live("bare-0")
-    _make(operator, "bench-0")
+    _provision(operator, "bench-0")
     made, peers = [], []
     for number in range(1, _SHARDS + 1):
-        made.append(_make(operator, f"bench-{number}", is_weighed=number == 1))
+        made.append(_provision(operator, f"bench-{number}", measure_memory=number == 1))
         peers.append(bare.live(f"bare-{number}"))
     return made, peers
 
 
-def _make(operator: Operator, name: str, *, is_weighed: bool = False) -> Made:
+def _provision(operator: Operator, name: str, *, measure_memory: bool = False) -> ProvisionTiming:
     began = time.time()
     body = {"name": name, "template": "general", "provider": "lxc", "provision": True}
     operator.post("shards", body)
     answered = time.time()
-    until(lambda: operator.shard(name)["state"] == "ready", f"{name} to be ready", every_s=_LOOK_EVERY_S)
+    until(lambda: operator.shard(name)["state"] == "ready", f"{name} to be ready", every_s=_POLL_INTERVAL_S)
     ready = time.time()
-    operation = until(lambda: _done(operator, name, "provision"), "the end of the operation")
+    operation = until(lambda: _finished_operation(operator, name, "provision"), "the operation to end")
     memory: dict[str, Any] = {}
-    if is_weighed:
-        # Its warm spare runner has imported all it needs by then.
+    if measure_memory:
+        # The warm spare runner of the shard finishes its imports in this time.
         time.sleep(_SETTLE_S)
-        memory = at_rest(operator.shard(name)["provider_ref"])
-    return Made(ready - began, answered - began, _steps(operation, began), _destroy(operator, name), memory)
+        memory = memory_at_rest(operator.shard(name)["provider_ref"])
+    return ProvisionTiming(ready - began, answered - began, _steps(operation, began), _destroy(operator, name), memory)
 
 
-def _done(operator: Operator, name: str, kind: str) -> dict[str, Any] | None:
+def _finished_operation(operator: Operator, name: str, kind: str) -> dict[str, Any] | None:
     operation = operator.operations(name, kind)[0]
     assert operation["state"] != "failed", operation
     return operation if operation["state"] == "done" else None
@@ -119,67 +121,69 @@ def _done(operator: Operator, name: str, kind: str) -> dict[str, Any] | None:
 def _destroy(operator: Operator, name: str) -> float:
     began = time.time()
     operator.post(f"shards/{name}/operations", {"kind": "destroy", "force": True})
-    until(lambda: operator.shard(name)["state"] == "gone", f"the end of {name}", every_s=_LOOK_EVERY_S)
+    until(lambda: operator.shard(name)["state"] == "gone", f"{name} to be gone", every_s=_POLL_INTERVAL_S)
     return time.time() - began
 
 
 def _steps(operation: Mapping[str, Any], began: float) -> dict[str, float]:
-    """Seconds of each step of an operation, by its text without the container's own reference."""
+    """Return the seconds of each step of an operation, by its text without the container's reference."""
     ref = next(step["text"] for step in operation["steps"] if step["text"].startswith("as ")).removeprefix("as ")
-    named = [(_stamp(step["at"]), step["text"].replace(ref, "it")) for step in operation["steps"]]
-    moments = [(began, "ask for it, and begin"), *named, (_stamp(operation["ended_at"]), "")]
+    named = [(_timestamp(step["at"]), step["text"].replace(ref, "it")) for step in operation["steps"]]
+    moments = [(began, "ask for it, and begin"), *named, (_timestamp(operation["ended_at"]), "")]
     found: dict[str, float] = {}
     for (at, text), (after, _) in pairwise(moments):
         found[text] = found.get(text, 0) + after - at
     return found
 
 
-def _stamp(text: str) -> float:
+def _timestamp(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _use_spares(world: World, operator: Operator) -> list[Activated]:
-    """Let autoscaling make spares; then nothing but us activates them, and a job waits for each."""
-    make_pool(world, _POOL, "persistent", rules(least=0, most=_SHARDS + 1, spares=_SHARDS))
-    names = until(lambda: _standing_by(operator), "the spares")
-    world.manage("shell", "--no-imports", "-c", _NO_MORE)
-    time.sleep(_STANDS_BY_S)
+def _activate_spares(world: World, operator: Operator) -> list[SpareTiming]:
+    """Let autoscaling make spares, stop autoscaling, and activate each spare for a waiting job."""
+    make_pool(world, _POOL, "persistent", rules(minimum=0, maximum=_SHARDS + 1, spares=_SHARDS))
+    names = until(lambda: _ready_spares(operator), "the spares to be ready")
+    world.manage("shell", "--no-imports", "-c", _STOP_SCALING)
+    time.sleep(_STANDBY_S)
     return [_activate(world, operator, name) for name in names]
 
 
-_NO_MORE = "from shards.models.shard import Pool; Pool.objects.update(scaling_dry_run=True)"
+_STOP_SCALING = "from shards.models import Pool; Pool.objects.update(scaling_dry_run=True)"
 
 
-def _standing_by(operator: Operator) -> list[str] | None:
+def _ready_spares(operator: Operator) -> list[str] | None:
     shards = operator.shards_of(_POOL)
     ready = [shard["name"] for shard in shards if shard["is_spare"] and shard["state"] == "ready"]
     return sorted(ready) if len(ready) == _SHARDS else None
 
 
-def _activate(world: World, operator: Operator, name: str) -> Activated:
-    """Activate a spare for a job that waits, and take it away again, so that the next job waits too."""
+def _activate(world: World, operator: Operator, name: str) -> SpareTiming:
+    """Activate a spare for a waiting job, and destroy it afterwards, so that the next job waits too."""
     job_id = world.client.submit({"prompt": "RUN: sleep 600"})
-    # It was looked at, and there was no slot for it.
+    # A round has considered the job in this time and found no slot.
     time.sleep(0.5)
     assert not world.client.job(job_id)["attempts"]
     began = time.time()
     operator.post(f"shards/{name}/activate", {})
     answered = time.time()
-    job = until(lambda: _claimed(world, job_id), f"{name} to claim the job", every_s=_LOOK_EVERY_S)
-    # Nobody waits for its end, which a container that is gone cannot tell.
+    job = until(lambda: _claimed_job(world, job_id), f"{name} to claim the job", every_s=_POLL_INTERVAL_S)
+    # The job's end is not awaited, because a destroyed container cannot report it.
     world.client.cancel(job_id)
     _destroy(operator, name)
     attempt = job["attempts"][0]
     assert attempt["shard"] == name, job
-    return Activated(answered - began, _stamp(attempt["sent_at"]) - began, _stamp(attempt["claimed_at"]) - began)
+    return SpareTiming(
+        answered - began, _timestamp(attempt["sent_at"]) - began, _timestamp(attempt["claimed_at"]) - began
+    )
 
 
-def _claimed(world: World, job_id: str) -> dict[str, Any] | None:
+def _claimed_job(world: World, job_id: str) -> dict[str, Any] | None:
     job = world.client.job(job_id)
     return job if job["attempts"] and job["attempts"][0]["claimed_at"] else None
 
 
-def _result(made: Sequence[Made], peers: Sequence[BareStart], spares: Sequence[Activated]) -> Result:
+def _result(made: Sequence[ProvisionTiming], peers: Sequence[BareStart], spares: Sequence[SpareTiming]) -> Result:
     ready, claimed = [one.ready_s for one in made], [one.claimed_s for one in spares]
     return Result(
         "provision_time",

@@ -1,4 +1,4 @@
-"""What a benchmark found: one line of JSON, and one row of the table in the docs."""
+"""Result of a benchmark: one line of JSON, and one row of the table in the docs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 
 
 class CannotMeasure(Exception):
-    """This machine lacks what a benchmark needs; the message says what."""
+    """The machine lacks a requirement of a benchmark, which the message names."""
 
 
 def within(value: float, bound: float, more_is_better: bool) -> bool:
-    """Whether a figure keeps its bound, which it may just reach."""
+    """Return True if a figure keeps its bound, which it may equal."""
     return value >= bound if more_is_better else value <= bound
 
 
 @dataclass(frozen=True)
 class Check:
-    """A promise beside the one on the benchmark's own value.
+    """Bound on a figure in addition to the benchmark's value.
 
     Attributes:
         what: the figure's name, such as ``web process's growth``.
-        bound: what ``value`` must not exceed, or fall below where more is better.
+        bound: the largest permitted ``value``, or the smallest where more is better.
     """
 
     what: str
@@ -38,22 +38,22 @@ class Check:
     def met(self) -> bool:
         return within(self.value, self.bound, self.more_is_better)
 
-    def shown(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         bound = "at_least" if self.more_is_better else "at_most"
         return {"what": self.what, "value": self.value, bound: self.bound, "unit": self.unit, "met": self.met}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one benchmark found.
+    """Figures of one benchmark.
 
     Attributes:
-        value: ours, in ``unit``.
-        peer: the same of what we compare with, in the same run on the same machine.
-        target: what ``value`` must not exceed, or fall below where more is better.
-        detail: all else, for whoever asks where the value comes from.
-        more_is_better: as for what is done in a second.
-        checks: what else must hold.
+        value: the figure of the product, in ``unit``.
+        peer: the same figure of the software that we compare with, in the same run on the same machine.
+        target: the largest permitted ``value``, or the smallest where more is better.
+        detail: further figures that explain the value.
+        more_is_better: True for a rate.
+        checks: further bounds.
     """
 
     bench: str
@@ -67,30 +67,30 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """How many times the peer's value ours is."""
+        """Our value divided by the peer's value."""
         return round(self.value / self.peer, 2)
 
     @property
     def met(self) -> bool:
-        """Whether the value and all checks keep their bounds."""
+        """True if the value and all checks keep their bounds."""
         return within(self.value, self.target, self.more_is_better) and all(check.met for check in self.checks)
 
     def line(self) -> str:
-        """The benchmark's one line on standard output."""
-        shown = {"bench": self.bench, "value": self.value, "unit": self.unit, "peer": self.peer, "ratio": self.ratio}
-        checks = {"checks": [check.shown() for check in self.checks]} if self.checks else {}
-        return json.dumps({**shown, "detail": {"target": self.target, **checks, **self.detail}})
+        """Return the benchmark's line for standard output."""
+        figures = {"bench": self.bench, "value": self.value, "unit": self.unit, "peer": self.peer, "ratio": self.ratio}
+        checks = {"checks": [check.as_dict() for check in self.checks]} if self.checks else {}
+        return json.dumps({**figures, "detail": {"target": self.target, **checks, **self.detail}})
 
     def verdict(self) -> str:
-        """Say what became of the target and of every check that is not met."""
+        """Return a sentence on the target and on every check that is not met."""
         kept = within(self.value, self.target, self.more_is_better)
-        said = [f"{self.value:g} {self.unit} {'within' if kept else 'MISSES'} the target of {self.target:g}"]
-        said += [f"{check.what} MISSES: {json.dumps(check.shown())}" for check in self.checks if not check.met]
-        return "; ".join(said)
+        parts = [f"{self.value:g} {self.unit} {'within' if kept else 'MISSES'} the target of {self.target:g}"]
+        parts += [f"{check.what} MISSES: {json.dumps(check.as_dict())}" for check in self.checks if not check.met]
+        return "; ".join(parts)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Give the smallest of the values that at least ``percent`` of them do not exceed."""
+    """Return the smallest of the values that at least ``percent`` of them do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
@@ -100,7 +100,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Sum a sample up; with fewer than a hundred values, p99 is the worst."""
+    """Summarize a sample; with fewer than a hundred values, p99 is the largest."""
     return {
         "n": len(values),
         "min": round(min(values), 1),

@@ -1,4 +1,4 @@
-"""The rounds of ``dispatch_round``: runs inside ``manage.py shell``, on a database that nobody else uses."""
+"""Rounds of ``dispatch_round``, which run inside ``manage.py shell`` on a database of their own."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from jobs.dispatch.round import dispatch_round
-from jobs.dispatch.routing import NoRoute, lane_of, route
+from jobs.dispatch.routing import NoRoute, route
 from jobs.dispatch.snapshot import load_snapshot
-from jobs.models.job import Attempt, Job, ShareState
+from jobs.models import Attempt, FairShareClocks, Job
+from jobs.models.lanes import lane_of
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Assignment, Pool, Shard
+from shards.models import Assignment, Pool, Shard
 from tests.benchmarks.result import spread
-from tests.benchmarks.world import CLASSES, SLOTS, TENANTS, assignments, shards, wishes
+from tests.benchmarks.world import CLASSES, SLOTS, TENANTS, assignments, job_requests, shards
 
 STEPS = (100, 1_000, 10_000, 100_000)
 FREE_EACH = 2
 _ROUNDS = 15
-# The stack has a tenant of its own.
+# The stack has created a tenant already, so these numbers start higher.
 _FIRST_TENANT = 1000
 
 
 def main() -> None:
-    """Print one line of JSON: a step for each number of waiting jobs."""
-    make_installation()
+    """Print one line of JSON with a step for each number of waiting jobs."""
+    create_installation()
     sys.stdout.write(json.dumps([_step(waiting) for waiting in STEPS]) + "\n")
 
 
-def make_installation() -> None:
-    """The shards and tenants of ``world``, all well, every slot taken by a running job."""
+def create_installation() -> None:
+    """Create the shards and tenants of ``world``, with a running job in every slot."""
     Tenant.objects.bulk_create(
         Tenant(pk=_FIRST_TENANT + n, slug=f"tenant-{n}", name=f"Tenant {n}") for n in range(TENANTS)
     )
@@ -62,10 +63,10 @@ def make_installation() -> None:
         for tenant, rights in assignments().items()
         for right in rights
     )
-    _take_all_slots()
+    _fill_all_slots()
 
 
-def _take_all_slots() -> None:
+def _fill_all_slots() -> None:
     held = [(shard, number) for shard in Shard.objects.order_by("pk") for number in range(SLOTS)]
     jobs = Job.objects.bulk_create(
         _job(index % TENANTS, ("git",), status="running", attempt_number=1) for index in range(len(held))
@@ -84,14 +85,14 @@ def _job(tenant: int, needs: Sequence[str], **facts: Any) -> Job:
 def _step(waiting: int) -> dict[str, Any]:
     Job.objects.filter(status="queued").delete()
     Job.objects.bulk_create(
-        (_job(tenant, needs, priority=(10, 20, 30)[n % 3]) for n, (tenant, needs) in enumerate(wishes(waiting))),
+        (_job(tenant, needs, priority=(10, 20, 30)[n % 3]) for n, (tenant, needs) in enumerate(job_requests(waiting))),
         batch_size=5_000,
     )
     _vacuum()
-    full = [_timed()[0] for _ in range(_ROUNDS)]
+    full = [_timed_round()[0] for _ in range(_ROUNDS)]
     read_all = _read_every_job()
-    _free()
-    rounds = [_timed() for _ in range(_ROUNDS)]
+    _free_slots()
+    rounds = [_timed_round() for _ in range(_ROUNDS)]
     Attempt.objects.filter(state="ended").update(state="running")
     each = sorted(ms / sent for ms, sent in rounds)
     return {
@@ -104,8 +105,8 @@ def _step(waiting: int) -> dict[str, Any]:
     }
 
 
-def _timed() -> tuple[float, int]:
-    """One round, in milliseconds, and how many jobs it sent, which are put back afterwards."""
+def _timed_round() -> tuple[float, int]:
+    """Run one round and return its milliseconds and the number of dispatched jobs, which are reset afterwards."""
     Shard.objects.update(last_heartbeat_at=Now())
     began = time.perf_counter()
     sent = dispatch_round().sent
@@ -116,7 +117,7 @@ def _timed() -> tuple[float, int]:
             cursor.execute(
                 "UPDATE jobs_job SET hold = '', attempt_number = 0 WHERE status = 'queued' AND hold = 'sent'"
             )
-        ShareState.objects.all().delete()
+        FairShareClocks.objects.all().delete()
         _vacuum()
     return took_ms, sent
 
@@ -126,8 +127,8 @@ def _vacuum() -> None:
         cursor.execute("VACUUM ANALYZE jobs_job, jobs_attempt, jobs_sharestate")
 
 
-def _free() -> None:
-    """Give every class a few free slots."""
+def _free_slots() -> None:
+    """Free a few slots of every class."""
     for view in shards()[: CLASSES * FREE_EACH]:
         held = Attempt.objects.filter(shard__name=view.name, state="running").first()
         assert held is not None
@@ -135,7 +136,7 @@ def _free() -> None:
 
 
 def _read_every_job() -> float:
-    """What it takes to look at every waiting job, milliseconds; the best of three."""
+    """Return the milliseconds that routing every waiting job takes, the best of three."""
     times = []
     for _ in range(3):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Router decisions a second over a thousand shards, from empty to full."""
+"""Routing decisions a second over a thousand shards, from empty to nearly full."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from jobs.dispatch.routing import UNASSIGNED_PRIORITY, AssignmentView, NoRoute, Route, ShardView, Snapshot, route
+from jobs.dispatch.routing import UNASSIGNED_PRIORITY, AssignmentView, NoRoute, RoutableShard, Route, Snapshot, route
 from tests.benchmarks.memory import memory_of
 from tests.benchmarks.result import Check, Result, percentile
-from tests.benchmarks.world import SHARDS, SLOTS, assignments, shards, wishes
+from tests.benchmarks.world import SHARDS, SLOTS, assignments, job_requests, shards
 
 TARGET = 150_000
 _ROUNDS = 60
-# Nine in ten slots: what comes after is refused for the most part, and measured by itself.
+# Later jobs are mostly refused, which has a figure of its own.
 _FILLED = SHARDS * SLOTS * 9 // 10
 _BY_SCAN = 300
 
 
 def measure() -> Result:
-    """Fill the slots of the same installation again and again; each round starts with nothing remembered."""
-    wanted = wishes(_FILLED)
+    """Fill the slots of the same installation several times, each time with an empty cache."""
+    wanted = job_requests(_FILLED)
     costs_us = [_fill(wanted) for _ in range(_ROUNDS)]
     rate = round(1e6 / (sum(costs_us) / len(costs_us)))
     wrong = _differences(wanted)
@@ -46,7 +46,7 @@ def measure() -> Result:
 
 
 def _fill(wanted: Sequence[tuple[int, tuple[str, ...]]]) -> float:
-    """Microseconds a decision, placing included."""
+    """Return the microseconds of a decision, including the placement."""
     snapshot = Snapshot(shards(), assignments())
     began = time.perf_counter()
     for tenant, needs in wanted:
@@ -57,7 +57,7 @@ def _fill(wanted: Sequence[tuple[int, tuple[str, ...]]]) -> float:
 
 
 def _refusal_rate(wanted: Sequence[tuple[int, tuple[str, ...]]]) -> int:
-    """Decisions a second when everything is full, each with its sentence."""
+    """Return the refusals a second when all slots are full, each with its message."""
     snapshot = Snapshot(shards(running=SLOTS), assignments())
     began = time.perf_counter()
     for tenant, needs in wanted[:1000]:
@@ -69,35 +69,35 @@ def _scan_rate(wanted: Sequence[tuple[int, tuple[str, ...]]]) -> int:
     rights, where = assignments(), shards()
     began = time.perf_counter()
     for tenant, needs in wanted[:_BY_SCAN]:
-        by_scan(tenant, needs, where, rights, Counter())
+        choose_by_scan(tenant, needs, where, rights, Counter())
     return round(_BY_SCAN / (time.perf_counter() - began))
 
 
 def _differences(wanted: Sequence[tuple[int, tuple[str, ...]]]) -> int:
-    """How many decisions of a round the scan makes otherwise; the load is the same for both."""
+    """Return the number of decisions that differ from those of the scan under the same load."""
     rights, where = assignments(), shards()
     snapshot, sent = Snapshot(where, rights), Counter[str]()
     wrong = 0
     for number, (tenant, needs) in enumerate(wanted):
         found = route(tenant, needs, snapshot)
         queue = found.queue if isinstance(found, Route) else None
-        # Every tenth is compared: the scan is slow.
+        # Only every tenth decision is compared, because the scan is slow.
         if number % 10 == 0:
-            wrong += by_scan(tenant, needs, where, rights, sent) != queue
+            wrong += choose_by_scan(tenant, needs, where, rights, sent) != queue
         if isinstance(found, Route):
             snapshot.place(found)
             sent[found.queue] += 1
     return wrong
 
 
-def by_scan(
+def choose_by_scan(
     tenant: int,
     needs: Sequence[str],
-    where: Sequence[ShardView],
+    where: Sequence[RoutableShard],
     rights: dict[int, tuple[AssignmentView, ...]],
     sent: Counter[str],
 ) -> str | None:
-    """Choose a class queue by looking at every shard; None when no slot is free. Knows pools, not single shards."""
+    """Choose a class queue by a scan of all shards, or None when no slot is free; it ignores assigned shards."""
     free, slots, rank = Counter[str](), Counter[str](), {}
     for shard in where:
         if not set(needs) <= shard.capabilities:

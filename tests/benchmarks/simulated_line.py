@@ -1,4 +1,4 @@
-"""A line of jobs played in simulated time by the product's own decisions: router, fair share and estimate."""
+"""Simulation of a queue of jobs with the product's own router, fair share and estimate."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobs.dispatch.fair_share import NORMAL_WEIGHT, Flow, Order, TenantView, advance_clocks
-from jobs.dispatch.routing import ShardView, Snapshot, needs_of, pick
-from jobs.queue.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, typical
+from jobs.dispatch.routing import RoutableShard, Snapshot, pick
+from jobs.models.lanes import needs_of
+from jobs.queue.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, lengths_by_lane
 
-# As in jobs/line.py: what is usual is told by so many of the latest jobs.
+# As in jobs/queue/estimates.py, the latest jobs determine the usual length.
 _RECENT = 500
 Key = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A job that will be submitted; times in seconds."""
+    """Job that will be submitted; times are in seconds."""
 
     at: float
     tenant: int
@@ -30,10 +31,10 @@ class Arrival:
 
 @dataclass
 class Sample:
-    """A job whose wait was estimated when it was submitted.
+    """Job whose wait was estimated at its submission.
 
     Attributes:
-        ahead: jobs that waited then.
+        ahead: number of jobs that waited at that time.
     """
 
     estimate_s: float | None
@@ -44,17 +45,17 @@ class Sample:
 
 
 @dataclass
-class Line:
-    """The line, its shards and its clock.
+class SimulatedQueue:
+    """Queue, its shards and its clock.
 
     Args:
-        shards: all well, nothing running.
-        tenants: their weights.
-        fifo: dispatch by age alone instead, to compare with.
-        sample_every: estimate for one in so many jobs; 0 for none.
+        shards: healthy shards without running jobs.
+        tenants: the weights of the tenants.
+        fifo: True to dispatch by age alone, as a comparison.
+        sample_every: interval of the jobs whose wait is estimated; 0 for none.
     """
 
-    shards: Sequence[ShardView]
+    shards: Sequence[RoutableShard]
     tenants: Mapping[int, TenantView] = field(default_factory=dict)
     fifo: bool = False
     sample_every: int = 0
@@ -75,7 +76,7 @@ class Line:
         self._came: deque[tuple[Key, float]] = deque(maxlen=_RECENT)
 
     def play(self, arrivals: Iterable[Arrival], until: float) -> None:
-        """Play until then; what still waits or runs stays uncounted but for the time that it ran."""
+        """Simulate until a time; of the unfinished jobs only the time that they ran counts."""
         coming = sorted(arrivals, key=lambda arrival: arrival.at)
         number = 0
         while number < len(coming) or self._running:
@@ -103,14 +104,14 @@ class Line:
 
     def _end(self) -> None:
         self.now, _, name, job, began = heapq.heappop(self._running)
-        self._clocks()
-        self._snapshot.classes[name].change(1)
+        self._advance_clocks()
+        self._snapshot.classes[name].add_free(1)
         self._snapshot.free_slots += 1
         self._slots[job.tenant] -= 1
         self.used_s[job.tenant] += self.now - began
         self._recent.append((job.lane, job.duration_s))
 
-    def _clocks(self) -> None:
+    def _advance_clocks(self) -> None:
         waiting = {tenant for (_, _, tenant), line in self._waiting.items() if line}
         elapsed_s, self._counted_at = self.now - self._counted_at, self.now
         used_s = {tenant: slots * elapsed_s for tenant, slots in self._slots.items() if slots}
@@ -119,7 +120,7 @@ class Line:
     def _round(self) -> None:
         if self._snapshot.free_slots <= 0:
             return
-        self._clocks()
+        self._advance_clocks()
         flows = [self._flow(key, line) for key, line in self._waiting.items() if line]
         if self.fifo:
             self._round_by_age(flows)
@@ -131,9 +132,9 @@ class Line:
                 order.drop(flow)
             elif not flow.is_read:
                 head = self._flow((flow.lane, flow.priority, flow.tenant_id), line)
-                order.read(flow, head.head, head.head_id, head.waited_s)
+                order.set_head(flow, head.head, head.head_id, head.waited_s)
             elif self._start(flow):
-                order.served(flow)
+                order.mark_dispatched(flow)
             else:
                 order.drop(flow)
 
@@ -141,7 +142,7 @@ class Line:
         for flow in sorted(flows, key=lambda flow: flow.head_id):
             while self._waiting[flow.lane, flow.priority, flow.tenant_id] and self._start(flow):
                 self._slots[flow.tenant_id] += 1
-                # One at a time: another flow's head may be older than the next of this one.
+                # The round starts again, because another flow's head may be older than the next job of this flow.
                 return self._round()
         return None
 
@@ -162,8 +163,8 @@ class Line:
         return True
 
     def _estimate(self, job: Arrival) -> Sample:
-        """As ``jobs/line.py`` puts the estimate together from rows."""
-        usual = typical(self._recent)
+        """Estimate a wait from the same inputs that ``jobs/queue/estimates.py`` reads from rows."""
+        usual = lengths_by_lane(self._recent)
         mine = (job.lane, job.priority, job.tenant)
         counts = {key: len(line) for key, line in self._waiting.items() if line}
         position = counts.get(mine, 0)
@@ -183,7 +184,7 @@ class Line:
         ]
         free = sum(max(0, group.free) for name, group in self._snapshot.classes.items() if name in classes)
         weights = {tenant: view.weight for tenant, view in self.tenants.items()}
-        self._clocks()
+        self._advance_clocks()
         forecast = Forecast(flows, taken, free, weights, self._ahead, coming_for_s)
         estimate_s = forecast.start_s(mine, position)
         lengths = usual(job.lane).seconds
@@ -201,7 +202,7 @@ class Line:
 
 
 def jain(shares: Sequence[float]) -> float:
-    """Jain's index of fairness: 1 when all are equal, 1/n when one has all (Jain, Chiu and Hawe, 1984)."""
+    """Return Jain's fairness index: 1 when all shares are equal, 1/n when one has all (Jain, Chiu and Hawe, 1984)."""
     return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
 
 
@@ -210,5 +211,5 @@ def weight_of(tenants: Mapping[int, TenantView], tenant: int) -> float:
 
 
 def durations(pick_from: random.Random, mean_s: float) -> float:
-    """A job's length: many are short, some are long (log-normal, as run times of such jobs are)."""
+    """Return a random job length with a log-normal distribution: many jobs are short and a few are long."""
     return pick_from.lognormvariate(0.0, 0.8) * mean_s / 1.377

@@ -1,4 +1,4 @@
-"""When each step of a job was reached, from what the API and the kernel say."""
+"""Times of the steps of a job's start, from the API and the kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HZ: Final = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Start:
-    """When each step of one job was reached, in milliseconds after the request was sent."""
+    """Times of the steps of one job's start, in milliseconds after the request was sent."""
 
     answered: float
     dispatched: float
@@ -26,19 +26,19 @@ class Start:
 
     @property
     def without_clone(self) -> float:
-        """The agent's start, less the phase that clones."""
+        """Start of the agent without the time of the phase that clones."""
         return self.agent - (self.agent_phase - self.cloning if self.cloning is not None else 0)
 
 
 def read_start(
     submitted: float, answered: float, agent: float, job: dict[str, Any], events: Sequence[dict[str, Any]]
 ) -> Start:
-    """Work a job's steps out.
+    """Return the times of a job's steps.
 
     Args:
-        submitted, answered, agent: seconds since 1970: the request, its answer, the agent's process.
-        job: as the API shows it.
-        events: its events.
+        submitted, answered, agent: the times of the request, its answer and the agent's process, in seconds since 1970.
+        job: the job as the API returns it.
+        events: the events of the job.
     """
     phases = {event["data"]["phase"]: event["at"] for event in events if event["kind"] == "job.phase"}
 
@@ -61,10 +61,10 @@ def read_start(
 
 
 def wall_time(ticks: int, boot_time: float, hz: int = HZ) -> float:
-    """Say when a process started, in seconds since 1970, given field 22 of its stat.
+    """Return the start time of a process in seconds since 1970, from field 22 of its ``stat`` file.
 
-    The kernel counts in ticks (10 ms) since boot and rounds down; this gives the end of the tick, so no duration up
-    to it comes out too good.
+    The kernel counts ticks of 10 ms since boot and rounds down. The end of the tick is returned, so that no measured
+    duration is too short.
     """
     return boot_time + (ticks + 1) / hz
 

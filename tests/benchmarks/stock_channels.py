@@ -1,8 +1,8 @@
-"""The peer of the fan-out benchmarks: Django Channels as its documentation has it.
+"""Server that uses Django Channels as its documentation describes: the peer of the fan-out benchmarks.
 
-A consumer joins its group when it connects, and sends each event of the group as a message of its own; the producer
-calls ``group_send`` once an event. ``python -m tests.benchmarks.stock_channels LAYER FD`` serves it by uvicorn, on a
-socket that the caller opened. It imports nothing of the product.
+A consumer joins its group when it connects, and sends each event of the group as one message. The producer calls
+``group_send`` once for each event. ``python -m tests.benchmarks.stock_channels LAYER FD`` serves it with uvicorn on
+a socket that the caller opened. It imports nothing of the product.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PREFIX = "stock-channels"
 
 
 class Consumer(AsyncWebsocketConsumer):
-    """One viewer."""
+    """Connection of one viewer."""
 
     async def connect(self) -> None:
-        # The path is the name of the group.
+        # The path of the URL names the group.
         self.group = self.scope["path"].strip("/")
         await self.channel_layer.group_add(self.group, self.channel_name)
         await self.accept()
@@ -38,12 +38,12 @@ class Consumer(AsyncWebsocketConsumer):
         await self.channel_layer.group_discard(self.group, self.channel_name)
 
     async def job_event(self, message: dict[str, Any]) -> None:
-        """Handle what the group is sent under the type ``job.event``."""
+        """Send a message of the type ``job.event`` to the viewer."""
         await self.send(text_data=json.dumps(message["event"]))
 
 
 def configure(layer: str, redis_url: str) -> None:
-    """Set Django up with one channel layer and nothing else."""
+    """Configure Django with one channel layer and nothing else."""
     config = {"hosts": [redis_url], "prefix": PREFIX}
     settings.configure(CHANNEL_LAYERS={"default": {"BACKEND": LAYERS[layer], "CONFIG": config}}, USE_TZ=True)
 

@@ -1,41 +1,40 @@
-"""The time from a job's submission to the start of its agent's process."""
+"""Time from a job's submission to the start of its agent's process."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.acceptance.client import Client, file_url
 from tests.benchmarks import peers
 from tests.benchmarks.result import Result, median, spread
-from tests.benchmarks.shard import Shard, measured_stack, wait_for
+from tests.benchmarks.shard import Shard, measured_stack, repositories_of, wait_for
 from tests.benchmarks.starts import Start, boot_time, read_start, wall_time
 from tests.fixtures.repos import make_remote
 
 TARGET_MS = 400
 JOBS, WITH_REPOSITORY, COLD = 20, 3, 2
 PEER_TASKS = 30
-# The agent waits for a model that says nothing, so it takes no processor time from what is measured.
+# The agent waits for a silent model, so that it takes no processor time from the measured processes.
 PROMPT = "SILENT MODEL"
-# Looking at all processes takes processor time too, so we look when the agent has surely started.
-_LOOK_AFTER_S = 0.8
+# The list of processes costs processor time, so it is read only after the agent has surely started.
+_AGENT_START_S = 0.8
 
 
 def measure() -> Result:
-    """Time jobs one by one, each with all slots free and a warm spare; then the other cases and the peer."""
-    with measured_stack() as client, TemporaryDirectory(prefix="benchmark-") as folder:
+    """Time jobs one by one with all slots free and a warm spare; then the other cases and the peer."""
+    with measured_stack() as client:
         shard = Shard(client.stack)
-        repository = {"repo_url": file_url(make_remote(Path(folder, "remote.git")))}
-        # The first of all pays for caches and connections of every process.
+        repository = {"repo_url": file_url(make_remote(repositories_of(client) / "remote.git"))}
+        # The first job fills the caches and opens the connections of every process.
         first = _start(client, shard, shard.wait_spare, {})
         warm = [_start(client, shard, shard.wait_spare, {}) for _ in range(JOBS)]
         cloned = [_start(client, shard, shard.wait_spare, repository) for _ in range(WITH_REPOSITORY)]
         cold = [_start(client, shard, shard.end_spare, {}) for _ in range(COLD)]
         shard.wait_idle()
-        bare = _bare(client)
+        bare = _measure_bare_worker(client)
     return Result(
         "submit_to_start",
         median([start.agent for start in warm]),
@@ -55,7 +54,7 @@ def measure() -> Result:
 
 
 def _steps(starts: Sequence[Start]) -> dict[str, float]:
-    """Give the median of each step, in milliseconds after the request."""
+    """Return the median of each step, in milliseconds after the request."""
     names = ("answered", "dispatched", "claimed", "preparing", "agent_phase", "agent")
     return {name: median([getattr(start, name) for start in starts]) for name in names}
 
@@ -65,23 +64,23 @@ def _start(client: Client, shard: Shard, prepare: Callable[[], object], task: di
     submitted = time.time()
     job_id = client.submit({"prompt": PROMPT, **task})
     answered = time.time()
-    time.sleep(_LOOK_AFTER_S)
+    time.sleep(_AGENT_START_S)
     agent = wait_for(shard.agent, "the agent's process")
     started = wall_time(agent.started, boot_time())
-    # Events are posted a moment after they happened.
-    events = wait_for(lambda: _up_to_agent(client.events(job_id)), "the agent's phase")
+    # The runner posts events a moment after they happened.
+    events = wait_for(lambda: _events_with_agent_phase(client.events(job_id)), "the event of the agent's phase")
     found = read_start(submitted, answered, started, client.job(job_id), events)
     client.cancel(job_id)
     client.wait_end(job_id)
     return found
 
 
-def _up_to_agent(events: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+def _events_with_agent_phase(events: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
     return events if any(event["data"].get("phase") == "agent" for event in events) else None
 
 
-def _bare(client: Client) -> list[float]:
-    delay = peers.bare_client(client.stack)
+def _measure_bare_worker(client: Client) -> list[float]:
+    delay = peers.bare_task_sender(client.stack)
     with peers.bare_celery(client.stack) as worker:
         reports = [worker.folder / str(number) for number in range(PEER_TASKS + 1)]
         times = [_bare_start(delay, report) for report in reports]
@@ -89,7 +88,7 @@ def _bare(client: Client) -> list[float]:
 
 
 def _bare_start(delay: Callable[[str], None], report: Path) -> float:
-    # As long as a worker waits between two tasks: at its broker.
+    # The pause lets the worker wait for its broker again, as between two real tasks.
     time.sleep(0.1)
     submitted = time.time()
     delay(str(report))

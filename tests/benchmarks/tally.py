@@ -1,6 +1,6 @@
-"""What one viewer of a stream saw: whether the numbers were 1..N once each, and how late each event was.
+"""Count of the events that one viewer received, and of their lags.
 
-Cheap enough for a million events: numbers and times are picked out of the text, nothing is parsed as JSON.
+Numbers and times are found by regular expressions, because parsing JSON would be too slow for a million events.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-# Every event has both, in whatever order; the text of an event must hold neither.
+# Every event has both fields in any order, and the text of a test event contains neither pattern.
 _SEQ = re.compile(rb'"seq": ?(\d+)')
 _AT = re.compile(rb'"at": ?"([^"]+)"')
 _COUNT = re.compile(rb'"count": ?(\d+)')
 _END = re.compile(rb'"kind": ?"end"')
-# Lags are counted in steps of this, so that those of many viewers can be added up.
+# Lags are rounded to this step, so that the counts of many viewers can be added.
 STEP_MS = 0.1
 
 
 @lru_cache(maxsize=100_000)
 def _timestamp(at: bytes) -> float:
-    # The same event comes to every viewer.
+    # The cache helps because every viewer receives the same events.
     return datetime.fromisoformat(at.decode()).timestamp()
 
 
 @dataclass
-class Seen:
-    """What a viewer saw in the end.
+class Received:
+    """Events that one viewer received.
 
     Attributes:
-        events: distinct ones.
-        repeats: events that it had already, or that came after a later one.
-        gaps: numbers that were passed over.
-        count: how many there are by the ``end`` event; None without one.
-        last_at: when the last event came, in seconds since 1970.
+        events: number of distinct events.
+        repeats: number of events that were received twice or after a later one.
+        gaps: number of skipped numbers.
+        last: the highest number.
+        count: number of events according to the ``end`` event; None without one.
+        last_at: time at which the last event was received, in seconds since 1970.
     """
 
     events: int = 0
@@ -49,33 +50,33 @@ class Seen:
     last_at: float = 0.0
 
     def is_exactly(self, count: int) -> bool:
-        """Whether this is 1..count once each, in order, and the end that says so."""
+        """Return True if the numbers 1..count came once each, in order, and the ``end`` event confirms the count."""
         return (self.events, self.repeats, self.gaps, self.last, self.count) == (count, 0, 0, count, count)
 
 
 class Tally:
-    """Counts what one viewer gets.
+    """Counter of the events of one viewer.
 
     Args:
-        lags: of all viewers of this process, in steps of ``STEP_MS``; added to here.
-        since: events made before this are history to the viewer and not late, in seconds since 1970.
+        lags: the counts of lags of all viewers of this process, in steps of ``STEP_MS``; this viewer adds to them.
+        since: time in seconds since 1970; older events are history for this viewer and have no lag.
     """
 
     def __init__(self, lags: Counter[int], since: float = 0.0) -> None:
-        self.seen = Seen()
+        self.seen = Received()
         self.since = since
         self._lags = lags
 
-    def take(self, text: bytes, now: float) -> bool:
-        """Take whole events in, and say whether the end was among them.
+    def add(self, text: bytes, now: float) -> bool:
+        """Count whole events, and return True if the end was among them.
 
         Args:
             text: JSON, or frames of an event stream.
-            now: when it came, in seconds since 1970.
+            now: time at which the text was received, in seconds since 1970.
         """
         numbers = [int(number) for number in _SEQ.findall(text)]
         if numbers:
-            self._number(numbers)
+            self._count_numbers(numbers)
             self.seen.last_at = now
             made = [at for text_at in _AT.findall(text) if (at := _timestamp(text_at)) >= self.since]
             self._lags.update(round((now - at) * 1000 / STEP_MS) for at in made)
@@ -85,7 +86,7 @@ class Tally:
         self.seen.count = int(found.group(1)) if found else None
         return True
 
-    def _number(self, numbers: list[int]) -> None:
+    def _count_numbers(self, numbers: list[int]) -> None:
         seen = self.seen
         if numbers == list(range(seen.last + 1, seen.last + 1 + len(numbers))):
             seen.events += len(numbers)
@@ -101,7 +102,7 @@ class Tally:
 
 
 def lag_percentile(lags: Mapping[int, int], percent: float) -> float:
-    """Give the smallest lag, ms, that at least ``percent`` of them do not exceed; not a number when there are none."""
+    """Return the smallest lag in ms that at least ``percent`` of them do not exceed; NaN when there are none."""
     wanted = max(1, math.ceil(sum(lags.values()) * percent / 100))
     for step in sorted(lags):
         wanted -= lags[step]
@@ -111,7 +112,7 @@ def lag_percentile(lags: Mapping[int, int], percent: float) -> float:
 
 
 def lag_spread(lags: Mapping[int, int]) -> dict[str, float]:
-    """Sum lags up, in milliseconds."""
+    """Summarize lags, in milliseconds."""
     return {
         "n": sum(lags.values()),
         "p50": lag_percentile(lags, 50),
@@ -120,11 +121,11 @@ def lag_spread(lags: Mapping[int, int]) -> dict[str, float]:
     }
 
 
-def to_json(seen: Iterable[Seen], lags: Mapping[int, int]) -> dict[str, Any]:
-    """Put what a process of viewers found into one JSON value."""
+def to_json(seen: Iterable[Received], lags: Mapping[int, int]) -> dict[str, Any]:
+    """Return the counts of a process of viewers as one JSON value."""
     return {"seen": [asdict(one) for one in seen], "lags": {str(step): count for step, count in lags.items()}}
 
 
-def from_json(value: dict[str, Any]) -> tuple[list[Seen], Counter[int]]:
-    """Read that value."""
-    return [Seen(**one) for one in value["seen"]], Counter({int(step): n for step, n in value["lags"].items()})
+def from_json(value: dict[str, Any]) -> tuple[list[Received], Counter[int]]:
+    """Return the counts from that JSON value."""
+    return [Received(**one) for one in value["seen"]], Counter({int(step): n for step, n in value["lags"].items()})

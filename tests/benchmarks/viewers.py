@@ -1,8 +1,8 @@
-"""A process full of viewers: ``python -m tests.benchmarks.viewers``.
+"""Process of viewers: ``python -m tests.benchmarks.viewers``.
 
-It reads one line of JSON, a list of viewers, connects them all, says that it is ready, and watches. When they have
-seen the end, or once standard input is closed and nothing has come for a while, it prints what they saw. It
-shares no processor time with what it watches but what the machine's cores make it share.
+It reads a list of viewers as one line of JSON, connects them all, and reports that it is ready. It prints the counts
+when all viewers have received the end, or when standard input is closed and no event has arrived for a while. The
+viewers run in a process of their own, so that they take no processor time from the server's process.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from tests.benchmarks.tally import Tally, to_json
 
 READY = "all is ready."
 _CONNECT_S = 30
-# As many as a listener's backlog holds without dropping any.
+# The backlog of a listener holds as many connections without dropping one.
 _CONNECT_AT_ONCE = 40
-# What the kernel of a slow viewer holds for it, twice this; with much less it could not catch up in the end.
+# The kernel buffers twice as many bytes for a slow viewer; with a much smaller buffer it could not catch up.
 _SMALL_BUFFER = 64 * 1024
-# Once told to stop: nothing comes any more after so long a silence.
+# After standard input is closed, a silence of this length means that no more events will arrive.
 _QUIET_S = 2.0
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """How to watch.
+    """Connection settings of one viewer.
 
     Attributes:
         transport: WebSocket or Server-Sent Events.
-        pause_s: reads nothing for so long after it has connected.
+        pause_s: time after connecting during which the viewer reads nothing.
     """
 
     transport: Literal["ws", "sse"]
@@ -51,7 +51,7 @@ class Viewer:
 
 @asynccontextmanager
 async def _messages(viewer: Viewer) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Connect, and give the messages, each of whole events."""
+    """Connect, and yield the messages, which contain whole events."""
     async with _websocket(viewer) if viewer.transport == "ws" else _event_stream(viewer) as messages:
         yield messages
 
@@ -71,7 +71,7 @@ async def _websocket(viewer: Viewer) -> AsyncIterator[AsyncIterator[bytes]]:
         compression=None,
         max_size=None,
         open_timeout=_CONNECT_S,
-        # Whoever reads nothing answers nothing.
+        # A viewer that reads nothing cannot answer a ping.
         ping_interval=None,
         proxy=None,
         **options,
@@ -106,17 +106,17 @@ async def _event_stream(viewer: Viewer) -> AsyncIterator[AsyncIterator[bytes]]:
 
 
 class Audience:
-    """All viewers of this process."""
+    """Viewers of this process."""
 
     def __init__(self) -> None:
         self.lags: Counter[int] = Counter()
         self.tallies: list[Tally] = []
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
         self._connecting = asyncio.Semaphore(_CONNECT_AT_ONCE)
 
     async def watch(self, viewer: Viewer, connected: asyncio.Queue[None]) -> None:
-        """Watch one stream to its end."""
-        # A slow viewer's lags say nothing about the stream.
+        """Read one stream to its end."""
+        # The lags of a slow viewer are its own and not those of the stream.
         tally = Tally(Counter() if viewer.pause_s else self.lags)
         self.tallies.append(tally)
         await self._connecting.acquire()
@@ -126,24 +126,24 @@ class Audience:
             connected.put_nowait(None)
             await asyncio.sleep(viewer.pause_s)
             async for text in messages:
-                self._heard.set()
-                if tally.take(text, time.time()):
+                self._received.set()
+                if tally.add(text, time.time()):
                     return
 
-    async def quiet(self) -> None:
-        """Return once standard input has been closed and nothing has come for a while."""
+    async def wait_quiet(self) -> None:
+        """Wait until standard input is closed and no event has arrived for a while."""
         closed, loop = asyncio.Event(), asyncio.get_running_loop()
         loop.add_reader(sys.stdin.fileno(), closed.set)
         await closed.wait()
         loop.remove_reader(sys.stdin.fileno())
         with suppress(TimeoutError):
             while True:
-                self._heard.clear()
-                await asyncio.wait_for(self._heard.wait(), _QUIET_S)
+                self._received.clear()
+                await asyncio.wait_for(self._received.wait(), _QUIET_S)
 
 
-async def _first(watching: asyncio.Future[list[None]], other: asyncio.Future[Any]) -> None:
-    """Wait for either; what goes wrong with a viewer is raised."""
+async def _wait_first(watching: asyncio.Future[list[None]], other: asyncio.Future[Any]) -> None:
+    """Wait for one of the two, and raise the error of a viewer that failed."""
     waited: set[asyncio.Future[Any]] = {watching, other}
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if watching.done():
@@ -154,11 +154,11 @@ async def _watch_all(viewers: list[Viewer]) -> dict[str, Any]:
     audience = Audience()
     connected: asyncio.Queue[None] = asyncio.Queue()
     watching = asyncio.gather(*(audience.watch(viewer, connected) for viewer in viewers))
-    # A viewer that cannot connect fails the whole, at once.
-    await _first(watching, asyncio.gather(*(connected.get() for _ in viewers)))
+    # A viewer that cannot connect ends the process at once.
+    await _wait_first(watching, asyncio.gather(*(connected.get() for _ in viewers)))
     sys.stdout.write(f"{READY}\n")
     sys.stdout.flush()
-    await _first(watching, asyncio.ensure_future(audience.quiet()))
+    await _wait_first(watching, asyncio.ensure_future(audience.wait_quiet()))
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
     return to_json([tally.seen for tally in audience.tallies], audience.lags)

@@ -1,4 +1,4 @@
-"""A client that costs next to nothing, so that what is measured is the server: HTTP/1.1 over kept connections."""
+"""HTTP/1.1 client with persistent connections and little overhead, so that the server's cost is measured."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _TIMEOUT_S = 60
-# A server closes what is idle for longer (uvicorn after five seconds).
-_KEPT_S = 3
+# The server closes idle connections (uvicorn after five seconds), so they are not reused after this time.
+_KEEP_ALIVE_S = 3
 
 
 class Wire:
-    """Connections to one server.
+    """Pool of connections to one server.
 
     Args:
-        url: of the server, such as ``http://127.0.0.1:8000``.
-        headers: sent with every request.
+        url: URL of the server, such as ``http://127.0.0.1:8000``.
+        headers: headers of every request.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
@@ -40,25 +40,25 @@ class Wire:
             writer.close()
 
     async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
-        """Send JSON; returns the status and what came back."""
+        """Send JSON, and return the status and the JSON of the response."""
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\n{self._head}{more}Content-Length: {len(content)}\r\n\r\n"
         reader, writer = await self._connection()
-        # Cheaper than ``asyncio.timeout``; whoever reads finds the connection gone.
-        too_late = asyncio.get_running_loop().call_later(_TIMEOUT_S, writer.transport.abort)
+        # This is cheaper than ``asyncio.timeout``; a reader gets an error from the aborted connection.
+        abort_timer = asyncio.get_running_loop().call_later(_TIMEOUT_S, writer.transport.abort)
         try:
             writer.write(head.encode() + content)
             status, answer = await _read(reader)
         finally:
-            too_late.cancel()
+            abort_timer.cancel()
         self._idle.append((time.monotonic(), reader, writer))
         return status, answer
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self._idle:
             since, reader, writer = self._idle.pop()
-            if time.monotonic() - since < _KEPT_S:
+            if time.monotonic() - since < _KEEP_ALIVE_S:
                 return reader, writer
             writer.close()
         async with asyncio.timeout(_TIMEOUT_S):
@@ -71,12 +71,12 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, Any]:
     if "content-length" in names:
         body = await reader.readexactly(int(names["content-length"]))
     else:
-        body = await _chunks(reader)
+        body = await _read_chunks(reader)
     return int(head[0].split(" ")[1]), json.loads(body) if body else None
 
 
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
-    """A body whose length was not known before; see RFC 9112, section 7.1."""
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """Return a body in chunked encoding; see RFC 9112, section 7.1."""
     body = b""
     while size := int(await reader.readline(), 16):
         body += await reader.readexactly(size)

@@ -1,12 +1,12 @@
-"""A large installation for the benchmarks of decisions: a thousand shards in fifty classes, a thousand tenants."""
+"""Large installation for the benchmarks of routing: a thousand shards in fifty classes, and a thousand tenants."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-from jobs.dispatch.routing import AssignmentView, ShardView
-from myctobot.contract.jobs import class_queue, shard_class, shard_queue
+from jobs.dispatch.routing import AssignmentView, RoutableShard
+from myctobot.contract.shards import class_queue, shard_class, shard_queue
 
 SHARDS, CLASSES, TENANTS, POOLS = 1_000, 50, 1_000, 10
 SLOTS = 4
@@ -15,7 +15,7 @@ _SEED = 4
 
 
 def class_capabilities() -> list[tuple[list[str], str | None]]:
-    """Fifty classes: capabilities and pool of each. All have git, a fifth of them are in pools."""
+    """Return capabilities and pool of fifty classes; all have git, and a fifth of them are in pools."""
     pick = random.Random(_SEED)
     found: list[tuple[list[str], str | None]] = []
     while len(found) < CLASSES:
@@ -26,15 +26,15 @@ def class_capabilities() -> list[tuple[list[str], str | None]]:
     return found
 
 
-def shards(slots: int = SLOTS, running: int = 0) -> list[ShardView]:
-    """A thousand shards that are well."""
+def shards(slots: int = SLOTS, running: int = 0) -> list[RoutableShard]:
+    """Return a thousand healthy shards."""
     classes = class_capabilities()
     return [_shard(number, *classes[number % CLASSES], slots, running) for number in range(SHARDS)]
 
 
-def _shard(number: int, names: list[str], pool: str | None, slots: int, running: int) -> ShardView:
+def _shard(number: int, names: list[str], pool: str | None, slots: int, running: int) -> RoutableShard:
     name = f"shard-{number:04}"
-    return ShardView(
+    return RoutableShard(
         name=name,
         shard_class=shard_class(names, pool),
         class_queue=class_queue(names, pool),
@@ -47,7 +47,7 @@ def _shard(number: int, names: list[str], pool: str | None, slots: int, running:
 
 
 def assignments() -> dict[int, tuple[AssignmentView, ...]]:
-    """Every tenth tenant has a pool by default and another to fall back on."""
+    """Return the assignments: every tenth tenant has a default pool and another as a fallback."""
     return {
         tenant: (
             AssignmentView(None, f"pool-{tenant // 10 % POOLS}", 10, True),
@@ -57,8 +57,8 @@ def assignments() -> dict[int, tuple[AssignmentView, ...]]:
     }
 
 
-def wishes(count: int) -> Sequence[tuple[int, tuple[str, ...]]]:
-    """Tenants and what their jobs need, at random; each has two kinds of jobs."""
+def job_requests(count: int) -> Sequence[tuple[int, tuple[str, ...]]]:
+    """Return random pairs of a tenant and the capabilities that its job needs; each tenant has two kinds of jobs."""
     pick = random.Random(_SEED)
     shared = [names for names, pool in class_capabilities() if pool is None]
     kinds = [tuple(sorted(pick.sample(names, pick.randint(1, len(names))))) for names in pick.choices(shared, k=40)]

@@ -1,4 +1,4 @@
-"""A browser, logged in or not, on the stack that the tests share."""
+"""Browser contexts and pages on the stack that the tests share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.stacks import RunningStack
 SCREENSHOTS = CHECKOUT / ".cache" / "screenshots"
 
 
-# A module's, not the session's: while Playwright runs, its event loop counts as running in this thread.
+# A browser for the whole session would keep the event loop of Playwright running in this thread.
 @pytest.fixture(scope="module")
 def browser(stack: RunningStack) -> Iterator[Browser]:
     program = find_chromium()
@@ -30,7 +30,7 @@ def browser(stack: RunningStack) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def admin(browser: Browser, stack: RunningStack) -> Iterator[BrowserContext]:
-    """Somebody who logged in with the login that the stack made."""
+    """Open a browser context and log in to the admin as the user that the stack created."""
     context = browser.new_context(base_url=stack.web_url, viewport={"width": 1280, "height": 900})
     with new_tab(context) as tab:
         tab.page.goto("/admin/")
@@ -56,7 +56,7 @@ def member(stack: RunningStack) -> Iterator[Client]:
 
 @pytest.fixture
 def screenshot() -> Callable[[Tab, str], Path]:
-    """Keeps what a page looks like, for people to look at."""
+    """Return a function that stores a screenshot of a page for review."""
 
     def take(tab: Tab, name: str) -> Path:
         path = SCREENSHOTS / f"{name}.png"
@@ -68,7 +68,7 @@ def screenshot() -> Callable[[Tab, str], Path]:
 
 @pytest.fixture(scope="module")
 def console(browser: Browser, stack: RunningStack) -> Iterator[BrowserContext]:
-    """Somebody who logged in on the console's own page."""
+    """Open a browser context and log in on the console."""
     context = browser.new_context(base_url=stack.web_url, viewport={"width": 1280, "height": 900})
     with new_tab(context) as tab:
         log_in(tab.page, stack)
@@ -80,5 +80,5 @@ def console(browser: Browser, stack: RunningStack) -> Iterator[BrowserContext]:
 def page(console: BrowserContext) -> Iterator[Tab]:
     with new_tab(console) as opened:
         yield opened
-        # Whatever a test looks at, its page must not complain.
+        # No page may report an error in the console of the browser.
         assert opened.complaints == []

@@ -1,4 +1,4 @@
-"""A job's page without a stack: the real template and modules, and a server made of routes that a test controls."""
+"""Page of a job without a stack: the real template and modules, with routes that a test controls."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ SCRIPTS: Final = CHECKOUT / "tests" / "browser" / "js"
 JOB_ID: Final = "job_test"
 AT: Final = "2026-01-01T00:00:{:02d}Z"
 
+# A busy machine needs this long for twenty thousand rows.
+SHOWN_TIMEOUT_MS: Final = 60_000
 _PAGE: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Job</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/static/dashboards/app.css">
 <link rel="stylesheet" href="/static/dashboards/log.css"></head><body>
@@ -41,7 +43,7 @@ def messages(first: int, last: int) -> list[dict[str, Any]]:
 
 @dataclass
 class FakeConsole:
-    """Serves one job's page and its events; ``say`` sends more of them over the open WebSocket."""
+    """Server of one job's page and its events; ``send`` sends more events over the open WebSocket."""
 
     context: BrowserContext
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -53,7 +55,7 @@ class FakeConsole:
         self.context.route_web_socket("ws://console.test/**", self._connect)
 
     def open(self, page: Page) -> Page:
-        """Open the page, and wait until it heard of everything."""
+        """Open the page, and wait until it shows every event."""
         page.goto(f"{ORIGIN}/jobs/")
         self.wait_shown(page)
         return page
@@ -61,9 +63,11 @@ class FakeConsole:
     def wait_shown(self, page: Page) -> None:
         last = self.events[-1]["seq"] if self.events else 0
         if last:
-            page.locator(f'#log-rows[data-last-seq="{last}"][data-settled=true]').wait_for(state="attached")
+            shown = f'#log-rows[data-last-seq="{last}"][data-settled=true]'
+            # A locator's own checks take seconds on a page with thousands of rows.
+            page.wait_for_function("(shown) => document.querySelector(shown)", arg=shown, timeout=SHOWN_TIMEOUT_MS)
 
-    def say(self, page: Page, *events: dict[str, Any]) -> None:
+    def send(self, page: Page, *events: dict[str, Any]) -> None:
         self.events.extend(events)
         self.sockets[-1].send(json.dumps({"events": events}))
         self.wait_shown(page)

@@ -1,4 +1,4 @@
-"""What somebody does in the console again and again."""
+"""Steps that several browser tests perform in the console."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def job_of(page: Page) -> str:
 
 
 def start(page: Page, prompt: str, repo_url: str = "") -> str:
-    """Start a job by the form; returns its id, with its page open."""
+    """Start a job by the form, and return its id when its page is open."""
     page.goto("/jobs/new/")
     page.get_by_label("Prompt", exact=True).fill(prompt)
     if repo_url:

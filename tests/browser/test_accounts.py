@@ -1,4 +1,4 @@
-"""Who may see what in the console: members who are no staff, viewers, another tenant's people, those who logged out."""
+"""Access to the console: members without staff rights, viewers, members of other tenants, ended sessions."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tests.stacks import RunningStack, bare_environment
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
 
 PASSWORD = "only-for-this-test"
-# Somebody of two tenants, a viewer, and somebody of another tenant; none of them is staff.
+# One member of two tenants, one viewer, and one member of another tenant. None of them is staff.
 PEOPLE = """
 from django.contrib.auth.models import User
 from myctobot.tenants.models import Member, Role, Tenant
 default = Tenant.objects.get(slug="default")
 other = Tenant.objects.create(slug="other", name="Another tenant")
-places = {
+memberships = {
     "ann": [(default, Role.MEMBER), (other, Role.MEMBER)],
     "vic": [(default, Role.VIEWER)],
     "eve": [(other, Role.MEMBER)],
 }
-for name, theirs in places.items():
+for name, roles in memberships.items():
     user = User.objects.create_user(name, password="only-for-this-test")
-    for tenant, role in theirs:
+    for tenant, role in roles:
         Member.objects.create(user=user, tenant=tenant, role=role)
 """
-# Both streams of a job, as a script of the page could ask for them.
+# A script of the page could request both streams like this.
 STREAMS = """async (id) => {
     const code = await new Promise((done) => {
         const socket = new WebSocket(`ws://${location.host}/ws/jobs/${id}/?after=0`);
@@ -63,21 +63,21 @@ def people(stack: RunningStack) -> None:
 def log_in(browser: Browser, stack: RunningStack, people: None) -> Iterator[Callable[[str], Tab]]:
     contexts: list[BrowserContext] = []
 
-    def come_in(name: str) -> Tab:
+    def open_console(name: str) -> Tab:
         context = browser.new_context(base_url=stack.web_url, viewport={"width": 1280, "height": 900})
         contexts.append(context)
         tab = Tab(context.new_page())
         tab.page.goto("/")
-        fill_in(tab.page, name)
+        submit_login(tab.page, name)
         tab.page.wait_for_url("**/jobs/")
         return tab
 
-    yield come_in
+    yield open_console
     for context in contexts:
         context.close()
 
 
-def fill_in(page: Page, name: str) -> None:
+def submit_login(page: Page, name: str) -> None:
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
@@ -94,7 +94,9 @@ def slow_job(member: Client, prompt: str) -> Iterator[str]:
         member.wait_end(job_id)
 
 
-def test_a_member_who_is_no_staff_works_here_and_sees_no_admin(log_in: Callable[[str], Tab], member: Client) -> None:
+def test_a_member_without_staff_rights_starts_a_job_and_sees_no_admin(
+    log_in: Callable[[str], Tab], member: Client
+) -> None:
     tab = log_in("ann")
     expect(tab.page.get_by_role("link", name="Admin")).to_have_count(0)
     tab.page.goto("/jobs/new/")
@@ -105,12 +107,12 @@ def test_a_member_who_is_no_staff_works_here_and_sees_no_admin(log_in: Callable[
     assert tab.complaints == []
 
 
-def test_another_tenants_job_is_not_there_while_it_runs_and_after(
+def test_a_job_of_another_tenant_is_unknown_while_it_runs_and_after(
     log_in: Callable[[str], Tab], member: Client, screenshot: Callable[[Tab, str], Path]
 ) -> None:
     tab = log_in("eve")
 
-    def look() -> None:
+    def assert_unknown() -> None:
         answer = tab.page.goto(f"/jobs/{job_id}/")
         assert answer is not None
         assert answer.status == 404
@@ -119,14 +121,14 @@ def test_another_tenants_job_is_not_there_while_it_runs_and_after(
         assert tab.page.evaluate(STREAMS, job_id) == [4404, 404]
 
     with slow_job(member, "SLOW JOB, NOT FOR EVE") as job_id:
-        look()
+        assert_unknown()
         screenshot(tab, "console-not-found")
-    look()
+    assert_unknown()
     tab.page.goto("/jobs/")
     expect(tab.page.get_by_text("NOT FOR EVE")).to_have_count(0)
 
 
-def test_a_viewer_watches_and_is_offered_nothing_to_press(log_in: Callable[[str], Tab], member: Client) -> None:
+def test_a_viewer_watches_a_job_without_buttons(log_in: Callable[[str], Tab], member: Client) -> None:
     tab = log_in("vic")
     expect(tab.page.get_by_text("New job")).to_have_count(0)
     with slow_job(member, "SLOW JOB") as job_id:
@@ -139,7 +141,7 @@ def test_a_viewer_watches_and_is_offered_nothing_to_press(log_in: Callable[[str]
     assert tab.complaints == []
 
 
-def test_who_logs_out_elsewhere_keeps_what_was_on_the_page_and_comes_back(
+def test_a_logout_in_another_tab_keeps_the_log_and_returns_after_login(
     log_in: Callable[[str], Tab], member: Client
 ) -> None:
     tab = log_in("ann")
@@ -153,33 +155,33 @@ def test_who_logs_out_elsewhere_keeps_what_was_on_the_page_and_comes_back(
         expect(tab.page.locator("#log-state")).to_contain_text("Your session has ended.")
         asked: list[str] = []
         tab.page.on("request", lambda request: asked.append(request.url))
-        # Longer than the header waits for its next turn.
+        # This is longer than the refresh interval of the header.
         tab.page.wait_for_timeout(4_000)
         assert asked == []
         expect(tab.page.locator("#log")).to_contain_text("One more second.")
         tab.page.get_by_role("link", name="Log in again").click()
-        fill_in(tab.page, "ann")
+        submit_login(tab.page, "ann")
         tab.page.wait_for_url(f"**/jobs/{job_id}/")
         expect(tab.page.locator("#log-state")).to_have_text("Live")
 
 
-def test_a_list_that_was_logged_out_leads_back_to_itself(log_in: Callable[[str], Tab], member: Client) -> None:
+def test_the_list_returns_after_a_new_login(log_in: Callable[[str], Tab], member: Client) -> None:
     tab = log_in("ann")
     with slow_job(member, "SLOW JOB"):
         tab.page.goto("/jobs/?status=live")
         tab.page.context.clear_cookies()
         tab.page.wait_for_url("**/login/?next=*")
-        fill_in(tab.page, "ann")
+        submit_login(tab.page, "ann")
         tab.page.wait_for_url("**/jobs/?status=live")
 
 
-def test_somebody_of_two_tenants_chooses_by_pointer_and_by_keyboard(log_in: Callable[[str], Tab]) -> None:
+def test_a_member_of_two_tenants_chooses_by_pointer_and_by_keyboard(log_in: Callable[[str], Tab]) -> None:
     tab = log_in("ann")
     chosen = tab.page.get_by_label("Tenant")
     expect(chosen.locator("option:checked")).to_have_text("Default tenant")
     chosen.select_option("other")
     expect(tab.page.get_by_text("No jobs yet.")).to_be_visible()
-    # With the keys one goes past choices that are not meant.
+    # The keyboard passes other options, so a key alone must not change the tenant.
     chosen.focus()
     tab.page.keyboard.press("D")
     tab.page.wait_for_timeout(500)
@@ -191,14 +193,14 @@ def test_somebody_of_two_tenants_chooses_by_pointer_and_by_keyboard(log_in: Call
     assert tab.complaints == []
 
 
-def test_a_form_that_was_sent_and_changed_can_be_sent_again(log_in: Callable[[str], Tab]) -> None:
+def test_a_changed_form_with_a_used_key_can_be_sent_again(log_in: Callable[[str], Tab]) -> None:
     tab = log_in("ann")
     tab.page.goto("/jobs/new/")
     prompt = tab.page.get_by_label("Prompt", exact=True)
     once = tab.page.locator("[name=idempotency_key]").input_value()
     for text in ("THINK AND TALK once", "THINK AND TALK twice"):
         tab.page.goto("/jobs/new/")
-        # As after somebody stopped the page that was on its way.
+        # A member gets this state by stopping the page while it loads.
         tab.page.locator("[name=idempotency_key]").evaluate("(field, value) => (field.value = value)", once)
         prompt.fill(text)
         tab.page.get_by_role("button", name="Start the job").click()

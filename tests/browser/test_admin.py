@@ -1,4 +1,4 @@
-"""The admin, as the person sees it who logs in with the stack's own login."""
+"""Admin of a real stack, as the user sees it whom the stack created."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
 
 Screenshot = Callable[[Tab, str], Path]
 CANARY = "canary-in-the-browser-0d7a44"
-# How everything begins that Fernet has sealed.
-SEALED = "gAAAAA"
+# Every value that Fernet encrypted starts with these characters.
+ENCRYPTED = "gAAAAA"
 
 
 def rows(tab: Tab) -> list[str]:
@@ -29,13 +29,13 @@ def rows(tab: Tab) -> list[str]:
 
 @pytest.fixture(scope="module")
 def job_id(member: Client) -> str:
-    """A job that has run, with a secret of its own."""
+    """Run a job with a secret, and return its id."""
     done = member.run({"prompt": "THINK AND TALK"}, context={"jira_token": CANARY})
     assert done["status"] == "completed", done
     return str(done["id"])
 
 
-def test_the_front_page_is_ours_and_loads_nothing_from_elsewhere(
+def test_the_front_page_has_our_title_and_loads_no_file_of_another_host(
     tab: Tab, stack: RunningStack, screenshot: Screenshot
 ) -> None:
     tab.page.goto("/admin/")
@@ -57,12 +57,12 @@ def test_a_job_is_listed_and_its_page_shows_no_secret(tab: Tab, job_id: str, scr
     assert "THINK AND TALK" in source
     for forbidden in (CANARY, "sealed", "_hash", "digest"):
         assert forbidden not in source.lower()
-    # To look at, not to edit.
+    # The page of a job is read-only.
     expect(tab.page.get_by_role("button", name="Save")).to_have_count(0)
     assert tab.complaints == []
 
 
-def test_a_running_jobs_page_shows_neither_its_secret_nor_the_sealed_one(tab: Tab, member: Client) -> None:
+def test_the_page_of_a_running_job_shows_no_secret_and_no_encrypted_value(tab: Tab, member: Client) -> None:
     job_id = member.submit({"prompt": "SLOW JOB"}, context={"jira_token": CANARY})
     member.wait_event(job_id, "tool.call")
     tab.page.goto("/admin/jobs/job/")
@@ -70,7 +70,7 @@ def test_a_running_jobs_page_shows_neither_its_secret_nor_the_sealed_one(tab: Ta
     expect(tab.page.locator("#content")).to_contain_text(re.compile(r"Status\s+running"))
     source = tab.page.content()
     assert CANARY not in source
-    assert SEALED not in source
+    assert ENCRYPTED not in source
     member.cancel(job_id)
     member.wait_end(job_id)
 
@@ -80,7 +80,7 @@ def test_an_api_key_is_shown_once(tab: Tab, screenshot: Screenshot) -> None:
     tab.page.get_by_label("Tenant").select_option(label="default")
     tab.page.get_by_label("Name").fill("from the browser")
     tab.page.get_by_role("button", name="Save", exact=True).click()
-    message = tab.page.get_by_text("The key, shown this once:").inner_text()
+    message = tab.page.get_by_text("The key, which is shown only once:").inner_text()
     key = message.rpartition(" ")[2]
     assert key.startswith("mctb_")
     screenshot(tab, "api-key-once")
@@ -95,7 +95,7 @@ def test_an_api_key_is_shown_once(tab: Tab, screenshot: Screenshot) -> None:
     assert tab.complaints == []
 
 
-def test_a_stored_secret_is_typed_in_and_never_shown(tab: Tab, screenshot: Screenshot) -> None:
+def test_a_stored_secret_is_entered_and_never_shown(tab: Tab, screenshot: Screenshot) -> None:
     tab.page.goto("/admin/tenants/secret/add/")
     tab.page.get_by_label("Tenant").select_option(label="default")
     tab.page.get_by_label("Name").fill("from-the-browser")
@@ -105,7 +105,7 @@ def test_a_stored_secret_is_typed_in_and_never_shown(tab: Tab, screenshot: Scree
     expect(tab.page.get_by_label("Value")).to_have_value("")
     screenshot(tab, "secret")
     assert CANARY not in tab.page.content()
-    assert SEALED not in tab.page.content()
+    assert ENCRYPTED not in tab.page.content()
 
 
 @pytest.mark.parametrize("path", ["tenants/tenant", "shards/pool", "shards/assignment", "auth/user"])

@@ -1,4 +1,4 @@
-"""The web console in a real browser: start a job, watch it, cancel it; readable by everybody, silent in its console."""
+"""Web console in a real browser: start, watch, cancel and retry jobs, with accessible pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.stacks import RunningStack
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
 
 Screenshot = Callable[[Tab, str], Path]
-# What a job with a diff is asked for.
+# This prompt makes a job with a diff.
 WRITE = "WRITE notes.txt: hello from the console"
 
 
@@ -28,7 +28,9 @@ def remote(tmp_path: Path) -> str:
     return file_url(make_remote(tmp_path / "remote.git"))
 
 
-def test_start_a_job_and_watch_it_to_its_end(page: Tab, member: Client, remote: str, screenshot: Screenshot) -> None:
+def test_a_job_is_started_and_watched_to_its_end(
+    page: Tab, member: Client, remote: str, screenshot: Screenshot
+) -> None:
     job_id = start(page.page, WRITE, remote)
     wait_ended(page.page, "completed")
     log = page.page.locator("#log")
@@ -38,26 +40,26 @@ def test_start_a_job_and_watch_it_to_its_end(page: Tab, member: Client, remote: 
     expect(diff.locator(".file-name")).to_have_text("notes.txt")
     expect(diff.locator(".added")).to_have_text("+hello from the console\n")
     expect(page.page.locator("#job-result")).to_contain_text(f"myctobot/{job_id}")
-    expect(page.page.locator("#job-tokens")).to_contain_text("read")
+    expect(page.page.locator("#job-tokens")).to_contain_text("input")
     screenshot(page, "console-completed")
     count = member.job(job_id)["events_count"]
     assert len(member.events(job_id)) == count
 
 
-# What is inside a fold is made when it is opened; folds may be inside folds.
+# The page builds the content of a fold when it opens, and a fold may contain folds.
 UNFOLD = """() => {
     for (let closed; (closed = [...document.querySelectorAll("#log details:not([open])")]).length; )
         for (const one of closed) { one.fill?.(); one.open = true; }
 }"""
 
 
-def shown(page: Page) -> list[str]:
-    """What each row of the log says, with everything folded out."""
+def log_texts(page: Page) -> list[str]:
+    """Unfold every row of the log, and return the texts of the rows."""
     page.evaluate(UNFOLD)
     return page.locator("#log .row .what").all_inner_texts()
 
 
-def test_reload_in_the_middle_and_nothing_is_missing_or_twice(page: Tab, member: Client) -> None:
+def test_a_reload_shows_every_event_once(page: Tab, member: Client) -> None:
     job_id = start(page.page, "SLOW JOB")
     expect(page.page.locator("#log")).to_contain_text("One more second.", timeout=30_000)
     page.page.reload()
@@ -65,20 +67,20 @@ def test_reload_in_the_middle_and_nothing_is_missing_or_twice(page: Tab, member:
     member.wait(job_id, lambda job: job["events_count"] > 15)
     member.cancel(job_id)
     wait_ended(page.page, "cancelled")
-    watched = shown(page.page)
-    said = [event["data"]["text"] for event in member.events(job_id) if event["kind"] == "agent.message"]
-    assert [text for text in watched if text in said] == said
+    watched = log_texts(page.page)
+    sent = [event["data"]["text"] for event in member.events(job_id) if event["kind"] == "agent.message"]
+    assert [text for text in watched if text in sent] == sent
     calls = [event for event in member.events(job_id) if event["kind"] == "tool.call"]
     assert page.page.locator("#log .row[data-kind='tool.call']").count() == len(calls)
-    # A job that is over replays and ends: the same once more.
+    # The page of an ended job replays the same rows.
     page.page.reload()
     wait_ended(page.page, "cancelled")
-    # The rows of a log that comes at once are made one frame after the other.
+    # The page builds the rows over several frames.
     expect(page.page.locator("#log .row")).to_have_count(len(watched))
-    assert shown(page.page) == watched
+    assert log_texts(page.page) == watched
 
 
-def test_cancel_one_after_being_asked(page: Tab, member: Client, screenshot: Screenshot) -> None:
+def test_a_cancel_needs_a_confirmation(page: Tab, member: Client, screenshot: Screenshot) -> None:
     job_id = start(page.page, "SLOW JOB")
     expect(page.page.locator("#log")).to_contain_text("One more second.", timeout=30_000)
     screenshot(page, "console-running")
@@ -93,7 +95,7 @@ def test_cancel_one_after_being_asked(page: Tab, member: Client, screenshot: Scr
     screenshot(page, "console-cancelled")
 
 
-def test_retry_leads_to_the_new_job(page: Tab, member: Client) -> None:
+def test_a_retry_opens_the_new_job(page: Tab, member: Client) -> None:
     old = start(page.page, "THINK AND TALK")
     wait_ended(page.page, "completed")
     page.page.get_by_role("button", name="Retry").click()
@@ -102,7 +104,9 @@ def test_retry_leads_to_the_new_job(page: Tab, member: Client) -> None:
     assert member.job(job_of(page.page))["retry_of"] == old
 
 
-def test_a_waiting_job_says_why_and_starts_before_your_eyes(page: Tab, member: Client, screenshot: Screenshot) -> None:
+def test_a_waiting_job_shows_its_reason_and_starts_without_a_reload(
+    page: Tab, member: Client, screenshot: Screenshot
+) -> None:
     blockers = [member.submit({"prompt": "SLOW JOB"}) for _ in range(2)]
     for blocker in blockers:
         member.wait_event(blocker, "agent.started")
@@ -116,21 +120,21 @@ def test_a_waiting_job_says_why_and_starts_before_your_eyes(page: Tab, member: C
     expect(page.page.locator("#log")).to_contain_text("Hello. I have nothing to do.")
 
 
-def test_the_list_lives_and_filters(page: Tab, member: Client, screenshot: Screenshot) -> None:
+def test_the_list_updates_and_filters(page: Tab, member: Client, screenshot: Screenshot) -> None:
     job_id = member.submit({"prompt": "SLOW JOB in the list"})
     page.page.goto("/jobs/")
     row = page.page.locator("tr", has_text=job_id)
     expect(row).to_contain_text("running", timeout=20_000)
     screenshot(page, "console-jobs")
     member.cancel(job_id)
-    # Nobody reloads.
+    # The row changes without a reload.
     expect(row).to_contain_text("cancelled", timeout=20_000)
     page.page.get_by_label("Status").select_option("completed")
     page.page.wait_for_url("**status=completed**")
     expect(row).to_have_count(0)
 
 
-def test_the_list_has_the_form_too(page: Tab, screenshot: Screenshot) -> None:
+def test_the_list_contains_the_form(page: Tab, screenshot: Screenshot) -> None:
     page.page.goto("/jobs/")
     page.page.locator("#new-job > summary").click()
     boxes = page.page.locator("#new-job .capability")
@@ -143,7 +147,7 @@ def test_the_list_has_the_form_too(page: Tab, screenshot: Screenshot) -> None:
     wait_ended(page.page, "completed")
 
 
-def test_search_filter_and_follow(page: Tab, member: Client) -> None:
+def test_the_log_can_be_searched_and_filtered(page: Tab, member: Client) -> None:
     done = member.run({"prompt": "SCRIPT:\nfor i in $(seq 1 300); do echo needle-$i in the hay; done"})
     assert done["status"] == "completed", done
     page.page.goto(f"/jobs/{done['id']}/")
@@ -169,7 +173,7 @@ def test_the_log_can_be_downloaded(page: Tab, member: Client) -> None:
     assert len(lines) == done["events_count"]
 
 
-def test_a_mistake_in_the_form_is_shown_where_it_is(page: Tab, screenshot: Screenshot) -> None:
+def test_an_error_is_shown_at_its_field(page: Tab, screenshot: Screenshot) -> None:
     page.page.goto("/jobs/new/")
     page.page.get_by_label("Prompt", exact=True).fill("Fix it.")
     page.page.locator("#id_repo_url").fill("ext::sh -c id")
@@ -179,15 +183,15 @@ def test_a_mistake_in_the_form_is_shown_where_it_is(page: Tab, screenshot: Scree
     expect(page.page.get_by_label("Prompt", exact=True)).to_have_value("Fix it.")
     screenshot(page, "console-form-error")
     assert serious_problems(page.page) == []
-    # The browser itself reports a page that was answered with 400.
+    # The browser reports each answer with status 400 as an error.
     page.complaints[:] = [text for text in page.complaints if "400" not in text]
 
 
-def test_what_an_agent_writes_stays_text(page: Tab) -> None:
+def test_output_of_an_agent_is_shown_as_text(page: Tab) -> None:
     hostile = "RUN: printf '<img src=x onerror=\"document.title=1\">\\033[31mred\\033[0m\\a\\n'"
     start(page.page, hostile)
     wait_ended(page.page, "completed")
-    rows = "\n".join(shown(page.page))
+    rows = "\n".join(log_texts(page.page))
     assert '<img src=x onerror="document.title=1">' in rows
     assert "\x1b" not in rows
     assert "\x07" not in rows
@@ -195,7 +199,7 @@ def test_what_an_agent_writes_stays_text(page: Tab) -> None:
     assert page.page.title() != "1"
 
 
-def test_a_job_that_is_not_there(page: Tab) -> None:
+def test_an_unknown_job_has_an_error_page(page: Tab) -> None:
     answer = page.page.goto("/jobs/job_00000000000000000000/")
     assert answer is not None
     assert answer.status == 404
@@ -203,7 +207,7 @@ def test_a_job_that_is_not_there(page: Tab) -> None:
     page.complaints[:] = [text for text in page.complaints if "404" not in text]
 
 
-def test_by_keyboard_alone(page: Tab) -> None:
+def test_a_job_can_be_started_and_cancelled_by_keyboard(page: Tab) -> None:
     keyboard = page.page.keyboard
     page.page.goto("/jobs/")
     keyboard.press("Tab")
@@ -228,20 +232,20 @@ def test_by_keyboard_alone(page: Tab) -> None:
     wait_ended(page.page, "cancelled")
 
 
-LOOKS: list[dict[str, Any]] = [
+DISPLAYS: list[dict[str, Any]] = [
     {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
     {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
     {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
 ]
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-def test_everybody_can_read_it(
+@pytest.mark.parametrize("display", DISPLAYS, ids=["light", "dark", "phone"])
+def test_pages_are_accessible(
     browser: Browser,
     stack: RunningStack,
     member: Client,
     remote: str,
-    look: dict[str, Any],
+    display: dict[str, Any],
     screenshot: Screenshot,
     request: pytest.FixtureRequest,
 ) -> None:
@@ -249,7 +253,7 @@ def test_everybody_can_read_it(
     done = member.run({"prompt": WRITE, "repo_url": remote})
     live = member.submit({"prompt": "SLOW JOB"})
     member.wait_event(live, "tool.result")
-    context = browser.new_context(base_url=stack.web_url, **look)
+    context = browser.new_context(base_url=stack.web_url, **display)
     with new_tab(context) as tab:
         tab.page.goto("/jobs/")
         problems = {"login": serious_problems(tab.page)}
@@ -262,7 +266,7 @@ def test_everybody_can_read_it(
                 expect(tab.page.locator("#log .row").first).to_be_visible()
             problems[what] = serious_problems(tab.page)
             if "job_" in path:
-                shown(tab.page)
+                log_texts(tab.page)
                 problems[f"{what}, folded out"] = serious_problems(tab.page)
                 tab.page.keyboard.press("?")
                 problems[f"{what}, with its keys"] = serious_problems(tab.page)

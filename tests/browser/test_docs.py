@@ -1,4 +1,4 @@
-"""The pages that describe the API."""
+"""Documentation pages of the API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPERATIONS = [
     ("POST", "/api/v1/queues/resume"),
     ("POST", "/api/v1/shards/{name}/drain"),
     ("POST", "/api/v1/shards/{name}/resume"),
-    ("GET", "/api/v1/closures"),
+    ("GET", "/api/v1/suspensions"),
     ("GET", "/api/v1/callback-secret"),
     ("POST", "/api/v1/callback-secret"),
     ("GET", "/api/v1/jobs/{job_id}/callbacks"),
@@ -64,7 +64,7 @@ def visitor(browser: Browser, stack: RunningStack) -> Iterator[Tab]:
     context.close()
 
 
-def test_the_docs_show_every_operation_and_load_nothing_from_elsewhere(
+def test_the_docs_show_every_operation_and_load_no_file_of_another_host(
     visitor: Tab, stack: RunningStack, screenshot: Callable[[Tab, str], Path]
 ) -> None:
     visitor.page.goto("/api/docs/")

@@ -1,4 +1,4 @@
-"""Flower as ``make up`` starts it: it shows the shards, to whom the password was told, and can do nothing else."""
+"""Flower as ``make up`` starts it: read-only pages behind a password."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from myctobot.stack.plan import FLOWER_LOGIN
 from tests.acceptance.client import Client
 from tests.browser.conftest import SCREENSHOTS
 from tests.fixtures.chromium import find_chromium, launch, new_tab
-from tests.stacks import PLAYS, RunningStack, running_stack
+from tests.stacks import SCRIPTS, RunningStack, running_stack
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium")]
 PAGES = ("/", "/workers", "/workers?json=1", "/worker/x@y", "/tasks", "/tasks/datatable", "/task/x", "/broker")
-# They send tasks, stop workers, or tell what goes on without a password.
+# These addresses send tasks, stop workers, or show data without a password.
 NOT_SERVED = (
     "/metrics", "/api/workers", "/api/tasks", "/api/queues/length", "/api/task/info/x", "/api/worker/shutdown/x",
     "/api/task/async-apply/shard.execute", "/api/task/send-task/shard.execute", "/api/task/revoke/x",
@@ -28,7 +28,7 @@ NOT_SERVED = (
 @pytest.fixture(scope="module")
 def flowering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     home = tmp_path_factory.mktemp("flower") / "home"
-    with running_stack(home, "--with", "flower", environ={"GATEWAY_PLAYS": str(PLAYS)}) as running:
+    with running_stack(home, "--with", "flower", environ={"GATEWAY_SCRIPTS": str(SCRIPTS)}) as running:
         yield running
 
 
@@ -52,23 +52,23 @@ def password_of(stack: RunningStack) -> str:
     return str(json.loads(secrets.read_text())["flower_password"])
 
 
-def ask(stack: RunningStack, method: str, path: str, password: str | None) -> int:
+def status_of(stack: RunningStack, method: str, path: str, password: str | None) -> int:
     auth = (FLOWER_LOGIN, password) if password is not None else None
     return httpx.request(method, url_of(stack) + path, auth=auth, timeout=10, trust_env=False).status_code
 
 
-def test_nobody_sees_a_page_without_the_password(flowering: RunningStack) -> None:
+def test_every_page_requires_the_password(flowering: RunningStack) -> None:
     assert url_of(flowering).startswith("http://127.0.0.1:")
     for path in PAGES:
-        assert ask(flowering, "GET", path, None) == 401, path
-        assert ask(flowering, "GET", path, "wrong") == 401, path
-    assert ask(flowering, "GET", "/workers", password_of(flowering)) == 200
+        assert status_of(flowering, "GET", path, None) == 401, path
+        assert status_of(flowering, "GET", path, "wrong") == 401, path
+    assert status_of(flowering, "GET", "/workers", password_of(flowering)) == 200
 
 
 @pytest.mark.parametrize("path", NOT_SERVED)
-def test_nothing_that_acts_is_served_not_even_with_the_password(flowering: RunningStack, path: str) -> None:
+def test_no_address_that_acts_is_served_even_with_the_password(flowering: RunningStack, path: str) -> None:
     for method in ("GET", "POST"):
-        assert ask(flowering, method, path, password_of(flowering)) in (404, 405)
+        assert status_of(flowering, method, path, password_of(flowering)) in (404, 405)
 
 
 def test_the_password_is_in_no_argument_list(flowering: RunningStack) -> None:
@@ -79,7 +79,7 @@ def test_the_password_is_in_no_argument_list(flowering: RunningStack) -> None:
     assert f"{FLOWER_LOGIN} / {password}" in flowering.output()
 
 
-def test_it_shows_the_shards_worker_and_what_it_did(flowering: RunningStack, chromium: Browser) -> None:
+def test_pages_show_the_worker_of_a_shard_and_its_task(flowering: RunningStack, chromium: Browser) -> None:
     with Client(flowering) as member:
         job_id = member.submit({"prompt": "THINK AND TALK"})
         member.wait_end(job_id)

@@ -1,4 +1,4 @@
-"""The live log as its reader meets it: rows, following, search, filter, keys; a test is the server."""
+"""Live log of a job: rows, following, search, filters and keys, with events that the test sends."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def page(context: BrowserContext, console: FakeConsole) -> Iterator[Page]:
         assert tab.complaints == []
 
 
-def scroll_left(page: Page) -> float:
-    """How far the page's end is away."""
+def distance_to_end(page: Page) -> float:
+    """Return the distance to the end of the page in pixels."""
     end: float = page.evaluate("document.documentElement.scrollHeight - innerHeight - scrollY")
     return end
 
@@ -59,17 +59,17 @@ def result(seq: int, of: int, output: str = "fine", is_error: bool = False) -> d
     return event(seq, "tool.result", id=f"call-{of}", output=output, is_error=is_error)
 
 
-def test_before_the_job_starts_the_page_says_so(console: FakeConsole, page: Page) -> None:
+def test_the_page_of_a_queued_job_has_an_empty_log(console: FakeConsole, page: Page) -> None:
     console.status = "queued"
     console.open(page)
     expect(page.get_by_text("Nothing yet: the job has not started.")).to_be_visible()
     expect(page.locator("#log-state")).to_have_text("Live")
 
 
-def test_what_happens_appears_and_the_header_is_asked_for_anew(console: FakeConsole, page: Page) -> None:
+def test_events_appear_and_refresh_the_header(console: FakeConsole, page: Page) -> None:
     console.open(page)
     page.evaluate("window.changes = 0; document.body.addEventListener('job-changed', () => window.changes += 1)")
-    console.say(page, event(1, "job.phase", phase="cloning"), *messages(2, 3))
+    console.send(page, event(1, "job.phase", phase="cloning"), *messages(2, 3))
     expect(page.locator("#log-rows > li")).to_have_count(3)
     expect(page.locator("#log-empty")).to_be_hidden()
     page.wait_for_timeout(800)
@@ -79,14 +79,14 @@ def test_what_happens_appears_and_the_header_is_asked_for_anew(console: FakeCons
     assert page.evaluate("window.changes") == 2
 
 
-def test_where_an_attempt_ended_and_another_began_can_be_seen(console: FakeConsole, page: Page) -> None:
+def test_the_border_between_attempts_is_shown(console: FakeConsole, page: Page) -> None:
     lost = event(2, "tool.call", id="1", name="Bash", input={"command": "make"})
     console.events = [event(1, "job.phase", phase="preparing"), lost]
     console.open(page)
     expect(page.locator("[data-attempt]")).to_have_count(0)
     again = event(3, "job.phase", phase="preparing", detail="attempt 2")
-    console.say(page, again, event(4, "job.result", outcome="failed", error={"code": "disk", "message": "Full."}))
-    # The call of an attempt that was lost gets no answer any more.
+    console.send(page, again, event(4, "job.result", outcome="failed", error={"code": "disk", "message": "Full."}))
+    # A call of a lost attempt gets no answer.
     expect(page.locator("[data-seq='2'] .state")).to_have_text("no answer")
     expect(page.locator("[data-attempt='attempt 2']")).to_contain_text("Preparing attempt 2")
     expect(page.locator("[data-outcome=failed]")).to_contain_text("The attempt failed")
@@ -122,7 +122,7 @@ def test_where_an_attempt_ended_and_another_began_can_be_seen(console: FakeConso
     ],
     ids=lambda one: one["kind"],
 )
-def test_whatever_comes_is_shown_as_text_and_the_log_goes_on(
+def test_hostile_events_are_shown_as_text_and_the_log_continues(
     console: FakeConsole, page: Page, hostile: dict[str, Any]
 ) -> None:
     page.on("dialog", lambda dialog: pytest.fail("a script ran"))
@@ -138,17 +138,17 @@ def test_whatever_comes_is_shown_as_text_and_the_log_goes_on(
 
 def test_a_call_and_its_result_share_a_row(console: FakeConsole, page: Page) -> None:
     console.open(page)
-    console.say(page, call(1, command="make test", description="Run the tests"))
+    console.send(page, call(1, command="make test", description="Run the tests"))
     row = page.locator("#log-rows > li")
     expect(row.locator(".state")).to_have_text("running")
     row.locator("summary").click()
-    console.say(page, result(2, 1, "3 failed", is_error=True))
+    console.send(page, result(2, 1, "3 failed", is_error=True))
     expect(row).to_have_count(1)
     expect(row.locator(".state")).to_contain_text("error")
     expect(row.get_by_role("group", name="Output")).to_have_text("3 failed")
 
 
-def test_what_is_missing_is_said(console: FakeConsole, page: Page) -> None:
+def test_missing_events_and_texts_are_shown(console: FakeConsole, page: Page) -> None:
     console.events = [
         event(1, "agent.message", text="a"),
         event(9, "log.dropped", first_seq=2, events=8, bytes=3 * 1024 * 1024, reason="bound"),
@@ -157,39 +157,39 @@ def test_what_is_missing_is_said(console: FakeConsole, page: Page) -> None:
         event(12, "event.truncated", kind="agent.message", bytes=500, start='{"text":"b'),
     ]
     console.open(page)
-    expect(page.get_by_text("8 events (3 MiB) are not here any more")).to_be_visible()
-    expect(page.get_by_text("500 bytes of it are missing")).to_be_visible()
+    expect(page.get_by_text("8 events (3 MiB) were removed")).to_be_visible()
+    expect(page.get_by_text("500 bytes are missing")).to_be_visible()
     page.get_by_text("cat big").click()
-    expect(page.get_by_text("2 KiB of it are missing")).to_be_visible()
+    expect(page.get_by_text("2 KiB are missing")).to_be_visible()
 
 
-def test_lines_of_one_source_stand_together(console: FakeConsole, page: Page) -> None:
+def test_consecutive_lines_of_one_source_share_a_row(console: FakeConsole, page: Page) -> None:
     lines = [event(seq, "log.line", source="git" if seq < 4 else "runner", text=f"line {seq}") for seq in range(1, 7)]
     console.events = [*lines, *messages(7, 7), event(8, "log.line", source="runner", text="line 8")]
     console.open(page)
     assert [row.count("line ") for row in page.locator("#log-rows > li pre").all_inner_texts()] == [3, 3, 1]
 
 
-def test_following_stops_when_the_reader_looks_up_and_comes_back(console: FakeConsole, page: Page) -> None:
+def test_following_stops_on_scrolling_up_and_resumes_at_the_end(console: FakeConsole, page: Page) -> None:
     console.events = messages(1, 300)
     console.open(page)
-    assert scroll_left(page) < 5
-    console.say(page, *messages(301, 320))
-    assert scroll_left(page) < 5
+    assert distance_to_end(page) < 5
+    console.send(page, *messages(301, 320))
+    assert distance_to_end(page) < 5
     page.mouse.wheel(0, -600)
     jump = page.locator("#log-jump")
     expect(jump).to_be_visible()
     place = page.evaluate("scrollY")
-    console.say(page, *messages(321, 350))
+    console.send(page, *messages(321, 350))
     expect(jump).to_have_text("Jump to end (30 new)")
     assert page.evaluate("scrollY") == place
     page.keyboard.press("G")
     expect(jump).to_be_hidden()
     expect(page.locator("#log-follow")).to_have_attribute("aria-pressed", "true")
-    assert scroll_left(page) < 5
+    assert distance_to_end(page) < 5
 
 
-def test_search_finds_in_folded_parts_and_goes_round(console: FakeConsole, page: Page) -> None:
+def test_search_finds_folded_text_and_wraps_around(console: FakeConsole, page: Page) -> None:
     filler = messages(3, 120)
     console.events = [call(1, command="ls"), result(2, 1, "A Needle here"), *filler, *messages(121, 121)]
     console.events.append(event(122, "agent.message", text="another needle"))
@@ -212,7 +212,7 @@ def test_search_finds_in_folded_parts_and_goes_round(console: FakeConsole, page:
     assert page.evaluate("CSS.highlights.get('found').size") == 2
 
 
-def test_keys_are_letters_while_somebody_types(console: FakeConsole, page: Page) -> None:
+def test_shortcuts_are_off_in_a_text_field(console: FakeConsole, page: Page) -> None:
     console.events = messages(1, 3)
     console.open(page)
     page.locator("#log-search").fill("")
@@ -239,17 +239,17 @@ def test_groups_can_be_hidden(console: FakeConsole, page: Page) -> None:
 
 
 def wait_for(page: Page, condition: str) -> None:
-    """Wait until a page of thousands of rows is as wanted; there Playwright's own looks take seconds each."""
+    """Wait for a condition on a page with thousands of rows, where Playwright's own checks take seconds."""
     page.wait_for_function(f"() => {condition}", timeout=60_000, polling=250)
 
 
-def test_a_flood_is_shown_bounded_and_what_was_dropped_comes_back(console: FakeConsole, page: Page) -> None:
+def test_a_flood_shows_a_limited_number_of_rows_and_loads_earlier_ones(console: FakeConsole, page: Page) -> None:
     console.open(page)
-    console.say(page, *messages(1, 20_000))
+    console.send(page, *messages(1, 20_000))
     rows = page.locator("#log-rows > li")
     wait_for(page, "document.querySelector('#log-rows > li:last-child')?.dataset.seq === '20000'")
     assert rows.count() == 4_000
-    assert scroll_left(page) < 5
+    assert distance_to_end(page) < 5
     first = page.locator('[data-seq="16001"]')
     page.evaluate("scrollTo(0, 0)")
     expect(first).to_be_in_viewport()
@@ -265,7 +265,7 @@ def test_a_flood_is_shown_bounded_and_what_was_dropped_comes_back(console: FakeC
     assert seqs == list(range(15_501, 20_001))
 
 
-def test_a_page_whose_frames_are_dear_changes_less_often(console: FakeConsole, page: Page) -> None:
+def test_a_page_with_slow_frames_changes_less_often(console: FakeConsole, page: Page) -> None:
     console.open(page)
     missing, frames = page.evaluate("""async () => {
         const { Log } = await import("/static/dashboards/log.js");
@@ -286,20 +286,20 @@ def test_a_page_whose_frames_are_dear_changes_less_often(console: FakeConsole, p
         return [list.childElementCount - frames.reduce((sum, count) => sum + count, 0), frames.length];
     }""")
     assert missing == 0
-    # Each of 100 ms is followed by three times as long for the reader: three seconds have room for ten.
+    # Each frame of 100 ms is followed by a pause of 300 ms, so three seconds hold about ten.
     assert 3 <= frames <= 13
 
 
-def test_a_long_job_begins_with_its_newest_events(console: FakeConsole, page: Page) -> None:
+def test_a_long_log_opens_with_its_newest_events(console: FakeConsole, page: Page) -> None:
     console.status = "completed"
     console.events = [*messages(1, 400), call(401, command="ls"), *messages(402, 1402), result(1403, 401)]
     console.open(page)
     assert page.locator("#log-rows > li").first.get_attribute("data-seq") == "404"
     expect(page.get_by_text("of a call that is not loaded")).to_have_count(1)
-    # Times count from the first event, which is not loaded.
+    # Times are relative to the first event, which is not loaded.
     expect(page.locator('[data-seq="404"] .at')).to_have_text("0:43")
     page.get_by_role("button", name="Load earlier").click()
-    # Its call is loaded now, and has it.
+    # The call is loaded now and shows its result.
     expect(page.locator('[data-seq="401"] .state')).to_contain_text("done")
     expect(page.get_by_text("of a call that is not loaded")).to_have_count(0)
     expect(page.get_by_role("button", name="Load earlier")).to_be_hidden()
@@ -307,7 +307,7 @@ def test_a_long_job_begins_with_its_newest_events(console: FakeConsole, page: Pa
 
 
 def test_a_row_is_copied_as_text(console: FakeConsole, context: BrowserContext, page: Page) -> None:
-    # A page over plain HTTP has no clipboard of its own; the browser's command does it.
+    # The clipboard API needs HTTPS, so the page uses the copy command of the browser.
     console.events = [call(1, command="ls -l"), result(2, 1, "total 0")]
     console.open(page)
     page.locator("#log-rows > li").hover()
@@ -318,7 +318,7 @@ def test_a_row_is_copied_as_text(console: FakeConsole, context: BrowserContext, 
     assert "ls -l" in page.locator("#log-search").input_value()
 
 
-def test_a_lost_line_is_said_and_taken_up(console: FakeConsole, page: Page) -> None:
+def test_a_broken_connection_is_shown_and_resumed(console: FakeConsole, page: Page) -> None:
     console.events = messages(1, 2)
     console.open(page)
     console.sockets[-1].close(code=1012)
@@ -328,13 +328,13 @@ def test_a_lost_line_is_said_and_taken_up(console: FakeConsole, page: Page) -> N
     assert console.sockets[-1].url.endswith("?after=2")
 
 
-def test_who_is_logged_out_is_led_to_the_login(console: FakeConsole, page: Page) -> None:
+def test_an_ended_session_shows_a_link_to_the_login(console: FakeConsole, page: Page) -> None:
     console.open(page)
     console.sockets[-1].close(code=4401)
     expect(page.get_by_role("link", name="Log in again")).to_have_attribute("href", "/login/?next=here")
 
 
-def test_it_fits_on_a_phone(console: FakeConsole, page: Page) -> None:
+def test_the_log_fits_on_a_phone(console: FakeConsole, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     wide = "x" * 500
     console.events = [

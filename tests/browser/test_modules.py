@@ -1,4 +1,4 @@
-"""The page's modules by themselves, in the browser that runs them: the stream, cleaning text, reading patches."""
+"""JavaScript modules of a job's page in a real browser: the stream, text cleaning and patches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def blank() -> Iterator[Page]:
-    """A page of the console's origin on which modules can be imported."""
+    """Open a page of the console's origin, so that it can import modules."""
     program = find_chromium()
     assert program is not None
     with sync_playwright() as playwright:
@@ -36,7 +36,7 @@ def blank() -> Iterator[Page]:
 
 @pytest.fixture
 def world(blank: Page) -> Run:
-    """Runs a scenario, ``(w, event, end, mark) => …``, in a world of its own; see js/harness.js."""
+    """Return a function that runs a scenario, ``(w, event, end, mark) => …``, in a new World of js/harness.js."""
 
     def run(scenario: str, **options: Any) -> Any:
         script = f"""async (options) => {{
@@ -55,7 +55,7 @@ def world(blank: Page) -> Run:
         ("[[event(1), event(2)], [event(3)]]", [1, 2, 3], 1),
         ("[[event(1), event(2)], [event(1), event(2), event(3)]]", [1, 2, 3], 1),
         ("[[]]", [], 1),
-        # What came in order before a gap counts; the rest is asked for again.
+        # The stream takes the events before a gap and requests the rest again.
         ("[[event(1), event(3)]]", [1], 2),
         ("[[event(2)]]", [], 2),
         ("[[event(1), mark(2, 9), event(10)]]", [1, 9, 10], 1),
@@ -65,24 +65,26 @@ def world(blank: Page) -> Run:
         ("[[null]]", [], 2),
     ],
 )
-def test_every_event_is_taken_once_and_in_order(world: Run, batches: str, seqs: list[int], sockets: int) -> None:
+def test_the_stream_takes_every_event_once_and_in_order(
+    world: Run, batches: str, seqs: list[int], sockets: int
+) -> None:
     found = world(f"""
-        for (const batch of {batches}) w.socket.says(...batch);
-        if (w.state === "reconnecting") w.pass(w.due);
+        for (const batch of {batches}) w.socket.deliver(...batch);
+        if (w.state === "reconnecting") w.advance(w.nextTimerMs);
         return [w.seqs, w.sockets.length, w.socket.url];
     """)
     last = f"?after={seqs[-1] if seqs and sockets == 2 else 0}"
     assert found == [seqs, sockets, f"ws://x/ws{last}"]
 
 
-def test_what_is_no_message_is_asked_for_again(world: Run) -> None:
+def test_an_invalid_message_reconnects(world: Run) -> None:
     assert world("w.socket.onmessage({ data: 'x' }); return [w.state, w.sockets[0].closed]") == ["reconnecting", True]
 
 
-def test_a_broken_line_is_taken_up_after_the_last_number(world: Run) -> None:
+def test_a_broken_connection_resumes_after_the_last_number(world: Run) -> None:
     found = world(
         """
-        w.socket.says(event(6)); w.breakLine(1012); w.socket.says(event(6), event(7));
+        w.socket.deliver(event(6)); w.reconnect(1012); w.socket.deliver(event(6), event(7));
         return [w.seqs, w.socket.url, w.states.map(([state]) => state)];
     """,
         after=5,
@@ -91,69 +93,83 @@ def test_a_broken_line_is_taken_up_after_the_last_number(world: Run) -> None:
     assert found[2] == ["connecting", "live", "reconnecting", "reconnecting", "live"]
 
 
-def test_a_line_that_was_given_up_is_not_listened_to(world: Run) -> None:
+def test_messages_of_an_abandoned_connection_are_ignored(world: Run) -> None:
     assert world("""
-        const old = w.socket; w.breakLine(); old.says(event(1)); old.onclose({ code: 4404 });
+        const old = w.socket; w.reconnect(); old.deliver(event(1)); old.onclose({ code: 4404 });
         return [w.seqs, w.state];
     """) == [[], "reconnecting"]
 
 
-def test_server_sent_events_stand_in_and_the_websocket_comes_back(world: Run) -> None:
+def test_server_sent_events_replace_the_websocket_until_it_returns(world: Run) -> None:
     found = world("""
-        w.breakLine(); w.breakLine();
-        w.source.onopen(); w.source.says(event(1)); w.source.says(event(2));
+        w.reconnect(); w.reconnect();
+        w.source.onopen(); w.source.deliver(event(1)); w.source.deliver(event(2));
         const before = [w.sockets.length, w.source.url, w.state, w.detail.way];
-        w.breakLine();
+        w.reconnect();
         return [...before, w.source.closed, w.sockets.length, w.socket.url, w.seqs];
     """)
     assert found == [2, "/sse?after=0", "live", "sse", True, 3, "ws://x/ws?after=2", [1, 2]]
 
 
-def test_both_ways_are_tried_in_turn_while_nothing_answers(world: Run) -> None:
-    found = world("for (let n = 0; n < 8; n += 1) w.breakLine(); return [w.sockets.length, w.sources.length]")
+def test_both_transports_are_tried_in_turn_while_no_server_answers(world: Run) -> None:
+    found = world("for (let n = 0; n < 8; n += 1) w.reconnect(); return [w.sockets.length, w.sources.length]")
     assert found == [5, 4]
 
 
 @pytest.mark.parametrize(("passed_ms", "state"), [(44_000, "live"), (45_000, "reconnecting")])
-def test_silence_counts_as_a_broken_line(world: Run, passed_ms: int, state: str) -> None:
-    assert world(f"w.socket.says(); w.pass(44_000); w.socket.says(); w.pass({passed_ms}); return w.state") == state
+def test_silence_counts_as_a_broken_connection(world: Run, passed_ms: int, state: str) -> None:
+    assert (
+        world(f"w.socket.deliver(); w.advance(44_000); w.socket.deliver(); w.advance({passed_ms}); return w.state")
+        == state
+    )
 
 
-def test_an_open_line_is_live_before_anything_comes(world: Run) -> None:
-    assert world("w.socket.onopen(); const at = w.state; w.pass(500); return [at, w.state]") == ["connecting", "live"]
+def test_an_open_connection_is_live_before_its_first_event(world: Run) -> None:
+    assert world("w.socket.onopen(); const at = w.state; w.advance(500); return [at, w.state]") == [
+        "connecting",
+        "live",
+    ]
 
 
 @pytest.mark.parametrize("code", [4400, 4401, 4403, 4404])
-def test_a_refusal_is_final_and_says_why(world: Run, code: int) -> None:
+def test_a_refusal_is_final_and_has_a_message(world: Run, code: int) -> None:
     state, login, message, due = world(
-        f"w.socket.onopen(); w.lose({code}); return [w.state, w.detail.login, w.detail.message, w.due]"
+        f"w.socket.onopen(); w.disconnect({code}); return [w.state, w.detail.login, w.detail.message, w.nextTimerMs]"
     )
     assert (state, login, due) == ("refused", code == 4401, None)
     assert message.endswith(".")
 
 
 @pytest.mark.parametrize(("status", "state"), [(401, "refused"), (404, "refused"), (503, "reconnecting")])
-def test_an_event_source_does_not_say_why_so_the_server_is_asked(world: Run, status: int, state: str) -> None:
-    script = "w.breakLine(); w.breakLine(); w.lose(); await new Promise((done) => setTimeout(done)); return w.state"
+def test_a_failed_event_source_requests_the_reason_from_the_server(world: Run, status: int, state: str) -> None:
+    script = (
+        "w.reconnect(); w.reconnect(); w.disconnect(); await new Promise((done) => setTimeout(done)); return w.state"
+    )
     assert world(script, status=status) == state
 
 
-def test_an_end_is_the_end(world: Run) -> None:
+def test_an_end_closes_the_stream(world: Run) -> None:
     found = world("""
-        w.socket.says(event(1), end(1, "failed")); const socket = w.socket; socket.onclose({ code: 1000 });
-        return [w.state, w.detail, socket.closed, w.due, w.sockets.length];
+        w.socket.deliver(event(1), end(1, "failed")); const socket = w.socket; socket.onclose({ code: 1000 });
+        return [w.state, w.detail, socket.closed, w.nextTimerMs, w.sockets.length];
     """)
     assert found == ["ended", {"status": "failed", "count": 1}, True, None, 1]
 
 
-def test_an_end_that_counts_more_than_came_is_a_gap(world: Run) -> None:
-    assert world("w.socket.says(event(1), end(2)); return [w.state, w.seqs]") == ["reconnecting", [1]]
+def test_an_end_with_a_higher_count_is_a_gap(world: Run) -> None:
+    assert world("w.socket.deliver(event(1), end(2)); return [w.state, w.seqs]") == ["reconnecting", [1]]
 
 
 @pytest.mark.parametrize("chance", [0, 0.999])
-def test_waits_grow_and_stay_within_bounds(world: Run, chance: float) -> None:
+def test_pauses_between_attempts_grow_up_to_a_bound(world: Run, chance: float) -> None:
     waits = world(
-        "const waits = []; for (let n = 0; n < 9; n += 1) { w.lose(); waits.push(w.due); w.pass(w.due); } return waits",
+        """
+        const waits = [];
+        for (let n = 0; n < 9; n += 1) {
+            w.disconnect(); waits.push(w.nextTimerMs); w.advance(w.nextTimerMs);
+        }
+        return waits;
+    """,
         random=chance,
     )
     assert waits == sorted(waits)
@@ -162,24 +178,24 @@ def test_waits_grow_and_stay_within_bounds(world: Run, chance: float) -> None:
     assert waits[-1] > 9_000 or chance == 0
 
 
-def test_waking_does_not_wait(world: Run) -> None:
-    assert world("w.lose(); w.stream.wake(); w.stream.wake(); return [w.sockets.length, w.state]") == [
+def test_a_wake_reconnects_at_once(world: Run) -> None:
+    assert world("w.disconnect(); w.stream.wake(); w.stream.wake(); return [w.sockets.length, w.state]") == [
         2,
         "reconnecting",
     ]
 
 
 @pytest.mark.parametrize(("status", "state"), [(200, "live"), (401, "refused"), (404, "refused"), (503, "live")])
-def test_who_is_refused_elsewhere_is_refused_here(world: Run, status: int, state: str) -> None:
-    script = f"w.socket.says(event(1)); w.stream.answered({status}); return [w.state, !!w.socket.closed]"
+def test_a_refusal_of_another_request_ends_the_stream(world: Run, status: int, state: str) -> None:
+    script = f"w.socket.deliver(event(1)); w.stream.answered({status}); return [w.state, !!w.socket.closed]"
     assert world(script) == [state, state == "refused"]
 
 
-def test_what_is_said_elsewhere_after_the_end_changes_nothing(world: Run) -> None:
-    assert world("w.socket.says(event(1), end(1)); w.stream.answered(401); return w.state") == "ended"
+def test_a_refusal_after_the_end_is_ignored(world: Run) -> None:
+    assert world("w.socket.deliver(event(1), end(1)); w.stream.answered(401); return w.state") == "ended"
 
 
-def test_an_event_source_listens_for_every_kind_that_there_is() -> None:
+def test_an_event_source_listens_for_every_event_kind() -> None:
     source = (STATIC / "stream.js").read_text()
     listed = re.search(r"const KINDS = \[(.*?)\]", source, re.DOTALL)
     assert listed
@@ -187,7 +203,7 @@ def test_an_event_source_listens_for_every_kind_that_there_is() -> None:
 
 
 @pytest.mark.parametrize(("text", "shown"), [*SHOWN, ({"a": ["\x1b[31m"]}, '{\n  "a": [\n    "\\u001b[31m"\n  ]\n}')])
-def test_text_is_made_harmless(blank: Page, text: Any, shown: str) -> None:
+def test_text_is_sanitized(blank: Page, text: Any, shown: str) -> None:
     assert blank.evaluate("async (text) => (await import('/static/dashboards/text.js')).clean(text)", text) == shown
 
 
@@ -214,7 +230,7 @@ deleted file mode 100644
 """
 
 
-def test_a_patch_is_read_file_by_file(blank: Page) -> None:
+def test_a_patch_is_split_into_files(blank: Page) -> None:
     files = blank.evaluate("async (text) => (await import('/static/dashboards/diff.js')).parsePatch(text)", PATCH)
     assert [(one["name"], one["insertions"], one["deletions"]) for one in files] == [
         ("new name.py", 1, 1),
@@ -227,7 +243,7 @@ def test_a_patch_is_read_file_by_file(blank: Page) -> None:
     assert files[1]["notes"][-1].startswith("Binary files")
 
 
-def test_the_log_never_makes_markup_out_of_text() -> None:
+def test_the_log_never_parses_text_as_markup() -> None:
     shortcuts = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser")
     modules = [path for path in STATIC.glob("*.js") if path.name != "page.js"]
     assert len(modules) > 5

@@ -1,4 +1,4 @@
-"""The operators' pages in a real browser, with real jobs: live, usable by everybody, and not in anybody's way."""
+"""Operators' pages in a real browser with real jobs: live updates, accessibility and undisturbed input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFRESH_MS = 12_000
 
 @pytest.fixture
 def started(member: Client) -> Iterator[list[str]]:
-    """Ids of jobs that are ended when the test is over."""
+    """Collect ids of jobs, and cancel these jobs at the end of the test."""
     jobs: list[str] = []
     yield jobs
     for job_id in jobs:
@@ -49,7 +49,7 @@ def wait_refreshed(page: Page) -> None:
     page.wait_for_timeout(200)
 
 
-def test_a_job_appears_by_itself_and_leads_to_its_live_log(
+def test_a_job_appears_without_a_reload_and_links_to_its_live_log(
     page: Tab, member: Client, started: list[str], screenshot: Screenshot
 ) -> None:
     page.page.set_viewport_size({"width": 1400, "height": 900})
@@ -66,7 +66,7 @@ def test_a_job_appears_by_itself_and_leads_to_its_live_log(
     expect(page.page.locator("#job-status")).to_have_text("running")
 
 
-def test_it_can_be_used_on_a_phone(page: Tab, member: Client, started: list[str], screenshot: Screenshot) -> None:
+def test_pages_fit_on_a_phone(page: Tab, member: Client, started: list[str], screenshot: Screenshot) -> None:
     run(member, started)
     page.page.set_viewport_size({"width": 390, "height": 844})
     for path in ("/ops/", "/ops/queues/", "/ops/operations/", "/ops/decisions/", "/ops/shards/local/"):
@@ -77,7 +77,7 @@ def test_it_can_be_used_on_a_phone(page: Tab, member: Client, started: list[str]
     screenshot(page, "ops-phone")
 
 
-def test_it_reads_well_in_the_dark(browser: Browser, stack: RunningStack, screenshot: Screenshot) -> None:
+def test_the_dark_scheme_is_accessible(browser: Browser, stack: RunningStack, screenshot: Screenshot) -> None:
     context = browser.new_context(base_url=stack.web_url, color_scheme="dark")
     with new_tab(context) as tab:
         log_in(tab.page, stack)
@@ -87,7 +87,7 @@ def test_it_reads_well_in_the_dark(browser: Browser, stack: RunningStack, screen
     context.close()
 
 
-def test_a_refresh_leaves_focus_place_filters_and_what_is_being_typed(page: Tab) -> None:
+def test_a_refresh_keeps_focus_position_filters_and_typed_text(page: Tab) -> None:
     page.page.set_viewport_size({"width": 1280, "height": 500})
     page.page.goto("/ops/?state=ready")
     page.page.get_by_label("Name or class").fill("loc")
@@ -105,7 +105,7 @@ def test_a_refresh_leaves_focus_place_filters_and_what_is_being_typed(page: Tab)
     expect(link).to_be_focused()
 
 
-def test_it_asks_for_nothing_while_nobody_looks_and_at_once_when_somebody_does(page: Tab) -> None:
+def test_a_hidden_page_makes_no_request_and_refreshes_when_shown(page: Tab) -> None:
     asked: list[str] = []
     page.page.on("request", lambda request: asked.append(request.url) if is_refresh(request) else None)
     page.page.clock.install()
@@ -119,29 +119,29 @@ def test_it_asks_for_nothing_while_nobody_looks_and_at_once_when_somebody_does(p
         page.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
-def test_filters_by_pointer_and_what_does_not_fit(page: Tab) -> None:
+def test_filters_without_a_match_can_be_reset(page: Tab) -> None:
     page.page.goto("/ops/")
     page.page.get_by_label("State", exact=True).select_option("lost")
     page.page.get_by_role("button", name="Filter").click()
     expect(page.page).to_have_url(re.compile(r"state=lost"))
-    expect(page.page.get_by_text("No shard fits these filters.")).to_be_visible()
+    expect(page.page.get_by_text("No shard matches these filters.")).to_be_visible()
     page.page.locator("#show-all").click()
     expect(page.page.locator("#shard-local")).to_be_visible()
 
 
-def test_it_says_when_the_server_is_not_reached(page: Tab) -> None:
+def test_the_page_shows_that_the_server_is_unreachable(page: Tab) -> None:
     page.page.goto("/ops/")
     expect(page.page.locator("#ops-state")).to_have_text("Live")
     page.page.context.set_offline(True)
-    expect(page.page.locator("#ops-state")).to_have_text("Not reached", timeout=REFRESH_MS)
+    expect(page.page.locator("#ops-state")).to_have_text("Unreachable", timeout=REFRESH_MS)
     page.page.context.set_offline(False)
     expect(page.page.locator("#ops-state")).to_have_text("Live", timeout=REFRESH_MS)
-    # Chromium and htmx say it too.
+    # Chromium and htmx report the failure too.
     known = ("ERR_INTERNET_DISCONNECTED", "htmx:sendError", "htmx:afterRequest")
     page.complaints[:] = [text for text in page.complaints if not any(words in text for words in known)]
 
 
-def test_who_was_logged_out_is_sent_to_the_login_and_comes_back(browser: Browser, stack: RunningStack) -> None:
+def test_an_ended_session_redirects_to_the_login_and_back(browser: Browser, stack: RunningStack) -> None:
     context = browser.new_context(base_url=stack.web_url)
     with new_tab(context) as tab:
         log_in(tab.page, stack)

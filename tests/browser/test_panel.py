@@ -1,4 +1,4 @@
-"""The operators' panel on the real stack: what an operator sees and does, and what the audit log keeps of it."""
+"""Operators' panel of a real stack: pages and actions of an operator, with their audit entries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def press(page: Page, name: str) -> None:
     page.locator("#live").get_by_role("link", name=re.compile(rf"{name}$")).click()
 
 
-def test_the_list_says_at_a_glance_how_shards_are(tab: Tab, screenshot: Screenshot) -> None:
+def test_the_list_shows_the_condition_of_each_shard(tab: Tab, screenshot: Screenshot) -> None:
     tab.page.goto(LIST)
     row = tab.page.locator("#result_list tbody tr", has_text="local").first
     for fact in ("ready", "of 2", "%", "GB", "s ago"):
@@ -38,7 +38,7 @@ def test_the_list_says_at_a_glance_how_shards_are(tab: Tab, screenshot: Screensh
     assert tab.complaints == []
 
 
-def test_a_shards_page_has_its_log_and_its_states(tab: Tab, screenshot: Screenshot) -> None:
+def test_the_page_of_a_shard_has_its_log_and_its_states(tab: Tab, screenshot: Screenshot) -> None:
     open_shard(tab.page, "local")
     expect(tab.page.locator("#log .mc-log")).to_contain_text("shard local takes jobs from cap.filesystem+git")
     tab.page.get_by_role("button", name="300 lines").click()
@@ -51,7 +51,7 @@ def test_a_shards_page_has_its_log_and_its_states(tab: Tab, screenshot: Screensh
 def test_connectivity_is_tested_and_compared(tab: Tab, screenshot: Screenshot) -> None:
     open_shard(tab.page, "local")
     press(tab.page, "Test connectivity")
-    expect(tab.page.get_by_text("It answers, and is what is configured here.")).to_be_visible()
+    expect(tab.page.get_by_text("The shard answers, and its configuration matches.")).to_be_visible()
     expect(tab.page.get_by_text(re.compile(r"^\d+ ms$"))).to_be_visible()
     expect(tab.page.get_by_role("row", name="capabilities filesystem, git filesystem, git same")).to_be_visible()
     assert serious_problems(tab.page) == []
@@ -59,7 +59,7 @@ def test_connectivity_is_tested_and_compared(tab: Tab, screenshot: Screenshot) -
     assert tab.complaints == []
 
 
-def test_a_drain_with_its_reason_and_its_end_are_in_the_audit_log(tab: Tab, screenshot: Screenshot) -> None:
+def test_the_audit_log_has_a_drain_with_its_reason_and_its_end(tab: Tab, screenshot: Screenshot) -> None:
     open_shard(tab.page, "local")
     press(tab.page, "Drain")
     tab.page.get_by_label("Reason").fill("kernel update")
@@ -80,7 +80,7 @@ def test_a_drain_with_its_reason_and_its_end_are_in_the_audit_log(tab: Tab, scre
     assert tab.complaints == []
 
 
-def test_a_shard_is_made_from_a_template_watched_and_destroyed(tab: Tab, screenshot: Screenshot) -> None:
+def test_a_shard_is_created_from_a_template_and_destroyed(tab: Tab, screenshot: Screenshot) -> None:
     page = tab.page
     page.goto(f"{LIST}add/")
     page.get_by_role("link", name=re.compile("^general")).click()
@@ -89,9 +89,9 @@ def test_a_shard_is_made_from_a_template_watched_and_destroyed(tab: Tab, screens
     page.get_by_label("Provider").select_option("process")
     screenshot(tab, "shard-add")
     page.get_by_role("button", name="Save and provision").click()
-    expect(page.locator("#live")).to_contain_text("wait until it has enrolled", timeout=30_000)
+    expect(page.locator("#live")).to_contain_text("wait for its enrolment", timeout=30_000)
     screenshot(tab, "shard-provisioning")
-    # Nobody reloads the page.
+    # The page changes without a reload.
     expect(page.locator("#shard-state")).to_have_text("ready", timeout=60_000, ignore_case=True)
     expect(page.locator("#past")).to_contain_text("shard.enrolled")
     expect(page.locator("#log .mc-log")).to_contain_text("shard from-panel takes jobs from")
@@ -110,20 +110,20 @@ def test_a_shard_is_made_from_a_template_watched_and_destroyed(tab: Tab, screens
     assert tab.complaints == []
 
 
-def test_the_preview_says_where_a_job_would_go(tab: Tab, screenshot: Screenshot) -> None:
+def test_the_preview_shows_the_queue_of_a_job(tab: Tab, screenshot: Screenshot) -> None:
     tab.page.goto(LIST)
     tab.page.locator("#main").get_by_role("link", name="Where would a job go?").click()
     tab.page.get_by_label("Tenant").select_option("default")
-    tab.page.get_by_label("Capabilities that the job asks for").fill("git")
+    tab.page.get_by_label("Capabilities that the job requests").fill("git")
     tab.page.get_by_role("button", name="Show the order").click()
-    expect(tab.page.locator("#verdict")).to_have_text("It goes to the queue cap.filesystem+git at once.")
+    expect(tab.page.locator("#verdict")).to_have_text("The job goes to the queue cap.filesystem+git at once.")
     expect(tab.page.locator("#places")).to_contain_text("over-qualified by 1: filesystem")
     assert serious_problems(tab.page) == []
     screenshot(tab, "preview")
     assert tab.complaints == []
 
 
-def test_charts_are_drawn_once_samples_are_there(tab: Tab, screenshot: Screenshot) -> None:
+def test_charts_appear_with_the_first_samples(tab: Tab, screenshot: Screenshot) -> None:
     deadline = 90
     for _ in range(deadline):
         open_shard(tab.page, "local")

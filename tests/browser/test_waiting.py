@@ -1,4 +1,4 @@
-"""What keeps a job waiting, in a real browser: the form's bounds, the estimate beside its button, the job's page."""
+"""Waiting jobs in a real browser: limits in the form, the estimate, and the reason on the page of a job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOMORROW = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT08:30}"
 
 @pytest.fixture
 def started(member: Client) -> Iterator[list[str]]:
-    """Ids of jobs that are ended when the test is over."""
+    """Collect ids of jobs, and cancel these jobs at the end of the test."""
     jobs: list[str] = []
     yield jobs
     for job_id in jobs:
@@ -35,7 +35,7 @@ def started(member: Client) -> Iterator[list[str]]:
 
 @pytest.fixture
 def busy(member: Client, started: list[str]) -> None:
-    """Both slots of the shard are taken."""
+    """Occupy both slots of the shard."""
     blockers = [member.submit({"prompt": "SLOW JOB"}) for _ in range(2)]
     started += blockers
     for job_id in blockers:
@@ -53,14 +53,14 @@ def send(page: Page) -> str:
     return page.url.rstrip("/").rpartition("/")[2]
 
 
-def test_a_job_is_bound_by_the_form_and_its_page_says_until_when_it_is_parked(
+def test_the_form_sets_limits_and_the_page_shows_the_delay(
     page: Tab, member: Client, started: list[str], screenshot: Screenshot
 ) -> None:
     open_form(page.page)
     page.page.get_by_label("Prompt", exact=True).fill("THINK AND TALK")
     for label, value in {
-        "Not before, UTC": TOMORROW, "Waits at most, minutes": "90", "Silence at most, minutes": "2",
-        "Attempts at most": "3", "Concurrency key": "nightly", "With this key at once": "2",
+        "Not before, UTC": TOMORROW, "Maximum wait, minutes": "90", "Maximum silence, minutes": "2",
+        "Maximum attempts": "3", "Concurrency key": "nightly", "Maximum jobs with this key": "2",
     }.items():  # fmt: skip
         page.page.get_by_label(label).fill(value)
     page.page.get_by_label("the agent fails").check()
@@ -73,13 +73,13 @@ def test_a_job_is_bound_by_the_form_and_its_page_says_until_when_it_is_parked(
     assert job["retry"] == {"max_attempts": 3, "on": ["agent", "infrastructure"]}
     assert job["concurrency"] == {"key": "nightly", "limit": 2}
     waiting = page.page.locator("#job-waiting")
-    expect(waiting).to_contain_text(f"It is not to start before {TOMORROW.replace('T', ' ')}:00 UTC.")
+    expect(waiting).to_contain_text(f"The job starts at {TOMORROW.replace('T', ' ')}:00 UTC at the earliest.")
     expect(waiting).to_contain_text("Parked until")
-    expect(waiting).to_contain_text("It fails if no shard has taken it by")
+    expect(waiting).to_contain_text("It fails if no shard takes it by")
     screenshot(page, "waiting-parked")
 
 
-def test_a_mistake_in_the_fold_opens_it(page: Tab) -> None:
+def test_an_error_in_the_folded_part_opens_it(page: Tab) -> None:
     open_form(page.page)
     page.page.get_by_label("Prompt", exact=True).fill("Fix it.")
     page.page.get_by_label("Concurrency key").fill("k" * 301)
@@ -91,7 +91,7 @@ def test_a_mistake_in_the_fold_opens_it(page: Tab) -> None:
 
 
 @pytest.mark.parametrize("where", ["page", "list"])
-def test_a_line_says_when_the_job_would_start_and_moves_nothing(page: Tab, busy: None, where: str) -> None:
+def test_the_estimate_changes_without_moving_the_form(page: Tab, busy: None, where: str) -> None:
     page.page.goto("/jobs/new/" if where == "page" else "/jobs/")
     if where == "list":
         page.page.locator("#new-job > summary").click()
@@ -106,22 +106,22 @@ def test_a_line_says_when_the_job_would_start_and_moves_nothing(page: Tab, busy:
     assert page.page.evaluate(height) == before
 
 
-def test_with_a_free_slot_it_would_start_at_once_or_when_it_may(page: Tab) -> None:
+def test_the_estimate_with_a_free_slot_respects_the_delay(page: Tab) -> None:
     open_form(page.page)
     line, help_text = page.page.locator("#estimate"), page.page.locator("#id_not_before_helptext")
-    expect(line).to_have_text("Would start at once.")
+    expect(line).to_have_text("Would start immediately.")
     page.page.get_by_label("Not before, UTC").fill(TOMORROW)
     page.page.get_by_label("Prompt", exact=True).focus()
-    expect(line).to_contain_text(f"It is not to start before {TOMORROW.replace('T', ' ')} UTC.")
+    expect(line).to_contain_text(f"The job starts at {TOMORROW.replace('T', ' ')} UTC at the earliest.")
     # This browser's zone is UTC, so only the way to say it differs.
-    expect(help_text).to_contain_text("Here that is ")
+    expect(help_text).to_contain_text("In your time zone: ")
     page.page.get_by_label("Not before, UTC").fill("")
     page.page.get_by_label("Prompt", exact=True).focus()
-    expect(line).to_have_text("Would start at once.")
+    expect(line).to_have_text("Would start immediately.")
     expect(help_text).to_have_text("Empty: as soon as a shard is free.")
 
 
-def test_whoever_was_logged_out_keeps_the_form_that_is_half_filled_in(browser: Browser, stack: RunningStack) -> None:
+def test_an_ended_session_keeps_the_unfinished_form(browser: Browser, stack: RunningStack) -> None:
     context = browser.new_context(base_url=stack.web_url)
     with new_tab(context) as tab:
         log_in(tab.page, stack)
@@ -135,7 +135,7 @@ def test_whoever_was_logged_out_keeps_the_form_that_is_half_filled_in(browser: B
     context.close()
 
 
-def test_one_behind_a_key_leads_to_the_job_that_has_it_and_starts_when_that_ends(
+def test_a_job_behind_a_key_links_to_the_holder_and_starts_after_it(
     page: Tab, member: Client, started: list[str], screenshot: Screenshot
 ) -> None:
     holder = member.submit({"prompt": "SLOW JOB"}, concurrency={"key": "one by one"})
@@ -146,7 +146,7 @@ def test_one_behind_a_key_leads_to_the_job_that_has_it_and_starts_when_that_ends
     page.page.goto(f"/jobs/{behind}/")
     expect(page.page.locator("#job-waiting")).to_contain_text("At most one job with the concurrency key 'one by one'")
     screenshot(page, "waiting-key")
-    # Whoever is about to start one more hears of it.
+    # The form warns a member who is about to start another job with this key.
     open_form(page.page)
     page.page.get_by_label("Concurrency key").fill("one by one")
     page.page.get_by_label("Prompt", exact=True).focus()
@@ -159,7 +159,7 @@ def test_one_behind_a_key_leads_to_the_job_that_has_it_and_starts_when_that_ends
     wait_ended(page.page, "completed")
 
 
-def test_another_attempt_is_told_and_goes_on_in_the_same_log(
+def test_another_attempt_is_announced_and_continues_the_log(
     page: Tab, member: Client, started: list[str], screenshot: Screenshot
 ) -> None:
     job_id = member.submit({"prompt": "SLOW JOB"}, max_turns=1, retry={"max_attempts": 2, "on": ["agent"]})
@@ -177,21 +177,21 @@ def test_another_attempt_is_told_and_goes_on_in_the_same_log(
     screenshot(page, "waiting-two-attempts")
 
 
-LOOKS: list[dict[str, Any]] = [
+DISPLAYS: list[dict[str, Any]] = [
     {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
     {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
     {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
 ]
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-def test_everybody_can_read_it(
+@pytest.mark.parametrize("display", DISPLAYS, ids=["light", "dark", "phone"])
+def test_pages_are_accessible(
     browser: Browser,
     stack: RunningStack,
     member: Client,
     started: list[str],
     busy: None,
-    look: dict[str, Any],
+    display: dict[str, Any],
     screenshot: Screenshot,
     request: pytest.FixtureRequest,
 ) -> None:
@@ -200,7 +200,7 @@ def test_everybody_can_read_it(
     parked = member.submit({"prompt": "SLOW JOB, parked"}, **bounds, concurrency=key)
     waiting = member.submit({"prompt": "SLOW JOB, in the line"}, priority="batch")
     started += [parked, waiting]
-    context = browser.new_context(base_url=stack.web_url, **look)
+    context = browser.new_context(base_url=stack.web_url, **display)
     problems = {}
     with new_tab(context) as tab:
         log_in(tab.page, stack)

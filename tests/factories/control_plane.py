@@ -1,4 +1,4 @@
-"""A small world for tests: tenants and shards in the real database, and clients of the two APIs."""
+"""Tenants, shards and jobs in the real database, and clients of both APIs, for tests."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 
 from jobs.dispatch.round import dispatch_round
-from jobs.lifecycle.submit import JobRequest, submit
-from jobs.models.job import Attempt, Job
-from myctobot.contract.jobs import CLAIM_HEADER
+from jobs.lifecycle.job_request import JobRequest
+from jobs.lifecycle.submit import submit
+from jobs.models import Attempt, Job
+from myctobot.contract.runner import CLAIM_HEADER
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
-from shards.models.shard import Pool, Shard, ShardState
+from shards.models import Pool, Shard, ShardState
 
 REPO_TOKEN = "ghp_canary-repo-token-1234567890"
 PROVIDER_KEY = "sk-ant-canary-provider-key-1234567890"
@@ -40,6 +41,20 @@ def make_member(tenant: Tenant, name: str, role: str = Role.MEMBER) -> User:
     return user
 
 
+def make_staff(name: str, *permissions: str) -> User:
+    """Create a staff user with exactly these permissions, such as ``shards.change_shard``."""
+    user = User.objects.create_user(name, is_staff=True)
+    for permission in permissions:
+        app, _, codename = permission.partition(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    return user
+
+
+def make_operator(name: str = "olga") -> User:
+    """Create an operator with all permissions."""
+    return User.objects.create_superuser(name)
+
+
 def make_shard(
     name: str = "one",
     *capabilities: str,
@@ -48,7 +63,7 @@ def make_shard(
     state: ShardState = ShardState.READY,
     heard: bool = True,
 ) -> tuple[Shard, str]:
-    """Make a shard that reports to be well; the second value is its key."""
+    """Create a healthy shard, and return it with its key."""
     shard = Shard(
         name=name,
         capabilities=list(capabilities or ("git", "filesystem")),
@@ -65,7 +80,7 @@ def make_shard(
 
 
 def make_job(tenant: Tenant, *capabilities: str, **changes: Any) -> Job:
-    """Submit a job as a member of the tenant does."""
+    """Submit a job as a member of the tenant."""
     facts: dict[str, Any] = {
         "task": {"type": "prompt", "prompt": "Fix it.", "repo_url": "https://example.com/user/repo.git"},
         "capabilities": sorted(capabilities or ("git",)),
@@ -86,33 +101,33 @@ def attempts_of(job: Job) -> list[Attempt]:
 
 
 def age(attempt: Attempt, field: str, seconds: float) -> None:
-    """Move one of an attempt's times into the past, by the database's own clock."""
+    """Move a time of an attempt into the past, relative to the clock of the database."""
     with connection.cursor() as cursor:
         name = connection.ops.quote_name(field)
         cursor.execute(
-            f"UPDATE jobs_attempt SET {name} = now() - make_interval(secs => %s) WHERE id = %s",  # noqa: S608  # quoted
+            f"UPDATE jobs_attempt SET {name} = now() - make_interval(secs => %s) WHERE id = %s",  # noqa: S608  # the name is quoted
             [seconds, attempt.pk],
         )
 
 
 def age_job(job: Job, days: float) -> None:
-    """Move a job's end into the past."""
+    """Move the end of a job into the past."""
     Job.objects.filter(pk=job.pk).update(finished_at=Now() - timedelta(days=days))
 
 
 def whole_database() -> str:
-    """Every row of every table as text."""
+    """Return every row of every table as text."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         parts: list[str] = []
         for (table,) in cursor.fetchall():
-            cursor.execute(f"SELECT t::text FROM {connection.ops.quote_name(table)} t")  # noqa: S608  # quoted
+            cursor.execute(f"SELECT t::text FROM {connection.ops.quote_name(table)} t")  # noqa: S608  # the name is quoted
             parts += [f"{table}: {row}" for (row,) in cursor.fetchall()]
     return "\n".join(parts)
 
 
 class Answer(Protocol):
-    """What the tests read of a response."""
+    """Response of either API, as far as tests read it."""
 
     status_code: int
     content: bytes
@@ -122,7 +137,7 @@ class Answer(Protocol):
 
 
 class JsonClient:
-    """Sends JSON with a bearer key."""
+    """Client that sends JSON with a bearer key."""
 
     prefix = ""
 
@@ -144,7 +159,7 @@ class JsonClient:
 
 
 class Api(JsonClient):
-    """A tenant's program."""
+    """Client of the API with the key of a tenant."""
 
     prefix = "/api/v1"
 
@@ -154,14 +169,14 @@ class Api(JsonClient):
 
     @classmethod
     def session(cls, user: User) -> Api:
-        """Somebody logged in, without the CSRF check: that one has tests of its own."""
+        """Return a client with a session and without the CSRF check, which has its own tests."""
         api = cls()
         api.http.force_login(user)
         return api
 
 
 class Runner(JsonClient):
-    """A runner of one attempt, as the shard API sees it."""
+    """Runner of one attempt, as the shard API sees it."""
 
     prefix = "/shard/v1"
 
@@ -176,7 +191,7 @@ class Runner(JsonClient):
         return self.call("claim", {"attempt": self.attempt, "claim_token": self.token})
 
     def events(self, *data: Any, first: int | None = None, **changes: Any) -> Answer:
-        """Post log lines; without ``first`` they follow what was posted before."""
+        """Post log lines, which follow the earlier ones unless ``first`` is given."""
         start = first if first is not None else self.seq
         answer = self.call(
             "events",
@@ -202,7 +217,7 @@ def event(seq: int, data: Any = "line", kind: str = "log.line") -> dict[str, Any
 
 
 def running_job(tenant: Tenant, key: str, **changes: Any) -> tuple[Job, Runner]:
-    """Submit a job, dispatch it and have it claimed by the shard with this key."""
+    """Submit a job, dispatch it and claim it for the shard with this key."""
     job = make_job(tenant, **changes)
     dispatch_round()
     runner = Runner(key, job, number_of(job))
@@ -211,7 +226,7 @@ def running_job(tenant: Tenant, key: str, **changes: Any) -> tuple[Job, Runner]:
 
 
 def end_pause(job: Job) -> None:
-    """Let the pause before the job's next attempt be over."""
+    """End the pause before the next attempt of a job."""
     Job.objects.filter(pk=job.pk).update(ready_at=Now())
 
 
@@ -220,7 +235,7 @@ def number_of(job: Job) -> int:
 
 
 def error_of(response: Answer) -> dict[str, Any]:
-    """The error object of an answer, which every error has."""
+    """Return the error object of an answer, and check its form."""
     body: dict[str, Any] = json.loads(response.content)
     assert set(body) == {"error"}, body
     assert {"code", "message", "retryable"} <= set(body["error"])

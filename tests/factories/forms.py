@@ -1,4 +1,4 @@
-"""What the tests of the console's pages share."""
+"""Valid fields of the console's form for a new job."""
 
 from __future__ import annotations
 

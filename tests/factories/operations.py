@@ -1,4 +1,4 @@
-"""A provider whose containers hold shards that enrol and report as soon as they are started, by the real calls."""
+"""Provider in memory whose shards enrol and report by real calls when they start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from django.test import Client
 
-from shards.models.shard import Shard, ShardTemplate
+from shards.models import Shard, ShardTemplate
 from shards.operations.executor import carry_out
 from shards.operations.models import Operation, OperationKind
 from shards.operations.requests import request
@@ -21,7 +21,7 @@ REPORT: dict[str, Any] = {
 
 
 class LivelyProvider(MemoryProvider):
-    """Containers in memory, with a worker in each."""
+    """Provider in memory with a worker in each container."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ class LivelyProvider(MemoryProvider):
 
 
 def post(path: str, body: Any) -> Any:
-    """A call without a key."""
+    """Send a request without a key."""
     return Client().post(path, body, content_type="application/json")
 
 
 def new_shard(name: str = "made", **fields: Any) -> Shard:
-    # Tests that commit empty the table.
+    # After a test that commits, the table of templates may be empty.
     template, _ = ShardTemplate.objects.get_or_create(name="general", defaults={"capabilities": ["filesystem", "git"]})
     shard = Shard(name=name, template=template, capabilities=template.capabilities, provider="memory", **fields)
     shard.save()
@@ -53,7 +53,7 @@ def new_shard(name: str = "made", **fields: Any) -> Shard:
 
 
 def do(shard: Shard, kind: OperationKind, **arguments: Any) -> Operation:
-    """Ask for an operation and carry it out."""
+    """Request an operation and run it."""
     operation = request(shard, kind, by="anna", **arguments)
     carry_out(operation.pk)
     operation.refresh_from_db()

@@ -1,4 +1,4 @@
-"""A scaled pool: a provider in memory makes its containers, and its shards enrol and report by the real calls."""
+"""Scaled pool with containers in memory, whose shards enrol and report by real calls."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from django.db.models.functions import Now
 
 from jobs.capacity.pool_load import is_busy, load_of
 from jobs.dispatch.round import dispatch_round
-from jobs.models.job import Attempt, Job
+from jobs.models import Attempt, Job
 from jobs.models.states import AttemptState
-from myctobot.lib.sql import one_row
+from myctobot.lib.sql import fetch_one
 from myctobot.tenants.models import Tenant
 from shards.autoscaling.models import ScalingDecision
-from shards.autoscaling.scaler import Scaled, scale
-from shards.models.shard import Assignment, Pool, Shard, ShardTemplate
+from shards.autoscaling.scaler import ScalingResult, scale
+from shards.models import Assignment, Pool, Shard, ShardTemplate
 from shards.operations.executor import carry_out
 from shards.operations.models import Operation
 from shards.providers.base import ContainerSpec, Journal
 from shards.providers.errors import OutOfRoom
+from tests.factories.control_plane import Runner, number_of
 from tests.factories.operations import LivelyProvider
-
-from .support import Runner, number_of
 
 RULES: dict[str, Any] = {
     "scale_up": {"condition": "waiting_jobs > 0 AND all_shards_at_capacity", "cooldown": "0s"},
@@ -32,7 +31,7 @@ RULES: dict[str, Any] = {
 
 
 class FullProvider(LivelyProvider):
-    """Containers in memory, and no room for another one when it is told so."""
+    """Provider in memory that has no room for another container while ``is_full`` is set."""
 
     is_full = False
 
@@ -48,10 +47,10 @@ class FullProvider(LivelyProvider):
 
 
 class PoolWorld:
-    """A pool, the tenant that may use it, and what happens to them.
+    """Pool with a tenant, and the events that tests cause.
 
     Args:
-        rules: instead of those above, by part.
+        rules: parts that replace those of ``RULES``.
     """
 
     def __init__(
@@ -67,11 +66,11 @@ class PoolWorld:
         )  # fmt: skip
         Assignment.objects.create(tenant=tenant, pool=self.pool)
 
-    def beat(self) -> Scaled:
-        """One look of autoscaling, by shards that are well."""
+    def autoscale(self) -> ScalingResult:
+        """Report all shards as healthy, run one autoscaling pass, and return its result."""
         Shard.objects.exclude(last_heartbeat_at=None).update(last_heartbeat_at=Now())
         self.pool.refresh_from_db()
-        now = the_time()
+        now = clock_timestamp()
         found = scale(self.pool, load_of(self.pool, self._waits(), now), is_busy, now)
         assert found is not None
         return found
@@ -80,7 +79,7 @@ class PoolWorld:
         return [1.0] * Job.objects.filter(tenant=self.tenant, status="queued", hold="").count()
 
     def operate(self) -> list[Operation]:
-        """Carry out what was asked for; returns what came of it."""
+        """Carry out the queued operations, and return them."""
         waiting = list(Operation.objects.filter(state="queued").order_by("pk"))
         for operation in waiting:
             carry_out(operation.pk)
@@ -88,8 +87,8 @@ class PoolWorld:
         return waiting
 
     def grow(self) -> None:
-        """Beat and build until it has what its rules want."""
-        while self.beat().built:
+        """Autoscale and build until the pool satisfies its rules."""
+        while self.autoscale().built:
             self.operate()
 
     def shards(self, **fields: Any) -> list[Shard]:
@@ -109,7 +108,7 @@ class PoolWorld:
         return Runner(self.key_of(shard), job, number_of(job), token)
 
     def start(self, job: Job, shard: Shard) -> Runner:
-        """Have a waiting job claimed by a shard."""
+        """Dispatch a waiting job and claim it for a shard."""
         dispatch_round()
         runner = self.runner(job, shard)
         answer = runner.claim()
@@ -117,9 +116,9 @@ class PoolWorld:
         return runner
 
 
-def the_time() -> datetime:
-    """The database's clock, which stands still for others within a test's transaction."""
-    (now,) = one_row("SELECT clock_timestamp()", []) or (None,)
+def clock_timestamp() -> datetime:
+    """Return the clock time of the database, because ``now()`` is constant within the transaction of a test."""
+    (now,) = fetch_one("SELECT clock_timestamp()", []) or (None,)
     assert isinstance(now, datetime)
     return now
 

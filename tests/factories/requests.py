@@ -1,4 +1,4 @@
-"""A valid request for a job, and ways to spoil it."""
+"""Valid request for a job, and functions that make it invalid."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import Api, error_of
 
 VALID: dict[str, Any] = {

@@ -1,18 +1,17 @@
-"""Reads what Prometheus would read."""
+"""Samples that Prometheus would read."""
 
 from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from myctobot.metrics.views import exposition
+from myctobot.metrics.views import read_exposition
 
 Labels = tuple[tuple[str, str], ...]
 
 
 def scrape() -> dict[str, dict[Labels, float]]:
-    """Samples by name and labels, read anew."""
-    exposition.forget()
-    return parsed(exposition().decode())
+    """Read the current samples, by name and labels."""
+    return parsed(read_exposition().decode())
 
 
 def parsed(text: str) -> dict[str, dict[Labels, float]]:
@@ -24,5 +23,5 @@ def parsed(text: str) -> dict[str, dict[Labels, float]]:
 
 
 def value(name: str, **labels: str) -> float:
-    """One sample's number, read anew."""
+    """Read the current value of one sample."""
     return scrape()[f"myctobot_{name}"][tuple(sorted(labels.items()))]

@@ -1,4 +1,4 @@
-"""Viewers for tests: WebSockets and the hub itself, on a real server in the test's own event loop."""
+"""Viewers of jobs for tests: WebSockets on a real server in the event loop of the test."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from django.db import connection
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from jobs.models.job import Job
+from jobs.models import Job
 
 
 async def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Do something as another process would: in a thread of its own, with its own connection."""
+    """Run a function in a thread with its own database connection, as another process would."""
 
     def run() -> Any:
         try:
@@ -30,11 +30,11 @@ async def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 @asynccontextmanager
 async def socket(url: str, job: Job | str, query: str = "", **headers: str) -> AsyncIterator[ClientConnection]:
-    """Open a job's WebSocket.
+    """Open the WebSocket of a job.
 
     Args:
-        url: of the server, http://…
-        headers: underscores stand for dashes.
+        url: address of the server, http://…
+        headers: names with underscores instead of dashes.
     """
     job_id = job if isinstance(job, str) else job.public_id
     address = f"{url.replace('http', 'ws', 1)}/ws/jobs/{job_id}/{query}"
@@ -44,14 +44,14 @@ async def socket(url: str, job: Job | str, query: str = "", **headers: str) -> A
 
 
 async def read(connection: ClientConnection, seconds: float = 20) -> tuple[list[dict[str, Any]], int, str]:
-    """Read to the end; return the events, and how the server closed: code and reason."""
+    """Read to the end, and return the events with the close code and reason of the server."""
     events: list[dict[str, Any]] = []
     try:
         async with asyncio.timeout(seconds):
             async for message in connection:
                 events += json.loads(message)["events"]
     except ConnectionClosed:
-        # An end with another code than 1000 or 1001.
+        # The client raises for close codes other than 1000 and 1001.
         pass
     return events, connection.close_code or 0, connection.close_reason or ""
 
@@ -66,7 +66,7 @@ def numbers(events: list[dict[str, Any]]) -> list[int]:
 
 
 async def until(check: Callable[[], Any] | Callable[[], Awaitable[Any]], seconds: float = 10) -> None:
-    """Wait until something is so."""
+    """Wait until a condition is true."""
     async with asyncio.timeout(seconds):
         while True:
             found = check()

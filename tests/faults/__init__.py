@@ -1,1 +1,1 @@
-"""Faults of the infrastructure, set upon the real processes: no job lost, none done twice."""
+"""Faults of the infrastructure against real processes: no job is lost and no job has its effects twice."""

@@ -1,4 +1,4 @@
-"""What breaks: real signals to real processes, and real commands to the broker. Each asserts that it took hold."""
+"""Faults: real signals to processes and real commands to the broker, each of which checks that it had an effect."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ from myctobot.stack.plan import CHECKOUT
 from tests.acceptance.client import Client
 from tests.stacks import bare_environment
 from workers.runner_registry import Registry, RunnerEntry
+from workers.sandbox import process_tree
 from workers.sandbox.limits import V2, own_groups
-from workers.sandbox.sandbox import process_tree
 
-_AGAIN_S = 60
+_RESTART_S = 60
 
 
-def broker(client: Client) -> redis.Redis:
+def broker_connection(client: Client) -> redis.Redis:
     lines = (client.stack.home / "env").read_text().splitlines()
     return redis.Redis.from_url(dict(line.partition("=")[::2] for line in lines)["REDIS_URL"])
 
 
-def killed(name: str, number: signal.Signals = signal.SIGKILL) -> Callable[[Client], None]:
-    """End one of the stack's programs, and wait for the one that the supervisor starts in its place."""
+def kill_program(name: str, number: signal.Signals = signal.SIGKILL) -> Callable[[Client], None]:
+    """Return a fault that ends a program of the stack and waits until the supervisor has started it again."""
 
-    def strike(client: Client) -> None:
+    def inject(client: Client) -> None:
         old = client.stack.pid_of(name)
         os.kill(old, number)
-        deadline = time.monotonic() + _AGAIN_S
+        deadline = time.monotonic() + _RESTART_S
         while time.monotonic() < deadline:
-            # Between the two there is no record.
+            # The supervisor has no record of the program while it restarts.
             with suppress(FileNotFoundError):
                 if client.stack.pid_of(name) != old:
                     return
             time.sleep(0.05)
-        raise AssertionError(f"{name} was not started again within {_AGAIN_S} s")
+        raise AssertionError(f"{name} was not started again within {_RESTART_S} s")
 
-    return strike
+    return inject
 
 
 def flush_redis(client: Client) -> None:
-    with broker(client) as connection:
+    with broker_connection(client) as connection:
         before = connection.dbsize()
         connection.flushall()
-    assert before, "there was nothing to lose"
+    assert before, "Redis was empty before the fault"
 
 
 def stop_redis(seconds: float) -> Callable[[Client], None]:
-    """Let Redis stand still: its port takes connections, and nobody answers."""
+    """Return a fault that stops Redis for a while: its port accepts connections and sends no answer."""
 
-    def strike(client: Client) -> None:
+    def inject(client: Client) -> None:
         with stopped(client.stack.pid_of("redis")):
             time.sleep(seconds)
 
-    return strike
+    return inject
 
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Stop a process, and let it go on in the end."""
+    """Stop a process for the block, and continue it afterwards."""
     os.kill(pid, signal.SIGSTOP)
     try:
         deadline = time.monotonic() + 5
@@ -80,23 +80,23 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def cut_broker_connections(seconds: int) -> Callable[[Client], None]:
-    """Break every connection to the broker, once a second."""
+    """Return a fault that closes every connection to the broker once a second."""
 
-    def strike(client: Client) -> None:
+    def inject(client: Client) -> None:
         cut = 0
         for _ in range(seconds):
-            with broker(client) as connection:
+            with broker_connection(client) as connection:
                 cut += connection.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             time.sleep(1)
         assert cut >= seconds, f"{cut} connections were broken"
 
-    return strike
+    return inject
 
 
-def second_beat(seconds: float) -> Callable[[Client], None]:
-    """Let another beat tick beside the stack's own."""
+def run_second_beat(seconds: float) -> Callable[[Client], None]:
+    """Return a fault that runs a second beat in addition to the stack's."""
 
-    def strike(client: Client) -> None:
+    def inject(client: Client) -> None:
         folder = client.stack.home / "second-beat"
         folder.mkdir(exist_ok=True)
         options = ("beat", "--schedule", str(folder / "schedule"), "--pidfile", "", "--loglevel", "INFO")
@@ -109,8 +109,8 @@ def second_beat(seconds: float) -> Callable[[Client], None]:
                 stderr=subprocess.STDOUT,
             )
         try:
-            # Until it ticks: its file is there when its clock runs.
-            deadline = time.monotonic() + _AGAIN_S
+            # The schedule file appears when the second beat begins to tick.
+            deadline = time.monotonic() + _RESTART_S
             while not any(folder.glob("schedule*")):
                 assert time.monotonic() < deadline, "the second beat does not begin"
                 time.sleep(0.1)
@@ -118,16 +118,16 @@ def second_beat(seconds: float) -> Callable[[Client], None]:
         finally:
             beat.terminate()
             assert beat.wait(20) == 0
-        # What it leaves behind says how often it ticked.
+        # The schedule file records the number of ticks.
         with shelve.open(str(folder / "schedule"), "r") as schedule:  # noqa: S301  # ours
             ticks = schedule["entries"]["tick"].total_run_count
         assert ticks >= seconds / 2, f"the second beat ticked {ticks} times"
 
-    return strike
+    return inject
 
 
 def runner_of(client: Client, job_id: str) -> tuple[str, RunnerEntry]:
-    """The shard that a job runs on, and its runner."""
+    """Return the shard that a job runs on, and the job's runner."""
     name = client.job(job_id)["attempts"][-1]["shard"]
     entries = Registry(client.stack.home / "shards" / name / "run").live()
     return name, next(entry for entry in entries if entry.job_id == job_id)
@@ -138,13 +138,18 @@ def kill_runner(client: Client, job_id: str) -> None:
 
 
 def agents_of(*runners: int) -> list[process_tree.ProcessInfo]:
-    """The agents' own processes in the sandboxes of these runners."""
+    """Return the processes of the agents in the sandboxes of these runners."""
     processes = process_tree.snapshot()
-    return [processes[pid] for pid in process_tree.descendants(processes, set(runners)) if _program(pid) == "claude"]
+    return [
+        processes[pid] for pid in process_tree.descendants(processes, set(runners)) if _program_name(pid) == "claude"
+    ]
 
 
 def is_frozen(pid: int) -> bool:
-    """Whether a process is stopped, or its group is frozen. By its state alone it could as well wait for its disk."""
+    """Return True if a process is stopped or its control group is frozen.
+
+    The state of a frozen process alone does not tell it from one that waits for a disk.
+    """
     if (info := process_tree.read(pid)) is not None and info.state in {"T", "t"}:
         return True
     with suppress(OSError):
@@ -156,16 +161,16 @@ def is_frozen(pid: int) -> bool:
 
 
 def kill_agents(client: Client) -> None:
-    """End the agent's own process in every sandbox, and nothing else."""
-    agents = agents_of(*(json.loads(path.read_text())["pid"] for path in _runs(client)))
-    assert agents, "no agent was at work"
+    """Kill only the agent's process in every sandbox."""
+    agents = agents_of(*(json.loads(path.read_text())["pid"] for path in _runner_files(client)))
+    assert agents, "no agent was running"
     for agent in agents:
         with suppress(ProcessLookupError):
             os.kill(agent.pid, signal.SIGKILL)
 
 
 def kill_shard(client: Client, name: str) -> None:
-    """End all that a shard runs, at once, as when its container goes away."""
+    """Kill all processes of a shard at once, as the loss of its container does."""
     worker = client.stack.pid_of(f"shard-{name}")
     runners = {entry.pid for entry in Registry(client.stack.home / "shards" / name / "run").live()}
     assert runners, f"nothing ran on {name}"
@@ -174,11 +179,11 @@ def kill_shard(client: Client, name: str) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _runs(client: Client) -> list[Path]:
+def _runner_files(client: Client) -> list[Path]:
     return list((client.stack.home / "shards").glob("*/run/*.json"))
 
 
-def _program(pid: int) -> str:
+def _program_name(pid: int) -> str:
     try:
         return Path(os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")[0]).name
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The cable between a shard and the control plane is pulled: for a while that is a pause, and for longer a loss."""
+"""Cut of the network between a shard and the control plane: a short cut is a pause, and a long one is a loss."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from myctobot.contract.jobs import LEASE_S, SELF_STOP_S
+from myctobot.contract.limits import LEASE_S, SELF_STOP_S
 from tests.acceptance.client import Client
-from tests.faults.effects import World, reckon, submit_piece, world
+from tests.faults.effects import World, check_effects, submit_push_job, world
 from tests.faults.injection import agents_of, is_frozen, runner_of
 from tests.fixtures.network import Network, network
 from tests.fixtures.shard_worker import shard_worker
-from workers.sandbox.sandbox import process_tree
+from workers.sandbox import process_tree
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), pytest.mark.needs("ip")]
 
@@ -41,8 +41,8 @@ def port_of(url: str) -> int:
     return urlsplit(url).port or 0
 
 
-def behind(cable: Network, config: Path) -> Path:
-    """The shard's configuration, with the addresses that lead over the cable."""
+def use_cable(cable: Network, config: Path) -> Path:
+    """Rewrite a shard's configuration to use the addresses behind the cable, and return its path."""
     text: dict[str, Any] = json.loads(config.read_text())
     for name in ("control_url", "broker_url"):
         text[name] = text[name].replace("127.0.0.1", cable.host)
@@ -52,7 +52,7 @@ def behind(cable: Network, config: Path) -> Path:
 
 
 def silent_s(client: Client, shard: str) -> float:
-    """For how long the control plane has heard nothing of a shard."""
+    """Return the seconds since the control plane received the last heartbeat of a shard."""
     with psycopg.connect(settings_of(client)["DATABASE_URL"]) as connection:
         row = connection.execute(
             "SELECT extract(epoch FROM now() - last_heartbeat_at)::float8 FROM shards_shard WHERE name = %s", [shard]
@@ -68,22 +68,22 @@ def wait_until(what: Callable[[], object], words: str, timeout_s: float = 60) ->
         time.sleep(0.2)
 
 
-def test_a_short_cut_is_a_pause_and_a_long_one_a_loss(place: World, tmp_path: Path) -> None:
+def test_a_short_cut_pauses_a_job_and_a_long_cut_loses_its_attempt(place: World, tmp_path: Path) -> None:
     client = place.client
     broker = settings_of(client)["REDIS_URL"]
     outside = [port_of(url) for url in (client.stack.web_url, broker)]
-    # The agent is told the gateway's address by the control plane, and the repository's by its job: the same inside.
+    # The control plane and the job give the agent addresses of gateway and repository, so both stay valid inside.
     with network([port_of(client.stack.gateway_url), place.git.port], outside) as cable:
-        far = behind(cable, client.stack.shards["local"])
+        far = use_cable(cable, client.stack.shards["local"])
         with shard_worker(far, tmp_path / "far.log", prefix=cable.command()):
-            _short(place, cable)
-            _long(place, cable, tmp_path / "near.log")
+            _check_short_cut(place, cable)
+            _check_long_cut(place, cable, tmp_path / "near.log")
 
 
-def _short(place: World, cable: Network) -> None:
-    piece = submit_piece(place, "short-cut", SHORT_CUT_S + 5)
-    place.client.wait_event(piece.job_id, "tool.call")
-    _, runner = runner_of(place.client, piece.job_id)
+def _check_short_cut(place: World, cable: Network) -> None:
+    push = submit_push_job(place, "short-cut", SHORT_CUT_S + 5)
+    place.client.wait_event(push.job_id, "tool.call")
+    _, runner = runner_of(place.client, push.job_id)
     cable.pull()
     frozen: list[int] = []
     for _ in range(SHORT_CUT_S):
@@ -92,29 +92,32 @@ def _short(place: World, cable: Network) -> None:
     assert silent_s(place.client, "local") > SHORT_CUT_S / 2, "the cable was not pulled"
     cable.plug()
     assert not frozen, "the agent was stopped"
-    assert len(reckon(place, piece)["attempts"]) == 1
+    assert len(check_effects(place, push)["attempts"]) == 1
 
 
-def _long(place: World, cable: Network, near_log: Path) -> None:
+def _check_long_cut(place: World, cable: Network, near_log: Path) -> None:
     client = place.client
-    piece = submit_piece(place, "long-cut", 45)
-    client.wait_event(piece.job_id, "tool.call")
-    name, runner = runner_of(client, piece.job_id)
+    push = submit_push_job(place, "long-cut", 45)
+    client.wait_event(push.job_id, "tool.call")
+    name, runner = runner_of(client, push.job_id)
     assert name == "local"
-    # The other one is there only now, so that the first attempt is the far shard's.
+    # The other shard starts only now, so that the far shard gets the first attempt.
     with shard_worker(client.stack.shards["local-2"], near_log):
         began = time.monotonic()
         cable.pull()
         agent = agents_of(runner.pid)[0].pid
-        wait_until(lambda: is_frozen(agent), "not frozen", SELF_STOP_S + 20)
-        assert time.monotonic() - began > SELF_STOP_S - 15, "frozen too soon"
-        client.wait(piece.job_id, lambda job: len(job["attempts"]) == 2 and bool(job["phase"]), LONG_CUT_S)
-        assert agents_of(runner.pid), "the frozen agent was to wait for the end of the cut"
+        wait_until(lambda: is_frozen(agent), "the agent was not frozen", SELF_STOP_S + 20)
+        assert time.monotonic() - began > SELF_STOP_S - 15, "the agent was frozen too soon"
+        client.wait(push.job_id, lambda job: len(job["attempts"]) == 2 and bool(job["phase"]), LONG_CUT_S)
+        assert agents_of(runner.pid), "the frozen agent ended before the end of the cut"
         time.sleep(max(0.0, LONG_CUT_S - (time.monotonic() - began)))
         agents = {info.pid for info in agents_of(runner.pid)}
         cable.plug()
-        # It is told that it is fenced, and ends its agent and itself.
-        wait_until(lambda: not runner.is_alive() and not agents & process_tree.snapshot().keys(), "the runner goes on")
-        first, second = reckon(place, piece)["attempts"]
+        # The control plane tells the runner that it is fenced, and the runner ends its agent and itself.
+        wait_until(
+            lambda: not runner.is_alive() and not agents & process_tree.snapshot().keys(),
+            "the runner or its agent still runs",
+        )
+        first, second = check_effects(place, push)["attempts"]
         assert (first["state"], first["shard"]) == ("lost", "local")
         assert (second["outcome"], second["shard"]) == ("completed", "local-2")

@@ -1,4 +1,4 @@
-"""A shard whose disk is full: its jobs go to another one, and it takes jobs again once there is room."""
+"""Shard with a full disk: its jobs move to another shard, and it takes jobs again once there is room."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import psycopg
 import pytest
 
 from tests.acceptance.client import Client, kill_worker
-from tests.faults.effects import World, reckon, submit_piece, world
+from tests.faults.effects import World, check_effects, submit_push_job, world
 
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.timeout(300),
 ]
 
-# A job wants 64 MB to begin with.
+# A job needs 64 MB of free space to start.
 SIZE_MB = 160
 
 
@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @contextmanager
 def small_disk(client: Client, folder: Path) -> Iterator[Path]:
-    """Give the first shard a disk of its own for its workspaces."""
+    """Mount a small disk for the workspaces of the first shard."""
     assert os.geteuid() == 0, "this test mounts a small file system, so it runs as root"
     disk = folder / "disk"
     disk.mkdir()
@@ -54,7 +54,7 @@ def small_disk(client: Client, folder: Path) -> Iterator[Path]:
 
 
 def fill(path: Path) -> None:
-    """Write until there is no room."""
+    """Write a file until the disk is full."""
     with path.open("wb", buffering=0) as file:
         for size in (2**20, 4096):
             with suppress(OSError):
@@ -63,34 +63,34 @@ def fill(path: Path) -> None:
     assert shutil.disk_usage(path).free == 0
 
 
-def only(client: Client, *names: str) -> None:
-    """Let these shards take jobs, and no other."""
+def activate_only(client: Client, *names: str) -> None:
+    """Activate only these shards."""
     lines = (client.stack.home / "env").read_text().splitlines()
     url = dict(line.partition("=")[::2] for line in lines)["DATABASE_URL"]
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE shards_shard SET is_active = (name = ANY(%s))", [list(names)])
 
 
-def ran(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The attempts that were claimed; a shard that was switched off just now may have taken and refused another."""
+def claimed_attempts(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the claimed attempts; a shard that was just deactivated may have received and refused another one."""
     return [attempt for attempt in job["attempts"] if attempt["claimed_at"]]
 
 
-def test_jobs_leave_it_and_come_back(place: World, tmp_path: Path) -> None:
+def test_jobs_leave_a_shard_with_a_full_disk_and_return(place: World, tmp_path: Path) -> None:
     client = place.client
     with small_disk(client, tmp_path) as disk:
         full = disk / "full"
         fill(full)
-        only(client, "local")
-        piece = submit_piece(place, "disk-full", 1)
-        job = client.wait(piece.job_id, lambda job: bool(ran(job)) and ran(job)[0]["ended_at"])
-        assert ran(job)[0]["error_code"] == "disk_full", job
-        # What was begun there is gone, though it could not be finished.
+        activate_only(client, "local")
+        push = submit_push_job(place, "disk-full", 1)
+        job = client.wait(push.job_id, lambda job: bool(claimed_attempts(job)) and claimed_attempts(job)[0]["ended_at"])
+        assert claimed_attempts(job)[0]["error_code"] == "disk_full", job
+        # The incomplete workspace was removed.
         assert {path.name for path in disk.iterdir()} == {"full"}
-        only(client, "local", "local-2")
-        failed, done = ran(reckon(place, piece))
+        activate_only(client, "local", "local-2")
+        failed, done = claimed_attempts(check_effects(place, push))
         assert (failed["shard"], failed["outcome"], done["shard"]) == ("local", "failed", "local-2")
-        only(client, "local")
+        activate_only(client, "local")
         full.unlink()
-        again = reckon(place, submit_piece(place, "disk-free", 1))
-        assert [attempt["shard"] for attempt in ran(again)] == ["local"]
+        again = check_effects(place, submit_push_job(place, "disk-free", 1))
+        assert [attempt["shard"] for attempt in claimed_attempts(again)] == ["local"]

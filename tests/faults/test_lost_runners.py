@@ -1,4 +1,4 @@
-"""Runners that the control plane hears nothing of: killed alone, with their whole shard, or stopped and continued."""
+"""Silent runners: killed alone, killed with their whole shard, or stopped and continued."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.client import Client
-from tests.faults.effects import IS_LONG, World, reckon, submit_piece, world
+from tests.faults.effects import World, check_effects, submit_push_job, world
 from tests.faults.injection import kill_runner, kill_shard, runner_of, stopped
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-# What is lost is missed after 90 s, by design; three losses at once take as long as one.
+# The control plane declares a runner lost after 90 s; three losses at once take as long as one.
 WORK_S = 8
-STOPPED_S = 300 if IS_LONG else 0
 _LONG_S = 240
 
 
@@ -26,15 +25,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-def test_each_is_fenced_and_its_job_runs_once_more(place: World) -> None:
+@pytest.mark.parametrize("stopped_s", [0, pytest.param(300, marks=pytest.mark.long)])
+def test_lost_runners_are_fenced_and_their_jobs_run_once_more(place: World, stopped_s: int) -> None:
     client = place.client
-    pieces = [submit_piece(place, f"lost-{n}", WORK_S) for n in range(4)]
-    for piece in pieces:
-        client.wait_event(piece.job_id, "tool.call")
-    where = {piece: runner_of(client, piece.job_id) for piece in pieces}
-    here = [piece for piece in pieces if where[piece][0] == "local"]
-    there = [piece for piece in pieces if where[piece][0] == "local-2"]
-    # Two slots each, so both shards are full.
+    pushes = [submit_push_job(place, f"lost-{stopped_s}-{n}", WORK_S) for n in range(4)]
+    for push in pushes:
+        client.wait_event(push.job_id, "tool.call")
+    where = {push: runner_of(client, push.job_id) for push in pushes}
+    here = [push for push in pushes if where[push][0] == "local"]
+    there = [push for push in pushes if where[push][0] == "local-2"]
+    # Each shard has two slots, so both shards are full.
     assert (len(here), len(there)) == (2, 2)
     frozen, alone = here
     pid = where[frozen][1].pid
@@ -42,22 +42,22 @@ def test_each_is_fenced_and_its_job_runs_once_more(place: World) -> None:
     with stopped(pid):
         kill_runner(client, alone.job_id)
         kill_shard(client, "local-2")
-        # Its job runs elsewhere before it goes on.
+        # The job runs on the other shard before the stopped runner continues.
         client.wait(frozen.job_id, lambda job: len(job["attempts"]) == 2, _LONG_S)
-        time.sleep(max(0.0, STOPPED_S - (time.monotonic() - began)))
-    # What goes on is fenced, and stops by itself.
+        time.sleep(max(0.0, stopped_s - (time.monotonic() - began)))
+    # The continued runner is fenced and ends itself.
     deadline = time.monotonic() + 60
     while _is_alive(client, pid, frozen.job_id):
-        assert time.monotonic() < deadline, "the runner that was stopped goes on"
+        assert time.monotonic() < deadline, "the stopped runner still runs after it continued"
         time.sleep(0.2)
-    for piece in pieces:
-        first, *others = reckon(place, piece)["attempts"]
-        assert (first["state"], first["error_code"]) == ("lost", "lost"), piece
+    for push in pushes:
+        first, *others = check_effects(place, push)["attempts"]
+        assert (first["state"], first["error_code"]) == ("lost", "lost"), push
         assert len(others) == 1, others
 
 
 def _is_alive(client: Client, pid: int, job_id: str) -> bool:
-    """Whether that process still is the first attempt's runner."""
+    """Return True if the process is still the runner of the first attempt."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

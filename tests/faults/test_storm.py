@@ -1,7 +1,7 @@
-"""Many short jobs while everything of the control plane is killed again and again, in the middle of whatever it does.
+"""Many short jobs while the processes of the control plane are killed again and again.
 
-Simulated shards speak the real shard API with the real runner's stream. Among hundreds of claims, batches, rounds and
-finishes within a few seconds, each kill meets some of every kind.
+Simulated shards use the real shard API and the real runner's stream. There are hundreds of claims, batches, rounds
+and finishes within a few seconds, so each kill interrupts some of every kind.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ import pytest
 
 from myctobot.contract.jobs import Phase
 from tests.acceptance.client import Client
-from tests.faults.injection import flush_redis, killed
+from tests.faults.injection import flush_redis, kill_program
 from tests.fixtures.simulated_shard import SimulatedShard, register
 from tests.stacks import running_stack
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
 
 JOBS, AT_ONCE, EVENTS = 150, 24, 12
-# In this order, a moment after each other. What is killed twice had time to be well again in between.
-STRIKES = (
-    ("web", killed("web")),
-    ("control", killed("control")),
-    ("postgres", killed("postgres", signal.SIGINT)),
-    ("web", killed("web")),
+# A program that is killed twice has time to become healthy again in between.
+FAULTS = (
+    ("web", kill_program("web")),
+    ("control", kill_program("control")),
+    ("postgres", kill_program("postgres", signal.SIGINT)),
+    ("web", kill_program("web")),
     ("redis", flush_redis),
-    ("control", killed("control")),
-    ("postgres", killed("postgres", signal.SIGINT)),
-    ("redis", killed("redis")),
-    ("web", killed("web")),
+    ("control", kill_program("control")),
+    ("postgres", kill_program("postgres", signal.SIGINT)),
+    ("redis", kill_program("redis")),
+    ("web", kill_program("web")),
 )
 BETWEEN_S = 1.5
 
@@ -49,21 +49,21 @@ def client(tmp_path: Path) -> Iterator[Client]:
         yield made
 
 
-def test_nothing_is_lost_and_nothing_is_done_twice(client: Client) -> None:
-    struck: list[tuple[float, str]] = []
+def test_no_job_is_lost_and_no_event_is_repeated_in_a_storm(client: Client) -> None:
+    injected: list[tuple[float, str]] = []
     over = threading.Event()
 
-    def strike_all() -> None:
-        for name, strike in STRIKES:
+    def inject_all() -> None:
+        for name, inject in FAULTS:
             time.sleep(BETWEEN_S)
-            struck.append((time.time(), name))
-            strike(client)
+            injected.append((time.time(), name))
+            inject(client)
         over.set()
 
-    storm = threading.Thread(target=strike_all)
-    jobs = asyncio.run(_live(client, storm, over))
+    storm = threading.Thread(target=inject_all)
+    jobs = asyncio.run(_run_jobs(client, storm, over))
     storm.join(120)
-    assert [name for _, name in struck] == [name for name, _ in STRIKES]
+    assert [name for _, name in injected] == [name for name, _ in FAULTS]
     assert len(jobs) >= JOBS
     for job_id, events in jobs.items():
         job = client.job(job_id)
@@ -72,16 +72,16 @@ def test_nothing_is_lost_and_nothing_is_done_twice(client: Client) -> None:
         assert (outcomes.count("completed"), outcomes[-1]) == (1, "completed"), job["attempts"]
         assert {attempt["state"] for attempt in job["attempts"][:-1]} <= {"withdrawn"}, job["attempts"]
         assert [event["seq"] for event in client.events(job_id)] == list(range(1, events + 1)), job_id
-    # Every strike met jobs at work.
-    for at, name in struck:
-        assert any(began < at < ended for began, ended in _lives), (name, at)
+    # Jobs were running during every fault.
+    for at, name in injected:
+        assert any(began < at < ended for began, ended in _job_times), (name, at)
 
 
-_lives: list[tuple[float, float]] = []
+_job_times: list[tuple[float, float]] = []
 
 
-async def _live(client: Client, storm: threading.Thread, over: threading.Event) -> dict[str, int]:
-    """Run jobs until the storm is over, so many at least; how many events each has."""
+async def _run_jobs(client: Client, storm: threading.Thread, over: threading.Event) -> dict[str, int]:
+    """Run jobs until the storm is over and at least ``JOBS`` ran; return the number of events of each job."""
     identities = await asyncio.to_thread(
         register, client.stack, *((f"simulated-{n}", ["simulated"]) for n in (1, 2)), slots=AT_ONCE
     )
@@ -104,7 +104,7 @@ async def _live(client: Client, storm: threading.Thread, over: threading.Event) 
                     await run.emit(3)
                     await asyncio.sleep(0.1)
                 done[job_id] = await run.finish()
-                _lives.append((began, time.time()))
+                _job_times.append((began, time.time()))
 
         await asyncio.gather(*(one_after_another((one, two)[n % 2]) for n in range(AT_ONCE)))
     return done

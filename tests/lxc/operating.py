@@ -1,4 +1,4 @@
-"""What operators do with a running stack: over the REST API, logged in, and by ``manage.py shell`` for a pool."""
+"""Operators' actions on a running stack: REST calls after a login, and ``manage.py shell`` for a pool."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.stacks import RunningStack
 from .world import World
 
 WAIT_S = 90.0
-_LOOK_EVERY_S = 0.05
+_POLL_INTERVAL_S = 0.05
 
 _MAKE_POOL = """
 import json, sys
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Assignment, Pool, ShardTemplate
+from shards.models import Assignment, Pool, ShardTemplate
 pool = Pool.objects.create(
     name={name!r}, provider="lxc", template=ShardTemplate.objects.get(name="general"), mode={mode!r},
     scaling_rules=json.loads({rules!r}), scaling_dry_run=False,
@@ -29,31 +29,31 @@ Assignment.objects.create(tenant=Tenant.objects.get(), pool=pool, is_default=Tru
 """
 
 
-def rules(*, least: int, most: int, spares: int) -> dict[str, Any]:
-    """Autoscaling rules that keep spares ready, and let nothing go within the hours of a test."""
+def rules(*, minimum: int, maximum: int, spares: int) -> dict[str, Any]:
+    """Return autoscaling rules that keep spares ready and remove no shard during a test."""
     return {
         "scale_up": {"condition": "avg_queue_wait > 1h", "cooldown": "1s"},
         "scale_down": {"condition": "shard_idle > 9h", "cooldown": "9h"},
-        "limits": {"min_shards": least, "max_shards": most, "max_shards_per_type": most},
+        "limits": {"min_shards": minimum, "max_shards": maximum, "max_shards_per_type": maximum},
         "warm_spares": spares,
     }
 
 
 def make_pool(world: World, name: str, mode: str, scaling: dict[str, Any]) -> None:
-    """A pool that scales itself with containers, and that the tenant uses before all others."""
+    """Create an autoscaled pool of containers that is the tenant's default."""
     program = _MAKE_POOL.format(name=name, mode=mode, rules=json.dumps(scaling))
     world.manage("shell", "--no-imports", "-c", program)
 
 
 class Operator:
-    """Calls of somebody who logged in with the stack's own login."""
+    """REST client with the session of the stack's own login."""
 
     def __init__(self, stack: RunningStack) -> None:
         self.http = httpx.Client(base_url=stack.web_url, timeout=15, trust_env=False)
         page = "/admin/login/"
         self.http.get(page)
-        asked = {"username": stack.login, "password": stack.password, "next": "/admin/"}
-        answer = self.http.post(page, data={**asked, "csrfmiddlewaretoken": self.http.cookies["csrftoken"]})
+        form = {"username": stack.login, "password": stack.password, "next": "/admin/"}
+        answer = self.http.post(page, data={**form, "csrfmiddlewaretoken": self.http.cookies["csrftoken"]})
         assert answer.status_code == 302, answer.text
         self.http.headers["X-CSRFToken"] = self.http.cookies["csrftoken"]
 
@@ -80,14 +80,14 @@ class Operator:
         return list(self.get("shards", pool=pool, limit=100)["results"])
 
     def operations(self, name: str, kind: str) -> list[dict[str, Any]]:
-        """What was done to a shard's container, the newest first."""
+        """Return the operations on a shard's container, the newest first."""
         return [one for one in self.get(f"shards/{name}/operations", limit=100)["results"] if one["kind"] == kind]
 
 
-def until(look: Callable[[], Any], what: str, timeout_s: float = WAIT_S, every_s: float = _LOOK_EVERY_S) -> Any:
-    """Look until there is something, and return it."""
+def until(read: Callable[[], Any], what: str, timeout_s: float = WAIT_S, every_s: float = _POLL_INTERVAL_S) -> Any:
+    """Call ``read`` until it returns a true value, and return that."""
     deadline = time.monotonic() + timeout_s
-    while not (found := look()):
+    while not (found := read()):
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(every_s)
     return found

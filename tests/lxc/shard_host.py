@@ -1,4 +1,4 @@
-"""What a shard in a container talks to, on the bridge's address: a broker, and the least of a control plane."""
+"""Servers that a shard in a container uses, on the bridge's address: a broker and a minimal control plane."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from redis.exceptions import ConnectionError
 from myctobot.stack.redis import find_server
 from tests.fixtures.broker import Operator
 
-CONTROL_PORT, BROKER_PORT, GATEWAY_PORT = 18000, 18001, 18002
+# A test of another worker listens on 18000 and 18001 on all addresses.
+CONTROL_PORT, BROKER_PORT, GATEWAY_PORT = 18010, 18011, 18012
 TOKEN = "enrol-canary-51c0"
 QUEUE = "cap.filesystem+git"
 WAIT_S = 30
 
 
-def eventually(is_so: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
-    """Wait until it is, and return the answer."""
+def eventually(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
+    """Wait until a condition is true, and return its value."""
     deadline = time.monotonic() + wait_s
-    while not (answer := is_so()):
+    while not (answer := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
     return answer
@@ -36,13 +37,15 @@ def eventually(is_so: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> A
 
 @dataclass
 class Control:
-    """Gives every attempt the same work, and takes down what it is told.
+    """Control plane that gives every attempt the same task and records the requests.
 
     Attributes:
         used: tokens that it refuses.
-        prompt: for the scripted executor.
-        beats: when heartbeats came, and which attempts they named.
-        finished: job ids and outcomes.
+        prompt: prompt for the scripted executor.
+        enrolled: tokens of the enrolments.
+        beats: times of the heartbeats, with the running attempts that they named.
+        said: data of the events, as JSON.
+        finished: outcomes by job id.
     """
 
     address: str
@@ -108,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Suppress the request log, so that the tests print only their own output."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -142,14 +145,14 @@ def broker(address: str, folder: Path) -> Iterator[Operator]:
     with subprocess.Popen([find_server()[0], *listen], env={"PATH": os.defpath}, stdout=subprocess.DEVNULL) as server:
         operator = Operator(f"redis://{address}:{BROKER_PORT}/0")
         try:
-            eventually(lambda: _answers(operator), "the broker does not answer")
+            eventually(lambda: _is_ready(operator), "the broker does not answer")
             yield operator
         finally:
             operator.close()
             server.terminate()
 
 
-def _answers(operator: Operator) -> bool:
+def _is_ready(operator: Operator) -> bool:
     try:
         return bool(operator.redis.ping())
     except ConnectionError:

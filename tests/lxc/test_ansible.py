@@ -1,4 +1,4 @@
-"""The role ``shard``: a template by it, and containers of that template that work as shards."""
+"""Role ``shard``: it builds a template, and containers of that template work as shards."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from shards.providers.ansible import configure
 from shards.providers.errors import ProviderError
-from shards.providers.lxc import network, template
+from shards.providers.lxc import network, role, template
 from shards.providers.lxc.chroot import Chroot
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
+from shards.providers.lxc.layers import shown
 from shards.providers.lxc.provider import LxcProvider
 from tests.fixtures.broker import Operator
 from tests.fixtures.provider_contract import Notes
 
-from .conftest import running
-from .inside import KEY, inside, output, python, wait_booted
+from .conftest import lxc_host, running
+from .inside import KEY, UNTIL_RELEASED, inside, output, python, release_jobs, wait_booted
 from .shard_host import (
     BROKER_PORT,
     CONTROL_PORT,
@@ -33,14 +35,15 @@ from .shard_host import (
     control_plane,
     eventually,
 )
+from .templates import common_layer
 
 IMAGE = "shard"
 SPEC = {"image": IMAGE, "memory_mb": 768, "disk_mb": 1024, "processes": 256}
 BUILD_TIMEOUT_S = 600
 AGENT = 64600
 
-# Each line: who, which port, what became of it.
-_TRY = """
+# Each line of output has the user id, the port and the result.
+_PROBE = """
 import os, socket, sys
 address, *ports = sys.argv[1:]
 for uid in (0, AGENT, AGENT + 63):
@@ -51,22 +54,30 @@ for uid in (0, AGENT, AGENT + 63):
         os.setgroups([]), os.setgid(uid), os.setuid(uid)
         try:
             socket.create_connection((address, int(port)), timeout=5)
-            said = "through"
+            result = "through"
         except ConnectionRefusedError:
-            said = "through"
+            result = "through"
         except OSError:
-            said = "fenced"
-        print(uid, port, said, flush=True)
+            result = "fenced"
+        print(uid, port, result, flush=True)
         os._exit(0)
 """.replace("AGENT", str(AGENT))
 
 
 @pytest.fixture(scope="module")
-def shard_host(host: Host) -> Iterator[Host]:
-    """The tests' host, with a template for shards, and with what a shard talks to let through."""
+def host() -> Iterator[LxcHost]:
+    """Set up a separate host, because another worker runs the tests of other files at the same time."""
+    with lxc_host("role", "mctbr0", IPv4Network("10.225.0.0/24"), 320_000_000) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shard_host(host: LxcHost) -> Iterator[LxcHost]:
+    """Add a template for shards to the tests' host, and open the ports that a shard uses."""
     wider = replace(host, allowed=tuple((host.address, port) for port in (CONTROL_PORT, BROKER_PORT, GATEWAY_PORT)))
     network.set_up(wider)
-    template.build(host.path, IMAGE, configure=lambda chroot: _by_the_role(chroot, host))
+    common_layer(host.path)
+    template.build(host.path, IMAGE, below=role.COMMON, configure=lambda chroot: _configure_by_role(chroot, host))
     yield wider
     network.set_up(host)
 
@@ -74,7 +85,7 @@ def shard_host(host: Host) -> Iterator[Host]:
 changes: list[int] = []
 
 
-def _by_the_role(chroot: Chroot, host: Host) -> None:
+def _configure_by_role(chroot: Chroot, host: LxcHost) -> None:
     variables = {
         "shard_ssh": True,
         "shard_fence_root": [f"{host.address}:{port}" for port in (CONTROL_PORT, BROKER_PORT)],
@@ -90,7 +101,7 @@ def _by_the_role(chroot: Chroot, host: Host) -> None:
 
 
 @pytest.fixture
-def shards(shard_host: Host) -> Iterator[LxcProvider]:
+def shards(shard_host: LxcHost) -> Iterator[LxcProvider]:
     maker = LxcProvider(shard_host)
     yield maker
     for one in maker.list():
@@ -98,19 +109,19 @@ def shards(shard_host: Host) -> Iterator[LxcProvider]:
 
 
 @pytest.fixture
-def control(shard_host: Host) -> Iterator[Control]:
+def control(shard_host: LxcHost) -> Iterator[Control]:
     with control_plane(str(shard_host.address)) as made:
         yield made
 
 
 @pytest.fixture
-def operator(shard_host: Host, tmp_path: Path) -> Iterator[Operator]:
+def operator(shard_host: LxcHost, tmp_path: Path) -> Iterator[Operator]:
     with broker(str(shard_host.address), tmp_path) as made:
         yield made
 
 
-def by_ssh(maker: LxcProvider, ref: str, control: Control, token: str) -> int:
-    """Run the playbook for a container that its provider could tell nothing."""
+def configure_by_ssh(maker: LxcProvider, ref: str, control: Control, token: str) -> int:
+    """Run the playbook for a container that its provider gave no variables."""
     address = str(maker.status(ref).address)
     host_key = (
         (maker.host.path / "containers" / ref / "disk/upper/etc/ssh/ssh_host_ed25519_key.pub").read_text().strip()
@@ -120,22 +131,23 @@ def by_ssh(maker: LxcProvider, ref: str, control: Control, token: str) -> int:
     return configure(address, 22, key, "shard.yml", variables, Notes(), BUILD_TIMEOUT_S, host_key=host_key)
 
 
-def test_a_second_run_of_the_role_changes_nothing(shard_host: Host) -> None:
-    assert changes[0] > 10
+def test_a_second_run_of_the_role_changes_nothing(shard_host: LxcHost) -> None:
+    # The layer below lacks only the fence, so the first run changes little and the second run nothing.
+    assert changes[0] > 2
     assert changes[1:] == [0]
 
 
-def test_a_template_is_nobody_and_names_no_place(shard_host: Host) -> None:
-    root = (shard_host.path / "templates" / IMAGE).resolve() / "rootfs"
-    assert (root / "etc/machine-id").read_bytes() == b""
-    assert sorted(path.name for path in (root / "etc/claude-shard").iterdir()) == ["fence.nft"]
+def test_a_template_has_no_identity_and_no_address(shard_host: LxcHost) -> None:
     gone = ["etc/hostname", "etc/pip.conf", "root/.ssh", "root/.cache", "root/.ansible", "var/lib/claude-shard"]
-    assert not [path for path in gone if (root / path).exists()]
-    assert not list((root / "etc/ssh").glob("ssh_host_*"))
-    assert not list((root / "var/lib/apt/lists").glob("*Packages*"))
+    with shown(shard_host.path / "templates" / IMAGE) as root:
+        assert (root / "etc/machine-id").read_bytes() == b""
+        assert sorted(path.name for path in (root / "etc/claude-shard").iterdir()) == ["fence.nft"]
+        assert not [path for path in gone if (root / path).exists()]
+        assert not list((root / "etc/ssh").glob("ssh_host_*"))
+        assert not list((root / "var/lib/apt/lists").glob("*Packages*"))
 
 
-def test_a_container_that_was_told_who_it_is_becomes_that_shard(shards: LxcProvider, control: Control) -> None:
+def test_a_container_with_enrolment_variables_enrols_as_that_shard(shards: LxcProvider, control: Control) -> None:
     begun = time.time()
     ref = running(shards, "alpha", environment=control.environment(), **SPEC)
     eventually(lambda: control.beats, "no heartbeat came")
@@ -150,7 +162,7 @@ def test_a_container_that_was_told_who_it_is_becomes_that_shard(shards: LxcProvi
     assert "canary" not in output(shards, ref, "journalctl", "--no-pager", "--output=cat")
 
 
-def test_a_restart_uses_no_token_twice_and_an_agent_cannot_read_it(shards: LxcProvider, control: Control) -> None:
+def test_a_restart_does_not_reuse_the_token_and_an_agent_cannot_read_it(shards: LxcProvider, control: Control) -> None:
     ref = running(shards, "alpha", environment=control.environment(), **SPEC)
     eventually(lambda: control.beats, "no heartbeat came")
     shards.stop(ref, Notes())
@@ -186,16 +198,19 @@ def test_a_job_runs_as_the_agents_user_within_its_limits(
     ],
     ids=["killed", "restarted", "reloaded"],
 )
-def test_no_job_ends_with_its_worker(
+def test_a_job_survives_the_end_of_its_worker(
     shards: LxcProvider, control: Control, operator: Operator, end: Callable[[LxcProvider, str], object]
 ) -> None:
-    control.prompt = "- sleep: 12\n- say: still here"
+    control.prompt = f"- run: {UNTIL_RELEASED}\n- say: still here"
     ref = running(shards, "alpha", environment=control.environment(), **SPEC)
     eventually(lambda: control.beats, "no heartbeat came")
     operator.send(QUEUE, "job_one")
     eventually(lambda: control.said, "the job did not begin")
     pid = output(shards, ref, "systemctl", "show", "--property=MainPID", "--value", "claude-shard")
+    before = len(control.beats)
     end(shards, ref)
+    eventually(lambda: any(running for _, running in control.beats[before:]), "the job was not adopted")
+    release_jobs(shards, ref)
     assert eventually(lambda: control.finished.get("job_one"), "the job did not end") == "completed"
     assert any("still here" in text for text in control.said)
     eventually(lambda: control.beats[-1][1] == [], "its slot did not become free")
@@ -204,35 +219,35 @@ def test_no_job_ends_with_its_worker(
     assert (again == pid) == ("reload" in str(end.__code__.co_consts))
 
 
-def test_the_fence_inside_tells_agents_from_root(shards: LxcProvider, control: Control) -> None:
+def test_the_fence_inside_separates_agents_from_root(shards: LxcProvider, control: Control) -> None:
     ref = running(shards, "alpha", **SPEC)
     eventually(lambda: inside(shards, ref, "nft", "list", "table", "inet", "claude_shard").returncode == 0, "no fence")
     ports = [str(port) for port in (CONTROL_PORT, BROKER_PORT, GATEWAY_PORT)]
-    said = python(shards, ref, _TRY, control.address, *ports).splitlines()
+    said = python(shards, ref, _PROBE, control.address, *ports).splitlines()
     expected = [f"{uid} {port} {'through' if (uid == 0) != (port == str(GATEWAY_PORT)) else 'fenced'}"
                 for uid in (0, AGENT, AGENT + 63) for port in ports]  # fmt: skip
     assert said == expected
 
 
-def test_a_container_that_was_told_nothing_waits_and_ansible_makes_it_a_shard(
+def test_a_container_without_variables_waits_and_ansible_makes_it_a_shard(
     shards: LxcProvider, control: Control
 ) -> None:
     ref = running(shards, "alpha", **SPEC)
     assert wait_booted(shards, ref) == "running"
     assert inside(shards, ref, "systemctl", "is-active", "claude-shard").stdout.strip() == "inactive"
-    assert by_ssh(shards, ref, control, "canary-by-ansible") > 0
+    assert configure_by_ssh(shards, ref, control, "canary-by-ansible") > 0
     eventually(lambda: control.beats, "no heartbeat came")
     assert json.loads(output(shards, ref, "cat", "/etc/claude-shard/config.json")) == control.config()
     assert inside(shards, ref, "ls", "/etc/claude-shard/enrol.env").returncode != 0
-    assert by_ssh(shards, ref, control, "canary-by-ansible") == 0
+    assert configure_by_ssh(shards, ref, control, "canary-by-ansible") == 0
     assert control.enrolled == ["canary-by-ansible"]
 
 
-def test_a_refused_enrolment_comes_back_in_the_control_planes_words(shards: LxcProvider, control: Control) -> None:
+def test_a_refused_enrolment_reports_the_control_planes_message(shards: LxcProvider, control: Control) -> None:
     control.used.add("canary-used")
     ref = running(shards, "alpha", **SPEC)
     wait_booted(shards, ref)
     with pytest.raises(ProviderError, match="The token was used before") as caught:
-        by_ssh(shards, ref, control, "canary-used")
+        configure_by_ssh(shards, ref, control, "canary-used")
     assert "canary-used" not in str(caught.value)
     assert "Make a new token" in str(caught.value)

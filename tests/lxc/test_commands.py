@@ -1,4 +1,4 @@
-"""``manage.py lxc`` as an operator uses it, with a folder and a network of its own."""
+"""Command ``manage.py lxc`` with a folder and a network of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from myctobot.stack.plan import CHECKOUT
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
 from shards.providers.lxc.provider import LxcProvider
 
 OWN = {
@@ -28,7 +28,7 @@ OWN = {
 
 
 @pytest.fixture
-def environment(host: Host) -> Iterator[dict[str, str]]:
+def environment(host: LxcHost) -> Iterator[dict[str, str]]:
     path = host.path / "commands"
     path.mkdir(mode=0o711)
     (path / "templates").symlink_to(host.path / "templates")
@@ -45,7 +45,7 @@ def manage(environment: dict[str, str], *arguments: str) -> subprocess.Completed
     )  # fmt: skip
 
 
-def test_setup_says_what_it_made_and_status_what_is_missing(environment: dict[str, str]) -> None:
+def test_setup_reports_its_changes_and_status_reports_what_is_missing(environment: dict[str, str]) -> None:
     before = manage(environment, "lxc", "status").stdout
     assert before.count("manage.py lxc setup") == 3
     done = manage(environment, "lxc", "setup")
@@ -55,12 +55,12 @@ def test_setup_says_what_it_made_and_status_what_is_missing(environment: dict[st
     assert "template bare: built" in after
 
 
-def test_teardown_takes_the_containers_when_it_is_told_to(environment: dict[str, str], host: Host) -> None:
+def test_teardown_removes_containers_only_with_the_option(environment: dict[str, str], host: LxcHost) -> None:
     manage(environment, "lxc", "setup")
     program = (
-        "from shards.providers.base import ContainerSpec, Silent; from shards.providers.registry import provider; "
-        "maker = provider('lxc'); ref = maker.create(ContainerSpec('alpha', 'bare', disk_mb=64), Silent()); "
-        "maker.start(ref, Silent()); print(maker.status(ref).address)"
+        "from shards.providers.base import ContainerSpec, NullJournal; from shards.providers.registry import provider; "
+        "maker = provider('lxc'); ref = maker.create(ContainerSpec('alpha', 'bare', disk_mb=64), NullJournal()); "
+        "maker.start(ref, NullJournal()); print(maker.status(ref).address)"
     )
     assert "10.214.2.2" in manage(environment, "shell", "-c", program).stdout
     refused = manage(environment, "lxc", "teardown")
@@ -92,13 +92,13 @@ def test_the_proxy_serves_the_bridge_as_its_own_user(environment: dict[str, str]
 
 
 def listening(port: int) -> list[str]:
-    """The addresses where somebody listens on a port."""
+    """Return the addresses on which a process listens on a port."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ends = [row[1].split(":") for row in rows if row[3] == "0A"]
     return [socket.inet_ntoa(bytes.fromhex(address)[::-1]) for address, number in ends if int(number, 16) == port]
 
 
-def test_a_name_that_cannot_be_allowed_is_refused(environment: dict[str, str]) -> None:
+def test_the_proxy_refuses_an_address_as_an_allowed_host(environment: dict[str, str]) -> None:
     done = manage({**environment, "EGRESS_ALLOWED_HOSTS": "10.0.0.1"}, "egress_proxy")
     assert done.returncode == 1
     assert "10.0.0.1" in done.stderr

@@ -1,4 +1,4 @@
-"""What a container is, what its root cannot do, and that nothing of it stays."""
+"""Creation, limits of root, and removal of a container."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from myctobot.errors import InvalidRequest
 from shards.providers.base import CLEAN, ContainerState
 from shards.providers.errors import ProviderError
 from shards.providers.lxc.commands import run
+from shards.providers.lxc.layers import shown
 from shards.providers.lxc.provider import LxcProvider
-from shards.providers.lxc.records import Place
+from shards.providers.lxc.records import ContainerFolder
 from shards.providers.lxc.storage import unmount
 from tests.fixtures.provider_contract import Notes
 
@@ -21,7 +22,7 @@ from .conftest import running, spec
 from .inside import inside, output, python, ssh, wait_booted
 
 
-def test_it_is_there_at_once_and_boots(maker: LxcProvider) -> None:
+def test_a_container_is_created_quickly_and_boots(maker: LxcProvider) -> None:
     began = time.monotonic()
     ref = maker.create(spec(), Notes())
     assert time.monotonic() - began < 2
@@ -33,7 +34,7 @@ def test_it_is_there_at_once_and_boots(maker: LxcProvider) -> None:
     assert time.monotonic() - began < 15
 
 
-def test_its_root_is_nobody_outside_and_nobody_elses_root(maker: LxcProvider) -> None:
+def test_root_of_a_container_has_an_unprivileged_user_of_its_own_on_the_host(maker: LxcProvider) -> None:
     owners = set()
     for name in ("alpha", "beta"):
         ref = running(maker, name)
@@ -62,43 +63,44 @@ def test_its_root_is_nobody_outside_and_nobody_elses_root(maker: LxcProvider) ->
         ["chroot", "/proc/1/root/../../..", "test", "-e", "/var/tmp"],
     ],
 )
-def test_its_root_cannot_touch_the_host(maker: LxcProvider, attack: list[str]) -> None:
+def test_root_of_a_container_cannot_change_the_host(maker: LxcProvider, attack: list[str]) -> None:
     ref = running(maker, "alpha")
     before = Path("/proc/sys/kernel/panic").read_text()
     done = inside(maker, ref, *attack)
     if attack[0] == "chroot":
-        # It comes out at its own root, where /var/tmp is empty.
+        # The path leads to the container's own root, where /var/tmp is empty.
         assert inside(maker, ref, "ls", "-A", "/proc/1/root/var/tmp").stdout.count("myctobot-lxc") == 0
     else:
         assert done.returncode != 0
     assert Path("/proc/sys/kernel/panic").read_text() == before
 
 
-def test_what_it_changes_is_its_own(maker: LxcProvider) -> None:
+def test_changes_in_a_container_stay_in_it(maker: LxcProvider) -> None:
     alpha, beta = running(maker, "alpha"), running(maker, "beta")
     output(maker, alpha, "sh", "-c", "echo changed >/etc/debian_version; rm -r /usr/share/doc")
     assert output(maker, beta, "cat", "/etc/debian_version").startswith("12")
-    assert (maker.host.path / "templates/bare/rootfs/usr/share/doc").is_dir()
+    with shown(maker.host.path / "templates/bare") as root:
+        assert (root / "usr/share/doc").is_dir()
 
 
-def test_agents_sandboxes_work_in_it(maker: LxcProvider) -> None:
+def test_the_sandbox_of_agents_works_in_a_container(maker: LxcProvider) -> None:
     ref = running(maker, "alpha")
     sandbox = ("bwrap", "--unshare-all", "--uid", "64600", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
     assert output(maker, ref, *sandbox, "sh", "-c", "id -u; ls -d /proc/[0-9]* | wc -l").split()[0] == "64600"
 
 
-def test_it_starts_again_after_the_host_was_switched_off(maker: LxcProvider) -> None:
+def test_a_container_starts_again_after_a_reboot_of_the_host(maker: LxcProvider) -> None:
     ref = running(maker, "alpha")
     output(maker, ref, "sh", "-c", "echo kept >/root/kept; sync")
-    # What a reboot leaves: no process, no mount.
+    # A reboot of the host ends all processes and mounts.
     run("lxc-stop", "-n", ref, "-P", str(maker.host.path / "containers"), "-k")
-    unmount(Place(maker.host.path / "containers" / ref))
+    unmount(ContainerFolder(maker.host.path / "containers" / ref))
     assert maker.status(ref).state is ContainerState.STOPPED
     maker.start(ref, Notes())
     assert output(maker, ref, "cat", "/root/kept") == "kept"
 
 
-def test_it_may_switch_itself_off(maker: LxcProvider) -> None:
+def test_a_container_can_power_itself_off_and_start_again(maker: LxcProvider) -> None:
     ref = running(maker, "alpha")
     wait_booted(maker, ref)
     inside(maker, ref, "systemctl", "poweroff")
@@ -109,7 +111,7 @@ def test_it_may_switch_itself_off(maker: LxcProvider) -> None:
     assert maker.status(ref).state is ContainerState.RUNNING
 
 
-def test_a_destroyed_one_leaves_nothing(maker: LxcProvider) -> None:
+def test_a_destroyed_container_leaves_nothing(maker: LxcProvider) -> None:
     ref = running(maker, "alpha")
     maker.snapshot(ref, "work", Notes())
     veth = maker.host.slot(2).veth
@@ -122,7 +124,7 @@ def test_a_destroyed_one_leaves_nothing(maker: LxcProvider) -> None:
     assert not any(Path("/sys/fs/cgroup").glob(f"*/lxc.*{ref}*"))
 
 
-def test_its_variables_are_nobody_elses(maker: LxcProvider) -> None:
+def test_only_root_can_read_the_variables_of_a_container(maker: LxcProvider) -> None:
     ref = maker.create(spec(disk_mb=64, environment={"TOKEN": "a-secret-of-alpha"}), Notes())
     place = maker.host.path / "containers" / ref
     holding = [path for path in place.rglob("*") if path.is_file() and b"a-secret-of-alpha" in path.read_bytes()]
@@ -135,7 +137,7 @@ def test_its_variables_are_nobody_elses(maker: LxcProvider) -> None:
     ("name", "value"),
     [("A", "x\nlxc.hook.pre-start = /bin/sh"), ("A", "x\r"), ("A", "x\0"), ("A=B\nlxc.x", "1"), ("", "1")],
 )
-def test_a_variable_cannot_smuggle_a_line_into_the_configuration(maker: LxcProvider, name: str, value: str) -> None:
+def test_a_variable_cannot_add_a_line_to_the_configuration(maker: LxcProvider, name: str, value: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         maker.create(spec(environment={name: value}), Notes())
     assert "environment" in caught.value.fields
@@ -144,7 +146,7 @@ def test_a_variable_cannot_smuggle_a_line_into_the_configuration(maker: LxcProvi
         maker.set_environment(ref, {name: value})
 
 
-def test_another_control_planes_containers_are_not_ours(maker: LxcProvider, stranger: LxcProvider) -> None:
+def test_a_provider_ignores_containers_of_another_control_plane(maker: LxcProvider, stranger: LxcProvider) -> None:
     ref = running(maker, "alpha")
     assert stranger.list() == []
     assert stranger.status(ref).state is ContainerState.GONE

@@ -1,4 +1,4 @@
-"""The promises of every provider, kept by real containers."""
+"""Contract of all providers, with real containers."""
 
 from __future__ import annotations
 

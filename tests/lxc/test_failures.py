@@ -1,4 +1,4 @@
-"""A create that fails leaves nothing, and one that was killed leaves nothing that is in anybody's way."""
+"""Failed and killed operations: a failed create leaves nothing, and leftovers of a killed one block no later one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import pytest
 
 from shards.providers.base import CLEAN, ContainerState
 from shards.providers.errors import OutOfRoom, ProviderBusy, ProviderError
+from shards.providers.lxc import provider
 from shards.providers.lxc.commands import run
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
 from shards.providers.lxc.provider import LxcProvider
+from shards.providers.lxc.records import ContainerFolder, Record, read_record
 from shards.providers.lxc.storage import unmount_below
 from tests.fixtures.provider_contract import Notes
 
@@ -26,8 +28,8 @@ from .conftest import running, spec
 
 
 @dataclass
-class At(Notes):
-    """Does something when a step begins that has a word in it."""
+class ActAtStep(Notes):
+    """Journal that calls a function when a step begins whose text contains a word."""
 
     word: str = ""
     act: Callable[[], None] = lambda: None
@@ -37,15 +39,15 @@ class At(Notes):
             self.act()
 
 
-def left_over(host: Host) -> list[str]:
+def leftovers(host: LxcHost) -> list[str]:
     mounted = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{host.path}/cont" in line]
     looped = [line for line in run("losetup", "--all").splitlines() if str(host.path) in line]
     return [*mounted, *looped, *map(str, (host.path / "containers").glob("*"))]
 
 
 @pytest.fixture
-def small(host: Host, tmp_path: Path) -> Iterator[Host]:
-    """The same templates, on a file system of 300 MB."""
+def small(host: LxcHost, tmp_path: Path) -> Iterator[LxcHost]:
+    """Return a host with the same templates on a file system of 300 MB."""
     folder = host.path / "small"
     folder.mkdir()
     run("mount", "-t", "tmpfs", "-o", "size=300m,mode=711", "tmpfs", str(folder))
@@ -61,30 +63,30 @@ def fill(folder: Path) -> None:
             file.write(bytes(1 << 20))
 
 
-def test_a_template_that_is_not_there_is_named(maker: LxcProvider) -> None:
+def test_an_unknown_template_is_refused_with_the_known_ones(maker: LxcProvider) -> None:
     for image in ("nothing", "", "../templates/bare", ".bare"):
         with pytest.raises(ProviderError, match="known: bare"):
             maker.create(spec(image=image), Notes())
-    assert left_over(maker.host) == []
+    assert leftovers(maker.host) == []
 
 
-def test_a_disk_that_could_not_be_filled_is_refused(small: Host) -> None:
+def test_a_disk_larger_than_the_free_space_is_refused(small: LxcHost) -> None:
     with pytest.raises(OutOfRoom, match="MB free"):
         LxcProvider(small).create(spec(disk_mb=512), Notes())
 
 
-@pytest.mark.parametrize("word", ["make a disk", "snapshot"])
-def test_a_full_file_system_leaves_nothing(small: Host, word: str) -> None:
+@pytest.mark.parametrize("word", ["create a disk", "snapshot"])
+def test_a_create_on_a_full_file_system_leaves_nothing(small: LxcHost, word: str) -> None:
     maker = LxcProvider(small)
     with pytest.raises(OutOfRoom):
-        maker.create(spec(disk_mb=200), At(word=word, act=lambda: fill(small.path)))
-    assert left_over(small) == []
+        maker.create(spec(disk_mb=200), ActAtStep(word=word, act=lambda: fill(small.path)))
+    assert leftovers(small) == []
     (small.path / "filler").unlink()
     ref = maker.create(spec(disk_mb=200), Notes())
     maker.destroy(ref, Notes())
 
 
-def test_no_address_is_left(maker: LxcProvider) -> None:
+def test_create_is_refused_without_a_free_address(maker: LxcProvider) -> None:
     tiny = LxcProvider(replace(maker.host, network=IPv4Network("10.214.0.0/29")))
     for number in range(5):
         tiny.create(spec(f"shard-{number}", disk_mb=64), Notes())
@@ -93,48 +95,48 @@ def test_no_address_is_left(maker: LxcProvider) -> None:
     assert len(tiny.list()) == 5
 
 
-def killed_at(maker: LxcProvider, word: str) -> None:
-    """Another process begins to make ``alpha`` and is killed."""
+def kill_create_at(maker: LxcProvider, word: str) -> None:
+    """Start to create ``alpha`` in another process, and kill it at a step."""
     child = os.fork()
     if child == 0:
-        maker.create(spec(), At(word=word, act=lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        maker.create(spec(), ActAtStep(word=word, act=lambda: os.kill(os.getpid(), signal.SIGKILL)))
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-@pytest.mark.parametrize("word", ["make a disk", "snapshot"])
-def test_a_killed_one_is_seen_and_replaced_by_the_next_of_its_name(maker: LxcProvider, word: str) -> None:
-    killed_at(maker, word)
-    (half,) = maker.list()
-    assert (half.name, half.state) == ("alpha", ContainerState.OTHER)
+@pytest.mark.parametrize("word", ["create a disk", "snapshot"])
+def test_an_interrupted_container_is_listed_and_replaced_by_the_next_of_its_name(maker: LxcProvider, word: str) -> None:
+    kill_create_at(maker, word)
+    (interrupted,) = maker.list()
+    assert (interrupted.name, interrupted.state) == ("alpha", ContainerState.OTHER)
     for call in (maker.start, maker.stop):
-        with pytest.raises(ProviderError, match="half made"):
-            call(half.ref, Notes())
+        with pytest.raises(ProviderError, match="was interrupted"):
+            call(interrupted.ref, Notes())
     ref = maker.create(spec(), Notes())
     assert [one.ref for one in maker.list()] == [ref]
-    assert maker.status(half.ref).state is ContainerState.GONE
+    assert maker.status(interrupted.ref).state is ContainerState.GONE
     maker.start(ref, Notes())
     maker.destroy(ref, Notes())
-    assert left_over(maker.host) == []
+    assert leftovers(maker.host) == []
 
 
-def test_a_killed_one_can_be_destroyed(maker: LxcProvider) -> None:
-    killed_at(maker, "snapshot")
-    (half,) = maker.list()
-    maker.destroy(half.ref, Notes())
-    assert left_over(maker.host) == []
+def test_an_interrupted_container_can_be_destroyed(maker: LxcProvider) -> None:
+    kill_create_at(maker, "snapshot")
+    (interrupted,) = maker.list()
+    maker.destroy(interrupted.ref, Notes())
+    assert leftovers(maker.host) == []
 
 
-def test_what_a_killed_destroy_left_goes_with_the_next_create(maker: LxcProvider) -> None:
-    half = maker.host.path / "containers" / ".removed.alpha.0123ab"
-    half.mkdir(parents=True)
-    (half / "disk.img").write_bytes(b"x")
+def test_create_removes_the_leftovers_of_a_killed_destroy(maker: LxcProvider) -> None:
+    interrupted = maker.host.path / "containers" / ".removed.alpha.0123ab"
+    interrupted.mkdir(parents=True)
+    (interrupted / "disk.img").write_bytes(b"x")
     maker.create(spec(), Notes())
-    assert not half.exists()
+    assert not interrupted.exists()
 
 
-def test_two_at_a_time_never_get_the_same_address_or_name(maker: LxcProvider) -> None:
+def test_concurrent_creates_get_different_addresses_and_names(maker: LxcProvider) -> None:
     with ThreadPoolExecutor(6) as pool:
         names = [f"shard-{number % 6}" for number in range(12)]
 
@@ -149,7 +151,26 @@ def test_two_at_a_time_never_get_the_same_address_or_name(maker: LxcProvider) ->
     assert len({maker.status(ref).address for ref in made}) == 6
 
 
-def test_while_one_change_is_under_way_another_has_to_wait(maker: LxcProvider) -> None:
+def test_a_container_whose_creation_just_finished_is_not_removed(
+    maker: LxcProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process finishes after its record was read and before its lock is taken."""
+    ref = maker.create(spec(), Notes())
+    reads: list[ContainerFolder] = []
+
+    def read(place: ContainerFolder) -> Record | None:
+        record = read_record(place)
+        reads.append(place)
+        return replace(record, made=False) if record and len(reads) == 1 else record
+
+    monkeypatch.setattr(provider, "read_record", read)
+    with pytest.raises(ProviderError, match=f"exists already: {ref}"):
+        maker.create(spec(), Notes())
+    assert [one.ref for one in maker.list()] == [ref]
+    maker.start(ref, Notes())
+
+
+def test_a_change_is_refused_while_another_one_runs(maker: LxcProvider) -> None:
     ref = running(maker, "alpha")
     with (maker.host.path / "containers" / ref / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -161,7 +182,7 @@ def test_while_one_change_is_under_way_another_has_to_wait(maker: LxcProvider) -
         assert maker.status(ref).state is ContainerState.RUNNING
 
 
-def test_a_start_that_fails_says_why_and_may_be_tried_again(maker: LxcProvider) -> None:
+def test_a_failed_start_reports_the_reason_and_can_be_repeated(maker: LxcProvider) -> None:
     ref = maker.create(spec(), Notes())
     run("ip", "link", "set", maker.host.bridge, "name", "elsewhere")
     try:

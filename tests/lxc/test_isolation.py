@@ -1,23 +1,21 @@
-"""From inside a shard, as the agent and as the container's root: what belongs to others cannot be reached."""
+"""Attacks from inside a shard, as the agent and as the container's root, on everything outside of it."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from textwrap import dedent
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import FOLDER
-from .inside import output
-from .world import World, running_world
+from .conftest import shards_in
+from .inside import UNTIL_RELEASED, output, release_jobs
+from .world import World
 
-# Tries connections and files, and says of each what came of it. The agent's Python has no network library but its own.
-TRY = dedent(
+# The program tries connections and files and prints each result. The agent's Python has only the standard library.
+PROBE = dedent(
     """
     import json, os, socket, sys
     def connect(host, port):
@@ -32,9 +30,9 @@ TRY = dedent(
             return "open"
         except OSError as error:
             return type(error).__name__
-    asked = json.loads(sys.argv[1])
-    found = {f"{h}:{p}": connect(h, p) for h, p in asked["hosts"]}
-    found |= {path: read(path) for path in asked["files"]}
+    targets = json.loads(sys.argv[1])
+    found = {f"{h}:{p}": connect(h, p) for h, p in targets["hosts"]}
+    found |= {path: read(path) for path in targets["files"]}
     found["processes"] = sum(name.isdigit() for name in os.listdir("/proc"))
     found["uid"] = os.getuid()
     print("FOUND " + json.dumps(found))
@@ -82,14 +80,9 @@ POSTGRES, SSH = 5432, 22
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="myctobot-isolation-", dir=FOLDER, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with running_world(folder, bridge="mctbi0", net="10.219.0.0/24", first_id=120_000_000) as made:
-            for shard in ("mine", "theirs"):
-                made.operate("add", shard, "--template", "general", "--provider", "lxc", "--provision")
-            yield made
+def world(general: World) -> Iterator[World]:
+    with shards_in(general, "mine", "theirs") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +102,19 @@ def broker_port(world: World) -> int:
     return urlsplit(url).port or 0
 
 
-def their_address(world: World) -> str:
-    return world.maker.status(world.shard("theirs")["ref"]).address or ""
+def address_of(world: World, shard: str) -> str:
+    return world.maker.status(world.shard(shard)["ref"]).address or ""
 
 
-def as_agent(world: World, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a program finds that the agent of a job runs."""
-    script = f"SCRIPT:\npython3 - '{json.dumps(asked)}' <<'END'\n{TRY}END\n"
+def as_agent(world: World, targets: dict[str, Any]) -> dict[str, Any]:
+    """Let the agent of a job try hosts and files, and return the results, with the shard of the job."""
+    script = f"SCRIPT:\npython3 - '{json.dumps(targets)}' <<'END'\n{PROBE}END\n"
     job = world.client.run({"prompt": script})
     assert job["status"] == "completed", job
     events = world.client.events(job["id"])
-    said = next(event["data"]["output"] for event in events if event["kind"] == "tool.result")
-    return dict(json.loads(str(said).split("FOUND ", 1)[1].splitlines()[0]))
+    result = next(event["data"]["output"] for event in events if event["kind"] == "tool.result")
+    found = json.loads(str(result).split("FOUND ", 1)[1].splitlines()[0])
+    return {**found, "shard": job["attempts"][-1]["shard"]}
 
 
 def as_root(world: World, ref: str, program: str, *arguments: str) -> str:
@@ -132,7 +126,8 @@ def as_root(world: World, ref: str, program: str, *arguments: str) -> str:
     return output(world.maker, ref, *command, *arguments)
 
 
-def test_the_agent_reaches_its_gateway_and_nothing_else(world: World) -> None:
+def test_the_agent_reaches_only_its_gateway(world: World) -> None:
+    addresses = {name: address_of(world, name) for name in ("mine", "theirs")}
     host, _, gateway = ports(world)
     hosts = [
         (host, gateway),
@@ -140,9 +135,11 @@ def test_the_agent_reaches_its_gateway_and_nothing_else(world: World) -> None:
         (host, POSTGRES),
         (INTERNET, 443),
         (METADATA, 80),
-        (their_address(world), 22),
+        *((address, SSH) for address in addresses.values()),
     ]
     found = as_agent(world, {"hosts": hosts, "files": []})
+    # Either shard may run the job, and a container reaches its own address.
+    found.pop(f"{addresses[found.pop('shard')]}:{SSH}")
     assert found.pop(f"{host}:{gateway}") == "open"
     refused = {name: outcome for name, outcome in found.items() if ":" in name}
     assert len(refused) == 5
@@ -159,22 +156,22 @@ def test_the_agent_sees_none_of_the_workers_files_and_processes(world: World) ->
     found = as_agent(world, {"hosts": [], "files": files})
     assert {found[path] for path in files} <= {"FileNotFoundError", "PermissionError"}
     assert found["uid"] != 0
-    # bubblewrap, the shell, the agent and what it started: its own.
+    # The agent sees only bubblewrap, the shell, itself and its children.
     assert found["processes"] < 15
 
 
-def test_root_of_a_container_reaches_what_its_shard_needs_and_nothing_else(world: World, ref: str) -> None:
+def test_root_of_a_container_reaches_only_the_services_of_its_shard(world: World, ref: str) -> None:
     host, web, gateway = ports(world)
-    hosts = [(host, SSH), (host, POSTGRES), (INTERNET, 443), (METADATA, 80), (their_address(world), 22)]
+    hosts = [(host, SSH), (host, POSTGRES), (INTERNET, 443), (METADATA, 80), (address_of(world, "theirs"), SSH)]
     allowed = [(host, web), (host, gateway), (host, broker_port(world))]
-    answer = as_root(world, ref, TRY, json.dumps({"hosts": [*hosts, *allowed], "files": []}))
+    answer = as_root(world, ref, PROBE, json.dumps({"hosts": [*hosts, *allowed], "files": []}))
     found = json.loads(answer.split("FOUND ", 1)[1])
     assert [found[f"{host}:{port}"] for host, port in allowed] == ["open"] * 3
     assert "open" not in [found[f"{host}:{port}"] for host, port in hosts], found
 
 
 @pytest.mark.parametrize(
-    ("target", "is_let_through"),
+    ("target", "is_allowed"),
     [
         ("allowed.invalid:443", True),
         ("evil.invalid:443", False),
@@ -184,24 +181,22 @@ def test_root_of_a_container_reaches_what_its_shard_needs_and_nothing_else(world
         ("169.254.169.254:80", False),
     ],
 )
-def test_the_proxy_leads_where_the_list_says_and_nowhere_else(
-    world: World, ref: str, target: str, is_let_through: bool
-) -> None:
-    said = as_root(world, ref, CONNECT, ports(world)[0], target)
-    # Nobody has that name: whoever is let through hears that it was not found.
-    assert ("403" not in said) is is_let_through, said
-    assert said.startswith("HTTP/1")
+def test_the_proxy_allows_only_listed_hosts(world: World, ref: str, target: str, is_allowed: bool) -> None:
+    answer = as_root(world, ref, CONNECT, ports(world)[0], target)
+    # The name does not exist, so the proxy answers an allowed request with another error.
+    assert ("403" not in answer) is is_allowed, answer
+    assert answer.startswith("HTTP/1")
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/api/v1/jobs", "/jobs/", "/metrics", "/ops/", "/api/docs/"])
-def test_the_control_plane_shows_a_shard_nothing_but_the_shard_api(world: World, ref: str, path: str) -> None:
+def test_the_control_plane_serves_a_shard_only_the_shard_api(world: World, ref: str, path: str) -> None:
     assert as_root(world, ref, HTTP, f"{world.stack.web_url}{path}", "GET") == "404"
-    # Even with a key that is good elsewhere: it is not asked for.
+    # A key that is valid on the other port must not help.
     key = f"Authorization: Bearer {world.stack.api_key}"
     assert as_root(world, ref, HTTP, f"{world.stack.web_url}{path}", "GET", key) == "404"
 
 
-def test_a_shard_cannot_take_or_send_what_is_not_its_own(world: World, ref: str) -> None:
+def test_a_shard_cannot_read_or_write_foreign_queues(world: World, ref: str) -> None:
     attacks = [
         *(["BRPOP", queue, "1"] for queue in ("cap.filesystem+git@premium", "shard.theirs", "control", "operations")),
         *(["LPUSH", queue, "x"] for queue in ("cap.filesystem+git", "shard.mine", "shard.theirs", "control")),
@@ -216,16 +211,16 @@ def test_a_shard_cannot_take_or_send_what_is_not_its_own(world: World, ref: str)
         *(["PUBLISH", "/0.celery.pidbox", "x"], ["ACL", "LIST"], ["CLIENT", "LIST"], ["EVAL", "return 1", "0"]),
         *(["SUBSCRIBE", "specific.x"], ["GET", "myctobot:round-wanted"], ["SELECT", "1"]),
     ]
-    said = as_root(world, ref, REDIS, json.dumps(attacks))
-    assert [line for line in said.splitlines() if not line.endswith("-> refused")] == []
-    assert len(said.splitlines()) == len(attacks)
+    output_lines = as_root(world, ref, REDIS, json.dumps(attacks)).splitlines()
+    assert [line for line in output_lines if not line.endswith("-> refused")] == []
+    assert len(output_lines) == len(attacks)
 
 
-def test_a_shard_cannot_claim_what_was_sent_to_another(world: World, ref: str) -> None:
+def test_a_shard_cannot_claim_another_shards_job(world: World, ref: str) -> None:
     world.manage("jobs", "drain", "mine", "--reason", "its root attacks")
     try:
-        job_id = world.client.submit({"prompt": "RUN: sleep 8"})
-        world.client.wait(job_id, lambda job: job["status"] == "running")
+        job_id = world.client.submit({"prompt": f"RUN: {UNTIL_RELEASED}"})
+        world.client.wait_event(job_id, "tool.call")
         program = dedent(
             """
             import json, sys, httpx
@@ -240,6 +235,7 @@ def test_a_shard_cannot_claim_what_was_sent_to_another(world: World, ref: str) -
             """
         )
         assert as_root(world, ref, program, job_id).split() in (["409", "404"], ["409", "409"])
+        release_jobs(world.maker, world.shard("theirs")["ref"])
         assert world.client.wait_end(job_id)["status"] == "completed"
     finally:
         world.manage("jobs", "resume", "mine")
@@ -253,9 +249,9 @@ def test_a_shard_cannot_claim_what_was_sent_to_another(world: World, ref: str) -
         ("head -c 3000M /dev/zero > big; ls -s --block-size=M big | cut -d ' ' -f 1; rm big", ""),
     ],
 )
-def test_a_job_that_breaks_its_limits_harms_nobody_but_itself(world: World, ref: str, attack: str, said: str) -> None:
+def test_a_job_that_exceeds_its_limits_harms_only_itself(world: World, ref: str, attack: str, said: str) -> None:
     world.client.run({"prompt": f"SCRIPT:\n{attack}"}, timeout_s=60)
-    # The worker and the container live, and the next job has all that it needs.
+    # The worker and the container still run, and the next job completes.
     assert output(world.maker, ref, "systemctl", "is-active", "claude-shard") == "active"
     assert world.client.run({"prompt": "RUN: echo well"})["status"] == "completed"
     assert world.shard("mine")["state"] == "ready"

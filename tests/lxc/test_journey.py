@@ -1,9 +1,8 @@
-"""From "add a shard" in the panel to a pushed branch and back to nothing, with the real agent in a real container."""
+"""Life of a shard from the panel's "add a shard" to a pushed branch and its removal, with the real agent."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from tests.browser.conftest import SCREENSHOTS
 from tests.fixtures.chromium import find_chromium, launch, new_tab
 from tests.fixtures.repos import branches, git
 
-from .conftest import FOLDER
 from .inside import inside, output
-from .world import World, running_world
+from .world import World
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -25,17 +23,13 @@ LONG_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="myctobot-journey-", dir=FOLDER, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with running_world(folder, bridge="mctbj0", net="10.217.0.0/24", first_id=100_000_000) as made:
-            yield made
+def world(general: World) -> World:
+    return general
 
 
 @pytest.fixture(scope="module")
 def page(world: World) -> Iterator[Page]:
-    """Somebody who logged in to the panel."""
+    """Yield a browser page that is logged in to the panel."""
     program = find_chromium()
     assert program is not None
     with sync_playwright() as playwright:
@@ -78,23 +72,23 @@ def test_a_shard_is_added_in_the_panel_and_is_ready(world: World, page: Page) ->
     assert output(world.maker, ref, "systemctl", "is-active", "claude-shard") == "active"
 
 
-def test_it_answers_and_is_what_is_configured(page: Page) -> None:
+def test_the_connectivity_test_of_a_new_shard_succeeds(page: Page) -> None:
     press(page, "Test connectivity")
-    expect(page.get_by_text("It answers, and is what is configured here.")).to_be_visible()
+    expect(page.get_by_text("The shard answers, and its configuration matches.")).to_be_visible()
 
 
-def test_a_job_runs_in_it_and_its_branch_is_pushed(world: World) -> None:
+def test_a_job_runs_in_the_shard_and_pushes_its_branch(world: World) -> None:
     path, url = world.remote("job.git")
     task = {"repo_url": url, "base_branch": "main", "branch": "feature/one", "prompt": "WRITE hello.txt: hello"}
     job = world.client.run(task)
     assert job["status"] == "completed", job
     assert job["attempts"][-1]["shard"] == SHARD
     assert git(path, "show", "feature/one:hello.txt") == "hello"
-    # Isolated: no warning that it is not.
+    # A job without isolation would have a warning.
     assert not [event for event in world.client.events(job["id"]) if event["kind"] == "job.warning"]
 
 
-def test_a_spoilt_container_goes_back_to_its_snapshot(world: World, page: Page) -> None:
+def test_restore_repairs_a_damaged_container(world: World, page: Page) -> None:
     press(page, "Snapshot")
     page.get_by_label(re.compile("name|label", re.IGNORECASE)).last.fill("good")
     page.get_by_role("button", name=re.compile(f"Snapshot {SHARD}")).click()
@@ -118,7 +112,7 @@ def test_destroy_leaves_nothing_behind(world: World, page: Page) -> None:
     page.get_by_role("button", name=f"Destroy {SHARD}").click()
     await_state(page, "gone")
     page.screenshot(path=SCREENSHOTS / "lxc-destroyed.png", full_page=True)
-    assert world.shard(SHARD)["state"] == "gone"
+    assert world.listed(SHARD)["state"] == "gone"
     containers = world.maker.host.path / "containers"
     assert [found.name for found in containers.iterdir() if not found.name.startswith(".")] == []
     assert ref not in Path("/proc/mounts").read_text()

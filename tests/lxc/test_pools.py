@@ -1,41 +1,40 @@
-"""An ephemeral pool of real containers: no job finds what another one left, and none waits while that is seen to."""
+"""Ephemeral pool of real containers: no job sees the files of another, and no job waits for the cleanup."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
 
-from .conftest import FOLDER
-from .inside import inside, output
+from .inside import UNTIL_RELEASED, inside, output, release_jobs
 from .operating import Operator, make_pool, rules, until
-from .world import World, running_world
+from .world import World, own_folder, running_world
 
 POOL = "fresh"
-# What somebody who has become root inside would leave: for the next job to read, to run, and to be run by.
+# An attacker with root access would leave such files for the next job to read or to execute.
 LEFT = ("/etc/left", "/root/left", "/var/lib/left", "/opt/claude-shard/left.py", "/etc/systemd/system/left.service")
-# A recycle takes a second or two, where several engineers do not share two cores.
+# A recycle takes a second or two, but a busy machine needs longer.
 SOON_S = 10
 
 
 @dataclass
-class Played:
-    """Two jobs, one after the other, and what was seen of the first one's container.
+class PoolRun:
+    """Two consecutive jobs, and observations of the first job's container.
 
     Attributes:
-        config: what a shard knew while the first job ran.
-        hashes, hashes_after: of that shard's key and broker password.
-        left_during: of ``LEFT``, what was there while the job ran.
-        key_answer: to a wrong call with the key, while it was good.
+        config: configuration of the shard while the first job ran.
+        hashes, hashes_after: hashes of the shard's key and broker password during and after the job.
+        left_during: files of ``LEFT`` that existed while the job ran.
+        key_answer: status of an invalid call with the key while the key was valid.
+        spare: name of the warm spare.
+        second_claimed_after_s: seconds between creation and claim of the second job.
     """
 
     first: dict[str, Any]
@@ -51,24 +50,22 @@ class Played:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="myctobot-pools-", dir=FOLDER, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with running_world(folder, bridge="mctbp0", net="10.222.0.0/24", first_id=180_000_000) as made:
-            yield made
+    settings: dict[str, Any] = {"bridge": "mctbp0", "net": "10.222.0.0/24", "first_id": 180_000_000}
+    with own_folder("pools") as folder, running_world(folder, **settings) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def operator(world: World) -> Iterator[Operator]:
-    make_pool(world, POOL, "ephemeral", rules(least=1, most=3, spares=1))
+    make_pool(world, POOL, "ephemeral", rules(minimum=1, maximum=3, spares=1))
     with Operator(world.stack) as logged_in:
         yield logged_in
 
 
 @pytest.fixture(scope="module")
-def played(world: World, operator: Operator) -> Played:
+def pool_run(world: World, operator: Operator) -> PoolRun:
     until(lambda: ready(operator), "the pool's first shard")
-    job_id = world.client.submit({"prompt": "RUN: sleep 30"})
+    job_id = world.client.submit({"prompt": f"RUN: {UNTIL_RELEASED}"})
     world.client.wait_event(job_id, "tool.call")
     used = world.client.job(job_id)["attempts"][0]["shard"]
     ref = operator.shard(used)["provider_ref"]
@@ -78,10 +75,11 @@ def played(world: World, operator: Operator) -> Played:
     during, hashes = left_in(world, ref), hashes_of(world, used)
     key_answer = answer_to(world, config["shard_key"])
     spare = until(lambda: next((one for one in ready(operator) if one["is_spare"]), None), "a warm spare")
+    release_jobs(world.maker, ref)
     first = world.client.wait_end(job_id)
     second = world.client.run({"prompt": "THINK AND TALK"})
-    until(lambda: recycled(operator, used), f"{used} to be made anew")
-    return Played(
+    until(lambda: recycled(operator, used), f"{used} to be recycled")
+    return PoolRun(
         first=first,
         second=second,
         config=config,
@@ -108,13 +106,13 @@ def left_in(world: World, ref: str) -> list[str]:
 
 
 def hashes_of(world: World, name: str) -> list[str]:
-    program = f"from shards.models.shard import Shard; s = Shard.objects.get(name={name!r})"
+    program = f"from shards.models import Shard; s = Shard.objects.get(name={name!r})"
     shown = f"{program}; print(s.key_hash, s.broker_password_hash)"
     return world.manage("shell", "--no-imports", "-c", shown).stdout.split()[-2:]
 
 
 def answer_to(world: World, key: str) -> int:
-    """What the control plane answers to a heartbeat that says nothing: whether it knows the key comes first."""
+    """Return the status of an empty heartbeat: the control plane checks the key before the body."""
     headers = {"Authorization": f"Bearer {key}"}
     return httpx.post(f"{world.stack.web_url}/shard/v1/heartbeat", headers=headers, json={}, timeout=10).status_code
 
@@ -123,47 +121,50 @@ def after(later: str, earlier: str) -> float:
     return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
-def used_shard(played: Played) -> str:
-    return str(played.first["attempts"][0]["shard"])
+def used_shard(pool_run: PoolRun) -> str:
+    return str(pool_run.first["attempts"][0]["shard"])
 
 
-def test_both_jobs_ran_at_the_first_try(played: Played) -> None:
-    assert [(job["status"], len(job["attempts"])) for job in (played.first, played.second)] == [("completed", 1)] * 2
+def test_both_jobs_completed_in_their_first_attempt(pool_run: PoolRun) -> None:
+    assert [(job["status"], len(job["attempts"])) for job in (pool_run.first, pool_run.second)] == [
+        ("completed", 1)
+    ] * 2
 
 
-def test_the_spare_takes_over_within_seconds(played: Played) -> None:
-    assert played.second["attempts"][0]["shard"] == played.spare
-    assert played.spare != used_shard(played)
-    assert played.second_claimed_after_s < SOON_S
+def test_the_spare_takes_over_within_seconds(pool_run: PoolRun) -> None:
+    assert pool_run.second["attempts"][0]["shard"] == pool_run.spare
+    assert pool_run.spare != used_shard(pool_run)
+    assert pool_run.second_claimed_after_s < SOON_S
 
 
-def test_what_root_left_is_gone(world: World, operator: Operator, played: Played) -> None:
-    assert played.left_during == list(LEFT)
-    assert left_in(world, operator.shard(used_shard(played))["provider_ref"]) == []
+def test_files_that_root_left_are_gone(world: World, operator: Operator, pool_run: PoolRun) -> None:
+    assert pool_run.left_during == list(LEFT)
+    assert left_in(world, operator.shard(used_shard(pool_run))["provider_ref"]) == []
 
 
-def test_the_key_of_the_used_container_opens_nothing_any_more(world: World, played: Played) -> None:
-    assert played.hashes[0] != played.hashes_after[0]
-    assert played.key_answer == 400
-    assert answer_to(world, played.config["shard_key"]) == 401
+def test_the_key_of_the_used_container_is_refused(world: World, pool_run: PoolRun) -> None:
+    assert pool_run.hashes[0] != pool_run.hashes_after[0]
+    assert pool_run.key_answer == 400
+    assert answer_to(world, pool_run.config["shard_key"]) == 401
 
 
-def test_the_broker_password_of_the_used_container_opens_nothing_any_more(played: Played) -> None:
-    assert played.hashes[1] != played.hashes_after[1]
+def test_the_broker_password_of_the_used_container_is_refused(pool_run: PoolRun) -> None:
+    assert pool_run.hashes[1] != pool_run.hashes_after[1]
     with (
-        redis.Redis.from_url(played.config["broker_url"], socket_timeout=5) as stolen,
+        redis.Redis.from_url(pool_run.config["broker_url"], socket_timeout=5) as stolen,
         pytest.raises(redis.AuthenticationError),
     ):
         stolen.ping()
 
 
-def test_no_container_has_two_jobs(world: World, operator: Operator, played: Played) -> None:
-    jobs = [played.first, played.second, *(world.client.run({"prompt": "THINK AND TALK"}) for _ in range(3))]
+def test_every_container_runs_one_job(world: World, operator: Operator, pool_run: PoolRun) -> None:
+    jobs = [pool_run.first, pool_run.second, *(world.client.run({"prompt": "THINK AND TALK"}) for _ in range(3))]
     assert {job["status"] for job in jobs} == {"completed"}
-    # Five jobs in three shards at most: at least two of them used a shard one after the other.
-    attempts = sorted((one for job in jobs for one in job["attempts"]), key=lambda one: one["claimed_at"])
+    # A used shard may refuse an attempt, which then never ran. Five jobs and three shards: two jobs share a shard.
+    ran = [one for job in jobs for one in job["attempts"] if one["claimed_at"]]
+    attempts = sorted(ran, key=lambda one: one["claimed_at"])
     for name in {one["shard"] for one in attempts}:
-        made_anew = [one["ended_at"] for one in operator.operations(name, "recycle") if one["state"] == "done"]
+        recycled_at = [one["ended_at"] for one in operator.operations(name, "recycle") if one["state"] == "done"]
         for before, later in pairwise([one for one in attempts if one["shard"] == name]):
-            between = [at for at in made_anew if before["ended_at"] < at < later["claimed_at"]]
-            assert between, (name, before, later, made_anew)
+            between = [at for at in recycled_at if before["ended_at"] < at < later["claimed_at"]]
+            assert between, (name, before, later, recycled_at)

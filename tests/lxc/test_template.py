@@ -1,52 +1,60 @@
-"""A template is built from a bare Debian, and keeps nothing of the machine that built it."""
+"""Build of a template from a bare Debian, without traces of the machine that built it."""
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from shards.providers.errors import ProviderError
-from shards.providers.lxc import template
+from shards.providers.lxc import storage, template
 from shards.providers.lxc.chroot import BORROWED, Chroot
 from shards.providers.lxc.commands import run
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
+from shards.providers.lxc.layers import Manifest, has_file, manifest, shown
 from shards.providers.lxc.provider import LxcProvider
 from tests.fixtures.provider_contract import Notes
 
 from .conftest import spec
 from .inside import output, wait_booted
+from .templates import link_template, sources_digest
 
 SECRET = "http://builder:secret-of-the-builder@127.0.0.1:9"
 
 
 @pytest.fixture
-def root(host: Host) -> Iterator[Path]:
-    """A folder for builds of this test's own."""
+def root(host: LxcHost) -> Iterator[Path]:
+    """Yield a folder for the builds of one test, over the base of all tests."""
     path = host.path / "own"
     path.mkdir(mode=0o711)
+    link_template(path, template.BASE)
     yield path
     run("rm", "-r", str(path))
 
 
 @pytest.fixture
-def tiny(host: Host) -> Iterator[Path]:
-    """A cache whose minimal system is a few folders, for what does not depend on a real one."""
-    cache = host.path / "tiny"
-    digest = hashlib.sha256("\n".join((template.SUITE, *template.PACKAGES)).encode()).hexdigest()[:12]
-    base = cache / f"{template.SUITE}-{digest}"
+def tiny(host: LxcHost) -> Iterator[Path]:
+    """Yield a folder for builds over a base of a few folders, for tests that need no real system."""
+    path = host.path / "tiny"
+    base = path / "builds" / ".base-tiny"
     for folder in ("etc", "usr/sbin", "var/lib/dpkg", "var/log"):
-        (base / folder).mkdir(parents=True)
-    (base / "var/lib/dpkg/status").write_text("Package: base\nStatus: install ok installed\nVersion: 1\n")
-    yield cache
-    shutil.rmtree(cache)
+        (base / "rootfs" / folder).mkdir(parents=True)
+    (base / "rootfs/var/lib/dpkg/status").write_text("Package: base\nStatus: install ok installed\nVersion: 1\n")
+    digest = template.digest_of(template.Recipe(below=""), [])
+    made = Manifest(template.BASE, digest, template.SUITE, "2026-01-01T00:00:00+00:00", {})
+    (base / "manifest.json").write_text(json.dumps(asdict(made)))
+    (path / "templates").mkdir()
+    (path / "templates" / template.BASE).symlink_to(base)
+    yield path
+    run("rm", "-r", str(path))
 
 
 def over_ssh(chroot: Chroot, *command: str) -> str:
@@ -60,7 +68,9 @@ def over_ssh(chroot: Chroot, *command: str) -> str:
     return done.stdout.strip()
 
 
-def test_it_is_configured_by_ssh_with_the_builders_way_to_packages(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_is_configured_by_ssh_with_the_builders_package_sources(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", SECRET)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a key of the builder's")
     seen: dict[str, str] = {}
@@ -70,18 +80,19 @@ def test_it_is_configured_by_ssh_with_the_builders_way_to_packages(root: Path, m
         seen["environment"] = over_ssh(chroot, "env")
         over_ssh(chroot, "sh", "-c", "'echo configured >/etc/marker; pip --version >/dev/null 2>&1; true'")
 
-    made = template.build(root, "configured", configure=configure, packages=["hello"])
-    rootfs = root / "templates/configured/rootfs"
+    sources = sources_digest()
+    made = template.build(root, "configured", configure=configure, packages=["hello"], sources=sources)
     assert template.mirror() in seen["sources"]
     assert f"PIP_INDEX_URL={SECRET}" in seen["environment"]
     assert "ANTHROPIC" not in seen["environment"]
-    assert (rootfs / "etc/marker").read_text() == "configured\n"
     assert "hello" in made.packages
-    assert remains(rootfs) == []
+    with shown(root / "templates/configured") as rootfs:
+        assert (rootfs / "etc/marker").read_text() == "configured\n"
+        assert builder_traces(rootfs) == []
 
 
-def remains(rootfs: Path) -> list[str]:
-    """Files that name where the builder got things from, or that are one machine's own."""
+def builder_traces(rootfs: Path) -> list[str]:
+    """Return the files that name the builder's package sources or that belong to one machine."""
     own = [
         *(
             "etc/resolv.conf",
@@ -105,47 +116,50 @@ def remains(rootfs: Path) -> list[str]:
     return found
 
 
-def test_the_search_for_remains_finds_some(host: Host, tmp_path: Path) -> None:
+def test_builder_traces_finds_planted_files(host: LxcHost, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/apt.conf").write_text(f"Proxy {SECRET};")
     (tmp_path / "etc/hosts").touch()
-    assert sorted(map(os.path.basename, remains(tmp_path))) == ["apt.conf", "hosts"]
+    assert sorted(map(os.path.basename, builder_traces(tmp_path))) == ["apt.conf", "hosts"]
 
 
-def test_the_bare_one_has_nothing_of_the_builder(host: Host) -> None:
-    assert remains(host.path / "templates/bare/rootfs") == []
-    assert (host.path / "templates/bare/rootfs/etc/machine-id").read_text() == ""
+def test_the_bare_template_has_no_builder_traces(host: LxcHost) -> None:
+    with shown(host.path / "templates/bare") as rootfs:
+        assert builder_traces(rootfs) == []
+        assert (rootfs / "etc/machine-id").read_text() == ""
 
 
-def test_a_configuration_that_fails_leaves_the_old_one_and_no_mounts(root: Path, tiny: Path) -> None:
-    first = template.build(root, "bare", cache=tiny)
+def test_a_failed_configuration_keeps_the_old_template_and_leaves_no_mounts(tiny: Path) -> None:
+    first = template.build(tiny, "bare")
+    builds = sorted((tiny / "builds").iterdir())
 
     def fail(chroot: Chroot) -> None:
         chroot.run("false")
 
     with pytest.raises(ProviderError, match="chroot failed"):
-        template.build(root, "bare", configure=fail, inputs="2", cache=tiny)
-    assert template.manifest(root / "templates/bare") == first
-    assert str(root) not in Path("/proc/self/mountinfo").read_text()
-    assert len([path for path in (root / "builds").iterdir() if path.is_dir()]) == 1
+        template.build(tiny, "bare", configure=fail, inputs="2")
+    assert manifest(tiny / "templates/bare") == first
+    assert str(tiny) not in Path("/proc/self/mountinfo").read_text()
+    assert sorted((tiny / "builds").iterdir()) == builds
 
 
-def test_the_same_inputs_need_no_new_build(root: Path, tiny: Path) -> None:
-    first = template.build(root, "bare", cache=tiny)
-    assert template.build(root, "bare", cache=tiny) == first
-    assert template.build(root, "bare", cache=tiny, inputs="2") != first
-    assert template.build(root, "bare", cache=tiny) != first
-    first = template.build(root, "bare", cache=tiny)
-    built = root / "templates/bare"
+def test_the_same_inputs_reuse_a_build(tiny: Path) -> None:
+    first = template.build(tiny, "bare")
+    assert template.build(tiny, "bare") == first
+    assert template.build(tiny, "bare", inputs="2") != first
+    assert template.build(tiny, "bare") != first
+    first = template.build(tiny, "bare")
+    built = tiny / "templates/bare"
     assert built.resolve().name.startswith(f"bare-{first.digest}-")
-    assert template.manifest(built) == first
+    assert manifest(built) == first
 
 
-def test_a_container_keeps_the_build_that_it_was_made_from(root: Path, host: Host, tiny: Path) -> None:
+def test_a_container_keeps_the_build_of_its_creation(root: Path, host: LxcHost) -> None:
     maker = LxcProvider(replace(host, path=root))
-    template.build(root, "bare")
+    sources = sources_digest()
+    template.build(root, "bare", sources=sources)
     ref = maker.create(spec(), Notes())
-    template.build(root, "bare", inputs="2", cache=tiny)
+    template.build(root, "bare", inputs="2", sources=sources)
     maker.start(ref, Notes())
     assert wait_booted(maker, ref) == "running"
     assert output(maker, ref, "systemctl", "--failed", "--no-legend") == ""
@@ -155,3 +169,75 @@ def test_a_container_keeps_the_build_that_it_was_made_from(root: Path, host: Hos
     assert len(list((root / "builds").glob("bare-*"))) == 1
     template.remove(root, "bare")
     assert list((root / "builds").glob("bare-*")) == []
+
+
+def add_layer(path: Path, name: str, below: str, inputs: str = "") -> Manifest:
+    return template.build_layer(path, name, template.Recipe(below=below, inputs=inputs))
+
+
+def test_a_layer_holds_only_what_it_adds(tiny: Path) -> None:
+    add_layer(tiny, ".common", template.BASE)
+    top = template.build(tiny, "top", below=".common")
+    assert [Path(one).name.split("-")[0] for one in top.below] == [".common", ".base"]
+    assert not (tiny / "templates/top/rootfs/var/lib/dpkg/status").exists()
+    with shown(tiny / "templates/top") as whole:
+        assert (whole / "var/lib/dpkg/status").exists()
+    assert str(tiny) not in Path("/proc/self/mountinfo").read_text()
+    assert storage.templates(tiny) == ["top"]
+
+
+def test_a_changed_lower_layer_causes_a_new_build(tiny: Path) -> None:
+    add_layer(tiny, ".common", template.BASE)
+    first = template.build(tiny, "top", below=".common")
+    assert template.build(tiny, "top", below=".common") == first
+    add_layer(tiny, ".common", template.BASE, inputs="2")
+    assert template.build(tiny, "top", below=".common").digest != first.digest
+
+
+def test_a_layer_stays_while_a_build_needs_it(tiny: Path) -> None:
+    add_layer(tiny, ".common", template.BASE)
+    template.build(tiny, "top", below=".common")
+    add_layer(tiny, ".common", template.BASE, inputs="2")
+    assert len(list((tiny / "builds").glob(".common-*"))) == 2
+    template.build(tiny, "top", below=".common")
+    assert len(list((tiny / "builds").glob(".common-*"))) == 1
+
+
+def test_prune_removes_nothing_during_a_build_of_that_name(tiny: Path) -> None:
+    add_layer(tiny, ".common", template.BASE)
+    (tiny / "templates/.common").unlink()
+    with (tiny / "builds/..common.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        template.prune(tiny, ".common")
+        assert len(list((tiny / "builds").glob(".common-*"))) == 1
+    template.prune(tiny, ".common")
+    assert list((tiny / "builds").glob(".common-*")) == []
+
+
+def test_remove_ignores_a_folder_without_builds(tmp_path: Path) -> None:
+    template.remove(tmp_path, "top")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_layer_is_named(tiny: Path) -> None:
+    with pytest.raises(ProviderError, match=r"no layer '\.common'"):
+        template.build(tiny, "top", below=".common")
+    add_layer(tiny, ".common", template.BASE)
+    template.build(tiny, "top", below=".common")
+    shutil.rmtree((tiny / "templates/.common").resolve())
+    with pytest.raises(ProviderError, match="lacks its layer"), shown(tiny / "templates/top"):
+        pass
+
+
+def test_a_template_lacks_a_file_that_its_layer_removed(root: Path) -> None:
+    sources = sources_digest()
+    template.build(root, "bare", sources=sources)
+    assert has_file(root / "templates/bare", "etc/ssh/sshd_config")
+
+    def remove(chroot: Chroot) -> None:
+        chroot.run("rm", "/etc/ssh/sshd_config")
+
+    template.build(root, "changed", sources=sources, configure=remove)
+    assert not has_file(root / "templates/changed", "etc/ssh/sshd_config")
+    with shown(root / "templates/changed") as whole:
+        assert not (whole / "etc/ssh/sshd_config").exists()

@@ -1,17 +1,15 @@
-"""What the types of shards promise: real MCP servers in the sandbox of a real agent, in real containers."""
+"""Types of shards with real MCP servers in the sandbox of a real agent, in real containers."""
 
 from __future__ import annotations
 
 import os
 import socket
 import socketserver
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,13 +17,12 @@ import psycopg
 import pytest
 
 from myctobot.stack.postgres import SOCKET_NAME
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
 from tests.acceptance.client import texts
 
-from .conftest import FOLDER
 from .inside import inside
 from .operating import Operator, until
-from .world import World, running_world
+from .world import World, own_folder, running_world
 
 BROWSER, DATABASE = "browser", "data"
 TITLE = "A page for the browser"
@@ -34,7 +31,7 @@ PIECE = 64 * 1024
 
 
 class _Page(BaseHTTPRequestHandler):
-    """A page whose title only a browser that runs its script sees."""
+    """Page whose title is set by a script, so that only a real browser shows it."""
 
     def do_GET(self) -> None:
         body = f"<!doctype html><title>No</title><script>document.title = {TITLE!r}</script><p>Hello.".encode()
@@ -49,19 +46,19 @@ class _Page(BaseHTTPRequestHandler):
 
 
 class _Relay(socketserver.BaseRequestHandler):
-    """Leads a connection to the PostgreSQL of this run, which listens on a Unix socket alone."""
+    """Relay to the PostgreSQL of this run, which listens only on a Unix socket."""
 
     def handle(self) -> None:
         folder = parse_qs(urlsplit(os.environ["DATABASE_URL"]).query)["host"][0]
         with socket.socket(socket.AF_UNIX) as there:
             there.connect(f"{folder}/{SOCKET_NAME}")
-            back = threading.Thread(target=_pass_on, args=(there, self.request), daemon=True)
+            back = threading.Thread(target=_copy, args=(there, self.request), daemon=True)
             back.start()
-            _pass_on(self.request, there)
+            _copy(self.request, there)
             back.join(10)
 
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
+def _copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while piece := source.recv(PIECE):
             target.sendall(piece)
@@ -84,15 +81,15 @@ def serving(server: socketserver.BaseServer) -> Iterator[None]:
 
 
 @dataclass
-class Around:
-    """What stands beside the stack on the bridge; containers may reach all but what is hidden."""
+class BridgeServers:
+    """Servers on the bridge; containers may reach all except the hidden one."""
 
     page: str = ""
     hidden: str = ""
     database: str = ""
 
     @contextmanager
-    def serve(self, host: Host) -> Iterator[Mapping[str, str]]:
+    def serve(self, host: LxcHost) -> Iterator[Mapping[str, str]]:
         address = str(host.address)
         page, hidden = (ThreadingHTTPServer((address, 0), _Page) for _ in range(2))
         relay = _RelayServer((address, 0), _Relay)
@@ -103,24 +100,22 @@ class Around:
 
 
 @pytest.fixture(scope="module")
-def around() -> Around:
-    return Around()
+def bridge_servers() -> BridgeServers:
+    return BridgeServers()
 
 
 @pytest.fixture(scope="module")
-def world(around: Around) -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="myctobot-types-", dir=FOLDER, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        # One build has the servers of all types, and the names of two of them.
-        kinds: dict[str, Any] = {"kind": "full", "images": ("playwright", "database"), "beside": around.serve}
-        with running_world(folder, bridge="mctby0", net="10.224.0.0/24", first_id=220_000_000, **kinds) as made:
-            yield made
+def world(bridge_servers: BridgeServers) -> Iterator[World]:
+    # One build with the servers of all types is used under two names, because a build takes long.
+    kinds: dict[str, Any] = {"kind": "full", "images": ("playwright", "database"), "companion": bridge_servers.serve}
+    own: dict[str, Any] = {"bridge": "mctby0", "net": "10.224.0.0/24", "first_id": 220_000_000}
+    with own_folder("types") as folder, running_world(folder, **own, **kinds) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[str]:
-    """A table that a role of its own may read, in the PostgreSQL of this run."""
+    """Create a table and a role that may use it, in the PostgreSQL of this run."""
     with psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", autocommit=True) as connection:
         connection.execute("CREATE TABLE types_answers (answer text)")
         connection.execute("INSERT INTO types_answers VALUES (%s)", (SECRET,))
@@ -138,48 +133,48 @@ def browser(world: World) -> str:
 
 
 @pytest.fixture(scope="module")
-def database(world: World, around: Around, table: str) -> str:
-    """A shard with the template's own server, to which an operator added where the database is."""
+def database(world: World, bridge_servers: BridgeServers, table: str) -> str:
+    """Add a shard with the template's server and the database URL that an operator entered."""
     with Operator(world.stack) as operator:
         (template,) = [one for one in operator.get("shard-templates")["results"] if one["name"] == "database"]
         server = template["mcp_servers"]["database"]
-        server["env"]["DB_URL"] = around.database
-        asked = {"name": DATABASE, "template": "database", "provider": "lxc", "mcp_servers": {"database": server}}
-        operator.post("shards", {**asked, "provision": True})
+        server["env"]["DB_URL"] = bridge_servers.database
+        request = {"name": DATABASE, "template": "database", "provider": "lxc", "mcp_servers": {"database": server}}
+        operator.post("shards", {**request, "provision": True})
         until(lambda: operator.shard(DATABASE)["state"] == "ready", "the shard to be ready")
     return DATABASE
 
 
 def results(world: World, job: dict[str, Any]) -> str:
-    """All that the agent's tools answered."""
+    """Return the results of the agent's tools."""
     return texts([event for event in world.client.events(job["id"]) if event["kind"] == "tool.result"])
 
 
-def test_an_agent_has_a_real_browser(world: World, browser: str, around: Around) -> None:
+def test_an_agent_uses_a_real_browser(world: World, browser: str, bridge_servers: BridgeServers) -> None:
     _, url = world.remote("page.git")
-    task = {"repo_url": url, "branch": "looked", "prompt": f"OPEN {around.page}"}
+    task = {"repo_url": url, "branch": "looked", "prompt": f"OPEN {bridge_servers.page}"}
     job = world.client.run(task, capabilities=["playwright"])
     assert job["status"] == "completed", (job, results(world, job))
     assert job["attempts"][-1]["shard"] == browser
     assert f"The title is: {TITLE}" in job["result"]["summary"], results(world, job)
-    # What it wrote of the page is not taken for work.
+    # The browser's own files do not count as changes, so no branch is pushed.
     assert job["result"]["branch"] is None
 
 
-def test_the_browser_reaches_no_more_than_the_agent(world: World, browser: str, around: Around) -> None:
-    job = world.client.run({"prompt": f"OPEN {around.hidden}"}, capabilities=["playwright"])
+def test_the_browser_reaches_no_more_than_the_agent(world: World, browser: str, bridge_servers: BridgeServers) -> None:
+    job = world.client.run({"prompt": f"OPEN {bridge_servers.hidden}"}, capabilities=["playwright"])
     assert job["status"] == "completed", job
     assert "net::ERR_ADDRESS_UNREACHABLE" in results(world, job)
 
 
-def test_no_browser_outlives_its_job(world: World, browser: str, around: Around) -> None:
-    world.client.run({"prompt": f"OPEN {around.page}"}, capabilities=["playwright"])
+def test_the_browser_ends_with_its_job(world: World, browser: str, bridge_servers: BridgeServers) -> None:
+    world.client.run({"prompt": f"OPEN {bridge_servers.page}"}, capabilities=["playwright"])
     running = inside(world.maker, world.shard(browser)["ref"], "sh", "-c", "cat /proc/[0-9]*/cmdline").stdout
     assert "workers.main" in running
     assert not [name for name in ("chromium", "playwright") if name in running]
 
 
-def test_a_job_goes_on_without_a_database_that_nobody_named_and_says_so(world: World) -> None:
+def test_a_job_without_a_configured_database_completes_with_a_warning(world: World) -> None:
     world.operate("add", "nameless", "--template", "database", "--provider", "lxc", "--provision")
     job = world.client.run({"prompt": "NO CHANGES"}, capabilities=["database"])
     assert job["status"] == "completed", job
@@ -195,6 +190,6 @@ def test_an_agent_queries_a_real_database(world: World, database: str, table: st
     assert f"answer: {SECRET}" in results(world, job)
 
 
-def test_queries_change_nothing_by_accident(world: World, database: str, table: str) -> None:
+def test_queries_run_in_a_read_only_transaction(world: World, database: str, table: str) -> None:
     job = world.client.run({"prompt": f"QUERY: TRUNCATE {table}"}, capabilities=["postgres"])
     assert "read-only transaction" in results(world, job)

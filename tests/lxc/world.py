@@ -1,38 +1,48 @@
-"""The whole of MyCTOBot with shards in real containers: a stack on the bridge, and a git server beside it."""
+"""Whole stack with shards in real containers, and a git server on the same bridge."""
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
+
 from myctobot.stack.plan import CHECKOUT
-from shards.providers.lxc import network, role, template, tools
-from shards.providers.lxc.host import Host
+from shards.providers.lxc import network, tools
+from shards.providers.lxc.host import LxcHost
 from shards.providers.lxc.provider import LxcProvider
-from shards.providers.lxc.records import Place
+from shards.providers.lxc.records import ContainerFolder
+from shards.providers.lxc.storage import unmount_below
 from tests.acceptance.client import Client
 from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.provider_contract import Notes
 from tests.fixtures.repos import make_remote
-from tests.stacks import PLAYS, RunningStack, bare_environment, running_stack
+from tests.lxc.templates import shard_template
+from tests.stacks import SCRIPTS, RunningStack, bare_environment, running_stack
 
-# Templates are kept from run to run: what they are made of decides whether they are made again.
-TEMPLATES = Path("/var/cache/myctobot/tests")
+# The users of containers can traverse this folder.
+FOLDER = Path("/var/tmp")
 COMMAND_TIMEOUT_S = 240
-# What runs beside the stack of a world, given the host of its containers, and the stack's variables for it.
-Beside = Callable[[Host], AbstractContextManager[Mapping[str, str]]]
+# A companion runs along with the stack, gets the host of the containers, and yields variables for the stack.
+Companion = Callable[[LxcHost], AbstractContextManager[Mapping[str, str]]]
 
 
 @dataclass(frozen=True)
 class World:
-    """A running stack and what is around it."""
+    """Running stack with its client, its containers and its git server."""
 
     stack: RunningStack
     client: Client
@@ -42,7 +52,7 @@ class World:
     environ: Mapping[str, str] = field(repr=False)
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run ``manage.py`` as an operator on this host does."""
+        """Run ``manage.py`` with the stack's environment."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=CHECKOUT,
@@ -58,42 +68,59 @@ class World:
     def operate(self, *arguments: str) -> None:
         self.manage("shards", *arguments, "--wait", "--by", "anna")
 
-    def shard(self, name: str) -> dict[str, Any]:
+    def listed(self, name: str) -> dict[str, Any]:
+        """Return a shard as ``manage.py shards list`` shows it."""
         rows: list[dict[str, Any]] = json.loads(self.manage("shards", "list", "--json").stdout.splitlines()[-1])
         return next(row for row in rows if row["name"] == name)
 
+    def shard(self, name: str) -> dict[str, Any]:
+        """Read a shard's state, reason and container from the database, which is a second faster than ``listed``."""
+        lines = (self.stack.home / "env").read_text().splitlines()
+        url = next(line.removeprefix("DATABASE_URL=") for line in lines if line.startswith("DATABASE_URL="))
+        query = "SELECT state, state_reason AS reason, provider_ref AS ref FROM shards_shard WHERE name = %s"
+        with psycopg.connect(url) as connection, connection.cursor(row_factory=dict_row) as cursor:
+            (row,) = cursor.execute(query, [name]).fetchall()
+        return row
+
     def kill(self, ref: str) -> None:
-        """End a container as a power cut does."""
-        tools.stop(Place(self.maker.host.path / "containers" / ref), 0)
+        """Kill a container, as a power cut does."""
+        tools.stop(ContainerFolder(self.maker.host.path / "containers" / ref), 0)
 
     def remote(self, name: str) -> tuple[Path, str]:
-        """A repository that shards can reach: where it is here, and its URL."""
+        """Create a repository that shards can reach; return its path on this host and its URL."""
         path = make_remote(self.remotes / name, {"README.md": "# Example\n"})
         return path, self.git.url(name, host=str(self.maker.host.address))
 
 
-def shard_template(path: Path, *names: str, kind: str = "general") -> None:
-    """Have the template of a shard, made by the Ansible role as ``docs/runbook.md`` builds it for Proxmox before 9.1.
+@contextmanager
+def own_folder(name: str) -> Iterator[Path]:
+    """Create a folder for a world that the users of containers can traverse; one world of a name runs at a time.
 
-    A first build takes two minutes, so one serves all tests of a type.
-
-    Args:
-        names: under which containers are made of it; without any, that of its type.
-        kind: the type.
+    The leftovers of a killed run of this world are removed first, because they use the same bridge and addresses.
     """
-    TEMPLATES.mkdir(parents=True, exist_ok=True)
-    kept = "shard" if kind == "general" else f"shard-{kind}"
-    variables: dict[str, Any] = {**role.of_type(kind), "shard_ssh": True}
-    template.build(
-        TEMPLATES,
-        kept,
-        packages=("ifupdown", "isc-dhcp-client"),
-        configure=lambda chroot: role.make_shard(chroot, variables, Notes()),
-        inputs=role.inputs(variables),
-    )
-    (path / "templates").mkdir(mode=0o711, parents=True, exist_ok=True)
-    for name in names or (kind,):
-        (path / "templates" / name).symlink_to((TEMPLATES / "templates" / kept).resolve())
+    prefix = f"myctobot-{name}-"
+    with (FOLDER / f"{prefix}lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in FOLDER.glob(f"{prefix}*/"):
+            remove_leftovers(left)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=FOLDER, ignore_cleanup_errors=True) as made:
+            folder = Path(made)
+            folder.chmod(0o711)
+            yield folder
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove a folder of a killed run with its running stack, its containers and its mounts."""
+    mark = f"MYCTOBOT_HOME={folder}/".encode()
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and mark in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+    for path in (folder, folder / "lxc"):
+        for one in (path / "containers").glob("[!.]*"):
+            tools.stop(ContainerFolder(one), 0)
+    unmount_below(folder)
+    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -105,34 +132,34 @@ def running_world(
     first_id: int,
     images: Sequence[str] = ("general",),
     kind: str = "general",
-    beside: Beside = lambda host: nullcontext({}),
+    companion: Companion = lambda host: nullcontext({}),
 ) -> Iterator[World]:
-    """Start a stack whose shards are containers on a bridge of their own; nothing of it stays.
+    """Start a stack whose shards are containers on a bridge of their own, and remove everything after the block.
 
     Args:
-        folder: below which all of it lies; users of containers must be able to pass through.
-        bridge, net, first_id: of these containers alone.
-        images, kind: the names of the template, and its type.
-        beside: runs as long as the stack, and a little longer; its LXC_ALLOWED comes beside this one's.
+        folder: folder for all files; see ``own_folder``.
+        bridge, net, first_id: bridge, network and first user number, which nothing else may use.
+        images, kind: names of the template, and its type.
+        companion: runs as long as the stack and slightly longer; its LXC_ALLOWED is added to that of the stack.
     """
     path = folder / "lxc"
     path.mkdir(mode=0o711)
     environ = {"LXC_PATH": str(path), "LXC_BRIDGE": bridge, "LXC_NETWORK": net, "LXC_FIRST_ID": str(first_id)}
     address = str(IPv4Network(net)[1])
-    bare = Host(path=path, owner="myctobot", bridge=bridge, network=IPv4Network(net), first_id=first_id)
+    bare = LxcHost(path=path, owner="myctobot", bridge=bridge, network=IPv4Network(net), first_id=first_id)
     remotes = folder / "remotes"
     remotes.mkdir()
     shard_template(path, *images, kind=kind)
     try:
         network.set_up(bare)
-        with serve(remotes, folder, host=address) as git, beside(bare) as more:
+        with serve(remotes, folder, host=address) as git, companion(bare) as more:
             certificate = folder / "ca.pem"
             certificate.write_text(_certificate_in(git.ca_file.read_text()))
             allowed = ",".join(filter(None, (f"{address}:{git.port}", more.get("LXC_ALLOWED"))))
             environ |= {
                 "REPO_PRIVATE_HOSTS": address,
                 "SHARD_GIT_CA_FILE": str(certificate),
-                "GATEWAY_PLAYS": str(PLAYS),
+                "GATEWAY_SCRIPTS": str(SCRIPTS),
                 "EGRESS_ALLOWED_HOSTS": "allowed.invalid",
                 **more,
                 "LXC_ALLOWED": allowed,
@@ -140,7 +167,7 @@ def running_world(
             options = ("--listen", address, "--without", "shard", "--with", "egress")
             with running_stack(folder / "home", *options, environ=environ) as stack, Client(stack) as client:
                 world = World(stack, client, LxcProvider(bare), git, remotes, environ)
-                # The rules let containers reach what the stack serves, whose ports are known now.
+                # The rules open the ports of the stack, which are known only now.
                 world.manage("lxc", "setup")
                 yield world
     finally:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from myctobot.env import endpoint, webhook_secret, whole_number
+from myctobot.env import endpoint, folders, schemes, webhook_secret, whole_number
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("7", 7), (" 90 ", 90), (None, 5)])
 def test_whole_numbers(monkeypatch: pytest.MonkeyPatch, text: str | None, value: int) -> None:
     if text is not None:
         monkeypatch.setenv("SOME_DAYS", text)
-    assert whole_number("SOME_DAYS", 5, least=0) == value
+    assert whole_number("SOME_DAYS", 5, minimum=0) == value
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "ten", "\u0663", "1e3", "4"])
 def test_what_is_none_or_too_small(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SOME_BYTES", text)
     with pytest.raises(ImproperlyConfigured, match=r"SOME_BYTES is .*at least 5"):
-        whole_number("SOME_BYTES", 100, least=5)
+        whole_number("SOME_BYTES", 100, minimum=5)
 
 
 @pytest.mark.parametrize("text", ["", "https://hooks.example/a/?b=c", "http://10.0.0.7:8065/hooks/x"])
@@ -47,3 +49,35 @@ def test_a_webhooks_secret_that_is_none_is_refused_and_not_shown(monkeypatch: py
     with pytest.raises(ImproperlyConfigured, match="SOME_SECRET is not base64") as refused:
         webhook_secret("SOME_SECRET")
     assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(None, []), ("", []), ("/srv/repos", ["/srv/repos"]), (" /srv/repos/ ,/no/such", ["/srv/repos", "/no/such"])],
+)
+def test_folders(monkeypatch: pytest.MonkeyPatch, text: str | None, value: list[str]) -> None:
+    if text is not None:
+        monkeypatch.setenv("SOME_ROOTS", text)
+    assert folders("SOME_ROOTS") == value
+
+
+@pytest.mark.parametrize("text", ["/", "srv/repos", "~/repos", "/srv/../etc", "/srv//repos", "/srv/.", "/srv/a,b"])
+def test_a_folder_that_is_no_plain_absolute_path_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SOME_ROOTS", text)
+    with pytest.raises(ImproperlyConfigured, match=r"SOME_ROOTS contains .* write absolute paths of folders below /"):
+        folders("SOME_ROOTS")
+
+
+def test_a_folder_behind_a_link_is_refused_with_the_real_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("SOME_ROOTS", f"{tmp_path}/link/repos")
+    with pytest.raises(ImproperlyConfigured, match=f"symbolic link; write {tmp_path}/real/repos"):
+        folders("SOME_ROOTS")
+
+
+def test_the_scheme_file_needs_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert schemes("SOME_SCHEMES", ["/srv/repos"]) == schemes("SOME_SCHEMES", []) == ["https", "ssh"]
+    monkeypatch.setenv("SOME_SCHEMES", "https,file")
+    assert schemes("SOME_SCHEMES", ["/srv/repos"]) == ["https", "file"]
+    with pytest.raises(ImproperlyConfigured, match="SOME_SCHEMES contains file; set REPO_FILE_ROOTS"):
+        schemes("SOME_SCHEMES", [])

@@ -11,7 +11,8 @@ from django.core.management import load_command_class
 from myctobot.stack.plan import CHECKOUT
 from tests.fixtures.proxmox import schema
 
-PAGE = (CHECKOUT / "docs/runbook.md").read_text()
+# A backslash at the end of a line continues the command.
+PAGE = re.sub(r" \\\n +", " ", (CHECKOUT / "docs/runbook.md").read_text())
 COMMANDS = sorted(
     {line.strip() for line in PAGE.splitlines() if line.startswith("    ") and "manage.py " in line}
     | {f"manage.py {said}" for said in re.findall(r"`manage\.py ([a-z][^`]+)`", PAGE)}
@@ -19,7 +20,7 @@ COMMANDS = sorted(
 PVESH = re.findall(r"^ +(pvesh .+)$", PAGE, re.MULTILINE)
 VARIABLES = re.findall(r"^ {8}([A-Z_]+)=", PAGE, re.MULTILINE)
 APPS = {
-    "django.core": ("migrate",),
+    "django.core": ("migrate", "check"),
     "jobs": ("jobs", "autoscale"),
     "myctobot.stack": ("up", "bootstrap"),
     "myctobot.tenants": ("create_api_key",),
@@ -46,7 +47,7 @@ def test_each_call_of_proxmox_is_one(line: str) -> None:
 
 
 def test_each_variable_is_read() -> None:
-    source = "".join((CHECKOUT / name).read_text() for name in ("myctobot/settings.py", "myctobot/env.py"))
+    source = "".join((CHECKOUT / name).read_text() for name in ("myctobot/settings/__init__.py", "myctobot/env.py"))
     assert VARIABLES
     assert [name for name in VARIABLES if f'"{name.removesuffix("_FILE")}"' not in source and name not in source] == []
 

@@ -1,4 +1,4 @@
-"""What carries a task out: the real agent, and the fake that is shipped beside it."""
+"""Executors of a task: the real agent, and the fake one that is shipped with it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from workers.executors.base import Executor
 
 
 def create_executor(config: ShardConfig) -> Executor:
-    """Make the executor that the shard's configuration names."""
-    # The SDK costs a second and 60 MB, so only who needs it pays.
+    """Return the executor that the shard's configuration names."""
+    # Importing the SDK takes a second and 60 MB, so import it only when it is used.
     if config.executor == "scripted":
         from workers.executors.scripted import Scripted
 
@@ -24,6 +24,6 @@ def create_executor(config: ShardConfig) -> Executor:
 
 
 def read_only_paths(config: ShardConfig, capabilities: Iterable[str]) -> tuple[Path, ...]:
-    """List the shard's paths that the MCP servers for these capabilities need to see."""
-    servers = mcp.chosen(config.mcp_servers, capabilities)
+    """Return the shard's paths that the MCP servers for these capabilities read."""
+    servers = mcp.select_servers(config.mcp_servers, capabilities)
     return tuple(sorted({path for server in servers.values() for path in mcp.paths_needed(server.command)}))

@@ -1,4 +1,4 @@
-"""What every executor takes and gives."""
+"""Interface of an executor: its task, its report and its events."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class AgentTask:
-    """What an agent shall do.
+    """Task of an agent.
 
     Args:
         prompt: the task, as the tenant wrote it.
-        instructions: added to the agent's system prompt.
-        max_turns: answers of the model until it is stopped.
-        capabilities: what was asked for; chooses the MCP servers.
-        gateway_url: where the model is reached.
-        gateway_token: the agent's only credential, worth nothing once the job has ended.
+        instructions: text that is added to the agent's system prompt.
+        max_turns: answers of the model after which the agent is stopped.
+        capabilities: capabilities of the job, which select the MCP servers.
+        gateway_url: address at which the agent reaches the model.
+        gateway_token: the agent's only credential; it is invalid once the job has ended.
     """
 
     prompt: str
@@ -35,7 +35,7 @@ class AgentTask:
 
 @dataclass(frozen=True)
 class AgentReport:
-    """How an agent ended; tokens read include those that came from the provider's cache."""
+    """End of an agent; input tokens include those from the provider's cache."""
 
     ok: bool
     summary: str
@@ -48,16 +48,18 @@ class AgentReport:
 
 
 class Executor(Protocol):
+    """Program that runs an agent."""
+
     async def run(self, task: AgentTask, sandbox: Sandbox, emit: Emit, on_start: Callable[[int], None]) -> AgentReport:
-        """Carry a task out in a sandbox.
+        """Run a task in a sandbox.
 
         Args:
-            task: what to do.
-            sandbox: where; its workspace holds the repository.
-            emit: takes each step as it happens.
+            task: the task.
+            sandbox: sandbox whose workspace contains the repository.
+            emit: receives each event as it happens.
             on_start: called with the number of the agent's process right after its start.
 
         Raises:
-            JobError: the agent could not be started, or its limits ended it.
+            JobError: the agent could not be started, or a limit ended it.
         """
         ...

@@ -1,7 +1,7 @@
-"""The real agent: the Claude Code CLI, driven by the Claude Agent SDK, in a sandbox.
+"""Executor of the real agent: the Claude Code CLI in a sandbox, controlled by the Claude Agent SDK.
 
-The repository's own settings, hooks, MCP servers and instructions are hostile, so none is loaded:
-the CLI runs in its bare mode with our settings and our MCP configuration alone.
+The repository's own settings, hooks, MCP servers and instructions may be hostile, so none is loaded: the CLI runs in
+its bare mode with only our settings and our MCP configuration.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from workers.errors import JobError
 from workers.executors import mcp
 from workers.executors.base import AgentReport, AgentTask, Emit
 from workers.executors.transport import SandboxTransport
+from workers.sandbox import plan
 from workers.sandbox.sandbox import Mount, Sandbox
-from workers.sandbox.sandbox import plan as sandbox_plan
 
 CLI: Final = "/opt/agent/claude"
 CONFIG: Final = "/opt/agent/config"
-# All that the CLI has in bare mode; MCP servers add theirs.
+# Tools that the CLI has in bare mode; MCP servers add theirs.
 TOOLS: Final = ("Bash", "Edit", "Read")
 SETTINGS: Final[Mapping[str, Any]] = {
     "disableAllHooks": True,
@@ -48,23 +48,23 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "includeCoAuthoredBy": False,
     "cleanupPeriodDays": 1,
 }
-SUMMARY: Final = 4000
-# The gateway's answers that another try will not change. The CLI would try for minutes.
-REFUSED: Final = (401, 403)
+MAX_SUMMARY: Final = 4000
+# Another try does not change these answers of the gateway, but the CLI would try for minutes.
+REFUSED_STATUSES: Final = (401, 403)
 
 
 def find_cli() -> Path | None:
-    """Find the CLI that the SDK's wheel brings, else one on the shard's PATH."""
+    """Return the CLI in the SDK's wheel, else the one on the shard's PATH, else None."""
     bundled = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
     found = shutil.which("claude")
     return bundled if bundled.is_file() else Path(found) if found else None
 
 
 def arguments(max_turns: int, servers: Sequence[str], *, instructed: bool, isolated: bool) -> list[str]:
-    """Write the CLI's arguments; no word of the prompt or of the instructions is among them.
+    """Return the CLI's arguments, which contain no word of the prompt or the instructions.
 
-    Within a sandbox the agent may do whatever it can. Without one the CLI may run as root, where it refuses that
-    mode, so there its tools are allowed by name.
+    In a sandbox the agent has every permission. Without one the CLI may run as root, where it refuses that mode, so its
+    tools are allowed by name there.
     """
     allowed = [*TOOLS, *(f"mcp__{name}" for name in servers)]
     argv = [CLI, "--bare", "--print", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
@@ -78,7 +78,7 @@ def arguments(max_turns: int, servers: Sequence[str], *, instructed: bool, isola
 
 
 def environment(task: AgentTask, author: tuple[str, str]) -> dict[str, str]:
-    """Give all that the agent's environment holds beside the sandbox's own few names."""
+    """Return the agent's environment, without the few variables that every sandbox has."""
     name, email = author
     return {
         "ANTHROPIC_BASE_URL": task.gateway_url,
@@ -97,7 +97,7 @@ def environment(task: AgentTask, author: tuple[str, str]) -> dict[str, str]:
 
 
 def output_text(content: str | list[dict[str, Any]] | None) -> str:
-    """Give a tool's result as text; what is no text is named."""
+    """Return a tool's result as text; a part of another type is replaced by its type."""
     if isinstance(content, list):
         parts = (str(part["text"]) if "text" in part else f"[{part.get('type', 'data')}]" for part in content)
         return "\n".join(parts)
@@ -105,33 +105,33 @@ def output_text(content: str | list[dict[str, Any]] | None) -> str:
 
 
 def tokens(usage: Mapping[str, Any] | None) -> tuple[int, int]:
-    """Count the tokens read, from cache or not, and written."""
+    """Return the input tokens, including cached ones, and the output tokens."""
     counted = {name: value for name, value in (usage or {}).items() if isinstance(value, int)}
     cached = counted.get("cache_creation_input_tokens", 0) + counted.get("cache_read_input_tokens", 0)
     return counted.get("input_tokens", 0) + cached, counted.get("output_tokens", 0)
 
 
 def report(result: ResultMessage, max_turns: int, last_text: str) -> AgentReport:
-    """Say how the agent ended, from the CLI's last message."""
+    """Return the report from the CLI's last message."""
     code = message = None
-    said = (result.result or "; ".join(result.errors or []) or "no reason given")[:SUMMARY]
+    message = (result.result or "; ".join(result.errors or []) or "no reason given")[:MAX_SUMMARY]
     if result.subtype == "error_max_turns":
         code = "agent_max_turns"
-        message = f"the agent used all {max_turns} turns before it was done; raise max_turns or ask for less at once"
+        message = f"The agent used all {max_turns} turns before it was done; raise max_turns or ask for less at once."
     elif result.is_error and (result.api_error_status or result.subtype == "success"):
-        code, message = "agent_api_error", f"the model could not be used: {said}"
+        code, message = "agent_api_error", f"The model could not be used: {message}"
     elif result.is_error:
-        code, message = "agent_failed", f"the agent gave up: {said}"
+        code, message = "agent_failed", f"The agent gave up: {message}"
     read, written = tokens(result.usage)
     summary = (result.result if code is None else None) or last_text
     return AgentReport(
-        code is None, summary[:SUMMARY], code, message, result.num_turns, read, written, result.total_cost_usd
+        code is None, summary[:MAX_SUMMARY], code, message, result.num_turns, read, written, result.total_cost_usd
     )
 
 
 @dataclass
-class _Narrator:
-    """Turns the SDK's messages into events, and remembers what the report needs."""
+class _EventWriter:
+    """Writer of events from the SDK's messages; it also keeps the values for the report."""
 
     emit: Emit
     result: ResultMessage | None = None
@@ -141,15 +141,15 @@ class _Narrator:
     read: int = 0
     written: int = 0
 
-    async def tell(self, message: Message) -> None:
+    async def handle(self, message: Message) -> None:
         match message:
             case SystemMessage(subtype="init", data=data):
-                await self._start(_started(data))
+                await self._start(_agent_started(data))
             case SystemMessage(subtype="api_retry", data=data):
                 await self._retry(data)
             case AssistantMessage():
                 for block in message.content:
-                    await self._assistant(block)
+                    await self._assistant_block(block)
                 await self._usage(message)
             case UserMessage(content=list(blocks)):
                 for block in blocks:
@@ -168,10 +168,10 @@ class _Narrator:
         await self.emit(EventKind.AGENT_STARTED, started)
         for server in started["mcp_servers"]:
             if server["status"] == "failed":
-                text = f"the MCP server '{server['name']}' did not start, so the agent works without its tools"
+                text = f"The MCP server '{server['name']}' did not start, so the agent works without its tools."
                 await self.emit(EventKind.WARNING, {"code": "mcp_server_failed", "message": text})
 
-    async def _assistant(self, block: object) -> None:
+    async def _assistant_block(self, block: object) -> None:
         match block:
             case TextBlock(text=text) if text.strip():
                 self.last_text = text
@@ -186,19 +186,19 @@ class _Narrator:
 
     async def _retry(self, data: Mapping[str, Any]) -> None:
         status, reason = data.get("error_status"), data.get("error", "no answer")
-        if status in REFUSED:
-            # The gateway's own refusal looks the same, but it comes when the job is over anyway.
+        if status in REFUSED_STATUSES:
+            # The gateway refuses in the same way, but only after the job has ended.
             self.refused = (
-                f"the call to the model was refused ({status}, {reason}); "
-                "check the job's anthropic_api_key and what it may use"
+                f"The call to the model was refused ({status}, {reason}); "
+                "check the job's anthropic_api_key and its permissions"
             )
             return
         tries = f"try {data.get('attempt')} of {data.get('max_retries')}"
-        text = f"the model did not answer ({status or 'no status'}, {reason}); {tries} follows"
+        text = f"The model did not answer ({status or 'no status'}, {reason}); {tries} follows."
         await self.emit(EventKind.WARNING, {"code": "agent_api_retry", "message": text})
 
     async def _usage(self, message: AssistantMessage) -> None:
-        """Count up; an answer of several blocks comes as several messages with the same figures."""
+        """Add up the tokens of each answer once; an answer of several blocks repeats its figures in each message."""
         if message.message_id is None or message.message_id in self.counted:
             return
         self.counted.add(message.message_id)
@@ -210,7 +210,7 @@ class _Narrator:
         await self.emit(EventKind.USAGE, {"input_tokens": self.read, "output_tokens": self.written, **totals})
 
 
-def _started(data: Mapping[str, Any]) -> dict[str, Any]:
+def _agent_started(data: Mapping[str, Any]) -> dict[str, Any]:
     servers = [{"name": server.get("name"), "status": server.get("status")} for server in data.get("mcp_servers", [])]
     cli_version = data.get("claude_code_version")
     return {
@@ -222,13 +222,13 @@ def _started(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ClaudeCode:
-    """Runs the CLI for one task.
+    """Executor that runs the CLI.
 
     Args:
-        servers: the shard's MCP servers.
-        cli: the program, when it is not the SDK's own.
-        author: name and address under which the agent commits.
-        model: which model it asks the gateway for, when not the CLI's default.
+        servers: MCP servers of the shard.
+        cli: program to use instead of the SDK's own.
+        author: name and email address of the agent's commits.
+        model: model to request from the gateway instead of the CLI's default.
     """
 
     def __init__(
@@ -247,22 +247,22 @@ class ClaudeCode:
     async def run(self, task: AgentTask, sandbox: Sandbox, emit: Emit, on_start: Callable[[int], None]) -> AgentReport:
         if self._cli is None or not self._cli.is_file():
             where = f" at {self._cli}" if self._cli else ""
-            hint = "install claude-agent-sdk from its wheel, or name the program in claude_code.cli_path"
-            raise JobError("agent_cli_missing", f"this shard has no Claude Code CLI{where}; {hint}")
-        servers = mcp.chosen(self._servers, task.capabilities)
+            hint = "ask an operator to install claude-agent-sdk from its wheel, or to set claude_code.cli_path"
+            raise JobError("agent_cli_missing", f"This shard has no Claude Code CLI{where}; {hint}.")
+        servers = mcp.select_servers(self._servers, task.capabilities)
         mounts = [Mount(self._cli, CLI), Mount(self._write_config(task, servers, sandbox), CONFIG)]
         argv = arguments(
             task.max_turns, list(servers), instructed=bool(task.instructions.strip()), isolated=sandbox.isolated
         )
         argv += ["--model", self._model] if self._model else []
         transport = SandboxTransport(sandbox, argv, environment(task, self._author), mounts, on_start)
-        return await self._converse(task, sandbox, transport, _Narrator(emit))
+        return await self._converse(task, sandbox, transport, _EventWriter(emit))
 
     def _write_config(self, task: AgentTask, servers: Mapping[str, McpServer], sandbox: Sandbox) -> Path:
-        """Write what the CLI reads from files where the agent can read and not change it."""
+        """Write the CLI's files to a directory that the agent can read but not change; return it."""
         directory = sandbox.agent_dir.with_name("agent-config")
         directory.mkdir(mode=0o755, exist_ok=True)
-        config = sandbox_plan.host_view(json.dumps(mcp.strict_config(servers)), sandbox.places())
+        config = plan.to_host_paths(json.dumps(mcp.strict_config(servers)), sandbox.host_paths())
         texts = {"settings.json": json.dumps(SETTINGS), "mcp.json": config, "instructions.md": task.instructions}
         for name, text in texts.items():
             (directory / name).write_text(text)
@@ -271,35 +271,35 @@ class ClaudeCode:
         return directory
 
     async def _converse(
-        self, task: AgentTask, sandbox: Sandbox, transport: SandboxTransport, narrator: _Narrator
+        self, task: AgentTask, sandbox: Sandbox, transport: SandboxTransport, writer: _EventWriter
     ) -> AgentReport:
-        # Word for word: a prompt that starts with a slash is no command, and @names in it are no files.
+        # Send the prompt verbatim, so that a leading slash is no command and an @name is no file.
         options = ClaudeAgentOptions(verbatim_prompts=True)
         failure = ""
         messages = claude_agent_sdk.query(prompt=task.prompt, options=options, transport=transport)
         try:
             async with aclosing(messages):  # type: ignore[type-var]  # declared as an iterator, made by a generator
                 async for message in messages:
-                    await narrator.tell(message)
-                    if narrator.refused:
+                    await writer.handle(message)
+                    if writer.refused:
                         transport.stop()
                         break
         except ClaudeSDKError as error:
             failure = str(error)
         except Exception as error:
-            # The SDK reports a failed handshake as a bare Exception, and nothing else as one.
+            # The SDK raises a plain Exception for a failed handshake and for nothing else.
             if type(error) is not Exception:
                 raise
             failure = str(error)
-        problem = sandbox.problem(transport.returncode or 0)
+        problem = sandbox.memory_error(transport.returncode or 0)
         if problem is not None:
             raise problem
-        if narrator.result is not None:
-            return report(narrator.result, task.max_turns, narrator.last_text)
-        read, written = narrator.read, narrator.written
-        if narrator.refused:
-            said = f"{narrator.refused}, or ask an operator to look at the gateway's log"
-            return AgentReport(False, narrator.last_text[:SUMMARY], "agent_api_error", said, 0, read, written)
-        reason = (transport.last_words or failure or "it wrote no result")[-SUMMARY:]
-        said = f"the agent ended unexpectedly (code {transport.returncode}): {reason}"
-        return AgentReport(False, narrator.last_text[:SUMMARY], "agent_crashed", said, 0, read, written)
+        if writer.result is not None:
+            return report(writer.result, task.max_turns, writer.last_text)
+        read, written = writer.read, writer.written
+        if writer.refused:
+            explanation = f"{writer.refused}, or ask an operator to read the gateway's log."
+            return AgentReport(False, writer.last_text[:MAX_SUMMARY], "agent_api_error", explanation, 0, read, written)
+        reason = (transport.stderr_tail or failure or "it wrote no result")[-MAX_SUMMARY:]
+        explanation = f"The agent ended unexpectedly with exit code {transport.returncode}: {reason}"
+        return AgentReport(False, writer.last_text[:MAX_SUMMARY], "agent_crashed", explanation, 0, read, written)

@@ -1,7 +1,7 @@
-"""MCP servers: which of the shard's own an agent gets, and what they need to see.
+"""MCP servers of a shard: the selection for an agent, and the paths that they need.
 
-The servers run inside the sandbox as children of the agent: what one can reach the agent can reach, its
-environment included.
+The servers run inside the sandbox as children of the agent, so the agent can read everything that a server can read,
+including its environment.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any, Final
 
 from workers.config import McpServer
 
-# Seen inside every sandbox anyway.
+# Directories that are visible in every sandbox.
 SYSTEM: Final = tuple(map(Path, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")))
 SHEBANG_BYTES: Final = 4096
 MAX_LINKS: Final = 40
 
 
-def chosen(servers: Mapping[str, McpServer], capabilities: Iterable[str]) -> dict[str, McpServer]:
-    """Pick the servers that back a requested capability; one that names none backs its own name.
+def select_servers(servers: Mapping[str, McpServer], capabilities: Iterable[str]) -> dict[str, McpServer]:
+    """Return the servers that provide a requested capability; a server without capabilities provides its own name.
 
-    A capability without a server is the affair of the agent's own tools.
+    The agent's own tools provide a capability without a server.
     """
     wanted = set(capabilities)
     return {name: server for name, server in servers.items() if wanted & set(server.capabilities or (name,))}
 
 
 def strict_config(servers: Mapping[str, McpServer]) -> dict[str, Any]:
-    """Write what ``claude --strict-mcp-config --mcp-config`` takes."""
+    """Return the configuration for ``claude --strict-mcp-config --mcp-config``."""
     return {
         "mcpServers": {
             name: {
@@ -45,29 +45,29 @@ def strict_config(servers: Mapping[str, McpServer]) -> dict[str, Any]:
 
 
 def resolve(command: str) -> str:
-    """Give the path of a program on the shard's PATH; one that is not there stays as it is, and the agent says so."""
+    """Return the path of a program on the shard's PATH, or the name itself; the agent then reports the failed start."""
     return shutil.which(command) or command
 
 
-# --- What a command needs to see --------------------------------------------------------------------
+# --- Paths that a command needs ---------------------------------------------------------------------
 
 
 def paths_needed(command: str) -> tuple[Path, ...]:
-    """List what must be visible for a command to start: the program, its interpreter and where they are installed.
+    """Return the paths that must be visible to start a command: the program, its interpreter and their installations.
 
-    Of a Python virtual environment that is the whole environment and the installation behind it; of a program in
-    some ``bin`` its prefix, unless that is somebody's home; nothing for what the system brings.
+    A Python virtual environment needs the whole environment and its Python installation. A program in a ``bin``
+    directory needs the parent of that directory, unless it is a home. A program of the system needs nothing.
     """
     program = Path(resolve(command))
     if not program.is_absolute() or not program.exists():
         return ()
-    found = [_root(link) for start in (program, _interpreter(program)) if start for link in _chain(start)]
+    found = [_install_path(link) for start in (program, _interpreter(program)) if start for link in _link_chain(start)]
     wanted = {path for path in found if not any(path.is_relative_to(system) for system in SYSTEM)}
     return tuple(sorted(path for path in wanted if not any(parent in wanted for parent in path.parents)))
 
 
-def _chain(path: Path) -> Iterator[Path]:
-    """Follow symbolic links, and give each stop on the way."""
+def _link_chain(path: Path) -> Iterator[Path]:
+    """Yield a path and each target of its symbolic links."""
     for _ in range(MAX_LINKS):
         yield path
         if not path.is_symlink():
@@ -76,7 +76,7 @@ def _chain(path: Path) -> Iterator[Path]:
     yield path.resolve()
 
 
-def _root(program: Path) -> Path:
+def _install_path(program: Path) -> Path:
     for parent in program.parents:
         if (parent / "pyvenv.cfg").is_file():
             return parent
@@ -86,7 +86,7 @@ def _root(program: Path) -> Path:
 
 
 def _is_home(directory: Path) -> bool:
-    # A user without an entry in passwd has no home to speak of: Path.home() would raise.
+    # Path.home() would raise for a user without an entry in passwd.
     return directory in (Path("/root"), Path(os.environ.get("HOME", "/root"))) or directory.parent == Path("/home")
 
 

@@ -1,6 +1,6 @@
-"""The shipped fake: plays the steps that stand in the prompt. No model, no network, but a real sandbox.
+"""Scripted executor, which runs the steps in the prompt: no model and no network, but a real sandbox.
 
-The prompt is a YAML or JSON list, or holds one in a fenced block::
+The prompt is a YAML or JSON list, or contains one in a fenced block::
 
     - say: I start with the test.
     - write: {path: hello.txt, text: "hello\\n"}
@@ -37,8 +37,8 @@ KINDS: Final = ("say", "write", "run", "sleep", "fail")
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: ``text`` is what to say, to write, to run or the reason of a failure."""
+class ExecutorStep:
+    """One step; ``text`` is the message, the content of a file, the command or the reason of a failure."""
 
     kind: str
     text: str = ""
@@ -46,23 +46,23 @@ class Step:
     seconds: float = 0
 
 
-def parse(prompt: str) -> list[Step]:
-    """Find the steps in a prompt.
+def parse(prompt: str) -> list[ExecutorStep]:
+    """Return the steps in a prompt.
 
     Raises:
-        JobError: ``script_invalid``, with the step that is wrong.
+        JobError: ``script_invalid``; the message names the invalid step.
     """
     fenced = FENCE.search(prompt)
     try:
         steps = yaml.safe_load(fenced.group(1) if fenced else prompt)
     except (yaml.YAMLError, RecursionError) as error:
-        raise _invalid(f"it is no YAML: {str(error).splitlines()[0]}") from error
+        raise _invalid(f"it is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(steps, list) or not steps or len(steps) > MAX_STEPS:
         raise _invalid(f"it must be a list of 1 to {MAX_STEPS} steps, such as '- say: hello'")
     return [_step(number, raw) for number, raw in enumerate(steps, start=1)]
 
 
-def _step(number: int, raw: object) -> Step:
+def _step(number: int, raw: object) -> ExecutorStep:
     if not isinstance(raw, dict) or len(raw) != 1 or next(iter(raw)) not in KINDS:
         raise _invalid(f"step {number} must have exactly one of {', '.join(KINDS)}")
     [(kind, value)] = raw.items()
@@ -71,40 +71,40 @@ def _step(number: int, raw: object) -> Step:
     if kind == "sleep":
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
             raise _invalid(f"step {number}: sleep must be a number of seconds from 0 to 3600")
-        return Step(kind, seconds=value)
+        return ExecutorStep(kind, seconds=value)
     if not isinstance(value, str):
         raise _invalid(f"step {number}: {kind} must be a text")
-    return Step(kind, text=value)
+    return ExecutorStep(kind, text=value)
 
 
-def _write_step(number: int, value: object) -> Step:
+def _write_step(number: int, value: object) -> ExecutorStep:
     if isinstance(value, dict) and set(value) == {"path", "text"} and all(isinstance(v, str) for v in value.values()):
-        return Step("write", text=value["text"], path=value["path"])
+        return ExecutorStep("write", text=value["text"], path=value["path"])
     raise _invalid(f"step {number}: write must have a path and a text")
 
 
 def _invalid(reason: str) -> JobError:
-    return JobError("script_invalid", f"the prompt holds no script that the scripted agent can play; {reason}")
+    return JobError("script_invalid", f"The prompt has no script that the scripted agent can run: {reason}.")
 
 
-def shell(step: Step, mark: str) -> str:
-    """Write what a shell reads on its input to carry a step out and to say how it ended.
+def shell(step: ExecutorStep, marker: str) -> str:
+    """Return the input by which a shell runs a step and prints its exit code.
 
-    Nothing of it gets onto an argument list. ``mark`` is a word that occurs in no step.
+    No part of a step is an argument of a process. ``marker`` is a word that occurs in no step.
     """
     command = step.text
     if step.kind == "write":
         path = shlex.quote(step.path)
         folder = shlex.quote(str(PurePosixPath(step.path).parent))
         data = base64.encodebytes(step.text.encode()).decode()
-        command = f"mkdir -p -- {folder} && base64 -d > {path} <<'{mark}-data'\n{data}{mark}-data"
+        command = f"mkdir -p -- {folder} && base64 -d > {path} <<'{marker}-data'\n{data}{marker}-data"
     elif step.kind == "sleep":
         command = f"sleep {step.seconds:g}"
-    return f"( . /dev/fd/3 ) 3<<'{mark}' </dev/null 2>&1\n{command}\n{mark}\nprintf '\\n%s %d\\n' {mark} $?\n"
+    return f"( . /dev/fd/3 ) 3<<'{marker}' </dev/null 2>&1\n{command}\n{marker}\nprintf '\\n%s %d\\n' {marker} $?\n"
 
 
 class Scripted:
-    """Plays one prompt in one shell."""
+    """Executor that runs the steps of a prompt in one shell."""
 
     async def run(self, task: AgentTask, sandbox: Sandbox, emit: Emit, on_start: Callable[[int], None]) -> AgentReport:
         steps = parse(task.prompt)
@@ -116,14 +116,16 @@ class Scripted:
             await emit(
                 EventKind.AGENT_STARTED, {"model": "scripted", "tools": tools, "mcp_servers": [], "cli_version": ""}
             )
-            return await self._play(steps, process, sandbox, emit)
+            return await self._run_steps(steps, process, sandbox, emit)
         finally:
             process.kill()
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), 5)
             errors.cancel()
 
-    async def _play(self, steps: list[Step], process: SandboxedProcess, sandbox: Sandbox, emit: Emit) -> AgentReport:
+    async def _run_steps(
+        self, steps: list[ExecutorStep], process: SandboxedProcess, sandbox: Sandbox, emit: Emit
+    ) -> AgentReport:
         summary = ""
         for number, step in enumerate(steps, start=1):
             if step.kind == "say":
@@ -131,41 +133,41 @@ class Scripted:
                 await emit(EventKind.AGENT_MESSAGE, {"text": step.text})
             elif step.kind == "fail":
                 return AgentReport(False, summary, "agent_failed", step.text, turns=number)
-            elif not await self._act(number, step, process, emit):
+            elif not await self._run_step(number, step, process, emit):
                 code = await process.wait()
-                problem = sandbox.problem(code)
+                problem = sandbox.memory_error(code)
                 if problem is not None:
                     raise problem
-                message = f"the scripted agent ended unexpectedly (code {code})"
+                message = f"The scripted agent ended unexpectedly with exit code {code}."
                 return AgentReport(False, summary, "agent_crashed", message, turns=number)
         await emit(EventKind.USAGE, {"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0, "turns": len(steps)})
         return AgentReport(True, summary, turns=len(steps), cost_usd=0.0)
 
-    async def _act(self, number: int, step: Step, process: SandboxedProcess, emit: Emit) -> bool:
-        """Carry a step out; False when the shell is gone."""
-        name, arguments = _call(step)
+    async def _run_step(self, number: int, step: ExecutorStep, process: SandboxedProcess, emit: Emit) -> bool:
+        """Run a step; return False when the shell has ended."""
+        name, arguments = _tool_call(step)
         if name:
             await emit(EventKind.TOOL_CALL, {"id": f"step-{number}", "name": name, "input": arguments})
-        mark = f"step-{uuid.uuid4().hex}"
+        marker = f"step-{uuid.uuid4().hex}"
         with suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(shell(step, mark).encode())
+            process.stdin.write(shell(step, marker).encode())
             await process.stdin.drain()
-        output, code = await _until_mark(process.stdout, mark)
+        output, code = await _read_until_marker(process.stdout, marker)
         if name and code is not None:
             data = {"id": f"step-{number}", "output": output, "is_error": code != 0}
             await emit(EventKind.TOOL_RESULT, data)
         return code is not None
 
 
-def _call(step: Step) -> tuple[str, dict[str, Any]]:
+def _tool_call(step: ExecutorStep) -> tuple[str, dict[str, Any]]:
     if step.kind == "run":
         return "Bash", {"command": step.text}
     return ("Write", {"file_path": step.path, "content": step.text}) if step.kind == "write" else ("", {})
 
 
-async def _until_mark(stream: asyncio.StreamReader, mark: str) -> tuple[str, int | None]:
-    """Read a step's output, keep its beginning, and its exit code; None when the stream ended before."""
-    end = re.compile(rb"\n" + mark.encode() + rb" (\d+)\n")
+async def _read_until_marker(stream: asyncio.StreamReader, marker: str) -> tuple[str, int | None]:
+    """Return the beginning of a step's output and its exit code, which is None when the stream ended early."""
+    end = re.compile(rb"\n" + marker.encode() + rb" (\d+)\n")
     kept, tail = b"", b""
     while chunk := await stream.read(MAX_OUTPUT):
         tail += chunk
@@ -173,6 +175,6 @@ async def _until_mark(stream: asyncio.StreamReader, mark: str) -> tuple[str, int
         if found:
             kept += tail[: found.start()]
             return kept[:MAX_OUTPUT].decode(errors="replace"), int(found.group(1))
-        # What may be the beginning of the mark stays; the rest is output.
+        # Keep the last bytes, which may be the beginning of the marker. All before them is output.
         kept, tail = (kept + tail[:-100])[:MAX_OUTPUT], tail[-100:]
     return kept.decode(errors="replace"), None

@@ -1,4 +1,4 @@
-"""The Claude Code CLI in a sandbox, as the SDK's transport: lines of JSON in both directions."""
+"""Transport of the SDK to the Claude Code CLI in a sandbox: lines of JSON in both directions."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from claude_agent_sdk import CLIConnectionError, ProcessError, Transport
 from workers.sandbox.sandbox import Mount, Sandbox, SandboxedProcess
 
 CHUNK: Final = 64 * 1024
-# A tool's result stands in one line; the agent caps its own far below this.
+# A tool's result is one line. The agent limits its own results to far less.
 MAX_LINE: Final = 32 * 2**20
 STDERR_LINES: Final = 20
 STDERR_LINE: Final = 500
-# The CLI writes its last line and leaves once its input has ended.
+# The CLI writes its last line and exits after its input has ended.
 EXIT_S: Final = 5
 
 
 class LineTooLongError(CLIConnectionError):
-    """The agent wrote a line that is too long to be a message."""
+    """Agent wrote a line that is too long for a message."""
 
 
-class Lines:
-    """Cuts a stream of chunks into lines, in time linear in its length."""
+class LineSplitter:
+    """Splitter of a stream of chunks into lines, in linear time."""
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
@@ -35,15 +35,15 @@ class Lines:
         self._length = 0
 
     def push(self, chunk: bytes) -> list[bytes]:
-        """Take a chunk and give the lines that it completes.
+        """Add a chunk and return the lines that it completes.
 
         Raises:
-            LineTooLongError: before more than the limit is held in memory.
+            LineTooLongError: a line exceeds the limit.
         """
         self._parts.append(chunk)
         self._length += len(chunk)
         if self._length > self._limit:
-            raise LineTooLongError(f"the agent wrote a line of more than {self._limit // 2**20} MB")
+            raise LineTooLongError(f"it wrote a line of more than {self._limit // 2**20} MB")
         if b"\n" not in chunk:
             return []
         *lines, rest = b"".join(self._parts).split(b"\n")
@@ -55,7 +55,7 @@ class Lines:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Read a message; None for anything else, since whatever the agent runs can write here too."""
+    """Return the message in a line, or None, because the agent's own child processes can write here too."""
     if not line.lstrip().startswith(b"{"):
         return None
     try:
@@ -66,11 +66,11 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 class SandboxTransport(Transport):
-    """Runs the CLI for one conversation.
+    """Transport of one conversation, which starts the CLI.
 
     Args:
-        sandbox, argv, env, mounts: what is started, and where.
-        on_start: called with the process' number.
+        sandbox, argv, env, mounts: arguments of ``Sandbox.start``.
+        on_start: called with the number of the process.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class SandboxTransport(Transport):
         self.returncode: int | None = None
 
     @property
-    def last_words(self) -> str:
-        """What the CLI wrote to its error output last."""
+    def stderr_tail(self) -> str:
+        """Last lines that the CLI wrote to its standard error."""
         return "\n".join(self._stderr)
 
     async def connect(self) -> None:
@@ -99,11 +99,11 @@ class SandboxTransport(Transport):
         self._stderr_task = asyncio.create_task(self._read_stderr(self._process.stderr))
 
     async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
-        """Read all of it, so that the CLI never waits for us, and keep the end."""
+        """Read standard error to its end, so that the CLI never blocks, and keep the last lines."""
         rest = b""
         while chunk := await stream.read(CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
-            # Of a line without an end, the beginning is enough.
+            # A line without an end must not grow without a limit, so keep only its beginning.
             rest = rest[:CHUNK]
             self._keep(lines)
         self._keep([rest])
@@ -126,14 +126,14 @@ class SandboxTransport(Transport):
                 self._process.stdin.close()
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Read to the very end of the output: the last message comes late.
+        """Yield the messages until the output ends, because the last one comes late.
 
         Raises:
             ProcessError: the CLI ended with an error.
         """
         if self._process is None:
             raise CLIConnectionError("the agent was not started")
-        lines = Lines()
+        lines = LineSplitter()
         while chunk := await self._process.stdout.read(CHUNK):
             for line in lines.push(chunk):
                 if (message := parse_line(line)) is not None:
@@ -144,10 +144,10 @@ class SandboxTransport(Transport):
         if self._stderr_task is not None:
             await asyncio.wait([self._stderr_task], timeout=EXIT_S)
         if self.returncode != 0:
-            raise ProcessError("the agent ended with an error", exit_code=self.returncode, stderr=self.last_words)
+            raise ProcessError("the agent ended with an error", exit_code=self.returncode, stderr=self.stderr_tail)
 
     def stop(self) -> None:
-        """End the CLI at once, without waiting for it to end by itself."""
+        """Kill the CLI at once."""
         if self._process is not None:
             self._process.kill()
 

@@ -1,1 +1,1 @@
-"""Git on a shard: hostile repositories and hostile agents, one token that leaves the runner for one host only."""
+"""Git on a shard: hostile repositories, hostile agents, and a token that the runner sends to one host only."""

@@ -1,7 +1,7 @@
-"""Taking commits out of a bundle that a hostile agent wrote.
+"""Import of commits from a bundle that a hostile agent wrote.
 
-``git fetch`` from a bundle does not check objects before git 2.46, so the header is read here
-(gitformat-bundle(5)) and the pack goes to ``git index-pack --strict``, as a receiving server does it.
+Before git 2.46, ``git fetch`` from a bundle does not check objects. Therefore this module parses the header
+(gitformat-bundle(5)) and gives the pack to ``git index-pack --strict``, as a server does when it receives a push.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _PREREQUISITE: Final = re.compile(r"-[0-9a-f]{40}( .*)?")
 
 @dataclass(frozen=True)
 class Header:
-    """The refs of a bundle, and where its pack begins."""
+    """Refs of a bundle, and the offset of its pack."""
 
     refs: dict[str, str]
     length: int
 
 
 def parse_header(data: bytes) -> Header:
-    """Read the header of a bundle from its first bytes.
+    """Parse the header of a bundle from its first bytes.
 
     Raises:
-        ValueError: this is no bundle of version 2 with a few plain refs.
+        ValueError: this is not a bundle of version 2 with a few plain refs.
     """
     end = data.find(b"\n\n")
     if not data.startswith(_SIGNATURE) or end < 0:
@@ -52,10 +52,10 @@ def parse_header(data: bytes) -> Header:
 
 
 async def import_bundle(git: Git, repository: Path, bundle: Path, max_bytes: int) -> dict[str, str]:
-    """Put a bundle's objects into a bare repository; return its refs, whose histories are then complete.
+    """Import a bundle's objects into a bare repository and return its refs, after checking that no object is missing.
 
     Raises:
-        JobError: ``changes_invalid`` or what git raises.
+        JobError: ``changes_invalid``, or an error of ``Git.run``.
     """
     with bundle.open("rb", buffering=0) as file:
         try:
@@ -82,4 +82,6 @@ async def import_bundle(git: Git, repository: Path, bundle: Path, max_bytes: int
 
 
 def _invalid(detail: str) -> JobError:
-    return JobError("changes_invalid", f"The agent's commits are damaged and were not taken: {detail}.")
+    return JobError(
+        "changes_invalid", f"The agent's commits are damaged, so nothing was pushed: {detail}. Run the job again."
+    )

@@ -1,4 +1,4 @@
-"""What a range of commits changes, read from the runner's own bare repository."""
+"""Changes in a range of commits, read from the runner's own bare repository."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from myctobot.contract.jobs import MAX_EVENT_BYTES
+from myctobot.contract.limits import MAX_EVENT_BYTES
 from workers.errors import JobError
 from workers.git.command import Git
 
-# The rest of the event and its batch need room beside the patch.
+# The other fields of the event and its batch need space too.
 MAX_PATCH_BYTES: Final = MAX_EVENT_BYTES - 24 * 2**10
 DIFF_TIMEOUT_S: Final = 60
 _PLAIN: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none")
-_CUT: Final = "\n[the patch goes on]\n"
+_CUT: Final = "\n[the patch continues]\n"
 
 
 @dataclass(frozen=True)
 class Changes:
+    """Totals of a diff and its patch; ``truncated`` when a part of it is missing."""
+
     files: int
     insertions: int
     deletions: int
@@ -29,9 +31,9 @@ class Changes:
 
 
 async def read_changes(git: Git, repository: Path, base: str, head: str) -> Changes:
-    """Totals and a bounded patch from the point where ``head`` left ``base``.
+    """Return totals and a bounded patch from the point where ``head`` branched off ``base``.
 
-    A diff that takes too long, which a hostile file can bring about, is left out and counts as truncated.
+    A hostile file can make a diff slow. A diff that takes too long is left out and counts as truncated.
     """
     span = f"{base}...{head}"
     try:
@@ -49,7 +51,7 @@ async def read_changes(git: Git, repository: Path, base: str, head: str) -> Chan
 
 
 async def added_repositories(git: Git, repository: Path, base: str, head: str) -> list[str]:
-    """Paths at which the range adds or moves a reference to another repository (a submodule)."""
+    """Return the paths at which the range adds or changes a reference to another repository (a submodule)."""
     span = f"{base}...{head}"
     raw = await git.run(["diff", "--raw", "-z", "--no-renames", span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S)
     fields = raw.text.split("\0")
@@ -58,7 +60,7 @@ async def added_repositories(git: Git, repository: Path, base: str, head: str) -
 
 
 def parse_shortstat(text: str) -> tuple[int, int, int]:
-    """Files, insertions and deletions out of ``git diff --shortstat``."""
+    """Return files, insertions and deletions from the output of ``git diff --shortstat``."""
 
     def number(word: str) -> int:
         match = re.search(rf"(\d+) {word}", text)
@@ -68,7 +70,7 @@ def parse_shortstat(text: str) -> tuple[int, int, int]:
 
 
 def fit_patch(patch: str, limit: int) -> tuple[str, bool]:
-    """Cut a patch at a line's end so that it takes at most ``limit`` bytes as JSON; and whether it was cut."""
+    """Cut a patch at the end of a line to at most ``limit`` bytes as JSON; return it and whether it was cut."""
     if _json_length(patch) <= limit:
         return patch, False
     room = limit - _json_length(_CUT)

@@ -1,6 +1,6 @@
-"""The agent's checkout: every command here runs in the sandbox, as the agent's user, and holds no secret.
+"""Checkout of the agent: every command here runs in the sandbox as the agent's user, and gets no secret.
 
-The agent may have put anything into its ``.git``, so what these commands answer is a claim, never a fact.
+The agent may have changed anything in its ``.git``, so the output of these commands is not trusted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ENV: Final = {
 }
 _IN_REPO: Final = {"GIT_DIR": "/workspace/.git", "GIT_WORK_TREE": "/workspace"}
 
-# What an interrupted operation leaves in .git. Locks go first: whoever held them is dead by now.
+# Files in .git that an interrupted operation leaves. Locks are removed first, because their owners have ended.
 _STATES: Final = ("rebase-apply/applying", "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD")
 _LATER_STATES: Final = ("REVERT_HEAD", "BISECT_LOG")
 _PROBE: Final = """
@@ -45,17 +45,17 @@ for state; do if [ -e "$GIT_DIR/$state" ]; then echo "$state"; fi; done
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What became of the uncommitted work; each warning is a code and a sentence."""
+    """Result for the uncommitted work; each warning is a code and a sentence."""
 
     committed: bool
     warnings: tuple[tuple[str, str], ...] = ()
 
 
-def undoing(states: Iterable[str], unmerged: bool) -> list[str] | None:
-    """The git command that ends what the agent left unfinished, or None.
+def undo_command(states: Iterable[str], unmerged: bool) -> list[str] | None:
+    """Return the git command that undoes the agent's unfinished operation, or None.
 
-    A rebase or bisect is undone, because the branch still has the commits from before it. A merge, pick
-    or revert without open conflicts is simply committed; with conflicts it is undone too.
+    A rebase or bisect is undone, because the branch still has the commits from before it. A merge, cherry-pick or
+    revert without conflicts is committed instead; with conflicts it is undone too.
     """
     found = set(states)
     if "rebase-apply/applying" in found:
@@ -69,7 +69,7 @@ def undoing(states: Iterable[str], unmerged: bool) -> list[str] | None:
 
 
 class Checkout:
-    """The repository at ``/workspace`` in a sandbox."""
+    """Repository at ``/workspace`` in a sandbox."""
 
     def __init__(self, sandbox: Sandbox, branch: str, policy: GitPolicy) -> None:
         self._sandbox = sandbox
@@ -80,7 +80,7 @@ class Checkout:
         """Clone a bundle into the empty workspace and switch to the job's branch.
 
         Args:
-            continued: whether the bundle holds the branch already, so that work goes on on top of it.
+            continued: whether the bundle has the branch already, so that the work continues on top of it.
 
         Raises:
             JobError: ``checkout_failed``.
@@ -102,7 +102,7 @@ class Checkout:
                 raise _checkout_error(_stderr(done))
 
     async def commit_leftovers(self, message: str) -> Leftovers:
-        """Commit what is uncommitted, with the repository's hooks off.
+        """Commit all uncommitted changes, without running the repository's hooks.
 
         Raises:
             JobError: ``repository_broken`` or ``commit_failed``.
@@ -110,10 +110,10 @@ class Checkout:
         if (await self._git(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])).returncode != 0:
             raise JobError(
                 "repository_broken",
-                "The agent removed or damaged the repository's .git, so its work could not be taken; "
+                "The agent removed or damaged the repository's .git, so its work could not be read and "
                 "nothing was pushed. Run the job again.",
             )
-        warnings = [*await self._end_unfinished(), *await self._add()]
+        warnings = [*await self._undo_unfinished(), *await self._add()]
         if not await self._is_commit_due():
             return Leftovers(False, tuple(warnings))
         commit = ["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", "--file=-"]
@@ -125,7 +125,7 @@ class Checkout:
         return Leftovers(True, tuple(warnings))
 
     async def tips(self) -> dict[str, str]:
-        """What the checkout says are its HEAD and the job's branch; either may be missing."""
+        """Return the commits of HEAD and of the job's branch, as the checkout reports them; either may be missing."""
         found: dict[str, str] = {}
         for name in ("HEAD", f"refs/heads/{self._branch}"):
             done = await self._git(["rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"])
@@ -143,33 +143,39 @@ class Checkout:
         if (await self._git(["cat-file", "-e", f"{start}^{{commit}}"])).returncode != 0:
             raise JobError(
                 "history_rewritten",
-                "The agent replaced the repository's history with another; nothing was pushed. Run the job again.",
+                "The agent replaced the repository's history, so nothing was pushed. Run the job again.",
             )
         limit = self._policy.max_bundle_mb * 2**20
         command = ["bundle", "create", "--quiet", "--version=2", "-", *names, f"^{start}"]
-        # One byte more than allowed, so that the limit shows.
+        # Allow one byte more than the limit, so that a larger bundle can be detected.
         done = await self._git(
             command, wrapper=("prlimit", f"--fsize={limit + 1}"), timeout_s=BUNDLE_TIMEOUT_S, stdout_file=file
         )
         if os.fstat(file.fileno()).st_size > limit:
-            raise too_large(self._policy.max_bundle_mb)
+            raise changes_too_large(self._policy.max_bundle_mb)
         if done.returncode != 0:
-            raise JobError("changes_invalid", f"The agent's commits could not be packed: {last_line(_stderr(done))}.")
+            detail = last_line(_stderr(done))
+            raise JobError(
+                "changes_invalid", f"The agent's commits could not be packed, so nothing was pushed: {detail}."
+            )
 
-    async def _end_unfinished(self) -> list[tuple[str, str]]:
+    async def _undo_unfinished(self) -> list[tuple[str, str]]:
         names = [*_STATES, *_LATER_STATES]
         probe = await self._sandbox.run(["sh", "-c", _PROBE, "sh", *names], env=_ENV | _IN_REPO)
         unmerged = (await self._git(["ls-files", "--unmerged"])).stdout != b""
-        command = undoing(probe.stdout.decode(errors="replace").splitlines(), unmerged)
+        command = undo_command(probe.stdout.decode(errors="replace").splitlines(), unmerged)
         if command is None:
             if not unmerged:
                 return []
-            return [("git_conflicts", "The agent left merge conflicts; they were committed with their markers.")]
+            return [
+                ("git_conflicts", "The agent left merge conflicts; they were committed with their conflict markers.")
+            ]
         done = await self._git(command)
         if done.returncode != 0:
             raise JobError(
                 "repository_broken",
-                f"The agent left a git {command[0]} unfinished that could not be undone: {last_line(_stderr(done))}.",
+                f"The agent left a git {command[0]} unfinished, and it could not be undone, so nothing was pushed: "
+                f"{last_line(_stderr(done))}.",
             )
         return [
             (
@@ -214,11 +220,11 @@ class Checkout:
         )
 
 
-def too_large(max_mb: int) -> JobError:
+def changes_too_large(max_mb: int) -> JobError:
     return JobError(
         "changes_too_large",
-        f"The agent's commits are larger than {max_mb} MB and were not taken; "
-        "keep build results out of the repository (.gitignore), or ask the operator to raise max_bundle_mb.",
+        f"The agent's commits are larger than {max_mb} MB, so nothing was pushed; "
+        "exclude build results by .gitignore, or ask the operator to raise max_bundle_mb.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Removing what a hostile agent left on the disk."""
+"""Removal of files that a hostile agent left on the disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory with all below it, whatever its modes and its depth; symlinks are never followed.
+    """Delete a directory tree of any depth and with any file modes; symbolic links are never followed.
 
-    Directories below are first moved to the top one by one, so neither the depth of the tree nor the length
-    of its paths matters, and two open directories are enough. A missing ``path`` is fine.
+    Each inner directory is first moved to the top, so the depth of the tree and the length of its paths do not matter,
+    and two open directories are enough. A missing ``path`` is no error.
 
     Raises:
-        OSError: something cannot be deleted, such as a mount point.
+        OSError: a file cannot be deleted, such as a mount point.
     """
     prefix = f".{secrets.token_hex(8)}-"
     unused = (f"{prefix}{number}" for number in itertools.count())
@@ -39,7 +39,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _flatten(top: int, name: str, unused: Iterator[str]) -> None:
-    """Move a directory's own directories up beside it, and delete it."""
+    """Move the directories in a directory to the top, and delete the directory."""
     _make_usable(name, top)
     directory = os.open(name, _DIRECTORY, dir_fd=top)
     try:
@@ -52,7 +52,7 @@ def _flatten(top: int, name: str, unused: Iterator[str]) -> None:
 
 
 def _delete_files(directory: int) -> list[str]:
-    """Delete what is no directory, and return the names of the directories."""
+    """Delete everything except directories, and return the names of the directories."""
     names: list[str] = []
     for name in os.listdir(directory):
         if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
@@ -63,7 +63,7 @@ def _delete_files(directory: int) -> list[str]:
 
 
 def _make_usable(name: str, parent: int | None) -> None:
-    """Give the owner every right on a directory, through a handle that follows no symlink."""
+    """Give the owner every permission on a directory, through a handle that follows no symbolic link."""
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
     try:
         os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101 - a path would be followed

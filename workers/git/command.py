@@ -1,4 +1,4 @@
-"""Running git as the runner's user: an environment built from nothing, bounded output, no process left behind."""
+"""Git commands of the runner's user: with a fixed environment, bounded output and no process left behind."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MAX_STDERR: Final = 64 * 2**10
 MAX_LINE: Final = 2000
 CHUNK: Final = 64 * 2**10
 
-# Its input never gets a line: it ends when the runner does, in whatever way.
-_WATCH: Final = 'read -r _; kill -s KILL -- "-$1"'
+# The watcher's input never gets a line. It only ends when the runner dies, in any way.
+_WATCHER: Final = 'read -r _; kill -s KILL -- "-$1"'
 
-# How git and the libraries under it say that nothing more can be written; in lower case.
+# Messages of git and its libraries on a full disk, in lower case.
 DISK_FULL_SIGNS: Final = ("no space left on device", "disk quota exceeded", "out of diskspace")
 DISK_FULL: Final = "The shard's disk is full; try again on another shard or ask the operator to free space."
 
 OnLine = Callable[[str], Awaitable[None]]
 
-# Faults that old tools left in the histories of many good repositories. They are harmless, and
-# refusing them would refuse the repository; everything else that git's fsck knows is refused.
+# Old tools left these harmless faults in many good repositories, which must stay usable. All other faults that git's
+# fsck finds are refused.
 TOLERATED_FSCK: Final = (
     "badDate",
     "badEmail",
@@ -63,7 +63,7 @@ _CONFIG: Final = (
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended; ``truncated`` when it said more than was kept."""
+    """Result of a command; ``truncated`` when it wrote more than was kept."""
 
     returncode: int
     stdout: bytes
@@ -77,13 +77,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Git:
-    """One way of calling git.
+    """Git with a fixed environment and configuration.
 
     Args:
-        home: an empty directory that stands in for the home directory.
-        config: ``name=value`` beside those that hold for every call.
-        env: variables beside those that hold for every call.
-        max_file_mb: the largest file that a call may write.
+        home: empty directory that replaces the home directory.
+        config: settings ``name=value`` in addition to those of every call.
+        env: variables in addition to those of every call.
+        pass_fds: descriptors that git inherits.
+        max_file_mb: size of the largest file that a call may write.
     """
 
     home: Path
@@ -105,9 +106,9 @@ class Git:
             "GIT_TEMPLATE_DIR": "",
             "GIT_LFS_SKIP_SMUDGE": "1",
             "GIT_NO_REPLACE_OBJECTS": "1",
-            # No protocol at all unless the caller names one.
+            # Allow no protocol unless the caller names one.
             "GIT_ALLOW_PROTOCOL": "none",
-            # A hostile pack declares objects of any size; git gives up instead of allocating them.
+            # A hostile pack may declare objects of any size. With this limit git fails instead of allocating them.
             "GIT_ALLOC_LIMIT": "1g",
             **(self.env or {}),
         }
@@ -127,7 +128,7 @@ class Git:
         max_output: int = MAX_STDOUT,
         on_line: OnLine | None = None,
     ) -> Result:
-        """Run git and return how it ended, whatever its exit code.
+        """Run git and return the result, also for an exit code other than 0.
 
         Raises:
             JobError: ``git_missing``, or ``git_timeout`` after ``timeout_s`` seconds.
@@ -147,14 +148,15 @@ class Git:
         """Run git and return its output, stripped.
 
         Raises:
-            JobError: ``git_failed`` when the exit code is not 0, ``disk_full`` when that is why, and what
-                ``run`` raises.
+            JobError: ``git_failed`` when the exit code is not 0, ``disk_full`` when that is the reason, or an error of
+                ``run``.
         """
         result = await self.run(args, cwd=cwd, timeout_s=timeout_s)
         if result.returncode != 0 and any(sign in result.stderr.lower() for sign in DISK_FULL_SIGNS):
             raise JobError("disk_full", DISK_FULL, retryable=True)
         if result.returncode != 0:
-            raise JobError("git_failed", f"git {args[0]} failed: {last_line(result.stderr)}", retryable=True)
+            message = f"git {args[0]} failed on the shard; try again. git said: {last_line(result.stderr)}"
+            raise JobError("git_failed", message, retryable=True)
         return result.text.strip()
 
 
@@ -169,9 +171,9 @@ async def run_process(
     max_output: int = MAX_STDOUT,
     on_line: OnLine | None = None,
 ) -> Result:
-    """Run a command in a session of its own; its whole process group ends with this call, cancelled or not.
+    """Run a command in a session of its own and return its result.
 
-    It also ends with the runner, where that is killed in the middle of the call.
+    Its whole process group is killed when this call ends or is cancelled, and also when the runner is killed.
 
     Raises:
         JobError: ``git_missing``, or ``git_timeout`` (retryable).
@@ -188,27 +190,29 @@ async def run_process(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise JobError("git_missing", f"'{argv[0]}' is not installed on this shard; tell the operator.") from error
+        message = f"'{argv[0]}' is not installed on this shard; ask the operator to install it."
+        raise JobError("git_missing", message) from error
     try:
-        async with ends_with_us(process), asyncio.timeout(timeout_s):
+        async with dies_with_runner(process), asyncio.timeout(timeout_s):
             return await _drain(process, max_output, on_line)
     except TimeoutError as error:
-        raise JobError("git_timeout", f"git did not end within {timeout_s:g} s; try again.", retryable=True) from error
+        message = f"git did not end within {timeout_s:g} s; try again."
+        raise JobError("git_timeout", message, retryable=True) from error
     finally:
         await _end(process)
 
 
 @contextlib.asynccontextmanager
-async def ends_with_us(leader: asyncio.subprocess.Process) -> AsyncIterator[None]:
-    """Within the block, the process group of ``leader`` is killed when this process dies, even by SIGKILL.
+async def dies_with_runner(leader: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """Kill the process group of ``leader`` when this process dies within the block, even by SIGKILL.
 
-    PR_SET_PDEATHSIG would reach the leader alone, and git's helpers go on for as long as their server is silent.
+    PR_SET_PDEATHSIG would only reach the leader, and git's helpers run for as long as their server is silent.
     """
     read, write = os.pipe()
     try:
         try:
             watcher = await asyncio.create_subprocess_exec(
-                *("sh", "-c", _WATCH, "sh", str(leader.pid)),
+                *("sh", "-c", _WATCHER, "sh", str(leader.pid)),
                 env={"PATH": PATH},
                 cwd="/",
                 stdin=read,
@@ -221,7 +225,7 @@ async def ends_with_us(leader: asyncio.subprocess.Process) -> AsyncIterator[None
         try:
             yield
         finally:
-            # Before its input ends: the group's number may be another's by then.
+            # Kill the watcher before its input ends, because the number may already belong to another group.
             with contextlib.suppress(ProcessLookupError):
                 watcher.kill()
             await watcher.wait()
@@ -230,7 +234,7 @@ async def ends_with_us(leader: asyncio.subprocess.Process) -> AsyncIterator[None
 
 
 async def _drain(process: asyncio.subprocess.Process, max_output: int, on_line: OnLine | None) -> Result:
-    if process.stdout is None or process.stderr is None:  # both were asked for as pipes
+    if process.stdout is None or process.stderr is None:  # both were requested as pipes
         raise AssertionError("the process has no pipes")
     (stdout, more), stderr = await asyncio.gather(
         read_bounded(process.stdout, max_output), _read_lines(process.stderr, on_line)
@@ -239,14 +243,14 @@ async def _drain(process: asyncio.subprocess.Process, max_output: int, on_line: 
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    # The group outlives its leader when git left a helper behind.
+    # The group outlives its leader when a helper of git still runs.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
 
 async def read_bounded(stream: asyncio.StreamReader, limit: int) -> tuple[bytes, bool]:
-    """Read to the end, keep the first ``limit`` bytes, and say whether there were more."""
+    """Read to the end; return the first ``limit`` bytes and whether there were more."""
     kept = bytearray()
     more = False
     while chunk := await stream.read(CHUNK):
@@ -257,33 +261,33 @@ async def read_bounded(stream: asyncio.StreamReader, limit: int) -> tuple[bytes,
 
 
 async def _read_lines(stream: asyncio.StreamReader, on_line: OnLine | None) -> str:
-    """Pass on lines as they are finished, and return the last ``MAX_STDERR`` bytes as text."""
+    """Forward complete lines, and return the last ``MAX_STDERR`` bytes as text."""
     tail = bytearray()
     pending = b""
     while chunk := await stream.read(CHUNK):
         tail = (tail + chunk)[-MAX_STDERR:]
         *lines, pending = (pending + chunk).replace(b"\r", b"\n").split(b"\n")
         pending = pending[:MAX_LINE]
-        await _pass_on(lines, on_line)
-    await _pass_on([pending], on_line)
+        await _forward_lines(lines, on_line)
+    await _forward_lines([pending], on_line)
     return tail.decode(errors="replace")
 
 
-async def _pass_on(lines: Iterable[bytes], on_line: OnLine | None) -> None:
+async def _forward_lines(lines: Iterable[bytes], on_line: OnLine | None) -> None:
     for line in lines:
-        if on_line is not None and (text := readable(line[:MAX_LINE].decode(errors="replace"))):
+        if on_line is not None and (text := printable_line(line[:MAX_LINE].decode(errors="replace"))):
             await on_line(text)
 
 
-def readable(line: str) -> str:
-    """A line without control characters: what a remote writes must not steer anybody's terminal."""
+def printable_line(line: str) -> str:
+    """Return a line without control characters, because a remote's text must not control a terminal."""
     return "".join(char if char.isprintable() else " " for char in line).strip()
 
 
 def last_line(stderr: str) -> str:
-    """The line that most likely says what went wrong: fsck's verdict, the last ``fatal`` or ``error``, or the last."""
-    lines = [text for line in stderr.splitlines() if (text := readable(line))]
+    """Return the line that most likely has the cause: fsck's verdict, the last ``fatal`` or ``error``, or the last."""
+    lines = [text for line in stderr.splitlines() if (text := printable_line(line))]
     if verdicts := [line for line in lines if line.startswith("error: object ")]:
         return verdicts[0][:500]
-    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
-    return (told or lines or ["no reason given"])[-1][:500]
+    causes = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
+    return (causes or lines or ["no reason given"])[-1][:500]

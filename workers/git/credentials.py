@@ -1,8 +1,8 @@
-"""How git gets the job's token: never in a URL, an argument list, an environment or a file.
+"""Credentials for one call of git: the job's token is never in a URL, an argument list, an environment or a file.
 
-For https, git's askpass program reads the token once from a pipe that it inherited, and only when
-the question names the one host that the job is about: a redirect elsewhere gets no answer. For ssh,
-a private key goes over standard input into an ``ssh-agent`` that lives for one call of git.
+For https, git's askpass program reads the token once from an inherited pipe, and only when the question names the job's
+host, so a redirect to another host gets no answer. For ssh, a private key goes through standard input to an
+``ssh-agent`` that lives for one call of git.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from myctobot.contract.jobs import secret_spellings
+from myctobot.contract.redaction import secret_encodings
 from workers.errors import JobError
-from workers.git.command import PATH, ends_with_us, run_process
+from workers.git.command import PATH, dies_with_runner, run_process
+from workers.git.local_repository import open_repository
 from workers.git.policy import GitPolicy, Remote
 
 DEFAULT_USER: Final = "x-access-token"
 SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 AGENT_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 20
-# What unix(7) has room for, of characters that ssh's options do not expand.
+# Paths that fit into the address of a socket (unix(7)), without characters that ssh's options expand.
 _SOCKET_PATH: Final = re.compile(r"[\w./+ -]{1,107}", re.ASCII)
-# One write must fit the pipe, as nobody reads yet.
+# The token must fit into the pipe, because it is written before there is a reader.
 MAX_TOKEN_BYTES: Final = 16 * 2**10
 
 _ASKPASS: Final = """#!/bin/sh
@@ -44,40 +45,46 @@ exit 1
 
 @dataclass(frozen=True)
 class Token:
-    """A user name, which is no secret, and a password for https."""
+    """User name, which is no secret, and password for https."""
 
     user: str
     password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Access:
-    """What a call of git needs to get in, beside its ordinary environment."""
+class GitAccess:
+    """Environment, configuration and descriptors that give one call of git access to the remote.
+
+    Attributes:
+        address: path of a descriptor that replaces the URL; None where git uses the URL itself.
+    """
 
     env: dict[str, str]
     config: tuple[str, ...] = ()
     pass_fds: tuple[int, ...] = ()
+    address: str | None = None
 
 
 def parse_token(text: str) -> Token:
-    """Split ``user:token``, or take the whole as the token.
+    """Split ``user:token``, or use the whole text as the token.
 
     Raises:
         JobError: ``repo_token_invalid``.
     """
     text = text.strip()
     if is_private_key(text):
-        raise JobError("repo_token_invalid", "repo_token is an ssh key but repo_url is https; give a token instead.")
+        raise JobError("repo_token_invalid", "repo_token is an ssh key, but repo_url is https; give a token instead.")
     if not text or not text.isprintable() or len(text.encode()) > MAX_TOKEN_BYTES:
         raise JobError("repo_token_invalid", "repo_token must be a token, or user:token, on one line.")
     user, colon, password = text.partition(":")
     if not colon:
         return Token(DEFAULT_USER, text)
-    # The older of GitHub's spellings has the token as the user.
+    # In GitHub's older notation, the token is the user name.
     if password in ("x-oauth-basic", ""):
         return Token(DEFAULT_USER, user)
     if not re.fullmatch(r"[A-Za-z0-9_.@+-]{1,128}", user):
-        raise JobError("repo_token_invalid", "repo_token has a user name with characters that are not allowed.")
+        message = "repo_token has a user name with characters that are not allowed; give user:token."
+        raise JobError("repo_token_invalid", message)
     return Token(user, password)
 
 
@@ -85,8 +92,8 @@ def is_private_key(text: str) -> bool:
     return text.lstrip().startswith("-----BEGIN ")
 
 
-def spellings(token: str | None) -> list[str]:
-    """Every spelling to keep out of what is shown, the longest first."""
+def encodings(token: str | None) -> list[str]:
+    """Return every encoding of a token that must not be shown, the longest first."""
     if not token:
         return []
     secrets = {token, token.strip()}
@@ -94,35 +101,40 @@ def spellings(token: str | None) -> list[str]:
         secrets |= {line for line in token.splitlines() if len(line) > 20}
     else:
         secrets |= set(token.strip().split(":", 1))
-    return sorted({spelling for secret in secrets for spelling in secret_spellings(secret)}, key=len, reverse=True)
+    return sorted({encoding for secret in secrets for encoding in secret_encodings(secret)}, key=len, reverse=True)
 
 
 @contextlib.asynccontextmanager
-async def access(
+async def git_access(
     remote: Remote, token: str | None, policy: GitPolicy, git_dir: Path, timeout_s: float
-) -> AsyncIterator[Access]:
-    """What one call of git needs to reach ``remote`` with ``token``; gone when the block ends.
+) -> AsyncIterator[GitAccess]:
+    """Provide the access to ``remote`` with ``token`` for one call of git, until the block ends.
 
     Args:
-        git_dir: a directory of the runner for the askpass program, which holds no secret, and the agent's socket.
-        timeout_s: how long the call may take, which is how long a key is kept.
+        git_dir: directory of the runner for the askpass program, which has no secret, and for the ssh-agent's socket.
+        timeout_s: limit of the call, and so the lifetime of a key in the ssh-agent.
 
     Raises:
-        JobError: the token does not fit the URL, or the key cannot be used.
+        JobError: the token does not fit the URL, the key cannot be used, or a local repository is refused.
     """
     env = {"GIT_ALLOW_PROTOCOL": remote.scheme}
     if remote.scheme == "ssh":
         async with _ssh_agent(token, git_dir, timeout_s) as socket:
-            yield Access({**env, "GIT_SSH_COMMAND": ssh_command(remote, policy, socket), "GIT_SSH_VARIANT": "ssh"})
+            yield GitAccess({**env, "GIT_SSH_COMMAND": ssh_command(remote, policy, socket), "GIT_SSH_VARIANT": "ssh"})
     elif remote.scheme == "https":
         with _askpass(remote, token, git_dir) as more:
-            yield Access({**env, **more.env}, (*_https_config(remote, policy), *more.config), more.pass_fds)
+            yield GitAccess({**env, **more.env}, (*_https_config(remote, policy), *more.config), more.pass_fds)
     else:
-        yield Access(env)
+        # The check reads all names in the repository, and the runner must renew its lease while that takes long.
+        repository = await asyncio.to_thread(open_repository, remote.url, policy.file_roots)
+        try:
+            yield GitAccess(env, pass_fds=(repository,), address=f"/proc/self/fd/{repository}")
+        finally:
+            os.close(repository)
 
 
 def _https_config(remote: Remote, policy: GitPolicy) -> tuple[str, ...]:
-    # Behind a proxy the host's address is the proxy's affair: git may not even be able to look it up.
+    # The proxy resolves the host's address, and git behind it may not be able to.
     way = f"http.curloptResolve={remote.curl_resolve}" if policy.proxy_url is None else f"http.proxy={policy.proxy_url}"
     return (
         way,
@@ -136,9 +148,9 @@ def _https_config(remote: Remote, policy: GitPolicy) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _askpass(remote: Remote, text: str | None, git_dir: Path) -> Iterator[Access]:
+def _askpass(remote: Remote, text: str | None, git_dir: Path) -> Iterator[GitAccess]:
     if not text:
-        yield Access({})
+        yield GitAccess({})
         return
     token = parse_token(text)
     script = git_dir / "askpass"
@@ -147,14 +159,14 @@ def _askpass(remote: Remote, text: str | None, git_dir: Path) -> Iterator[Access
     read = filled_pipe(token.password.encode())
     try:
         env = {"GIT_ASKPASS": str(script), "MYCTOBOT_GIT_HOST": remote.netloc, "MYCTOBOT_GIT_FD": str(read)}
-        yield Access(env, (f"credential.username={token.user}",), (read,))
+        yield GitAccess(env, (f"credential.username={token.user}",), (read,))
     finally:
         os.close(read)
 
 
 def ssh_command(remote: Remote, policy: GitPolicy, agent_socket: Path) -> str:
-    """The value of ``GIT_SSH_COMMAND``: no user or system configuration, only our key, only the checked address."""
-    # What known_hosts has for a port other than 22; an alias is looked up as it stands.
+    """Return the value of ``GIT_SSH_COMMAND``: no other configuration, only our key and the checked address."""
+    # ssh searches known_hosts for the alias as it is, where a port other than 22 is written in this form.
     alias = remote.host if remote.port == 22 else f"[{remote.host}]:{remote.port}"
     options = {
         "BatchMode": "yes",
@@ -189,7 +201,7 @@ async def _ssh_agent(token: str | None, git_dir: Path, lifetime_s: float) -> Asy
     try:
         agent = await _start_agent(socket, env, directory)
         try:
-            async with ends_with_us(agent):
+            async with dies_with_runner(agent):
                 await _add_key(token, env, directory, lifetime_s)
                 yield socket
         finally:
@@ -200,7 +212,10 @@ async def _ssh_agent(token: str | None, git_dir: Path, lifetime_s: float) -> Asy
 
 
 def _socket_directory(git_dir: Path) -> Path:
-    """A new directory for a socket ``agent``: in ``git_dir``, which goes with the job, if that path is fit for one."""
+    """Return a new directory for the socket ``agent``, in ``git_dir`` if a socket's path may be that long.
+
+    ``git_dir`` is removed with the job, so no directory is left behind there.
+    """
     below = Path(tempfile.mkdtemp(prefix="ssh-", dir=git_dir.absolute()))
     if _SOCKET_PATH.fullmatch(str(below / "agent")):
         return below
@@ -220,14 +235,16 @@ async def _start_agent(socket: Path, env: dict[str, str], cwd: Path) -> asyncio.
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise JobError("ssh_missing", "'ssh-agent' is not installed on this shard; tell the operator.") from error
-    if agent.stdout is None:  # asked for as a pipe
+        message = "'ssh-agent' is not installed on this shard; ask the operator to install it."
+        raise JobError("ssh_missing", message) from error
+    if agent.stdout is None:  # it was requested as a pipe
         raise AssertionError("the agent has no pipe")
     try:
-        # It prints its variables once it listens.
+        # The agent prints its variables after it has started to listen.
         async with asyncio.timeout(AGENT_TIMEOUT_S):
             if not await agent.stdout.readline():
-                raise JobError("ssh_agent_failed", "ssh-agent does not start on this shard; tell the operator.")
+                message = "ssh-agent does not start on this shard; ask the operator to check it."
+                raise JobError("ssh_agent_failed", message)
     except BaseException:
         agent.kill()
         await agent.wait()
@@ -247,12 +264,12 @@ async def _add_key(key: str, env: dict[str, str], cwd: Path, lifetime_s: float) 
         os.close(read)
     if result.returncode != 0:
         raise JobError(
-            "repo_token_invalid", "repo_token is no ssh key that can be used; give a private key without a passphrase."
+            "repo_token_invalid", "repo_token is not a usable ssh key; give a private key without a passphrase."
         )
 
 
 def filled_pipe(data: bytes) -> int:
-    """The reading end of a pipe that holds ``data``, at most ``MAX_TOKEN_BYTES``, and then ends."""
+    """Return the reading end of a pipe that contains ``data``, at most ``MAX_TOKEN_BYTES``, and then ends."""
     read, write = os.pipe()
     try:
         os.write(write, data)

@@ -1,4 +1,4 @@
-"""What git says when a remote does not do what was asked, in words for the person who started the job."""
+"""Translation of git's messages about a remote into errors for the person who started the job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REDACTED: Final = "[redacted]"
 
 @dataclass(frozen=True)
 class Failure:
-    """One kind of failure: what tells it apart, and what to say."""
+    """Kind of failure: the texts that identify it, and the error that is shown."""
 
     signs: tuple[str, ...]
     code: str
@@ -23,7 +23,7 @@ class Failure:
     retryable: bool = False
 
 
-# The first row with a sign in git's (lower-cased) words counts, so the special stands before the general.
+# The first row with a sign in git's lower-case text applies, so special rows come before general ones.
 _FAILURES: Final = (
     Failure(
         DISK_FULL_SIGNS,
@@ -39,7 +39,7 @@ _FAILURES: Final = (
     Failure(
         ("no user exists for uid",),
         "ssh_user_unknown",
-        "ssh needs the shard's own user to have an entry in /etc/passwd; run the shard as a user that has one.",
+        "The shard's user has no entry in /etc/passwd, which ssh needs; ask the operator to run it as another user.",
     ),
     Failure(
         ("host key verification failed", "no matching host key", "remote host identification has changed"),
@@ -49,28 +49,28 @@ _FAILURES: Final = (
     Failure(
         ("connect tunnel failed, response 5", "received http code 5"),
         "repo_unreachable",
-        "The shard's proxy does not reach the host of repo_url; check its spelling, then try again.",
+        "The shard's proxy cannot reach the host of repo_url; check its spelling, then try again.",
         retryable=True,
     ),
     Failure(
         ("connect tunnel failed", "from proxy after connect"),
         "repo_host_refused",
-        "The shard's proxy lets nobody through to the host of repo_url; ask the operator to allow it.",
+        "The shard's proxy does not allow the host of repo_url; ask the operator to allow it.",
     ),
     Failure(
         ("certificate verif", "server certificate", "ssl certificate", "certificate problem", "handshake"),
         "repo_certificate_invalid",
-        "The certificate of repo_url's host is not trusted; ask the operator to add its authority.",
+        "The certificate of repo_url's host is not trusted; ask the operator to add its certificate authority.",
     ),
     Failure(
         ("returned error: 30", "unable to update url base from redirection"),
         "repo_moved",
-        "The server of repo_url redirects elsewhere, which is not followed; give the repository's present address.",
+        "The server of repo_url redirects to another address, which is not followed; give the current address.",
     ),
     Failure(
         ("returned error: 429", "returned error: 5", "too many requests"),
         "repo_unreachable",
-        "The server of repo_url cannot answer at present; try again later.",
+        "The server of repo_url cannot answer now; try again later.",
         retryable=True,
     ),
     Failure(
@@ -86,9 +86,16 @@ _FAILURES: Final = (
         "The server of repo_url did not accept repo_token; give a valid one with access to the repository.",
     ),
     Failure(
-        ("returned error: 403", "write access", "permission to", "not allowed to", "access denied", "read-only"),
+        (
+            "returned error: 403",
+            "write access",
+            "permission to",
+            "not allowed to",
+            "access denied",
+            "read-only",
+        ),
         "repo_access_denied",
-        "repo_token has no permission for this on the repository of repo_url; give one that may read and write.",
+        "repo_token has no permission for the repository of repo_url; give one that may read and write.",
     ),
     Failure(
         (
@@ -100,12 +107,12 @@ _FAILURES: Final = (
             "not valid: is this a git repository",
         ),
         "repo_not_found",
-        "The repository of repo_url was not found, or repo_token gives no access to it.",
+        "The repository of repo_url was not found, or repo_token gives no access to it; check both.",
     ),
     Failure(
         ("dubious ownership", "unsafe repository"),
         "repo_owner_unsafe",
-        "The repository of repo_url belongs to another user of this machine; change its owner.",
+        "The repository of repo_url belongs to another user of the shard's machine; change its owner.",
     ),
     Failure(
         (
@@ -131,49 +138,49 @@ _FAILURES: Final = (
     Failure(
         ("fsck error", "error in object", "unpack-objects abnormal", "index-pack failed", "invalid index-pack"),
         "repo_corrupt",
-        "The repository of repo_url has objects that git's own check refuses; repair it with git fsck.",
+        "The repository of repo_url has invalid objects; repair it, git fsck names them.",
     ),
 )
 
 
-def redact(text: str, spellings: Iterable[str]) -> str:
-    """Cut every spelling of a secret out of a text; the longest must come first."""
-    for spelling in spellings:
-        text = text.replace(spelling, REDACTED)
+def redact(text: str, encodings: Iterable[str]) -> str:
+    """Replace every encoding of a secret in a text; the longest must come first."""
+    for encoding in encodings:
+        text = text.replace(encoding, REDACTED)
     return text
 
 
-def transport_error(action: str, stderr: str, spellings: Iterable[str]) -> JobError:
-    """The error for a failed call to a remote; ``action`` is what git was doing, such as ``fetch``."""
-    clean = redact(stderr, spellings)
-    # What git quotes are URLs and names, whose words tell nothing.
+def transport_error(action: str, stderr: str, encodings: Iterable[str]) -> JobError:
+    """Return the error for a failed call to a remote; ``action`` is git's command, such as ``fetch``."""
+    clean = redact(stderr, encodings)
+    # Ignore quoted text, because URLs and names may contain any word.
     lowered = re.sub(r"'[^'\n]*'", "", clean.lower())
     for failure in _FAILURES:
         if any(sign in lowered for sign in failure.signs):
-            return JobError(failure.code, f"{failure.message} {_quoted(clean)}", retryable=failure.retryable)
-    return JobError("git_failed", f"git {action} failed. {_quoted(clean)}", retryable=True)
+            return JobError(failure.code, f"{failure.message} {_git_message(clean)}", retryable=failure.retryable)
+    return JobError("git_failed", f"git {action} failed. {_git_message(clean)}", retryable=True)
 
 
-def push_error(report: str, stderr: str, spellings: Iterable[str], branch: str) -> JobError:
-    """The error for a failed push, from its ``--porcelain`` report where the server got that far."""
-    clean = redact(report, spellings)
+def push_error(report: str, stderr: str, encodings: Iterable[str], branch: str) -> JobError:
+    """Return the error for a failed push, from its ``--porcelain`` report where there is one."""
+    clean = redact(report, encodings)
     refused = [line for line in clean.splitlines() if line.startswith("!")]
     if not refused:
-        return transport_error("push", stderr, spellings)
+        return transport_error("push", stderr, encodings)
     reason = refused[0].split("\t")[-1]
     if reason.startswith("[rejected]"):
         return JobError(
             "push_rejected",
-            f"The branch '{branch}' got other commits in the meantime, and nothing is ever overwritten; "
+            f"The branch '{branch}' received other commits during the job, and MyCTOBot never overwrites commits; "
             f"run the job again to continue on top of them ({reason}).",
             retryable=True,
         )
     return JobError(
         "push_denied",
-        f"The server refused the branch '{branch}': {reason}. Check its rules for branches and what repo_token may do. "
-        f"{_quoted(redact(stderr, spellings))}",
+        f"The server refused the branch '{branch}': {reason}. Check its branch rules and what repo_token may do. "
+        f"{_git_message(redact(stderr, encodings))}",
     )
 
 
-def _quoted(stderr: str) -> str:
+def _git_message(stderr: str) -> str:
     return f"git said: {last_line(stderr)}"

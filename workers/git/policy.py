@@ -1,4 +1,4 @@
-"""Which remote repositories a shard talks to, and at which addresses."""
+"""Policy of a shard: the remote repositories and the addresses that it may connect to."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from myctobot.contract.jobs import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
+from myctobot.contract.repositories import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
 from workers.errors import JobError
 
 RESOLVE_TIMEOUT_S: Final = 15
 DEFAULT_PORTS: Final = {"https": 443, "ssh": 22}
 
-# Takes a host and a port, gives the addresses; raises OSError.
+# Function from host and port to addresses; it raises OSError.
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 
 @dataclass(frozen=True)
 class RepoSpec:
-    """What a job says about its repository.
+    """Repository of a job.
 
     Args:
-        url: of the remote repository, without credentials.
-        base_branch: where the work starts; None for the remote's own default branch.
-        branch: where the work goes.
-        token: a token, ``user:token`` or, for ssh, a private key.
+        url: URL of the remote repository, without credentials.
+        base_branch: branch on which the work starts; None for the remote's default branch.
+        branch: branch to push.
+        token: token, ``user:token`` or, for ssh, a private key.
     """
 
     url: str
@@ -40,18 +40,21 @@ class RepoSpec:
 
 @dataclass(frozen=True)
 class GitPolicy:
-    """What this shard allows and how far it goes.
+    """Rules and limits of this shard.
 
     Args:
+        schemes: allowed schemes of remote repositories.
+        file_roots: folders below which ``file://`` repositories are allowed, as absolute paths.
         allowed_private_hosts: host names, as written in URLs, that may have private addresses.
         ca_file: certificates to trust for https instead of the system's.
         known_hosts: ssh host keys to trust instead of the system's ``/etc/ssh/ssh_known_hosts``.
-        proxy_url: what https goes through; then it, not this shard, looks hosts up and says which are allowed.
-        max_repo_mb: the largest file, so the largest pack, that a fetch may write.
-        max_bundle_mb: the largest set of new commits taken from an agent.
+        proxy_url: proxy for https, which then resolves hosts and decides which are allowed, instead of this shard.
+        max_repo_mb: size of the largest file, so of the largest pack, that a fetch may write.
+        max_bundle_mb: size of the largest set of new commits that an agent may make.
     """
 
     schemes: frozenset[str] = frozenset({"https", "ssh"})
+    file_roots: tuple[str, ...] = ()
     allowed_private_hosts: frozenset[str] = frozenset()
     ca_file: Path | None = None
     known_hosts: Path | None = None
@@ -65,7 +68,7 @@ class GitPolicy:
 
 @dataclass(frozen=True)
 class Remote:
-    """A checked repository URL, with the addresses that its connections are held to; none where a proxy connects."""
+    """Checked repository URL and the only addresses that may be connected; none when a proxy connects."""
 
     url: str
     scheme: str
@@ -75,23 +78,23 @@ class Remote:
 
     @property
     def netloc(self) -> str:
-        """Host and port as the URL spells them, which is how git names the host when it asks for a password."""
+        """Host and port as in the URL, which is how git names the host when it asks for a password."""
         return urlsplit(self.url).netloc
 
     @property
     def curl_resolve(self) -> str:
-        """The value of git's ``http.curloptResolve``."""
+        """Value of git's ``http.curloptResolve``."""
         spelled = ",".join(f"[{a}]" if ":" in a else a for a in self.addresses)
         return f"{self.host}:{self.port}:{spelled}"
 
 
 def check_spec(spec: RepoSpec, policy: GitPolicy) -> None:
-    """Refuse a job whose URL or branch names are not allowed here.
+    """Check that a job's URL and branch names are allowed here.
 
     Raises:
         JobError: ``repo_url_invalid`` or ``branch_invalid``; the message names the field.
     """
-    if problem := repo_url_problem(spec.url, policy.schemes):
+    if problem := repo_url_problem(spec.url, policy.schemes, policy.file_roots):
         raise JobError("repo_url_invalid", f"repo_url {problem}.")
     for name, value in (("branch", spec.branch), ("base_branch", spec.base_branch)):
         if value is not None and (problem := branch_problem(value)):
@@ -101,7 +104,7 @@ def check_spec(spec: RepoSpec, policy: GitPolicy) -> None:
 
 
 def check_pair(branch: str, base: str) -> None:
-    """Refuse a branch that cannot stand beside its base.
+    """Check that a branch can exist together with its base branch.
 
     Raises:
         JobError: ``branch_invalid``.
@@ -111,19 +114,19 @@ def check_pair(branch: str, base: str) -> None:
 
 
 def address_problem(host: str, addresses: Iterable[str], allowed_private_hosts: Iterable[str]) -> str | None:
-    """Say why a host with these addresses may not be called, or None. One private address refuses all of them."""
+    """Return why a host with these addresses is refused, or None; one private address refuses the host."""
     if host in {name.lower() for name in allowed_private_hosts}:
         return None
     if any(not is_public_address(address) for address in addresses):
-        return f"repo_url names the host '{host}', whose address is not public; ask the operator to allow the host."
+        return f"The host '{host}' of repo_url has a private address; ask the operator to allow the host."
     return None
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
-    """The addresses of a host, from the system's resolver.
+    """Return the addresses of a host from the system's resolver.
 
     Raises:
-        OSError: it has none, or the resolver does not answer.
+        OSError: the host has no address, or the resolver does not answer.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -131,7 +134,7 @@ async def resolve_host(host: str, port: int) -> list[str]:
 
 
 async def locate(url: str, policy: GitPolicy, resolver: Resolver = resolve_host) -> Remote:
-    """Resolve a URL that ``check_spec`` has passed, and refuse private addresses.
+    """Resolve a URL that passed ``check_spec``, and refuse private addresses.
 
     Raises:
         JobError: ``repo_unreachable`` (retryable) or ``repo_host_refused``.
@@ -165,13 +168,13 @@ async def _resolve(host: str, port: int, resolver: Resolver) -> list[str]:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
             addresses = await resolver(host, port)
     except (OSError, UnicodeError) as error:
-        raise _unresolved(host) from error
+        raise _host_not_found(host) from error
     if not addresses:
-        raise _unresolved(host)
+        raise _host_not_found(host)
     return addresses
 
 
-def _unresolved(host: str) -> JobError:
+def _host_not_found(host: str) -> JobError:
     return JobError(
         "repo_unreachable", f"The host '{host}' of repo_url was not found; check its spelling.", retryable=True
     )

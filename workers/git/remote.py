@@ -1,4 +1,4 @@
-"""The calls that reach the remote repository; only these ever hold the job's token."""
+"""Calls of the remote repository; only these use the job's token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from workers.errors import JobError
 from workers.git.command import Git, OnLine, Result
-from workers.git.credentials import access, spellings
+from workers.git.credentials import encodings, git_access
 from workers.git.failures import push_error, transport_error
 from workers.git.policy import GitPolicy, Remote, RepoSpec, Resolver, locate, resolve_host
 
@@ -21,7 +21,7 @@ MAX_LISTING: Final = 2**20
 _SYMREF: Final = re.compile(r"ref: refs/heads/(\S+)\tHEAD")
 _LINE: Final = re.compile(r"([0-9a-f]{40})\t(\S+)")
 
-# A repository on this machine is served by a git of ours, which its own configuration must not steer.
+# Our own git serves a repository on this machine, and that repository's configuration must not control it.
 _SERVE: Final = (
     "git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.alternateRefsCommand=true"
     " -c receive.autogc=false -c receive.denyCurrentBranch=refuse"
@@ -30,14 +30,14 @@ _SERVE: Final = (
 
 @dataclass(frozen=True)
 class Listing:
-    """What a remote has of the refs asked for: its default branch, and the branches' commits."""
+    """Default branch of a remote, and the commits of the requested branches that exist."""
 
     default: str | None
     branches: dict[str, str]
 
 
 def parse_listing(text: str) -> Listing:
-    """Read the output of ``git ls-remote --symref``; lines of another shape are passed over."""
+    """Parse the output of ``git ls-remote --symref``; other lines are ignored."""
     default = None
     branches: dict[str, str] = {}
     for line in text.splitlines():
@@ -48,19 +48,19 @@ def parse_listing(text: str) -> Listing:
     return Listing(default, branches)
 
 
-def parents(branch: str) -> list[str]:
-    """The names that a branch lies below: ``a`` and ``a/b`` for ``a/b/c``."""
+def parent_names(branch: str) -> list[str]:
+    """Return the names above a branch: ``a`` and ``a/b`` for ``a/b/c``."""
     parts = branch.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def check_room(branch: str, branches: Iterable[str]) -> None:
-    """Refuse a branch that lies below one of the remote's, or above one: git cannot have both.
+def check_branch_available(branch: str, branches: Iterable[str]) -> None:
+    """Check that a branch is neither below nor above one of the remote's branches, because git cannot have both.
 
     Raises:
         JobError: ``branch_conflict``.
     """
-    above = parents(branch)
+    above = parent_names(branch)
     for other in branches:
         if other in above or other.startswith(branch + "/"):
             raise JobError(
@@ -70,9 +70,9 @@ def check_room(branch: str, branches: Iterable[str]) -> None:
 
 
 class RemoteRepository:
-    """The job's remote, reached from the runner's own bare repository.
+    """Remote of the job, called from the runner's own bare repository.
 
-    The address is resolved and checked anew for each call, and the call is held to what was checked.
+    Each call resolves and checks the address again, and connects only to the checked address.
     """
 
     def __init__(
@@ -83,19 +83,19 @@ class RemoteRepository:
         self._repository = repository
         self._git = git
         self._resolver = resolver
-        self.spellings = spellings(spec.token)
+        self.encodings = encodings(spec.token)
 
     async def list(self, branches: Sequence[str]) -> Listing:
-        """Ask for the default branch, those named, and those that stand in the way of the job's branch.
+        """List the default branch, the named branches, and those that conflict with the job's branch.
 
         Raises:
             JobError: see ``workers.git.failures``.
         """
-        names = dict.fromkeys([*branches, *parents(self._spec.branch), f"{self._spec.branch}/*"])
+        names = dict.fromkeys([*branches, *parent_names(self._spec.branch), f"{self._spec.branch}/*"])
         patterns = ["HEAD", *(f"refs/heads/{name}" for name in names)]
         result = await self._call("ls-remote", ["--symref"], patterns, timeout_s=LIST_TIMEOUT_S, max_output=MAX_LISTING)
         if result.returncode != 0:
-            raise transport_error("ls-remote", result.stderr, self.spellings)
+            raise transport_error("ls-remote", result.stderr, self.encodings)
         return parse_listing(result.text)
 
     async def fetch(self, branches: Sequence[str], on_line: OnLine) -> None:
@@ -109,7 +109,7 @@ class RemoteRepository:
         timeout_s = self._policy.clone_timeout_s
         result = await self._call("fetch", options, refspecs, timeout_s=timeout_s, on_line=on_line)
         if result.returncode != 0:
-            raise transport_error("fetch", result.stderr, self.spellings)
+            raise transport_error("fetch", result.stderr, self.encodings)
 
     async def push(self, sha: str, branch: str, on_line: OnLine) -> None:
         """Push one commit to one branch; never by force.
@@ -121,7 +121,7 @@ class RemoteRepository:
         refspecs = [f"{sha}:refs/heads/{branch}"]
         result = await self._call("push", options, refspecs, timeout_s=PUSH_TIMEOUT_S, on_line=on_line)
         if result.returncode != 0:
-            raise push_error(result.text, result.stderr, self.spellings, branch)
+            raise push_error(result.text, result.stderr, self.encodings, branch)
 
     async def _call(
         self,
@@ -134,31 +134,63 @@ class RemoteRepository:
         on_line: OnLine | None = None,
     ) -> Result:
         remote = await locate(self._spec.url, self._policy, self._resolver)
-        async with access(remote, self._spec.token, self._policy, self._repository.parent, timeout_s) as granted:
+        async with git_access(remote, self._spec.token, self._policy, self._repository.parent, timeout_s) as granted:
             git = dataclasses.replace(self._git, config=granted.config, env=granted.env, pass_fds=granted.pass_fds)
+            naming = _UrlNaming(granted.address, remote.url)
             try:
-                return await git.run(
-                    [command, *options, *_served(remote, command), "--", remote.url, *refs],
+                result = await git.run(
+                    [command, *options, *_local_server_option(remote, command), "--", naming.address, *refs],
                     cwd=self._repository,
                     timeout_s=timeout_s,
                     max_output=max_output,
-                    on_line=on_line,
+                    on_line=naming.translate(on_line),
                 )
+                return dataclasses.replace(result, stderr=naming.in_text(result.stderr))
             except JobError as error:
                 if error.code != "git_timeout":
                     raise
-                raise _too_slow(command, timeout_s) from error
+                raise _timeout_error(command, timeout_s) from error
 
 
-def _served(remote: Remote, command: str) -> list[str]:
+@dataclass(frozen=True)
+class _UrlNaming:
+    """Name of the remote for git, which its messages repeat, and for people.
+
+    Args:
+        replacement: path of a descriptor that git gets instead of the URL, or None.
+    """
+
+    replacement: str | None
+    url: str
+
+    @property
+    def address(self) -> str:
+        return self.replacement or self.url
+
+    def in_text(self, text: str) -> str:
+        """Return a message of git with the URL that the tenant knows."""
+        return text.replace(self.replacement, self.url) if self.replacement else text
+
+    def translate(self, on_line: OnLine | None) -> OnLine | None:
+        if on_line is None or self.replacement is None:
+            return on_line
+
+        async def translated(line: str) -> None:
+            await on_line(self.in_text(line))
+
+        return translated
+
+
+def _local_server_option(remote: Remote, command: str) -> list[str]:
     if remote.scheme != "file":
         return []
     if command == "push":
         return [f"--receive-pack={_SERVE} receive-pack"]
-    return [f"--upload-pack={_SERVE} upload-pack"]
+    # Without --strict git would also try other names, such as the repository's name with the suffix .git.
+    return [f"--upload-pack={_SERVE} upload-pack --strict"]
 
 
-def _too_slow(command: str, timeout_s: float) -> JobError:
+def _timeout_error(command: str, timeout_s: float) -> JobError:
     return JobError(
         "git_timeout",
         f"The server of repo_url did not finish a git {command} within {timeout_s:g} s; try again later.",

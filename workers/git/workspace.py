@@ -1,8 +1,8 @@
-"""A job's repository, from the clone to the push.
+"""Repository of a job, from the clone to the push.
 
-Two repositories, one direction each: the runner's bare ``git/clean.git`` talks to the remote with the
-token, the agent's checkout in the sandbox never does. A bundle takes the base branch in, a bundle takes
-the commits out, and what comes out is checked before anything is pushed.
+There are two repositories. The runner's bare ``git/clean.git`` connects to the remote with the token; the agent's
+checkout in the sandbox never does. One bundle brings the base branch into the sandbox, another brings the agent's
+commits out, and these are checked before anything is pushed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from workers.git.cleanup import remove_tree
 from workers.git.command import Git
 from workers.git.failures import redact
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
-from workers.git.remote import RemoteRepository, check_room
+from workers.git.remote import RemoteRepository, check_branch_available
 from workers.sandbox.sandbox import Sandbox
 
 __all__ = ["Collected", "GitPolicy", "Prepared", "Pushed", "RepoSpec", "Workspace"]
 
 Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
 
-# The first git that can hold a connection to a checked address (http.curloptResolve).
+# First version that can bind a connection to a checked address (http.curloptResolve).
 MIN_GIT: Final = (2, 37)
 MAX_CLAUDE_MD: Final = 64 * 2**10
 MAX_NAMED_PATHS: Final = 10
@@ -36,7 +36,7 @@ MAX_NAMED_PATHS: Final = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """The checkout's start; ``claude_md`` is the base branch's, at most 64 KB, as untrusted text."""
+    """Start of the checkout; ``claude_md`` is untrusted text from the base branch, at most 64 KB."""
 
     base_branch: str
     base_sha: str
@@ -45,7 +45,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Collected:
-    """What the job's branch holds beyond the base branch."""
+    """Changes of the job's branch relative to the base branch."""
 
     head_sha: str
     commits: int
@@ -58,13 +58,15 @@ class Collected:
 
 @dataclass(frozen=True)
 class Pushed:
+    """Branch and commit that were pushed."""
+
     branch: str
     sha: str
 
 
 @dataclass(frozen=True)
 class _Start:
-    """Where the agent began: the base branch's commit, or that of the job's branch where it existed already."""
+    """Start of the agent's work: the commit of the base branch, or of the job's branch if that existed already."""
 
     base_sha: str
     sha: str
@@ -75,9 +77,9 @@ class _Start:
 
 
 class Workspace:
-    """One job's repository. Call ``prepare``, run the agent, then ``commit_leftovers``, ``collect``, ``push``.
+    """Repository of one job. Call ``prepare``, run the agent, then ``commit_leftovers``, ``collect``, ``push``.
 
-    The agent's processes must have ended before ``commit_leftovers``. Every method but ``remove`` raises
+    The agent's processes must have ended before ``commit_leftovers``. Every method except ``remove`` raises
     ``JobError`` with a code and a sentence for the user.
     """
 
@@ -106,7 +108,7 @@ class Workspace:
         """Fetch the base branch, and the job's branch where it exists, and check them out in the sandbox."""
         check_spec(self._spec, self._policy)
         await self._init()
-        await self._log(f"Looking up {self._spec.url}")
+        await self._log(f"Connecting to {self._spec.url}")
         base, continued = await self._find_branches()
         await self._log(f"Fetching {base}" + (f" and {self._spec.branch}" if continued else ""))
         await self._remote.fetch([base, self._spec.branch] if continued else [base], self._log)
@@ -116,27 +118,27 @@ class Workspace:
         return Prepared(base, base_sha, await self._claude_md(base_sha))
 
     async def commit_leftovers(self, message: str) -> bool:
-        """Commit what the agent left uncommitted, as its user; return whether there was anything."""
+        """Commit the agent's uncommitted changes as the agent's user; return whether there were any."""
         left = await self._checkout.commit_leftovers(message)
         for code, sentence in left.warnings:
             await self._warn(code, sentence)
         if left.committed:
-            await self._log("Committed the work that was left uncommitted")
+            await self._log("Committed the agent's uncommitted changes")
         return left.committed
 
     async def collect(self) -> Collected | None:
-        """Take the agent's commits into the runner's repository and check them; None when there is nothing to push.
+        """Import the agent's commits into the runner's repository and check them; None when there is nothing to push.
 
-        On a branch that existed already, its earlier commits count too: they are what a pull request shows.
+        Earlier commits of a branch that existed already count too, because a pull request shows them.
         """
-        start = self._started()
+        start = self._require_start()
         head = await self._take_commits(start)
         commits = int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
         if commits == 0:
             await self._log("The agent changed nothing")
             return None
         if head == start.sha:
-            await self._log(f"The agent added nothing to the {commits} commits that {self._spec.branch} had already")
+            await self._log(f"The agent added no commit to the {commits} commits that {self._spec.branch} had already")
         self._head = head
         changes = await read_changes(self._git, self._clean, start.base_sha, head)
         await self._warn_of_repositories(start, head)
@@ -147,7 +149,7 @@ class Workspace:
         return collected
 
     async def push(self) -> Pushed:
-        """Push what ``collect`` took, never by force."""
+        """Push the commits that ``collect`` imported, never by force."""
         if self._head is None:
             raise JobError("nothing_to_push", "There are no commits to push.")
         await self._log(f"Pushing {self._spec.branch}")
@@ -156,7 +158,7 @@ class Workspace:
         return Pushed(self._spec.branch, self._head)
 
     def remove(self) -> None:
-        """Delete the job's directory, whatever the agent made of it."""
+        """Delete the job's directory, in any state that the agent left it."""
         remove_tree(self._job_dir)
 
     async def _init(self) -> None:
@@ -165,7 +167,9 @@ class Workspace:
             self._dir.chmod(0o700)
         except OSError as error:
             raise JobError(
-                "workspace_unusable", f"The shard cannot write its workspace: {error.strerror}.", retryable=True
+                "workspace_unusable",
+                f"The shard cannot write its workspace: {error.strerror}; ask the operator to check it.",
+                retryable=True,
             ) from error
         found = parse_version(await self._git.check(["version"], cwd=self._dir))
         if found < MIN_GIT:
@@ -173,7 +177,7 @@ class Workspace:
         await self._git.check(["init", "--quiet", "--bare", "--template=", "--", "clean.git"], cwd=self._dir)
 
     async def _find_branches(self) -> tuple[str, bool]:
-        """The base branch, and whether the job's branch exists already."""
+        """Return the base branch, and whether the job's branch exists already."""
         wanted = self._spec.base_branch
         listing = await self._remote.list([name for name in (wanted, self._spec.branch) if name])
         base = wanted or listing.default
@@ -182,7 +186,7 @@ class Workspace:
                 "repo_empty", "The repository of repo_url has no default branch; give base_branch, or push a commit."
             )
         check_pair(self._spec.branch, base)
-        check_room(self._spec.branch, listing.branches)
+        check_branch_available(self._spec.branch, listing.branches)
         if wanted is not None and wanted not in listing.branches:
             raise JobError(
                 "base_branch_not_found", f"The repository of repo_url has no branch '{wanted}' (base_branch)."
@@ -206,7 +210,7 @@ class Workspace:
         await self._log(f"Checked out {self._spec.branch}")
 
     async def _take_commits(self, start: _Start) -> str:
-        """Bring the checkout's tips into the bare repository, and return the one that counts."""
+        """Import the checkout's tips into the bare repository, and return the one to push."""
         tips = await self._checkout.tips()
         news = [name for name, sha in tips.items() if sha != start.sha]
         if not news:
@@ -218,23 +222,24 @@ class Workspace:
             refs = await import_bundle(self._git, self._clean, bundle, self._policy.max_bundle_mb * 2**20)
         finally:
             bundle.unlink(missing_ok=True)
-        return await self._choose(start, refs)
+        return await self._choose_head(start, refs)
 
-    async def _choose(self, start: _Start, refs: dict[str, str]) -> str:
+    async def _choose_head(self, start: _Start, refs: dict[str, str]) -> str:
         head = refs.get("HEAD", start.sha)
         branch = refs.get(f"refs/heads/{self._spec.branch}", start.sha)
         tip = branch if await self._is_ancestor(head, branch) else head
         if not await self._is_ancestor(start.sha, tip):
             raise JobError(
                 "history_rewritten",
-                "The agent rewrote commits that it did not make, and nothing is ever overwritten; nothing was pushed.",
+                "The agent rewrote commits of others. MyCTOBot never overwrites commits, so nothing was pushed. "
+                "Run the job again.",
             )
         if tip != branch and not await self._is_ancestor(branch, tip):
             await self._warn(
                 "commits_left_out",
-                f"The agent ended on other commits than those of {self._spec.branch}; the ones checked out were taken.",
+                f"The agent left commits of {self._spec.branch} out of its checkout; only checked-out ones are pushed.",
             )
-        # Keeps the commits reachable, and what is not from ever being sent.
+        # Keep these commits reachable. Unreachable ones are never sent.
         await self._git.check(["update-ref", "refs/myctobot/head", tip], cwd=self._clean)
         return tip
 
@@ -248,7 +253,7 @@ class Workspace:
             named = ", ".join(paths[:MAX_NAMED_PATHS])
             await self._warn(
                 "embedded_repository",
-                f"The commits refer to other git repositories whose contents are not part of the push: {named}.",
+                f"The commits refer to other git repositories, whose contents are not part of the push: {named}.",
             )
 
     async def _rev_parse(self, branch: str) -> str:
@@ -262,22 +267,22 @@ class Workspace:
         shown = await self._git.run(["cat-file", "blob", blob], cwd=self._clean, max_output=MAX_CLAUDE_MD)
         return shown.text
 
-    def _started(self) -> _Start:
+    def _require_start(self) -> _Start:
         if self._start is None:
             raise AssertionError("prepare() comes first")
         return self._start
 
     async def _log(self, text: str) -> None:
         if not is_progress(text):
-            clean = redact(text, self._remote.spellings)
+            clean = redact(text, self._remote.encodings)
             await self._emit(EventKind.LOG, {"source": "git", "text": clean})
 
     async def _warn(self, code: str, message: str) -> None:
-        await self._emit(EventKind.WARNING, {"code": code, "message": redact(message, self._remote.spellings)})
+        await self._emit(EventKind.WARNING, {"code": code, "message": redact(message, self._remote.encodings)})
 
 
 def parse_version(text: str) -> tuple[int, int]:
-    """Major and minor out of ``git version 2.39.5``; (0, 0) when it says anything else."""
+    """Return major and minor version from ``git version 2.39.5``, or (0, 0) for any other text."""
     words = text.split()
     numbers = words[2].split(".") if len(words) > 2 else []
     if len(numbers) < 2 or not (numbers[0].isdigit() and numbers[1].isdigit()):
@@ -286,7 +291,7 @@ def parse_version(text: str) -> tuple[int, int]:
 
 
 def is_progress(line: str) -> bool:
-    """Whether git only shows that it moves, as in ``Receiving objects:  42% (21/50)``."""
+    """Tell whether a line only shows git's progress, such as ``Receiving objects:  42% (21/50)``."""
     return "% (" in line and not line.endswith("done.")
 
 

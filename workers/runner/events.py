@@ -1,7 +1,7 @@
-"""The runner's event stream: numbered without gaps, cleaned of secrets, posted in batches.
+"""Event stream of a runner: numbered without gaps, without secrets, posted in batches.
 
-Every answer renews the lease and may ask for a cancel. While the control plane is silent the events
-wait in a spool up to its bound; past it whoever emits has to wait, down to the agent's own output.
+Every answer renews the lease and may request a cancel. While the control plane does not answer, events wait in a spool.
+When the spool is full, ``emit`` blocks, and with it the agent's output.
 """
 
 from __future__ import annotations
@@ -12,41 +12,34 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from myctobot.contract.jobs import (
-    RENEW_EVERY_S,
-    SELF_STOP_S,
-    Cleaner,
-    Event,
-    EventKind,
-    EventsRequest,
-    LeaseAnswer,
-    Phase,
-    bounded,
-)
-from workers.control_plane import ControlPlane, Fenced, Refused, Unreachable
+from myctobot.contract.jobs import Event, EventKind, Phase, truncate_event
+from myctobot.contract.limits import RENEW_EVERY_S, SELF_STOP_S
+from myctobot.contract.redaction import Redactor
+from myctobot.contract.runner import EventsRequest, LeaseAnswer
+from workers.control_plane import AttemptFenced, CallRefused, ControlPlane, ControlPlaneUnreachable
 from workers.runner.spool import Spool
 
-# Events within this time of each other go in one batch.
+# Events within this time go into one batch.
 _GATHER_S = 0.1
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 
 
-class OrderBroken(Exception):
-    """The control plane expects events that were confirmed before: its memory went back in time."""
+class SequenceReset(Exception):
+    """Control plane expects events that it confirmed before, such as after its database was restored."""
 
 
 class EventStream:
-    """One attempt's events.
+    """Events of one attempt.
 
     Args:
-        control: where they go.
-        job_id: of the job.
-        attempt: its number.
+        control: client that posts the events.
+        job_id: job of the attempt.
+        attempt: number of the attempt.
         claim_token: proves which runner this is.
-        next_seq: number of the first event to come.
-        cleaner: masks the secrets that this runner holds.
-        spool: where events wait.
-        on_silence: called once when nothing was heard for ``SELF_STOP_S``: the agent must not act any more.
+        next_seq: number of the first event.
+        redactor: masks the secrets that this runner has.
+        spool: holds the events until they are posted.
+        on_silence: called once when there was no answer for ``SELF_STOP_S``, because the agent must stop then.
         on_contact: called once when the attempt is confirmed again after that.
     """
 
@@ -57,7 +50,7 @@ class EventStream:
         attempt: int,
         claim_token: str,
         next_seq: int,
-        cleaner: Cleaner,
+        redactor: Redactor,
         spool: Spool,
         *,
         on_silence: Callable[[], Awaitable[None]],
@@ -65,51 +58,51 @@ class EventStream:
     ) -> None:
         self._control, self._job_id, self._attempt, self._claim_token = control, job_id, attempt, claim_token
         self._next_seq = next_seq
-        self._cleaner, self._waiting = cleaner, spool
+        self._redactor, self._waiting = redactor, spool
         self._on_silence, self._on_contact = on_silence, on_contact
         self._phase: Phase = Phase.PREPARING
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._answers = 0
         self._in_flight = False
-        self._heard_at = time.monotonic()
+        self._last_answer_at = time.monotonic()
         self._silent = False
         self._failure: Exception | None = None
-        self.cancel_wanted = asyncio.Event()
+        self.cancel_requested = asyncio.Event()
 
     @property
     def last_seq(self) -> int:
-        """Number of the last event emitted."""
+        """Number of the last emitted event."""
         return self._next_seq - 1
 
     async def emit(self, kind: EventKind, data: dict[str, Any]) -> None:
-        """Add an event. Waits while too much is waiting to be posted."""
+        """Add an event; wait while the spool is full."""
         while self._waiting.is_full and self._failure is None:
             async with self._changed:
                 await self._changed.wait()
-        name, data, text = bounded(kind.value, self._cleaner.clean(data))
-        # No await from here on: numbers must follow the order of the queue.
+        name, data, text = truncate_event(kind.value, self._redactor.redact(data))
+        # Do not await from here on, because numbers must follow the order of the spool.
         event = Event(seq=self._next_seq, at=datetime.now(UTC).isoformat(), kind=name, data=data)
         self._next_seq += 1
         self._waiting.append(event, len(text))
         self._wake.set()
 
     async def enter(self, phase: Phase, detail: str = "") -> None:
-        """Say that the attempt has entered a phase."""
+        """Emit that the attempt has entered a phase."""
         self._phase = phase
         await self.emit(EventKind.PHASE, {"phase": phase.value, **({"detail": detail} if detail else {})})
 
-    def poke(self) -> None:
-        """Post now, to hear at once whether a cancel is wanted."""
+    def wake(self) -> None:
+        """Post now, so that the answer says whether a cancel is requested."""
         self._wake.set()
 
     async def confirm(self) -> None:
-        """Return once everything is posted and the control plane has confirmed the attempt after this call.
+        """Wait until everything is posted and the control plane has confirmed the attempt after this call began.
 
         Raises:
-            Fenced: the attempt is not the present one any more.
+            AttemptFenced: the attempt is no longer the job's current one.
         """
-        # The answer to a call that is under way may be older than this one.
+        # A request in flight was sent before this call, so its answer does not confirm anything new.
         wanted = self._answers + (2 if self._in_flight else 1)
         self._wake.set()
         async with self._changed:
@@ -120,18 +113,18 @@ class EventStream:
             raise self._failure
 
     async def run(self) -> None:
-        """Post until cancelled.
+        """Post events until this task is cancelled.
 
         Raises:
-            Fenced: the attempt is not the present one any more.
-            Refused, OrderBroken: the control plane takes no more events of it.
+            AttemptFenced: the attempt is no longer the job's current one.
+            CallRefused, SequenceReset: the control plane accepts no more events of this attempt.
         """
         try:
             while True:
                 await self._wait_for_work()
                 await self._post(self._waiting.batch())
         except Exception as error:
-            # Whatever ended the posting: who waits for a confirmation must not wait for ever.
+            # Keep the error, so that callers who wait for a confirmation do not wait for ever.
             self._failure = error
             raise
         finally:
@@ -154,38 +147,38 @@ class EventStream:
         request = EventsRequest(attempt=self._attempt, first_seq=first, events=batch, phase=self._phase.value)
         tries = 0
         while True:
-            # A runner that was itself stopped for a while must not let its agent act before it has asked.
-            await self._bear_silence()
+            # This process may have been stopped itself. Its agent must not act before an answer arrives.
+            await self._freeze_if_silent()
             try:
                 self._in_flight = True
                 answer = await self._control.events(self._job_id, self._claim_token, request)
-            except Unreachable:
-                await self._bear_silence()
+            except ControlPlaneUnreachable:
+                await self._freeze_if_silent()
                 await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
                 tries += 1
-            except Fenced:
+            except AttemptFenced:
                 raise
-            except Refused as refusal:
+            except CallRefused as refusal:
                 if refusal.code == "out_of_order":
-                    raise OrderBroken(str(refusal)) from refusal
+                    raise SequenceReset(str(refusal)) from refusal
                 raise
             else:
-                await self._take_answer(answer, len(batch))
+                await self._handle_answer(answer, len(batch))
                 return
 
-    async def _bear_silence(self) -> None:
-        if not self._silent and time.monotonic() - self._heard_at >= SELF_STOP_S:
+    async def _freeze_if_silent(self) -> None:
+        if not self._silent and time.monotonic() - self._last_answer_at >= SELF_STOP_S:
             self._silent = True
             await self._on_silence()
 
-    async def _take_answer(self, answer: LeaseAnswer, posted: int) -> None:
+    async def _handle_answer(self, answer: LeaseAnswer, posted: int) -> None:
         self._in_flight = False
-        self._heard_at = time.monotonic()
+        self._last_answer_at = time.monotonic()
         if answer["cancel"]:
-            self.cancel_wanted.set()
+            self.cancel_requested.set()
         if self._silent:
             self._silent = False
-            # One that is to be cancelled does not act again before it is ended.
+            # An agent that will be cancelled must not act again.
             if not answer["cancel"]:
                 await self._on_contact()
         self._waiting.drop(posted)

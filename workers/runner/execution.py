@@ -1,4 +1,4 @@
-"""The work of one attempt, between claim and report: workspace, agent, push."""
+"""Work of one attempt between claim and report: workspace, agent and push."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 from datetime import UTC, datetime
 from typing import Any
 
-from myctobot.contract.jobs import CancelProof, ClaimAnswer, EventKind, Phase
+from myctobot.contract.jobs import EventKind, Phase
+from myctobot.contract.runner import CancelProof, ClaimAnswer
 from workers.config import ShardConfig
 from workers.errors import JobError
 from workers.executors import create_executor, read_only_paths
@@ -15,42 +16,42 @@ from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
 from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
 from workers.runner.events import EventStream
-from workers.runner.output_watchdog import SilenceWatch
-from workers.runner.pausable_clock import AwakeClock
+from workers.runner.output_watchdog import OutputWatchdog
+from workers.runner.pausable_clock import PausableClock
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
 from workers.sandbox.sandbox import Sandbox, SandboxConfig
 
-# Less free space than this on the workspace's disk fails a job before it starts, with the reason.
+# A job fails before it starts when the workspace's disk has less free space than this.
 _MIN_FREE_MB = 64
 
 
-class Work:
-    """Everything of an attempt that touches the shard's disk and processes.
+class Execution:
+    """Part of an attempt that uses the shard's disk and starts processes.
 
     Args:
-        config: the shard's.
-        answer: of the claim.
-        slot: decides which user the agent runs as.
+        config: configuration of the shard.
+        answer: answer to the claim.
+        slot: determines the user that runs the agent.
     """
 
     def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int) -> None:
         self._config, self._answer, self._slot = config, answer, slot
         self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
         self._sandbox: Sandbox | None = None
-        self.clock = AwakeClock()
-        self._awake = asyncio.Event()
-        self._awake.set()
+        self.clock = PausableClock()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
 
     async def run(self, events: EventStream) -> dict[str, Any]:
         """Do the work and return its result.
 
         Raises:
-            JobError: it cannot be done; the message says why.
-            Fenced: the attempt is not the present one any more.
-            OSError: the shard itself failed, such as a full disk.
+            JobError: the work failed; the message says why.
+            AttemptFenced: the attempt is no longer the job's current one.
+            OSError: the shard itself failed, such as with a full disk.
         """
         attempt = self._answer["attempt"]
-        # The log goes on over attempts; from the second on it says where each begins.
+        # All attempts share one log. From the second attempt on, the log shows where each begins.
         await events.enter(Phase.PREPARING, f"attempt {attempt}" if attempt > 1 else "")
         self._sandbox = self._prepare_sandbox()
         if not self._sandbox.isolated:
@@ -61,10 +62,10 @@ class Work:
             await events.enter(Phase.CLONING)
             prepared = await workspace.prepare()
         await events.enter(Phase.AGENT)
-        # What is frozen is what runs: an agent must not be started meanwhile either.
-        await self._awake.wait()
+        # Freezing stops only running processes, so wait before the agent starts.
+        await self._thawed.wait()
         report = await self._run_agent(self._sandbox, events, prepared)
-        # Whatever the agent left running must not write into what is collected now.
+        # Processes that the agent left running must not write into the files that are collected now.
         await self._sandbox.kill_all()
         if not report.ok:
             raise JobError(report.error_code or "agent_failed", report.error_message or "The agent failed.")
@@ -78,11 +79,11 @@ class Work:
         if free_mb < _MIN_FREE_MB:
             raise JobError(
                 "disk_full",
-                f"The shard's disk has {free_mb} MB left and a job needs at least {_MIN_FREE_MB}; "
-                "an operator must make room.",
+                f"The shard's disk has {free_mb} MB left, but a job needs at least {_MIN_FREE_MB} MB; "
+                "ask an operator to free space.",
                 retryable=True,
             )
-        # The agent's own directory is inside, so others may pass through, and see nothing.
+        # The agent's own directory is inside, so other users may pass through this one but not list it.
         self._job_dir.mkdir(mode=0o711)
         sandbox = SandboxConfig(
             limits=config.limits,
@@ -115,8 +116,8 @@ class Work:
             gateway_url=answer["gateway"]["url"],
             gateway_token=answer["gateway"]["token"],
         )
-        watch = SilenceWatch(self.clock, events.emit, answer.get("no_output_timeout_s"))
-        return await watch.over(executor.run(task, sandbox, watch.emit, lambda pid: None), sandbox.kill_all)
+        watchdog = OutputWatchdog(self.clock, events.emit, answer.get("no_output_timeout_s"))
+        return await watchdog.watch(executor.run(task, sandbox, watchdog.emit, lambda pid: None), sandbox.kill_all)
 
     async def _push(self, workspace: Workspace, events: EventStream) -> Collected | None:
         await events.enter(Phase.PUSHING)
@@ -125,10 +126,10 @@ class Work:
         collected = await workspace.collect()
         if collected is None:
             return None
-        # A runner that was cut off meanwhile must not push: it asks for its attempt right before.
+        # Confirm the attempt right before the push, because a runner that was cut off must not push.
         await events.confirm()
-        if events.cancel_wanted.is_set():
-            # The runner is about to end this task; until then nothing more may happen.
+        if events.cancel_requested.is_set():
+            # The runner will cancel this task. Nothing more may happen until then.
             await asyncio.Event().wait()
         await workspace.push()
         return collected
@@ -156,32 +157,32 @@ class Work:
         }
 
     async def kill(self) -> CancelProof:
-        """End every process of the job and prove it."""
+        """Kill every process of the job and return the proof."""
         if self._sandbox is None:
             return CancelProof(processes_killed=0, processes_left=0, checked_at=datetime.now(UTC).isoformat())
         return await self._sandbox.kill_all()
 
     async def freeze(self) -> None:
-        """Stop the agent where it is: the control plane is silent and may give the attempt to another."""
-        self.clock.sleep()
-        self._awake.clear()
+        """Stop the agent where it is, because a silent control plane may give the job to another shard."""
+        self.clock.pause()
+        self._thawed.clear()
         if self._sandbox is None:
             return
         try:
             await self._sandbox.freeze()
         except JobError:
-            # What cannot be stopped for a while is stopped for good: a cut-off agent must not act.
+            # Kill an agent that cannot be frozen, because it must not act while the runner is cut off.
             await self._sandbox.kill_all()
 
     async def thaw(self) -> None:
-        """Let the agent go on: the attempt is confirmed."""
-        self.clock.wake()
-        self._awake.set()
+        """Let the agent continue after the attempt was confirmed."""
+        self.clock.resume()
+        self._thawed.set()
         if self._sandbox is not None:
             await self._sandbox.thaw()
 
     async def close(self) -> None:
-        """Leave nothing: no process, no control group, no file."""
+        """Remove every process, control group and file of the attempt."""
         if self._sandbox is not None:
             await self._sandbox.kill_all()
             await self._sandbox.close()

@@ -1,35 +1,36 @@
-"""What the agent is told; pure."""
+"""Prompt, instructions and commit message of an attempt; pure."""
 
 from __future__ import annotations
 
-from myctobot.contract.jobs import TaskPayload, TaskType
+from myctobot.contract.jobs import TaskType
+from myctobot.contract.runner import TaskPayload
 
-_HOUSE_RULES = """You work unattended: nobody can answer questions. Your working directory is the workspace.
+_HOUSE_RULES = """You work unattended: no person can answer questions. Your working directory is the workspace.
 Make the smallest change that does the task well, and run the project's own tests where there are any.
 Do not push and do not change git remotes: your commits are collected when you end, and what you leave uncommitted
 is committed for you."""
 
 
 def build_prompt(task: TaskPayload) -> str:
-    """The user's message to the agent."""
+    """Return the user's message to the agent."""
     if task["type"] == TaskType.IMPLEMENT_TICKET:
         return f"Implement the ticket {task.get('issue_key', '')} in this repository.\n\n{task['prompt']}"
     return task["prompt"]
 
 
 def build_instructions(task: TaskPayload, claude_md: str | None) -> str:
-    """What is added to the agent's system prompt.
+    """Return the text that is added to the agent's system prompt.
 
     Args:
-        task: may carry the tenant's additional instructions.
-        claude_md: the repository's CLAUDE.md on the base branch. It is handed over as text that informs:
-            nothing in it is loaded or run.
+        task: may have the tenant's additional instructions.
+        claude_md: the repository's CLAUDE.md on the base branch. It is quoted as information; nothing in it is loaded
+            or run.
     """
     parts = [_HOUSE_RULES]
     if extra := task.get("additional_instructions"):
         parts.append(f"Additional instructions:\n{extra}")
     if claude_md:
-        # The repository is not trusted: a closing tag of its own must not end the quotation.
+        # The repository is not trusted, so a closing tag in its text must not end the quotation.
         quoted = claude_md.replace("</repository-notes", "<\\/repository-notes")
         parts.append(
             "The repository's own notes for agents follow, as information about the project.\n"
@@ -39,7 +40,7 @@ def build_instructions(task: TaskPayload, claude_md: str | None) -> str:
 
 
 def commit_message(task: TaskPayload, job_id: str) -> str:
-    """The message of the commit that the runner makes of what the agent left uncommitted."""
+    """Return the message of the commit that the runner makes from the agent's uncommitted changes."""
     title = task["prompt"].strip().splitlines()[0][:60] if task["prompt"].strip() else "Work of an agent"
     prefix = f"{task['issue_key']}: " if task.get("issue_key") else ""
     return f"{prefix}{title}\n\nMyCTOBot job {job_id}"

@@ -1,60 +1,46 @@
-"""The runner: one process, one attempt. It claims, prepares, runs the agent, pushes, reports, and is gone.
+"""Runner of one attempt: it claims, prepares, runs the agent, pushes, reports and ends.
 
-It is started ahead of need, imports everything and then waits for one line on its standard input, so
-that a job does not wait for imports. It is its own session: it outlives the worker that started it.
+The worker starts this process before there is a job. It imports everything and then waits for one line on its standard
+input, so that a job does not wait for imports. It has its own session, so it outlives the worker.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
-import os
 import secrets
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from myctobot.contract.jobs import (
-    CLAIM_DEADLINE_S,
-    CancelProof,
-    ClaimAnswer,
-    ClaimRequest,
-    Cleaner,
-    EventKind,
-    FinishError,
-    FinishRequest,
-    Outcome,
-    Phase,
-)
-from workers.config import ShardConfig, load_config
-from workers.control_plane import ControlPlane, Fenced, Refused, Unreachable
+from myctobot.contract.jobs import EventKind, Outcome, Phase
+from myctobot.contract.limits import CLAIM_DEADLINE_S
+from myctobot.contract.redaction import Redactor
+from myctobot.contract.runner import CancelProof, ClaimAnswer, ClaimRequest, FinishError, FinishRequest
+from workers.config import ShardConfig
+from workers.control_plane import AttemptFenced, CallRefused, ControlPlane, ControlPlaneUnreachable
 from workers.errors import JobError
-from workers.executors import create_executor
-from workers.hardening import keep_memory_private
-from workers.runner.events import EventStream, OrderBroken
-from workers.runner.execution import Work
+from workers.runner.events import EventStream, SequenceReset
+from workers.runner.execution import Execution
 from workers.runner.pausable_clock import first_of
 from workers.runner.spool import Spool
-from workers.runner_registry import Registry, RunnerEntry
+from workers.runner_registry import RunnerEntry
 
 log = logging.getLogger("runner")
 
-# Reporting the end goes on for this long while the control plane is away; events wait with it.
+# The runner tries to report the end for this long while the control plane is unreachable.
 _REPORT_FOR_S = 900
 
 
 class Runner:
-    """Carries one attempt from claim to finish.
+    """Runner of one attempt, from claim to finish.
 
     Args:
-        config: the shard's.
-        control: the line to the control plane; closed in the end.
-        entry: which attempt, in which slot.
+        config: configuration of the shard.
+        control: client of the control plane; ``run`` closes it.
+        entry: job, attempt and slot.
     """
 
     def __init__(self, config: ShardConfig, control: ControlPlane, entry: RunnerEntry) -> None:
@@ -62,17 +48,17 @@ class Runner:
         self._job_id, self._attempt, self._slot = entry.job_id, entry.attempt, entry.slot
         self._claim_token = secrets.token_urlsafe(32)
         self._stop = asyncio.Event()
-        self._poke: Callable[[], None] = lambda: None
+        self._wake_events: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
-        """Carry the attempt; every outcome but a refused claim is reported."""
+        """Run the attempt and report every outcome except a refused claim."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: self._poke())
+        loop.add_signal_handler(signal.SIGUSR1, lambda: self._wake_events())
         async with self._control as control:
             answer = await self._claim(control)
             if answer is not None:
-                await self._carry(control, answer)
+                await self._run_attempt(control, answer)
 
     async def _claim(self, control: ControlPlane) -> ClaimAnswer | None:
         request = ClaimRequest(attempt=self._attempt, claim_token=self._claim_token)
@@ -80,21 +66,21 @@ class Runner:
         while True:
             try:
                 return await control.claim(self._job_id, request)
-            except Refused as refusal:
+            except CallRefused as refusal:
                 log.warning("%s: not claimed: %s", self._job_id, refusal)
                 return None
-            except Unreachable as trouble:
-                # Past this the control plane withdraws the attempt and sends the job anew.
+            except ControlPlaneUnreachable as error:
+                # After this time the control plane withdraws the attempt and dispatches the job again.
                 if asyncio.get_running_loop().time() > deadline:
-                    log.error("%s: not claimed: %s", self._job_id, trouble)
+                    log.error("%s: not claimed: %s", self._job_id, error)
                     return None
                 await asyncio.sleep(1)
 
-    async def _carry(self, control: ControlPlane, answer: ClaimAnswer) -> None:
-        cleaner = Cleaner(
+    async def _run_attempt(self, control: ControlPlane, answer: ClaimAnswer) -> None:
+        redactor = Redactor(
             [*answer["secrets"].values(), answer["gateway"]["token"], self._claim_token, self._config.shard_key]
         )
-        work = Work(self._config, answer, self._slot)
+        execution = Execution(self._config, answer, self._slot)
         spool = Spool(self._config.run_path)
         events = EventStream(
             control,
@@ -102,84 +88,89 @@ class Runner:
             self._attempt,
             self._claim_token,
             answer["next_seq"],
-            cleaner,
+            redactor,
             spool,
-            on_silence=work.freeze,
-            on_contact=work.thaw,
+            on_silence=execution.freeze,
+            on_contact=execution.thaw,
         )
-        self._poke = events.poke
+        self._wake_events = events.wake
         poster = asyncio.create_task(events.run())
         try:
-            request = await self._outcome(work, events, poster, answer["timeout_s"])
+            request = await self._work_to_outcome(execution, events, poster, answer["timeout_s"])
             if request is not None:
-                await self._report(control, events, poster, cleaner, request)
-        except (Refused, OrderBroken) as refusal:
-            log.warning("%s.%s: given up: %s", self._job_id, self._attempt, refusal)
+                await self._report(control, events, poster, redactor, request)
+        except (CallRefused, SequenceReset) as refusal:
+            log.warning("%s.%s: the attempt is given up: %s", self._job_id, self._attempt, refusal)
         except TimeoutError:
-            log.error("%s.%s: the end could not be reported for %s s", self._job_id, self._attempt, _REPORT_FOR_S)
+            log.error("%s.%s: the end could not be reported within %s s", self._job_id, self._attempt, _REPORT_FOR_S)
         finally:
-            await work.close()
+            await execution.close()
             poster.cancel()
-            with suppress(asyncio.CancelledError, Refused, OrderBroken):
+            with suppress(asyncio.CancelledError, CallRefused, SequenceReset):
                 await poster
             spool.close()
 
-    async def _outcome(
-        self, work: Work, events: EventStream, poster: asyncio.Task[None], timeout_s: int
+    async def _work_to_outcome(
+        self, execution: Execution, events: EventStream, poster: asyncio.Task[None], timeout_s: int
     ) -> FinishRequest | None:
-        """Do the work until it ends, is cancelled, interrupted, fenced or out of time.
+        """Do the work until it ends, is cancelled or interrupted, loses its attempt or runs out of time.
 
         Returns:
-            What to report, or None when the attempt was fenced.
+            The report, or None when the attempt was fenced.
         """
-        doing = asyncio.create_task(work.run(events))
-        cancel = asyncio.create_task(events.cancel_wanted.wait())
+        work = asyncio.create_task(execution.run(events))
+        cancel = asyncio.create_task(events.cancel_requested.wait())
         stop = asyncio.create_task(self._stop.wait())
         try:
-            done = await first_of({doing, cancel, stop, poster}, work.clock, timeout_s)
-            # A finished piece of work wins over a cancel that came in the same moment.
-            if doing in done:
-                return await self._finished(doing, work)
-            proof = await self._end(doing, work)
+            done = await first_of({work, cancel, stop, poster}, execution.clock, timeout_s)
+            # Finished work takes precedence over a cancel that arrives at the same moment.
+            if work in done:
+                return await self._result_of(work, execution)
+            proof = await self._stop_work(work, execution)
             if poster in done:
                 return None
             if cancel in done:
-                return self._request(Outcome.CANCELLED, {}, proof=proof)
+                return self._finish_request(Outcome.CANCELLED, {}, proof=proof)
             if stop in done:
-                message = "The shard was stopped while the job ran; retry it."
+                message = "The shard was stopped while the job ran; retry the job."
                 return self._failure(JobError("interrupted", message, retryable=True), proof)
-            message = f"The job ran longer than its timeout_s of {timeout_s}; give it more time or less to do."
+            message = (
+                f"The job ran longer than its timeout_s of {timeout_s} s; raise the limit or ask for less at once."
+            )
             return self._failure(JobError("timeout", message), proof)
         finally:
-            for task in (doing, cancel, stop):
+            for task in (work, cancel, stop):
                 task.cancel()
-            await asyncio.gather(doing, cancel, stop, return_exceptions=True)
+            await asyncio.gather(work, cancel, stop, return_exceptions=True)
 
-    async def _finished(self, doing: asyncio.Task[dict[str, Any]], work: Work) -> FinishRequest | None:
+    async def _result_of(self, work: asyncio.Task[dict[str, Any]], execution: Execution) -> FinishRequest | None:
         try:
-            result = await doing
+            result = await work
         except JobError as error:
-            return self._failure(error, await work.kill())
-        except (Fenced, OrderBroken):
+            return self._failure(error, await execution.kill())
+        except (AttemptFenced, SequenceReset):
             return None
         except OSError as error:
-            return self._failure(_shard_error(error), await work.kill())
-        except Refused:
+            return self._failure(_shard_error(error), await execution.kill())
+        except CallRefused:
             raise
-        except Exception as error:  # the one border where a mistake of ours becomes the end of a job
-            log.exception("%s.%s: unforeseen", self._job_id, self._attempt)
-            mistake = JobError("runner_error", f"The runner failed ({type(error).__name__}); its log says more.")
-            return self._failure(mistake, await work.kill())
-        return self._request(Outcome.COMPLETED, result)
+        except Exception as error:  # the only place where a bug in the runner becomes a failed job
+            log.exception("%s.%s: unexpected error", self._job_id, self._attempt)
+            failure = JobError(
+                "runner_error",
+                f"The runner had an unexpected error ({type(error).__name__}); ask an operator to check its log.",
+            )
+            return self._failure(failure, await execution.kill())
+        return self._finish_request(Outcome.COMPLETED, result)
 
     @staticmethod
-    async def _end(doing: asyncio.Task[dict[str, Any]], work: Work) -> CancelProof:
-        """Kill what runs, then unwind: in this order, so that nothing waits for an agent that ignores its end."""
-        proof = await work.kill()
-        doing.cancel()
-        await asyncio.gather(doing, return_exceptions=True)
-        # What was being started while the first kill went on is ended by the second, which proves it.
-        last = await work.kill()
+    async def _stop_work(work: asyncio.Task[dict[str, Any]], execution: Execution) -> CancelProof:
+        """Kill the processes, then cancel the task; in this order, so that the task waits for no running agent."""
+        proof = await execution.kill()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        # A process that started during the first kill is killed now. This second check is the proof.
+        last = await execution.kill()
         return CancelProof(
             processes_killed=proof["processes_killed"] + last["processes_killed"],
             processes_left=last["processes_left"],
@@ -188,9 +179,9 @@ class Runner:
 
     def _failure(self, error: JobError, proof: CancelProof | None) -> FinishRequest:
         detail = FinishError(code=error.code, message=str(error)[:4000], retryable=error.retryable)
-        return self._request(Outcome.FAILED, {}, error=detail, proof=proof)
+        return self._finish_request(Outcome.FAILED, {}, error=detail, proof=proof)
 
-    def _request(
+    def _finish_request(
         self,
         outcome: Outcome,
         result: dict[str, Any],
@@ -207,10 +198,10 @@ class Runner:
         control: ControlPlane,
         events: EventStream,
         poster: asyncio.Task[None],
-        cleaner: Cleaner,
+        redactor: Redactor,
         request: FinishRequest,
     ) -> None:
-        request = cleaner.clean(request)
+        request = redactor.redact(request)
         async with asyncio.timeout(_REPORT_FOR_S):
             await events.enter(Phase.REPORTING)
             await events.emit(
@@ -221,11 +212,14 @@ class Runner:
             request["final_seq"] = events.last_seq
             try:
                 await self._finish(control, request)
-            except Fenced:
+            except AttemptFenced:
                 raise
-            except Refused as refusal:
-                # Better a job that ends with this than one that is lost: something in the report is not as agreed.
-                error = JobError("report_refused", f"The shard's report was refused: {refusal}")
+            except CallRefused as refusal:
+                # Report this failure instead, because a job without any report would count as lost.
+                error = JobError(
+                    "report_refused",
+                    f"The control plane refused the shard's report: {refusal} Ask an operator to check it.",
+                )
                 failure = self._failure(error, request.get("proof"))
                 await self._finish(control, {**failure, "final_seq": events.last_seq})
 
@@ -233,8 +227,8 @@ class Runner:
         while True:
             try:
                 await control.finish(self._job_id, self._claim_token, request)
-            except Unreachable as trouble:
-                log.warning("%s: the end is not reported yet: %s", self._job_id, trouble)
+            except ControlPlaneUnreachable as error:
+                log.warning("%s: the end is not reported yet: %s", self._job_id, error)
                 await asyncio.sleep(2)
             else:
                 return
@@ -242,41 +236,6 @@ class Runner:
 
 def _shard_error(error: OSError) -> JobError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return JobError("disk_full", "The shard's disk is full; an operator must make room.", retryable=True)
-    return JobError("shard_error", f"The shard failed: {error.strerror}; an operator must see to it.", retryable=True)
-
-
-def read_order() -> dict[str, Any] | None:
-    """Wait for the one line that says which attempt to carry; None when there will be none."""
-    line = sys.stdin.readline()
-    return dict(json.loads(line)) if line.strip() else None
-
-
-def main() -> None:
-    keep_memory_private()
-    logging.basicConfig(format="runner[%(process)d] %(levelname)s %(message)s", level=logging.INFO)
-    # A log that nobody reads any more (the worker was killed) is no reason to fail.
-    logging.raiseExceptions = False
-    for noisy in ("httpx", "httpcore", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    config = load_config(Path(sys.argv[1]))
-    # What takes long is done before there is a job that would wait for it: the import of the real executor
-    # takes over a second, and reading the certificates a tenth of one.
-    create_executor(config)
-    control = ControlPlane(config.control_url, config.shard_key)
-    order = read_order()
-    if order is None:
-        return
-    registry = Registry(config.run_path)
-    entry = registry.add(order["job_id"], order["attempt"], order["slot"])
-    try:
-        asyncio.run(Runner(config, control, entry).run())
-    finally:
-        registry.remove(entry)
-    # Nothing may hold the process up any more: threads of libraries, say.
-    logging.shutdown()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+        return JobError("disk_full", "The shard's disk is full; ask an operator to free space.", retryable=True)
+    message = f"The shard failed: {error.strerror}; ask an operator to check it."
+    return JobError("shard_error", message, retryable=True)

@@ -1,8 +1,7 @@
 """Limits on an agent's processes, by control groups where the shard may create them.
 
-Both versions of the kernel's interface are spoken: Documentation/admin-guide/cgroup-v1/ and
-cgroup-v2.rst of the kernel's source. A hierarchy that cannot be written is left out; what it would
-have limited is then the caller's to watch.
+The code supports both versions of the kernel's interface: see Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst of
+the kernel's source. A hierarchy that cannot be written is not used; the caller must then watch what it would limit.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.sandbox.sandbox import process_tree
+from workers.sandbox import process_tree
 
 MB: Final = 2**20
-# bubblewrap's own two processes live in the agent's group and must not eat its share.
-MACHINERY_PROCESSES: Final = 2
-# The controllers that are used of version 1; of version 2 there is one group for all, named "".
+# bubblewrap's own two processes are in the agent's group and must not count against its limit.
+BWRAP_PROCESSES: Final = 2
+# Controllers of version 1. Version 2 has one group for all of them, which is named "" here.
 V1_CONTROLLERS: Final = ("memory", "pids", "freezer")
 V2: Final = ""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one job's agent may use, all its processes taken together unless said otherwise."""
+class ResourceLimits:
+    """Limits of one job's agent, for all its processes together except where a comment says otherwise."""
 
     memory_mb: int = 2048
     processes: int = 256
-    file_size_mb: int = 2048  # of one file
-    open_files: int = 4096  # of one process
+    file_size_mb: int = 2048  # for each file
+    open_files: int = 4096  # for each process
 
 
-def rlimits(limits: Limits) -> dict[int, int]:
-    """Give the resource limits that hold in all cases, by their number in ``resource``."""
+def rlimits(limits: ResourceLimits) -> dict[int, int]:
+    """Return the resource limits that always apply, by their number in ``resource``."""
     return {
         resource.RLIMIT_FSIZE: limits.file_size_mb * MB,
         resource.RLIMIT_NOFILE: limits.open_files,
@@ -48,8 +47,8 @@ def rlimits(limits: Limits) -> dict[int, int]:
     }
 
 
-def apply_rlimits(pid: int, limits: Limits) -> None:
-    """Set the limits of a process and of all that it will start, never above what it has."""
+def apply_rlimits(pid: int, limits: ResourceLimits) -> None:
+    """Set the limits of a process and of all that it will start; never raise an existing limit."""
     for number, wanted in rlimits(limits).items():
         with suppress(ProcessLookupError):
             _soft, hard = resource.prlimit(pid, number)
@@ -58,14 +57,14 @@ def apply_rlimits(pid: int, limits: Limits) -> None:
 
 
 def own_groups(cgroup: str, mountinfo: str) -> dict[str, Path]:
-    """Find the directory of the caller's own group for each controller.
+    """Return the directory of the caller's own group for each controller.
 
     Args:
-        cgroup: the text of ``/proc/self/cgroup``.
-        mountinfo: the text of ``/proc/self/mountinfo``.
+        cgroup: text of ``/proc/self/cgroup``.
+        mountinfo: text of ``/proc/self/mountinfo``.
 
     Returns:
-        Controller to directory; version 2 under the name ``""``.
+        Directory by controller; version 2 has the name ``""``.
     """
     mounts = _cgroup_mounts(mountinfo)
     found: dict[str, Path] = {}
@@ -75,7 +74,7 @@ def own_groups(cgroup: str, mountinfo: str) -> dict[str, Path]:
             if name in mounts:
                 root, point = mounts[name]
                 inside = path[len(root) :] if root != "/" and path.startswith(root) else path
-                # A path outside of what is mounted can be seen nowhere: the mount itself is ours.
+                # A path outside of the mount is not visible. Then the mount itself is our group.
                 visible = root == "/" or path.startswith(root)
                 found[name] = Path(point, inside.lstrip("/")) if visible else Path(point)
     return found
@@ -93,7 +92,7 @@ def _cgroup_mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
     return mounts
 
 
-def _write(path: Path, text: str) -> bool:
+def _write_file(path: Path, text: str) -> bool:
     try:
         path.write_text(text)
     except OSError:
@@ -101,7 +100,7 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
-def _read(path: Path) -> str:
+def _read_file(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:
@@ -114,18 +113,18 @@ def _counter(text: str, name: str) -> int:
 
 
 class Groups:
-    """The control groups of one sandbox, nested in the caller's own."""
+    """Control groups of one sandbox, inside the caller's own."""
 
-    def __init__(self, directories: Mapping[str, Path], limits: Limits) -> None:
+    def __init__(self, directories: Mapping[str, Path], limits: ResourceLimits) -> None:
         self._dirs = dict(directories)
         self._limits = limits
         self.limits_memory = self._limit_memory()
         self.limits_processes = self._limit_processes()
 
     @classmethod
-    def create(cls, name: str, own: Mapping[str, Path], limits: Limits) -> Groups:
-        """Create a group called ``name`` in every hierarchy of ``own`` that can be written."""
-        # Version 2 without its memory controller, beside version 1, has nothing to add.
+    def create(cls, name: str, own: Mapping[str, Path], limits: ResourceLimits) -> Groups:
+        """Create a group with this name in every hierarchy of ``own`` that can be written."""
+        # Where version 1 has the memory controller, version 2 does not have it and limits nothing.
         wanted = V1_CONTROLLERS if "memory" in own else (V2,)
         made: dict[str, Path] = {}
         for controller in wanted:
@@ -133,7 +132,7 @@ class Groups:
                 continue
             if controller == V2:
                 for needed in ("+memory", "+pids"):
-                    _write(own[V2] / "cgroup.subtree_control", needed)
+                    _write_file(own[V2] / "cgroup.subtree_control", needed)
             with suppress(OSError):
                 (own[controller] / name).mkdir(exist_ok=True)
                 made[controller] = own[controller] / name
@@ -149,51 +148,51 @@ class Groups:
     def _limit_memory(self) -> bool:
         limit = str(self._limits.memory_mb * MB)
         if "memory" in self._dirs:
-            done = _write(self._dirs["memory"] / "memory.limit_in_bytes", limit)
-            _write(self._dirs["memory"] / "memory.memsw.limit_in_bytes", limit)
+            done = _write_file(self._dirs["memory"] / "memory.limit_in_bytes", limit)
+            _write_file(self._dirs["memory"] / "memory.memsw.limit_in_bytes", limit)
             return done
         if V2 in self._dirs:
-            _write(self._dirs[V2] / "memory.swap.max", "0")
-            return _write(self._dirs[V2] / "memory.max", limit)
+            _write_file(self._dirs[V2] / "memory.swap.max", "0")
+            return _write_file(self._dirs[V2] / "memory.max", limit)
         return False
 
     def _limit_processes(self) -> bool:
         directory = self._dirs.get("pids", self._dirs.get(V2))
-        return directory is not None and _write(
-            directory / "pids.max", str(self._limits.processes + MACHINERY_PROCESSES)
+        return directory is not None and _write_file(
+            directory / "pids.max", str(self._limits.processes + BWRAP_PROCESSES)
         )
 
     def add(self, pid: int) -> None:
-        """Move a process in; what it starts from then on is in too.
+        """Move a process into the groups; its later children are in them too.
 
         Raises:
-            OSError: the process is gone, or the kernel refused.
+            OSError: the process has ended, or the kernel refused.
         """
         for directory in self._dirs.values():
             (directory / "cgroup.procs").write_text(str(pid))
 
     def pids(self) -> set[int]:
-        """List the processes that are in any of the groups now."""
-        return {int(pid) for directory in self._dirs.values() for pid in _read(directory / "cgroup.procs").split()}
+        """Return the processes that are in any of the groups now."""
+        return {int(pid) for directory in self._dirs.values() for pid in _read_file(directory / "cgroup.procs").split()}
 
     def set_frozen(self, frozen: bool) -> None:
         if V2 in self._dirs:
-            _write(self._dirs[V2] / "cgroup.freeze", "1" if frozen else "0")
+            _write_file(self._dirs[V2] / "cgroup.freeze", "1" if frozen else "0")
         elif "freezer" in self._dirs:
-            _write(self._dirs["freezer"] / "freezer.state", "FROZEN" if frozen else "THAWED")
+            _write_file(self._dirs["freezer"] / "freezer.state", "FROZEN" if frozen else "THAWED")
 
     def is_frozen(self) -> bool:
         if V2 in self._dirs:
-            return _counter(_read(self._dirs[V2] / "cgroup.events"), "frozen") == 1
-        return "freezer" in self._dirs and _read(self._dirs["freezer"] / "freezer.state").strip() == "FROZEN"
+            return _counter(_read_file(self._dirs[V2] / "cgroup.events"), "frozen") == 1
+        return "freezer" in self._dirs and _read_file(self._dirs["freezer"] / "freezer.state").strip() == "FROZEN"
 
     def kill(self) -> None:
-        """Ask the kernel to kill all at once; version 1 cannot, there the caller signals each process."""
+        """Make the kernel kill all processes at once; version 1 cannot, so the caller must signal each of them."""
         if V2 in self._dirs:
-            _write(self._dirs[V2] / "cgroup.kill", "1")
+            _write_file(self._dirs[V2] / "cgroup.kill", "1")
 
-    def end(self) -> None:
-        """Kill all that is in the groups, frozen or not."""
+    def kill_members(self) -> None:
+        """Kill all processes in the groups, also frozen ones."""
         self.kill()
         for pid in self.pids():
             with suppress(ProcessLookupError):
@@ -201,13 +200,13 @@ class Groups:
         self.set_frozen(False)
 
     def memory_kills(self) -> int:
-        """Count the processes that the kernel killed because the memory limit was reached."""
+        """Return the number of processes that the kernel killed at the memory limit."""
         if "memory" in self._dirs:
-            return _counter(_read(self._dirs["memory"] / "memory.oom_control"), "oom_kill")
-        return _counter(_read(self._dirs[V2] / "memory.events"), "oom_kill") if V2 in self._dirs else 0
+            return _counter(_read_file(self._dirs["memory"] / "memory.oom_control"), "oom_kill")
+        return _counter(_read_file(self._dirs[V2] / "memory.events"), "oom_kill") if V2 in self._dirs else 0
 
     def remove(self) -> bool:
-        """Remove the groups; False while one still holds a process."""
+        """Remove the groups; return False while one still has a process."""
         for controller, directory in list(self._dirs.items()):
             with suppress(OSError):
                 directory.rmdir()
@@ -216,34 +215,35 @@ class Groups:
         return not self._dirs
 
 
-def _own() -> dict[str, Path]:
-    return own_groups(_read(Path("/proc/self/cgroup")), _read(Path("/proc/self/mountinfo")))
+def _own_group_directories() -> dict[str, Path]:
+    return own_groups(_read_file(Path("/proc/self/cgroup")), _read_file(Path("/proc/self/mountinfo")))
 
 
-def create_groups(limits: Limits, started: int) -> Groups:
+def create_groups(limits: ResourceLimits, started: int) -> Groups:
     """Create the groups of one sandbox in the caller's own groups; none where there is no cgroup file system.
 
     Args:
-        limits: what they hold.
-        started: when the calling process started, in clock ticks since boot; the name tells whose they are.
+        limits: limits of the groups.
+        started: start time of the calling process, in clock ticks since boot; with the pid it identifies the owner in
+            the name of the group.
     """
-    return Groups.create(f"agent-{os.getpid()}-{started}-{uuid.uuid4().hex[:8]}", _own(), limits)
+    return Groups.create(f"agent-{os.getpid()}-{started}-{uuid.uuid4().hex[:8]}", _own_group_directories(), limits)
 
 
 def sweep_groups() -> int:
-    """End and remove the groups of processes that are no more; returns how many.
+    """Kill and remove the groups of processes that have ended; return their number.
 
-    A frozen agent of version 1 cannot die with its runner: it waits for someone to thaw it.
+    With version 1 a frozen agent cannot die with its runner, because it must be thawed first.
     """
     swept = 0
-    for controller, own in _own().items():
+    for controller, own in _own_group_directories().items():
         if controller not in (V2, *V1_CONTROLLERS) or not own.is_dir():
             continue
         for directory in own.glob("agent-*-*-*"):
             pid, started = directory.name.split("-")[1:3]
             owner = process_tree.read(int(pid)) if pid.isdecimal() else None
             if owner is None or str(owner.started) != started:
-                stale = Groups({controller: directory}, Limits())
-                stale.end()
+                stale = Groups({controller: directory}, ResourceLimits())
+                stale.kill_members()
                 swept += stale.remove()
     return swept

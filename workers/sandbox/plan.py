@@ -1,4 +1,4 @@
-"""What an agent may see: the decision, in bubblewrap's terms. Nothing here touches the machine."""
+"""Decision what an agent may see, as options of bubblewrap; nothing here touches the machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from workers.sandbox.limits import MB, Limits
+from workers.sandbox.limits import MB, ResourceLimits
 
 WORKSPACE: Final = "/workspace"
 HOME: Final = "/home/agent"
 USER: Final = "agent"
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
-# Every process starts with these and what its starter adds, nothing else.
+# Every process starts with only these variables and those that its caller adds.
 BASE_ENV: Final[Mapping[str, str]] = {
     "PATH": PATH,
     "HOME": HOME,
@@ -28,7 +28,7 @@ BASE_ENV: Final[Mapping[str, str]] = {
 }
 
 SYSTEM_DIRS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-# Name resolution, certificates, the loader, Debian's alternatives, time zone; no accounts, no settings of programs.
+# Name resolution, certificates, loader, alternatives, time zone, fonts; no accounts and no settings of programs.
 ETC_FILES: Final = (
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -54,7 +54,7 @@ ETC_FILES: Final = (
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or directory of the shard that the agent sees at ``target``."""
+    """File or directory of the shard that the agent sees at ``target``."""
 
     source: Path
     target: str
@@ -68,31 +68,31 @@ class Mount:
 
 @dataclass(frozen=True)
 class SandboxConfig:
-    """How a shard isolates the agents of one slot.
+    """Isolation of the agents of one slot.
 
     Args:
-        limits: what one agent may use.
-        agent_uid: user and group of the agent, one a slot so that the agents of two jobs differ. As
-            an ordinary user the shard cannot change users: the agent then merely sees itself under this number.
-        allow_unsandboxed: run without isolation where bubblewrap is missing; for the embedded stack alone.
-        read_only: host paths that the agent sees, under the same names.
+        limits: limits of one agent.
+        agent_uid: user and group of the agent, different for each slot so that the agents of two jobs differ. A shard
+            that does not run as root cannot change users; then the number is only what the agent sees.
+        allow_unsandboxed: run without isolation where bubblewrap is missing; only for the embedded stack.
+        read_only: host paths that the agent sees under the same names.
     """
 
-    limits: Limits
+    limits: ResourceLimits
     agent_uid: int
     allow_unsandboxed: bool = False
     read_only: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
-class Host:
-    """What the plan needs to know of the machine.
+class SandboxHost:
+    """Facts about the machine that the plan needs.
 
     Args:
         root: whether the shard runs as root.
-        links: for each of SYSTEM_DIRS that exists, where it points as a symbolic link, or None.
-        bwrap: bubblewrap's program, or None.
-        setpriv: the program that drops privileges, needed as root.
+        links: target of each existing directory of SYSTEM_DIRS that is a symbolic link, else None.
+        bwrap: program of bubblewrap, or None.
+        setpriv: program that drops privileges, which root needs.
     """
 
     root: bool
@@ -103,7 +103,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Numbers of the open files that bubblewrap is handed."""
+    """Numbers of the open files that bubblewrap inherits."""
 
     passwd: int
     group: int
@@ -121,14 +121,17 @@ def group(gid: int) -> str:
 
 def options(
     config: SandboxConfig,
-    host: Host,
+    host: SandboxHost,
     agent_dir: Path,
     mounts: Sequence[Mount],
     env: Mapping[str, str],
     cwd: str,
     fds: Descriptors,
 ) -> list[str]:
-    """Write bubblewrap's options. They hold the environment, so they go over a pipe and never on an argument list."""
+    """Return bubblewrap's options.
+
+    They contain the environment, so they must go through a file descriptor and never into an argument list.
+    """
     result = ["--die-with-parent", "--new-session", "--clearenv"]
     for name, value in {**BASE_ENV, **env}.items():
         result += ["--setenv", name, value]
@@ -136,9 +139,9 @@ def options(
     if not host.root:
         uid = str(config.agent_uid)
         result += ["--unshare-user", "--disable-userns", "--uid", uid, "--gid", uid]
-    # Memory behind these is the agent's own, and half of it leaves room for its processes.
+    # These file systems use the agent's own memory. Half of it leaves the rest for its processes.
     memory = ["--perms", "1777", "--size", str(config.limits.memory_mb * MB // 2), "--tmpfs"]
-    # Before what may lie below it: a shard's own programs can be in a checkout under /tmp.
+    # Mount /tmp before the paths below it, because a shard's own programs can be in a checkout under /tmp.
     result += [*memory, "/tmp"]  # noqa: S108 - the sandbox's own
     targets = [*ETC_FILES, *map(str, config.read_only), HOME, *(mount.target for mount in mounts)]
     result += _directories(targets)
@@ -154,12 +157,12 @@ def options(
 
 
 def _directories(targets: Sequence[str]) -> list[str]:
-    """Make the directories above mounts; bubblewrap itself would make them for root's eyes only."""
+    """Return the options for the directories above mounts, because bubblewrap would make them readable by root only."""
     parents = {str(parent) for target in targets for parent in PurePosixPath(target).parents}
     return [word for parent in sorted(parents - {"/"}) for word in ("--perms", "0755", "--dir", parent)]
 
 
-def _system(host: Host, fds: Descriptors) -> list[str]:
+def _system(host: SandboxHost, fds: Descriptors) -> list[str]:
     result = ["--ro-bind", "/usr", "/usr"]
     for directory, link in host.links.items():
         result += ["--ro-bind", directory, directory] if link is None else ["--symlink", link, directory]
@@ -170,8 +173,8 @@ def _system(host: Host, fds: Descriptors) -> list[str]:
     return [*result, "--proc", "/proc", "--dev", "/dev"]
 
 
-def command(config: SandboxConfig, host: Host, argv: Sequence[str]) -> list[str]:
-    """Give what runs inside: as root, first leave everything that root may do behind."""
+def command(config: SandboxConfig, host: SandboxHost, argv: Sequence[str]) -> list[str]:
+    """Return the command that runs inside; as root, it first drops the user, the groups and all capabilities."""
     if not host.root:
         return list(argv)
     uid = str(config.agent_uid)
@@ -180,10 +183,10 @@ def command(config: SandboxConfig, host: Host, argv: Sequence[str]) -> list[str]
     return [str(host.setpriv), *user, *powers, "--", *argv]
 
 
-def host_view(text: str, places: Mapping[str, str]) -> str:
-    """Replace the sandbox's paths in ``text`` by the host's, for an agent that runs without a sandbox."""
-    if not places:
+def to_host_paths(text: str, host_paths: Mapping[str, str]) -> str:
+    """Replace the sandbox's paths in a text by the host's, for an agent that runs without a sandbox."""
+    if not host_paths:
         return text
-    # The longest first, so that a mount below another is not taken for it.
-    names = "|".join(re.escape(name) for name in sorted(places, key=len, reverse=True))
-    return re.sub(rf"(?<![\w./-])({names})(?![\w.-])", lambda match: places[match.group(1)], text)
+    # Match the longest path first, because a mount may be below another one.
+    names = "|".join(re.escape(name) for name in sorted(host_paths, key=len, reverse=True))
+    return re.sub(rf"(?<![\w./-])({names})(?![\w.-])", lambda match: host_paths[match.group(1)], text)

@@ -1,4 +1,4 @@
-"""The processes of this machine, as /proc shows them; see proc(5)."""
+"""Processes of this machine, as /proc shows them; see proc(5)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessInfo:
+    """State of one process."""
+
     pid: int
     parent: int
     session: int
@@ -28,7 +30,7 @@ class ProcessInfo:
 
 
 def parse_stat(text: str) -> ProcessInfo:
-    """Read one line of ``/proc/<pid>/stat``; a process may put blanks and brackets into its name."""
+    """Parse the line of ``/proc/<pid>/stat``; a process may have spaces and parentheses in its name."""
     head, _, tail = text.rpartition(")")
     fields = tail.split()
     return ProcessInfo(
@@ -42,6 +44,7 @@ def parse_stat(text: str) -> ProcessInfo:
 
 
 def read(pid: int) -> ProcessInfo | None:
+    """Return the state of a process, or None when it does not exist."""
     try:
         return parse_stat(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
     except (FileNotFoundError, ProcessLookupError):
@@ -49,13 +52,13 @@ def read(pid: int) -> ProcessInfo | None:
 
 
 def snapshot() -> dict[int, ProcessInfo]:
-    """Read all processes; one that starts meanwhile may be missing."""
+    """Return all processes; one that starts during the call may be missing."""
     pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 - names, not paths
     return {info.pid: info for pid in pids if (info := read(pid)) is not None}
 
 
 def descendants(processes: Mapping[int, ProcessInfo], roots: Iterable[int]) -> set[int]:
-    """Give the roots that exist and all that descends from them."""
+    """Return the existing roots and all their descendants."""
     children: dict[int, list[int]] = {}
     for info in processes.values():
         children.setdefault(info.parent, []).append(info.pid)
@@ -70,11 +73,11 @@ def descendants(processes: Mapping[int, ProcessInfo], roots: Iterable[int]) -> s
 
 
 def unconfined(uid: int, since: int) -> set[int]:
-    """Find processes of ``uid`` that share our PID namespace, so are in nobody's sandbox.
+    """Return the processes of a user that share our PID namespace, which means that they are in no sandbox.
 
     Args:
-        uid: the user.
-        since: only processes started after this, in clock ticks since boot.
+        uid: number of the user.
+        since: time in clock ticks since boot; only processes that started later are returned.
     """
     depth = len(_status("self").get("NSpid", "").split())
     found = set()

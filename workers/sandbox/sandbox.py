@@ -1,4 +1,4 @@
-"""The walls around an agent: what it sees, what it may use, and its certain end."""
+"""Sandbox of a job: its processes share a view of files, limits and a certain end."""
 
 from __future__ import annotations
 
@@ -13,26 +13,34 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final, NamedTuple
 
-from myctobot.contract.jobs import CancelProof
+from myctobot.contract.runner import CancelProof
 from workers.errors import JobError
-from workers.sandbox.limits import MB, Limits, apply_rlimits, create_groups
+from workers.sandbox import process_tree
+from workers.sandbox.limits import MB, ResourceLimits, apply_rlimits, create_groups
 from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig
 from workers.sandbox.process import (
     Launch,
     SandboxedProcess,
+    bwrap_works,
     drain,
     feed,
-    look_at_host,
+    inspect_host,
     setup_failure,
     signal_all,
     spawn_isolated,
     spawn_plain,
-    works,
 )
-from workers.sandbox.sandbox import process_tree
 
 __all__ = [
-    "HOME", "WORKSPACE", "Completed", "Limits", "Mount", "Sandbox", "SandboxConfig", "SandboxedProcess", "check",
+    "HOME",
+    "WORKSPACE",
+    "Completed",
+    "Mount",
+    "ResourceLimits",
+    "Sandbox",
+    "SandboxConfig",
+    "SandboxedProcess",
+    "check",
 ]  # fmt: skip
 
 KILL_TIMEOUT_S: Final = 10
@@ -41,13 +49,13 @@ POLL_S: Final = 0.01
 WATCH_EVERY_S: Final = 0.5
 PR_SET_CHILD_SUBREAPER: Final = 36
 NO_BWRAP: Final = (
-    "bubblewrap is not installed on this shard, so an agent cannot be isolated; install the package 'bubblewrap', "
-    "or let the embedded stack run without it by setting allow_unsandboxed"
+    "bubblewrap is not installed on this shard, so an agent cannot be isolated; ask an operator to install the package "
+    "'bubblewrap', or to set allow_unsandboxed on the embedded stack."
 )
 
 
 class Completed(NamedTuple):
-    """A command that ended; ``truncated`` when it wrote more than was kept."""
+    """Result of a command; ``truncated`` when it wrote more than was kept."""
 
     returncode: int
     stdout: bytes
@@ -56,25 +64,26 @@ class Completed(NamedTuple):
 
 
 class Sandbox:
-    """One job's sandbox; its processes share the workspace, the limits and the end.
+    """Sandbox of one job.
 
-    ``job_dir/agent`` is the agent's user's own and holds ``repo`` (seen as /workspace) and ``home`` (seen as
-    /home/agent). All else in ``job_dir`` is invisible inside unless it is mounted.
+    The agent's user owns ``job_dir/agent``, which contains ``repo`` (seen as /workspace) and ``home`` (seen as
+    /home/agent). Other files in ``job_dir`` are invisible inside unless they are mounted.
 
     Raises:
-        JobError: ``sandbox_unavailable`` when the machine cannot isolate and the configuration insists on it.
+        JobError: ``sandbox_unavailable``, the machine cannot isolate although the configuration requires it.
     """
 
     def __init__(self, config: SandboxConfig, job_dir: Path) -> None:
         self.config = config
-        self.host = look_at_host()
-        # A shard that insists on isolation finds out by failing; one that does not must know beforehand.
+        self.host = inspect_host()
+        # A shard that requires isolation fails when it starts a process. One that does not require it must test first.
         bwrap = self.host.bwrap
-        self.isolated = bwrap is not None and (not config.allow_unsandboxed or works(bwrap))
+        self.isolated = bwrap is not None and (not config.allow_unsandboxed or bwrap_works(bwrap))
         if not self.isolated and not config.allow_unsandboxed:
             raise JobError("sandbox_unavailable", NO_BWRAP)
         if self.isolated and self.host.root and self.host.setpriv is None:
-            raise JobError("sandbox_unavailable", "setpriv is missing on this shard; install the package 'util-linux'")
+            message = "setpriv is missing on this shard; ask an operator to install the package 'util-linux'."
+            raise JobError("sandbox_unavailable", message)
         self.agent_dir = job_dir.absolute() / "agent"
         self._make_directories()
         own = process_tree.read(os.getpid())
@@ -82,13 +91,13 @@ class Sandbox:
         self._groups = create_groups(config.limits, self._since)
         self._live: list[SandboxedProcess] = []
         self._watchdog: asyncio.Task[None] | None = None
-        self._watchdog_struck = False
-        self._not_ours: set[tuple[int, int]] = set()
+        self._memory_exceeded = False
+        self._earlier_children: set[tuple[int, int]] = set()
         if not self.isolated:
-            # What this process had started before is no orphan of the agent's.
+            # Earlier children of this process are not orphans of the agent.
             children = (p for p in process_tree.snapshot().values() if p.parent == os.getpid())
-            self._not_ours = {(p.pid, p.started) for p in children}
-            # Without a PID namespace, what an agent leaves behind would become init's, and be lost.
+            self._earlier_children = {(p.pid, p.started) for p in children}
+            # Without a PID namespace, init would adopt the agent's orphans. Adopt them here to be able to kill them.
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def _make_directories(self) -> None:
@@ -98,15 +107,15 @@ class Sandbox:
                 os.chown(directory, self.config.agent_uid, self.config.agent_uid, follow_symlinks=False)
 
     def describe(self) -> str:
-        """Say in one line how well the agent is isolated."""
+        """Return one line that describes the agent's isolation."""
         if not self.isolated:
             return "WARNING: NOTHING IS ISOLATED. The agent runs without a sandbox, as the shard's own user."
         user = f"as user {self.config.agent_uid}" if self.host.root else "in a user namespace"
         memory = "a control group" if self._groups.limits_memory else "a watchdog"
         return f"bubblewrap, {user}; memory limited by {memory} to {self.config.limits.memory_mb} MB"
 
-    def places(self, mounts: Sequence[Mount] = ()) -> dict[str, str]:
-        """Give the host's path for each path of the sandbox, when there is no sandbox; else nothing differs."""
+    def host_paths(self, mounts: Sequence[Mount] = ()) -> dict[str, str]:
+        """Return the host's path for each path of the sandbox; empty with isolation, where no path is translated."""
         if self.isolated:
             return {}
         own = {WORKSPACE: str(self.agent_dir / "repo"), HOME: str(self.agent_dir / "home")}
@@ -125,7 +134,7 @@ class Sandbox:
         return await self._spawn(Launch(argv, env, cwd, mounts))
 
     async def _spawn(self, launch: Launch) -> SandboxedProcess:
-        # A start that is given up halfway would leave a process that nobody knows of.
+        # A start that is cancelled halfway would leave an unknown process, so finish it and then end the process.
         starting = asyncio.create_task(self._spawn_known(launch))
         try:
             return await asyncio.shield(starting)
@@ -137,7 +146,7 @@ class Sandbox:
         if self.isolated:
             started = await spawn_isolated(self.config, self.host, self.agent_dir, launch, self._confine)
         else:
-            started = await spawn_plain(launch, self.places(launch.mounts))
+            started = await spawn_plain(launch, self.host_paths(launch.mounts))
             self._live.append(started)
             with suppress(OSError):
                 self._groups.add(started.pid)
@@ -166,14 +175,14 @@ class Sandbox:
         max_output: int = 4 * MB,
         timeout_s: float = 120,
     ) -> Completed:
-        """Run a short command as the agent's user; whatever it started has ended with it.
+        """Run a short command as the agent's user, and end all processes that it started.
 
         Args:
             argv, env, cwd, mounts: see ``Launch``.
-            stdin: what it reads.
-            stdout_file: where its output goes instead of into the answer.
-            max_output: bytes that are kept of each stream; the rest is read and dropped.
-            timeout_s: seconds until it is ended.
+            stdin: input of the command.
+            stdout_file: file that receives the output instead of the result.
+            max_output: bytes to keep of each stream; the rest is read and dropped.
+            timeout_s: seconds after which the command is ended.
 
         Raises:
             JobError: ``command_timeout``, ``agent_out_of_memory`` or ``sandbox_failed``.
@@ -189,20 +198,20 @@ class Sandbox:
                     feed(started.stdin, stdin),
                 )
         except TimeoutError as error:
-            message = f"the command '{' '.join(argv[:2])}' took longer than {timeout_s:g} s and was ended"
+            message = f"The command '{' '.join(argv[:2])}' took longer than {timeout_s:g} s and was ended; try again."
             raise JobError("command_timeout", message, retryable=True) from error
         finally:
             await self._end(started)
-        problem = self.problem(code)
+        problem = self.memory_error(code)
         if problem is not None:
             raise problem
-        # Some of the setup comes after the gate; its failure looks like the command's but for this.
+        # A part of bubblewrap's setup happens after it was released. Only this text distinguishes its failure.
         if self.isolated and code == 1 and err.data.startswith(b"bwrap: "):
             raise setup_failure(bytes(err.data))
         return Completed(code, bytes(out.data), bytes(err.data), out.truncated or err.truncated)
 
     async def _end(self, started: SandboxedProcess) -> None:
-        """Kill what is left of one process' tree and forget it."""
+        """Kill the rest of one process's tree and forget the process."""
         if not self.isolated:
             processes = process_tree.snapshot()
             session = {pid for pid, info in processes.items() if info.session == started.pid}
@@ -218,56 +227,57 @@ class Sandbox:
         if started in self._live:
             self._live.remove(started)
 
-    def problem(self, returncode: int) -> JobError | None:
-        """Say whether a process that ended with this code was ended by the memory limit."""
+    def memory_error(self, returncode: int) -> JobError | None:
+        """Return the error when the memory limit ended a process with this exit code, else None."""
         killed = returncode == 128 + signal.SIGKILL
-        if self._watchdog_struck or (killed and self._groups.memory_kills() > 0):
-            used = f"the agent used more than {self.config.limits.memory_mb} MB of memory and was ended"
-            return JobError("agent_out_of_memory", f"{used}; raise the shard's memory limit or ask for less")
+        if self._memory_exceeded or (killed and self._groups.memory_kills() > 0):
+            used = f"The agent used more than {self.config.limits.memory_mb} MB of memory and was ended"
+            advice = "ask for less at once, or ask an operator to raise the shard's memory limit"
+            return JobError("agent_out_of_memory", f"{used}; {advice}.")
         return None
 
     # --- The certain end ---------------------------------------------------------------------------
 
-    def _machinery(self) -> set[int]:
-        """Give bubblewrap's own processes, which are not the agent's."""
+    def _bwrap_pids(self) -> set[int]:
+        """Return bubblewrap's own processes, which are not the agent's."""
         return {pid for started in self._live if started.init is not None for pid in started.roots()}
 
     def _members(self) -> dict[int, process_tree.ProcessInfo]:
-        """List every live process of the sandbox, bubblewrap's own included."""
+        """Return every live process of the sandbox, including bubblewrap's own."""
         processes = process_tree.snapshot()
         found = process_tree.descendants(processes, {pid for started in self._live for pid in started.roots()})
         found |= self._groups.pids() & processes.keys()
         if not self.isolated:
-            # Children of its first moments may have missed the groups; orphaned, they are ours.
+            # A child that started before its parent joined the groups is not in them. As an orphan it is our child.
             own = processes[os.getpid()]
             orphans = {
                 p.pid
                 for p in processes.values()
-                if p.parent == own.pid and p.session != own.session and (p.pid, p.started) not in self._not_ours
+                if p.parent == own.pid and p.session != own.session and (p.pid, p.started) not in self._earlier_children
             }
             found |= process_tree.descendants(processes, orphans)
         return {pid: processes[pid] for pid in found if processes[pid].alive}
 
     async def kill_all(self) -> CancelProof:
-        """Kill every process of the sandbox and look whether one is left.
+        """Kill every process of the sandbox and return the proof.
 
-        Ending the first process of a PID namespace ends all others in it, and it is gone only after they are; so
-        neither a new session, a double fork, an ignored signal nor a fork bomb escapes.
+        When the first process of a PID namespace ends, the kernel ends all others, and the first is gone only after
+        them. Therefore no new session, double fork, ignored signal or fork bomb escapes.
         """
         with suppress(JobError):
-            # Frozen, the tree cannot grow while it is counted.
+            # A frozen process tree cannot grow while it is counted.
             await self.freeze()
         seen: set[int] = set()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + KILL_TIMEOUT_S
         while (members := self._members()) and loop.time() < deadline:
-            seen |= members.keys() - self._machinery()
+            seen |= members.keys() - self._bwrap_pids()
             for started in self._live:
                 started.kill()
             self._groups.kill()
             if not self.isolated:
                 signal_all(members, signal.SIGKILL)
-            # Version 1 of the groups delivers the kill only to who is thawed.
+            # With version 1 of the groups, only a thawed process receives the signal.
             self._groups.set_frozen(False)
             await asyncio.sleep(POLL_S)
         self._groups.set_frozen(False)
@@ -281,10 +291,10 @@ class Sandbox:
         return {"processes_killed": len(seen - left), "processes_left": len(left), "checked_at": checked_at}
 
     async def freeze(self) -> None:
-        """Stop every process of the sandbox where it stands; memory and connections stay.
+        """Stop every process of the sandbox where it is; memory and connections remain.
 
         Raises:
-            JobError: ``freeze_failed`` when some still run after five seconds.
+            JobError: ``freeze_failed``, some processes still run after five seconds.
         """
         if self._groups.can_freeze:
             self._groups.set_frozen(True)
@@ -292,23 +302,23 @@ class Sandbox:
         else:
             done = await _until(self._stop_members, FREEZE_TIMEOUT_S)
         if not done:
-            raise JobError("freeze_failed", "the agent could not be frozen; it must be ended instead", retryable=True)
+            raise JobError("freeze_failed", "The agent could not be frozen, so it must be ended.", retryable=True)
 
     def _stop_members(self) -> bool:
-        # bubblewrap's process on the host only waits; it stays awake to be our child as usual.
+        # Do not stop bubblewrap's process on the host: it only waits, and asyncio must see its end as usual.
         waiting = {started.pid for started in self._live if started.init is not None}
         running = {pid for pid, info in self._members().items() if not info.stopped} - waiting
         signal_all(running, signal.SIGSTOP)
         return not running
 
     async def thaw(self) -> None:
-        """Let a frozen sandbox go on."""
+        """Let a frozen sandbox continue."""
         self._groups.set_frozen(False)
         if not self._groups.can_freeze:
             signal_all(self._members(), signal.SIGCONT)
 
     async def close(self) -> None:
-        """End what is left and remove the control groups; may be called again."""
+        """Kill the remaining processes and remove the control groups; the method may be called again."""
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
@@ -319,12 +329,12 @@ class Sandbox:
         await _until(self._groups.remove, KILL_TIMEOUT_S)
 
     async def _watch_memory(self) -> None:
-        """Stand in for the memory controller where it is not ours to use."""
+        """Enforce the memory limit where the memory controller cannot be used."""
         limit = self.config.limits.memory_mb * MB
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             if sum(info.memory for info in self._members().values()) > limit:
-                self._watchdog_struck = True
+                self._memory_exceeded = True
                 await self.kill_all()
 
 
@@ -338,10 +348,12 @@ async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def check(config: SandboxConfig) -> str | None:
-    """Prove that an agent can be isolated on this machine, by running a command in a sandbox.
+    """Test whether this machine can isolate an agent, by running a command in a sandbox.
+
+    Call it only where no event loop runs.
 
     Returns:
-        None, or a sentence that says what is wrong. To be called where no event loop runs.
+        A sentence that says what is wrong, or None.
     """
     return asyncio.run(_check(config))
 

@@ -1,8 +1,7 @@
-"""The shard's Celery worker: one process, one thread a slot, one task.
+"""Celery worker of a shard: one process, one thread for each slot, one task.
 
-It takes a message, has a runner carry the attempt and waits for its end; so a slot is taken for as long
-as a runner lives. It acknowledges early and prefetches nothing: PostgreSQL is the truth, and a message is
-only a doorbell.
+The task starts a runner for the attempt and waits for its end, so a slot is occupied for as long as a runner lives. The
+worker acknowledges early and prefetches nothing: PostgreSQL has the state, and a message only wakes the worker.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ from celery.worker.consumer import Tasks
 from celery.worker.control import control_command, inspect_command
 from kombu import Exchange, Queue
 
-from myctobot.contract.jobs import EXECUTE_TASK, HeartbeatAnswer
+from myctobot.contract.runner import EXECUTE_TASK
+from myctobot.contract.shards import HeartbeatAnswer
 from workers.config import ShardConfig
 from workers.runner_registry import RunnerEntry
-from workers.worker.heartbeat import Heartbeat
+from workers.worker.heartbeat import HeartbeatSender
 from workers.worker.redis_transport import ShardEvents, use_for_redis
 from workers.worker.reload import Reload
 from workers.worker.spawner import Spawner
@@ -34,15 +34,15 @@ from workers.worker.spawner import Spawner
 log = logging.getLogger(__name__)
 
 MAX_LOG_LINES = 1000
-# Seconds between two events that say that the worker lives; who watches events waits for two of them.
+# Seconds between two events that say that the worker is alive; monitors wait for two of them.
 _EVENTS_EVERY_S = 10
 
 
 class AdoptedRunner:
-    """Stands in Celery's set of reserved requests for a runner that an earlier worker started.
+    """Entry in Celery's set of reserved requests for a runner that an earlier worker started.
 
-    With ``worker_disable_prefetch`` a worker takes a message only while that set is smaller than its pool,
-    so an adopted runner's slot is not given away.
+    With ``worker_disable_prefetch`` a worker takes a message only while that set is smaller than its pool, so the slot
+    of an adopted runner stays occupied.
     """
 
     def __init__(self, entry: RunnerEntry) -> None:
@@ -50,38 +50,38 @@ class AdoptedRunner:
         self.entry = entry
 
     def info(self, **_: Any) -> dict[str, Any]:
-        """What ``inspect reserved`` shows."""
+        """Return the description that ``inspect reserved`` shows."""
         return {"id": self.id, "name": EXECUTE_TASK, "args": [self.entry.job_id, self.entry.attempt]}
 
 
-class CountAdopted(StartStopStep):
-    """Counts the adopted runners anew whenever the connection to the broker is."""
+class ReserveAdoptedSlots(StartStopStep):
+    """Bootstep that reserves the adopted runners' slots again after each connection to the broker."""
 
     requires = (Tasks,)
 
     def start(self, parent: Any) -> None:
-        parent.app.shard_worker.count_adopted()
+        parent.app.shard_worker.reserve_adopted_slots()
 
 
 def _queue(name: str) -> Queue:
-    # The anonymous exchange: a named one keeps its bindings in keys that a shard would have to be allowed to write.
+    # Use the anonymous exchange. A named one stores bindings in keys, and a shard would need permission to write them.
     return Queue(name, exchange=Exchange("", type="direct"), routing_key=name, no_declare=True)
 
 
 class ShardWorker:
-    """A shard's Celery application and what belongs to it.
+    """Celery application of a shard, with its spawner and its heartbeat.
 
     Args:
-        config: the shard's.
-        config_path: where it was read from.
+        config: configuration of the shard.
+        config_path: file of the configuration.
     """
 
     def __init__(self, config: ShardConfig, config_path: Path) -> None:
         self.config = config
         self.spawner = Spawner(config, config_path)
-        self.heartbeat = Heartbeat(config, self.spawner, self.obey)
+        self.heartbeat = HeartbeatSender(config, self.spawner, self.apply_orders)
         self.log_tail: deque[str] = deque(maxlen=MAX_LOG_LINES)
-        # WeakSet on Celery's side: these must be held here.
+        # Celery keeps reserved requests in a WeakSet, so keep a reference here.
         self._adopted: set[AdoptedRunner] = set()
         use_for_redis()
         self.app = Celery("workers", events=ShardEvents)
@@ -89,8 +89,8 @@ class ShardWorker:
         self._queues: set[str] = set()
 
     def run(self) -> int:
-        """Beat until the control plane answers, then consume until told to stop; returns the exit code."""
-        logging.getLogger().addHandler(_Tail(self.log_tail))
+        """Send heartbeats until the control plane answers, then consume until a signal; return the exit code."""
+        logging.getLogger().addHandler(_LogTail(self.log_tail))
         queues = self.heartbeat.first_answer()["queues"]
         self._configure(queues)
         self.adopt()
@@ -98,7 +98,7 @@ class ShardWorker:
         self.heartbeat.start()
         log.info("shard %s takes jobs from %s", self.config.shard_id, ", ".join(queues))
         worker = self._worker = self._make_worker()
-        reload = Reload(self._let_go, lambda: not self.spawner.is_starting)
+        reload = Reload(self._stop_consuming, lambda: not self.spawner.is_starting)
         worker_ready.connect(lambda **_: reload.listen(), weak=False)
         try:
             worker.start()
@@ -107,22 +107,22 @@ class ShardWorker:
             self.spawner.close()
         return worker.exitcode or 0
 
-    def _let_go(self) -> None:
-        """Take no more messages; what is at work stays at work."""
+    def _stop_consuming(self) -> None:
+        """Take no more messages; runners continue."""
         self.heartbeat.stop()
         self._consume(set())
         self.spawner.close()
 
     def adopt(self) -> None:
-        """Take over the runners that are still at work and watch each until its end."""
+        """Adopt the runners of an earlier worker and wait for each end in a thread."""
         for entry in self.spawner.adopt():
             log.info("adopted the runner of %s in slot %s", entry.name, entry.slot)
             adopted = AdoptedRunner(entry)
             self._adopted.add(adopted)
             Thread(target=self._watch, args=[adopted], daemon=True, name=adopted.id).start()
 
-    def count_adopted(self) -> None:
-        """Make Celery count the adopted runners' slots; it forgets them with each connection to the broker."""
+    def reserve_adopted_slots(self) -> None:
+        """Reserve the adopted runners' slots; Celery clears its set with each connection to the broker."""
         for adopted in tuple(self._adopted):
             worker_state.reserved_requests.add(adopted)
 
@@ -133,8 +133,8 @@ class ShardWorker:
             self._adopted.discard(adopted)
             worker_state.reserved_requests.discard(adopted)
 
-    def obey(self, answer: HeartbeatAnswer) -> None:
-        """Consume the queues that the control plane names, none of them while it wants this shard drained."""
+    def apply_orders(self, answer: HeartbeatAnswer) -> None:
+        """Consume the queues that the control plane names, or none while it wants this shard drained."""
         self._consume(set() if "drain" in answer["orders"] else set(answer["queues"]))
 
     def _consume(self, wanted: set[str]) -> None:
@@ -164,26 +164,26 @@ class ShardWorker:
             worker_hijack_root_logger=False,
             broker_connection_max_retries=None,
             broker_connection_retry_on_startup=True,
-            # Kombu's default for rediss:// believes any certificate.
+            # By default, kombu accepts any certificate for rediss://.
             broker_use_ssl={"ssl_cert_reqs": "required"} if self.config.broker_url.startswith("rediss:") else None,
             broker_transport_options={
                 "priority_steps": [0],
                 "socket_connect_timeout": 5,
-                # An event must not wait for a broker that fell silent: the loop that sends it does everything else.
+                # An event must not wait long for a silent broker, because its loop also does all other work.
                 "socket_timeout": 10,
                 "socket_keepalive": True,
             },
         )
         self.app.task(name=EXECUTE_TASK, shared=False, ignore_result=True)(self._execute)
-        self.app.steps["consumer"].add(CountAdopted)
-        self.app.shard_worker = self  # type: ignore[attr-defined]  # control commands find their shard by it
+        self.app.steps["consumer"].add(ReserveAdoptedSlots)
+        self.app.shard_worker = self  # type: ignore[attr-defined]  # for the control commands
 
     def _execute(self, job_id: str, attempt: int) -> None:
         self.spawner.run(job_id, attempt)
 
     def _make_worker(self) -> Worker:
-        # What ``celery worker`` does with its arguments. The command itself would cost a quarter of this
-        # process's memory: it imports every subcommand and what they need.
+        # Create the worker as ``celery worker`` does. The command itself would use a quarter of this process's
+        # memory, because it imports every subcommand.
         return Worker(
             app=self.app,
             hostname=host_format(f"shard-{self.config.shard_id}@%h"),
@@ -198,8 +198,8 @@ class ShardWorker:
         )
 
 
-class _Tail(logging.Handler):
-    """Keeps the last lines for the ``tail_log`` command."""
+class _LogTail(logging.Handler):
+    """Log handler that keeps the last lines for the ``tail_log`` command."""
 
     def __init__(self, lines: deque[str]) -> None:
         super().__init__()
@@ -211,18 +211,18 @@ class _Tail(logging.Handler):
 
 @setup_logging.connect(weak=False)
 def keep_our_logging(**_: Any) -> None:
-    """Listening here is what stops Celery from replacing our logging."""
+    """Prevent Celery from replacing our logging, which it does when this signal has no receiver."""
 
 
-def _shard(state: Any) -> ShardWorker:
+def _shard_worker(state: Any) -> ShardWorker:
     found: ShardWorker = state.app.shard_worker
     return found
 
 
 @inspect_command()
 def capabilities(state: Any) -> dict[str, Any]:
-    """What this shard offers, to compare with what is configured for it."""
-    config = _shard(state).config
+    """Return what this shard offers, to compare with its configuration in the control plane."""
+    config = _shard_worker(state).config
     return {
         "shard": config.shard_id,
         "type": config.shard_type,
@@ -230,30 +230,30 @@ def capabilities(state: Any) -> dict[str, Any]:
         "mcp_servers": sorted(config.mcp_servers),
         "slots": config.max_concurrent_jobs,
         "executor": config.executor,
-        "running": [entry.name for entry in _shard(state).spawner.running()],
+        "running": [entry.name for entry in _shard_worker(state).spawner.running()],
     }
 
 
 @inspect_command(args=[("lines", int)], signature="[N=100]")
 def tail_log(state: Any, lines: int = 100, **_: Any) -> list[str]:
-    """The last lines of this worker's log."""
-    return list(_shard(state).log_tail)[-max(1, min(lines, MAX_LOG_LINES)) :]
+    """Return the last lines of this worker's log."""
+    return list(_shard_worker(state).log_tail)[-max(1, min(lines, MAX_LOG_LINES)) :]
 
 
 @control_command(args=[("job_id", str)], signature="<job_id>")
 def cancel(state: Any, job_id: str) -> dict[str, str]:
-    """Have the runner of a job ask the control plane now whether a cancel is wanted.
+    """Make the runner of a job ask the control plane now whether a cancel is requested.
 
-    Only a hint: the runner believes the control plane, not the message.
+    The message is only a notification: the runner trusts the control plane's answer alone.
     """
-    return {"ok": f"poked {_shard(state).spawner.poke(job_id)} runner(s)"}
+    return {"ok": f"woke {_shard_worker(state).spawner.wake(job_id)} runner(s)"}
 
 
 @control_command()
 def refresh(state: Any) -> dict[str, str]:
-    """Ask the control plane for orders now, not with the next heartbeat.
+    """Send a heartbeat now, to receive orders without waiting for the next one.
 
-    Only a hint: the worker believes the control plane, not the message.
+    The message is only a notification: the worker trusts the control plane's answer alone.
     """
-    _shard(state).heartbeat.ask_now()
-    return {"ok": "asks now"}
+    _shard_worker(state).heartbeat.beat_now()
+    return {"ok": "sending a heartbeat"}

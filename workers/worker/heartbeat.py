@@ -1,4 +1,4 @@
-"""The shard's heartbeat: every few seconds, what it is and how it is."""
+"""Heartbeat of a shard: a report of its configuration and load every few seconds."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import threading
 from collections.abc import Callable
 from importlib import metadata
 
-from myctobot.contract.jobs import HEARTBEAT_EVERY_S, HeartbeatAnswer, HeartbeatRequest
+from myctobot.contract.limits import HEARTBEAT_EVERY_S
+from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 from workers import VERSION
 from workers.config import ShardConfig
-from workers.control_plane import ControlError, ControlPlaneOfWorker
+from workers.control_plane import ControlError, WorkerControlPlane
 from workers.worker.spawner import Spawner
-from workers.worker.system_load import Processor, memory_total_mb, memory_used_mb
+from workers.worker.system_load import ProcessorLoad, memory_total_mb, memory_used_mb
 
 log = logging.getLogger(__name__)
 
-# However often it is asked to beat at once, heartbeats are so far apart.
-_SOONEST_S = 0.3
+# Minimum time between two heartbeats, also when many are requested.
+_MIN_INTERVAL_S = 0.3
 
 
 def versions() -> dict[str, str]:
-    """Versions of what jobs depend on, for the operators' panel."""
+    """Return the versions of the programs that jobs depend on, for the operators' pages."""
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, timeout=10, check=False)
     return {
         "myctobot": VERSION,
@@ -33,31 +34,31 @@ def versions() -> dict[str, str]:
     }
 
 
-class Heartbeat(threading.Thread):
-    """Sends the heartbeats of one shard until stopped.
+class HeartbeatSender(threading.Thread):
+    """Thread that sends the heartbeats of a shard until ``stop``.
 
     Args:
-        config: the shard's.
-        spawner: knows the live runners.
-        obey: called with every answer after the first.
+        config: configuration of the shard.
+        spawner: source of the live runners.
+        apply_orders: called with every answer after the first.
     """
 
-    def __init__(self, config: ShardConfig, spawner: Spawner, obey: Callable[[HeartbeatAnswer], None]) -> None:
+    def __init__(self, config: ShardConfig, spawner: Spawner, apply_orders: Callable[[HeartbeatAnswer], None]) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._config, self._spawner, self._obey = config, spawner, obey
-        self._control = ControlPlaneOfWorker(config.control_url, config.shard_key)
+        self._config, self._spawner, self._apply_orders = config, spawner, apply_orders
+        self._control = WorkerControlPlane(config.control_url, config.shard_key)
         self._versions = versions()
-        self._processor = Processor()
+        self._processor = ProcessorLoad()
         self._ended = threading.Event()
-        self._asked = threading.Event()
-        self._trouble = ""
+        self._requested = threading.Event()
+        self._last_error = ""
         self.answer: HeartbeatAnswer | None = None
 
     def beat(self) -> HeartbeatAnswer:
         """Send one heartbeat.
 
         Raises:
-            ControlError: it did not arrive, or was refused.
+            ControlError: the heartbeat did not arrive or was refused.
         """
         self._config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.answer = self._control.heartbeat(
@@ -76,42 +77,42 @@ class Heartbeat(threading.Thread):
         return self.answer
 
     def first_answer(self) -> HeartbeatAnswer:
-        """Beat until the control plane answers: it says which queues this shard consumes."""
+        """Send heartbeats until the control plane answers; the answer names the queues of this shard."""
         while True:
-            answer = self._try()
+            answer = self._try_beat()
             if answer is not None:
                 return answer
             self._ended.wait(HEARTBEAT_EVERY_S)
 
-    def _try(self) -> HeartbeatAnswer | None:
+    def _try_beat(self) -> HeartbeatAnswer | None:
         try:
             answer = self.beat()
         except (ControlError, OSError) as error:
-            # The same trouble is said once, not every few seconds.
-            if str(error) != self._trouble:
-                self._trouble = str(error)
+            # Log the same error once, not every few seconds.
+            if str(error) != self._last_error:
+                self._last_error = str(error)
                 log.error("heartbeat: %s", error)
             return None
-        if self._trouble:
-            self._trouble = ""
+        if self._last_error:
+            self._last_error = ""
             log.info("heartbeat: the control plane answers again")
         return answer
 
     def run(self) -> None:
-        while not self._ended.wait(_SOONEST_S):
-            self._asked.wait(HEARTBEAT_EVERY_S - _SOONEST_S)
-            self._asked.clear()
+        while not self._ended.wait(_MIN_INTERVAL_S):
+            self._requested.wait(HEARTBEAT_EVERY_S - _MIN_INTERVAL_S)
+            self._requested.clear()
             if self._ended.is_set():
                 return
-            answer = self._try()
+            answer = self._try_beat()
             if answer is not None:
-                self._obey(answer)
+                self._apply_orders(answer)
             self._spawner.sweep(self._config.job_ttl_minutes * 60)
 
-    def ask_now(self) -> None:
-        """Beat at once, and so hear what the control plane wants."""
-        self._asked.set()
+    def beat_now(self) -> None:
+        """Send a heartbeat at once, to receive the control plane's orders."""
+        self._requested.set()
 
     def stop(self) -> None:
         self._ended.set()
-        self._asked.set()
+        self._requested.set()

@@ -1,7 +1,7 @@
-"""SIGHUP: a worker begins anew in the same process, with the code and the configuration as they are now.
+"""Reload on SIGHUP: the worker restarts in the same process with the current code and configuration.
 
-Its runners are not asked: each is a process of its own, and the new worker adopts it. So a shard is upgraded without
-the end of a job, and whoever watches the worker's process (systemd, the stack) sees none of it.
+Runners continue, because each is a process of its own and the new worker adopts it. A shard is therefore upgraded
+without ending a job, and a supervisor of the worker's process (systemd, the stack) does not notice.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-# A message that was taken from the broker by then is with its runner: the broker is asked in steps of a second.
+# The worker polls the broker every second. After this time, a message that it took is with its runner.
 _SETTLE_S = 2.0
 
 
 class Reload:
-    """Does so once, whatever number of signals come.
+    """Restart of the worker, which happens once however many signals arrive.
 
     Args:
-        let_go: takes no more messages, and leaves the runners at work.
-        is_settled: whether every message that was taken has its runner.
+        stop_consuming: stops taking messages; runners continue.
+        is_settled: tells whether every message that was taken has its runner.
     """
 
-    def __init__(self, let_go: Callable[[], None], is_settled: Callable[[], bool]) -> None:
-        self._let_go, self._is_settled = let_go, is_settled
+    def __init__(self, stop_consuming: Callable[[], None], is_settled: Callable[[], bool]) -> None:
+        self._stop_consuming, self._is_settled = stop_consuming, is_settled
         self._begun = threading.Event()
 
     def listen(self) -> None:
-        """From now on SIGHUP means this. Celery's own handler would wait for the ends of the jobs."""
+        """Handle SIGHUP from now on, because Celery's own handler would wait for the jobs to end."""
         signal.signal(signal.SIGHUP, lambda *_: self._begin())
 
     def _begin(self) -> None:
@@ -42,10 +42,10 @@ class Reload:
             threading.Thread(target=self._run, name="reload").start()
 
     def _run(self) -> None:
-        log.info("beginning anew; runners stay at work")
-        self._let_go()
+        log.info("restarting; runners continue")
+        self._stop_consuming()
         time.sleep(_SETTLE_S)
         while not self._is_settled():
             time.sleep(0.1)
-        # Sockets and pipes of this program close themselves; its children stay its children.
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # ourselves
+        # Exec closes the sockets and pipes of this program and keeps its child processes.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the worker's own program

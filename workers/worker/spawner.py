@@ -1,4 +1,4 @@
-"""Starts runners, one of them ahead of need, and keeps count of the shard's slots."""
+"""Spawner of runners: it counts the shard's slots and keeps one spare runner ready."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from workers.sandbox.limits import sweep_groups
 
 log = logging.getLogger(__name__)
 
-# A spare imports for over a second; right after a job's start that would take the agent's time.
+# A spare needs over a second to import. Right after a job's start, this would slow down the agent.
 _SPARE_AFTER_S = 3.0
 _POLL_S = 0.5
 _JOB_DIRECTORY = re.compile(r"job_[a-z0-9]+\.[0-9]+")
-# Nothing of the worker's environment reaches a runner, and so an agent, but these.
+# Only these variables of the worker reach a runner, and so an agent.
 _ENVIRONMENT = ("PATH", "LANG", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 
 
 def runner_environment() -> dict[str, str]:
-    """The environment of a runner: built from nothing, by an allow-list."""
+    """Return the environment of a runner, which is built from an allow-list."""
     found = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # Fewer arenas keep a runner's memory small: it has few threads.
+    # Fewer arenas use less memory, and a runner has few threads.
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **found}
 
 
 class Spawner:
-    """Starts and awaits the runners of one shard.
+    """Starts the runners of a shard and waits for them.
 
     Args:
-        config: the shard's.
-        config_path: where it was read from; runners read it themselves.
+        config: configuration of the shard.
+        config_path: file of the configuration; runners read it themselves.
     """
 
     def __init__(self, config: ShardConfig, config_path: Path) -> None:
@@ -54,7 +54,7 @@ class Spawner:
         self._slots: set[int] = set()
 
     def adopt(self) -> list[RunnerEntry]:
-        """Find the runners that an earlier worker of this shard left running, and count their slots."""
+        """Find the runners that an earlier worker of this shard started, and occupy their slots."""
         found = self._registry.live()
         with self._lock:
             self._slots.update(entry.slot for entry in found)
@@ -62,48 +62,48 @@ class Spawner:
         return found
 
     def sweep(self, older_than_s: float) -> None:
-        """Remove what dead runners left, as a workspace may hold a customer's code.
+        """Remove the directories of dead runners, because a workspace may contain a customer's code.
 
         Args:
-            older_than_s: spares directories that were changed within this time.
+            older_than_s: keeps directories that were changed within this time.
         """
         root = self._config.workspace_path
-        # Whatever else an operator keeps there is not ours to remove.
+        # An operator may keep other files there, which must stay.
         directories = [path for path in root.glob("job_*.*") if _JOB_DIRECTORY.fullmatch(path.name)]
-        # In this order: a directory that is made after the first look is not on the list.
+        # List directories before runners. In the other order, the directory of a new runner would look dead.
         live = {entry.name for entry in self._registry.live()}
         for directory in directories:
             try:
                 age_s = time.time() - directory.lstat().st_mtime
                 if directory.name not in live and age_s >= older_than_s and not directory.is_symlink():
-                    log.info("removing what was left of %s", directory.name)
+                    log.info("removing the leftovers of %s", directory.name)
                     remove_tree(directory)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                log.error("what was left of %s cannot be removed: %s", directory.name, error)
+                log.error("the leftovers of %s cannot be removed: %s", directory.name, error)
 
     def await_adopted(self, entry: RunnerEntry) -> None:
-        """Return when an adopted runner has ended, and free its slot."""
+        """Wait until an adopted runner has ended, and release its slot."""
         while entry.is_alive():
             time.sleep(_POLL_S)
-        # Of a worker that began anew the runners are still the children, and nobody else waits for them.
+        # After a reload, earlier runners are still children of this process. Reap them, so that no zombie stays.
         with suppress(ChildProcessError):
             os.waitpid(entry.pid, 0)
-        self._clean(entry.name)
-        self._free(entry.slot)
+        self._remove_leftovers(entry.name)
+        self._release_slot(entry.slot)
 
     @property
     def is_starting(self) -> bool:
-        """Whether a message has been taken whose runner has not begun its attempt."""
+        """Tell whether a message was taken whose runner has not begun its attempt."""
         with self._lock:
             return len(self._slots) > len(self._registry.live())
 
     def running(self) -> list[RunnerEntry]:
         return self._registry.live()
 
-    def poke(self, job_id: str) -> int:
-        """Have the runners of a job ask the control plane at once; returns how many there are."""
+    def wake(self, job_id: str) -> int:
+        """Make the runners of a job call the control plane at once; return their number."""
         found = [entry for entry in self._registry.live() if entry.job_id == job_id]
         for entry in found:
             with suppress(ProcessLookupError):
@@ -111,22 +111,22 @@ class Spawner:
         return len(found)
 
     def run(self, job_id: str, attempt: int) -> int:
-        """Carry one attempt in a runner of its own and return its exit code when it has ended.
+        """Run one attempt in a new runner, wait for its end and return its exit code.
 
         Raises:
-            RuntimeError: every slot is taken, which dispatch does not let happen.
+            RuntimeError: every slot is occupied, which dispatch prevents.
         """
-        slot = self._take_slot(f"{job_id}.{attempt}")
+        slot = self._reserve_slot(f"{job_id}.{attempt}")
         try:
             code = self._start(job_id, attempt, slot).wait()
-            self._clean(f"{job_id}.{attempt}")
+            self._remove_leftovers(f"{job_id}.{attempt}")
         finally:
-            self._free(slot)
+            self._release_slot(slot)
         if code:
             log.error("the runner of %s.%s ended with %s", job_id, attempt, code)
         return code
 
-    def _take_slot(self, name: str) -> int:
+    def _reserve_slot(self, name: str) -> int:
         with self._lock:
             slot = next((n for n in range(self._config.max_concurrent_jobs) if n not in self._slots), None)
             if slot is None:
@@ -134,7 +134,7 @@ class Spawner:
             self._slots.add(slot)
         return slot
 
-    def _free(self, slot: int) -> None:
+    def _release_slot(self, slot: int) -> None:
         with self._lock:
             self._slots.discard(slot)
 
@@ -142,12 +142,12 @@ class Spawner:
         order = json.dumps({"job_id": job_id, "attempt": attempt, "slot": slot}).encode() + b"\n"
         runner = self._take_spare() or self._spawn()
         try:
-            _tell(runner, order)
+            _send_order(runner, order)
         except BrokenPipeError:
-            # The spare died after the last look at it.
+            # The spare died after it was checked.
             runner.wait()
             runner = self._spawn()
-            _tell(runner, order)
+            _send_order(runner, order)
         threading.Timer(_SPARE_AFTER_S, self.keep_spare).start()
         return runner
 
@@ -156,23 +156,23 @@ class Spawner:
             spare, self._spare = self._spare, None
             fresh = self._spare_config == self._config_path.stat().st_mtime_ns
         if spare is not None and not fresh:
-            # It has read the configuration as it was.
-            _dismiss(spare)
+            # The spare has read an older version of the configuration.
+            _end_spare(spare)
             return None
         return spare
 
-    def _clean(self, name: str) -> None:
-        """Remove what a runner that was killed could not remove itself."""
+    def _remove_leftovers(self, name: str) -> None:
+        """Remove the directory and control groups that a killed runner could not remove itself."""
         leftover = self._config.workspace_path / name
         if leftover.exists() and name not in {entry.name for entry in self._registry.live()}:
             try:
                 remove_tree(leftover)
             except OSError as error:
-                log.error("what was left of %s cannot be removed: %s", name, error)
+                log.error("the leftovers of %s cannot be removed: %s", name, error)
         sweep_groups()
 
     def keep_spare(self) -> None:
-        """Have one runner ready that has imported all it needs."""
+        """Start a spare runner if there is none; it imports everything before there is a job."""
         with self._lock:
             if not self._closed and (self._spare is None or self._spare.poll() is not None):
                 self._spare_config = self._config_path.stat().st_mtime_ns
@@ -180,31 +180,31 @@ class Spawner:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "workers.runner.runner", str(self._config_path)],
+            [sys.executable, "-m", "workers.runner", str(self._config_path)],
             stdin=subprocess.PIPE,
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=Path(__file__).resolve().parent.parent.parent,
             env=runner_environment(),
-            # Its own session: signals to the worker's group and the worker's end do not reach it.
+            # In its own session, the runner gets no signals of the worker's group and survives the worker's end.
             start_new_session=True,
         )
 
     def close(self) -> None:
-        """End the spare; runners at work go on."""
+        """End the spare; runners with an attempt continue."""
         with self._lock:
             spare, self._spare = self._spare, None
             self._closed = True
         if spare is not None:
-            _dismiss(spare)
+            _end_spare(spare)
 
 
-def _tell(runner: subprocess.Popen[bytes], order: bytes) -> None:
+def _send_order(runner: subprocess.Popen[bytes], order: bytes) -> None:
     assert runner.stdin is not None  # noqa: S101  # _spawn opens it
     with runner.stdin as stdin:
         stdin.write(order)
 
 
-def _dismiss(spare: subprocess.Popen[bytes]) -> None:
-    """End a spare, which ends when there is no order."""
+def _end_spare(spare: subprocess.Popen[bytes]) -> None:
+    """End a spare by closing its input without an order."""
     assert spare.stdin is not None  # noqa: S101  # _spawn opens it
     spare.stdin.close()
     spare.wait(timeout=10)

@@ -1,0 +1,1 @@
+"""Commands ``jobs`` and ``autoscale`` of ``manage.py``."""

@@ -1,8 +1,10 @@
-"""What every page of operators goes through: only staff, logged in, may look; members of tenants may not."""
+"""Access to the operators' pages: logged-in staff with the permissions that the panel needs for the same data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
+from typing import Final
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -10,24 +12,31 @@ from django.shortcuts import render
 
 from myctobot.dashboards.pages import P, View, protected, to_login
 from myctobot.tenants.authentication import find_caller
+from myctobot.tenants.permissions import ModelPermission, missing
+
+VIEW_JOB: Final = ModelPermission("jobs", "job", "view")
 
 
-def is_operator(request: HttpRequest) -> bool:
-    """As ``IsOperator`` of the API; nobody comes here with a key."""
-    return request.user.is_authenticated and request.user.is_staff
+def operator_page(*needed: ModelPermission) -> Callable[[View[P]], View[P]]:
+    """Restrict a page to operators who have all the permissions."""
+
+    def decorate(view: View[P]) -> View[P]:
+        @wraps(view)
+        def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            if not request.user.is_authenticated:
+                return protected(to_login(request))
+            if lacking := missing(request.user, needed):
+                return protected(_refusal(request, lacking))
+            # Show the menu of the tenant to operators who belong to one.
+            request.caller = find_caller(request, None)  # type: ignore[attr-defined]  # the page's frame reads it
+            return protected(view(request, *args, **kwargs))
+
+        return wrapped
+
+    return decorate
 
 
-def operator_page(view: View[P]) -> View[P]:
-    """A page of operators."""
-
-    @wraps(view)
-    def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-        if not request.user.is_authenticated:
-            return protected(to_login(request))
-        if not is_operator(request):
-            return protected(render(request, "dashboards/ops/refused.html", status=403))
-        # Operators who belong to a tenant keep its menu.
-        request.caller = find_caller(request, None)  # type: ignore[attr-defined]  # for the page's frame
-        return protected(view(request, *args, **kwargs))
-
-    return wrapped
+def _refusal(request: HttpRequest, lacking: list[ModelPermission]) -> HttpResponseBase:
+    # Members of tenants need no list of permissions, because they are no operators.
+    context = {"lacking": lacking if request.user.is_staff else []}
+    return render(request, "dashboards/ops/refused.html", context, status=403)

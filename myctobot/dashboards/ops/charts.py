@@ -1,6 +1,6 @@
 """Column charts as plain numbers, which a template draws as SVG. Pure.
 
-The picture is stretched to whatever room there is, so that nothing in it is text: labels stand around it.
+The page stretches the picture to the available width. Labels are therefore outside the picture, as HTML.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 
 WIDTH: Final = 720
 HEIGHT: Final = 120
-# Part of a column's width that stays empty beside it.
+# Fraction of a column's width that stays empty as a gap.
 _GAP: Final = 0.2
 _MARKS: Final = 4
 
 
 @dataclass(frozen=True)
 class Series:
-    """Values of one kind, one a moment; None where nothing is known.
+    """Values of one kind, one for each moment; None where the value is unknown.
 
     Attributes:
         tone: a CSS class, such as ``tone-good``.
@@ -32,7 +32,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle of the picture."""
+    """Rectangle of the picture."""
 
     x: float
     y: float
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Column:
-    """What is shown of one moment when somebody points at it."""
+    """Area of one moment in the picture and its tooltip."""
 
     x: float
     width: float
@@ -52,12 +52,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, ready to be drawn.
+    """Chart, ready to be drawn.
 
     Attributes:
-        top: what its upper edge stands for.
-        marks: times below it, from left to right.
-        summary: what it shows, for those who do not see it.
+        top: the label of the upper edge.
+        marks: the times below the picture, from left to right.
+        summary: a text alternative for screen readers.
     """
 
     name: str
@@ -82,29 +82,29 @@ def chart(
     *,
     unit: str = "",
     stacked: bool = False,
-    most: float | None = None,
+    maximum: float | None = None,
 ) -> Chart:
     """Draw columns.
 
     Args:
-        name: tells charts of a page apart.
-        moments: when each column begins, oldest first; every series has as many values.
-        unit: stands after each number.
-        stacked: the series stand on each other instead of side by side.
-        most: the value of the upper edge; the next round number above all values if there is none.
+        name: identifies the chart on its page.
+        moments: the start of each column, oldest first; every series has the same number of values.
+        unit: follows each number.
+        stacked: stack the series instead of drawing them side by side.
+        maximum: the value of the upper edge; without it, the next round number above all values.
     """
     sums = [_height(series, at, stacked) for at in range(len(moments))]
-    top = most or round_up(max(sums, default=0.0))
+    top = maximum or round_up(max(sums, default=0.0))
     step = WIDTH / max(1, len(moments))
     bars = [bar for at in range(len(moments)) for bar in _bars(series, at, step, top, stacked)]
     columns = tuple(
-        Column(round(at * step, 2), round(step, 2), f"{moment:%H:%M} UTC: {_words(series, at, unit)}")
+        Column(round(at * step, 2), round(step, 2), f"{moment:%H:%M} UTC: {_tooltip(series, at, unit)}")
         for at, moment in enumerate(moments)
     )
     return Chart(
         name,
         title,
-        f"{shown(top)}{unit}",
+        f"{format_number(top)}{unit}",
         tuple((one.label, one.tone) for one in series),
         tuple(bars),
         columns,
@@ -120,8 +120,8 @@ def _height(series: Sequence[Series], at: int, stacked: bool) -> float:
 
 def _bars(series: Sequence[Series], at: int, step: float, top: float, stacked: bool) -> list[Bar]:
     found: list[Bar] = []
-    room = step * (1 - _GAP)
-    width = room if stacked else room / max(1, len(series))
+    bar_width = step * (1 - _GAP)
+    width = bar_width if stacked else bar_width / max(1, len(series))
     base = 0.0
     for number, one in enumerate(series):
         value = min(one.values[at] or 0.0, top - base)
@@ -134,9 +134,9 @@ def _bars(series: Sequence[Series], at: int, step: float, top: float, stacked: b
     return found
 
 
-def _words(series: Sequence[Series], at: int, unit: str) -> str:
-    said = [f"{shown(value)}{unit} {one.label}" for one in series if (value := one.values[at]) is not None]
-    return ", ".join(said) or "nothing known"
+def _tooltip(series: Sequence[Series], at: int, unit: str) -> str:
+    texts = [f"{format_number(value)}{unit} {one.label}" for one in series if (value := one.values[at]) is not None]
+    return ", ".join(texts) or "no data"
 
 
 def _summary(title: str, series: Sequence[Series], unit: str) -> str:
@@ -144,12 +144,14 @@ def _summary(title: str, series: Sequence[Series], unit: str) -> str:
     for one in series:
         known = [value for value in one.values if value is not None]
         if any(known):
-            parts.append(f"{one.label}: {shown(known[-1])}{unit} last, {shown(max(known))}{unit} at most")
-    return f"{title}. {'; '.join(parts)}." if parts else f"{title}. Nothing yet."
+            parts.append(
+                f"{one.label}: {format_number(known[-1])}{unit} last, {format_number(max(known))}{unit} at most"
+            )
+    return f"{title}. {'; '.join(parts)}." if parts else f"{title}. No data yet."
 
 
 def round_up(value: float) -> float:
-    """The least of 1, 2, 5, 10, 20, 50 … that is not less."""
+    """Round up to the next of 1, 2, 5, 10, 20, 50, …"""
     top = 1.0
     while True:
         for factor in (1, 2, 5):
@@ -158,8 +160,8 @@ def round_up(value: float) -> float:
         top *= 10
 
 
-def shown(value: float) -> str:
-    """A number without what nobody reads: 12, 3.4, 0.05."""
+def format_number(value: float) -> str:
+    """Format a number with few digits: 12, 3.4, 0.05."""
     if value >= 10 or value == int(value):
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""What the charts of the operators' page are drawn of: the last three hours, in columns of five minutes."""
+"""Data of the operators' charts: the last three hours in columns of five minutes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from django.db import connection
 
 from myctobot.dashboards.ops.charts import Chart, Series, chart
 from myctobot.lib.clock import database_now
-from myctobot.lib.ttl_cache import Remembered
+from myctobot.lib.ttl_cache import CachedValue
 
 COLUMN: Final = timedelta(minutes=5)
 COLUMNS: Final = 36
-# Charts move slowly; however many look at them, each web process reads this at most so often.
-_REMEMBERED_S: Final = 20.0
+# Charts change slowly, so each web process reads their data at most once in this time.
+_CACHE_S: Final = 20.0
 
-# What began since then has ended since then, or is running: both are found by indexes over few rows.
+# A job that started in this time has ended in it or is running, so both parts use an index over few rows.
 _ENDED = """
     SELECT floor(extract(epoch FROM finished_at) / %(column)s)::bigint, count(*)
     FROM jobs_job WHERE finished_at >= %(since)s GROUP BY 1
 """
 _STARTED = """
     SELECT floor(extract(epoch FROM started_at) / %(column)s)::bigint, count(*),
-        -- What was tried again has waited anew since its start: it says nothing of the wait for that one.
+        -- After a retry, ready_at is later than started_at and says nothing about the wait before that start.
         percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - ready_at)::float8)
             FILTER (WHERE ready_at <= started_at)
     FROM (
@@ -33,7 +33,7 @@ _STARTED = """
     ) AS recent
     WHERE started_at >= %(since)s GROUP BY 1
 """
-# Of each column the last samples alone: all shards have theirs at the same moment.
+# Read only the last samples of each column: all shards are sampled at the same moment.
 _SHARDS = """
     WITH columns AS (
         SELECT floor(extract(epoch FROM start) / %(column)s)::bigint AS number, (
@@ -52,7 +52,7 @@ _STATES: Final = (
 
 
 def read_charts() -> list[Chart]:
-    """The four charts, read anew."""
+    """Read the data of the four charts."""
     column_s = COLUMN.total_seconds()
     last = int(database_now().timestamp() // column_s)
     numbers = range(last - COLUMNS + 1, last + 1)
@@ -63,26 +63,30 @@ def read_charts() -> list[Chart]:
     states: dict[int, dict[str, int]] = {}
     use: dict[int, tuple[int, int]] = {}
     for number, state, count, running, slots in _rows(_SHARDS, values):
-        of_column = states.setdefault(number, {})
+        counts = states.setdefault(number, {})
         name = state if state in dict(_STATES) else "other"
-        of_column[name] = of_column.get(name, 0) + count
-        taken, room = use.get(number, (0, 0))
-        use[number] = (taken + running, room + slots)
+        counts[name] = counts.get(name, 0) + count
+        used, slots_so_far = use.get(number, (0, 0))
+        use[number] = (used + running, slots_so_far + slots)
     return [
-        _jobs(moments, numbers, ended, started),
+        _jobs_chart(moments, numbers, ended, started),
         chart(
             "wait", "How long jobs waited (p95)", moments,
             [Series("waited", "tone-warn", [started.get(number, (0, None))[1] for number in numbers])], unit=" s",
         ),
         chart(
             "utilisation", "Slots in use", moments,
-            [Series("in use", "tone-info", [_percent(use.get(number)) for number in numbers])], unit=" %", most=100,
+            [Series("in use", "tone-info", [_percent(use.get(number)) for number in numbers])], unit=" %", maximum=100,
         ),
-        _by_state(moments, numbers, states),
+        _states_chart(moments, numbers, states),
     ]  # fmt: skip
 
 
-charts = Remembered(read_charts, _REMEMBERED_S)
+class CachedCharts(CachedValue[list[Chart]]):
+    """The four charts of the page, shared by its viewers."""
+
+    def __init__(self) -> None:
+        super().__init__(read_charts, _CACHE_S)
 
 
 def _rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -91,7 +95,7 @@ def _rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-def _jobs(
+def _jobs_chart(
     moments: list[datetime], numbers: range, ended: Mapping[int, int], started: Mapping[int, tuple[int, float | None]]
 ) -> Chart:
     series = [
@@ -101,13 +105,13 @@ def _jobs(
     return chart("jobs", "Jobs in five minutes", moments, series)
 
 
-def _by_state(moments: list[datetime], numbers: range, states: Mapping[int, Mapping[str, int]]) -> Chart:
+def _states_chart(moments: list[datetime], numbers: range, states: Mapping[int, Mapping[str, int]]) -> Chart:
     series = [
         Series(name, tone, [states[number].get(name, 0) if number in states else None for number in numbers])
         for name, tone in _STATES
         if name != "other" or any("other" in found for found in states.values())
     ]
-    return chart("states", "Shards that are heard of, by state", moments, series, stacked=True)
+    return chart("states", "Shards with heartbeats, by state", moments, series, stacked=True)
 
 
 def _percent(use: tuple[int, int] | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The table of shards: filters, and pages by name, so that a shard that comes or goes shifts nothing."""
+"""Table of shards with filters and pagination by name, so that added or removed shards do not shift the pages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Now
 from django.http import QueryDict
 
-from jobs.models.job import Attempt
+from jobs.models import Attempt
 from jobs.models.states import AttemptState
-from shards.health.rules import SILENT_AFTER, closed_phrase, why_not_healthy
-from shards.models.shard import Closure, Shard, ShardState
+from shards.health.rules import suspension_text, unhealthy_reason
+from shards.models import Shard, ShardState, Suspension
+from shards.models.timeouts import SILENT_AFTER
 
 PAGE: Final = 25
 UNHEALTHY: Final = "unhealthy"
@@ -26,19 +27,19 @@ _COLUMNS: Final = (
     "max_concurrent_jobs",
 )  # fmt: skip
 _REPORTED: Final = ("slots", "cpu_percent", "memory_mb", "memory_total_mb")
-# As ``Shard.report`` has them; text of JSON.
+# Values of ``Shard.report`` as JSON text.
 _REPORT: Final = {name: KT(f"report__{name}") for name in _REPORTED}
 
 
 def unhealthy() -> Q:
-    """What should run and does not: silent, or found so by the watch."""
+    """Select active shards that are silent or that the monitor found suspect or lost."""
     silent = Q(state=ShardState.READY) & ~Q(last_heartbeat_at__gt=Now() - Value(SILENT_AFTER))
     return Q(is_active=True) & (Q(state__in=[ShardState.SUSPECT, ShardState.LOST]) | silent)
 
 
 @dataclass(frozen=True)
-class Filters:
-    """What is looked for.
+class ShardFilters:
+    """Filters of the table of shards.
 
     Attributes:
         state: one of ``STATES``, or empty for all that are not gone.
@@ -51,8 +52,8 @@ class Filters:
     text: str = ""
 
     @classmethod
-    def read(cls, query: QueryDict) -> Filters:
-        """Read a page's query; what means nothing is left out."""
+    def read(cls, query: QueryDict) -> ShardFilters:
+        """Read the filters from a page's query, without invalid values."""
         state = query.get("state", "")
         pool, text = (query.get(name, "").replace("\x00", "").strip()[:_MAX_TEXT] for name in ("pool", "q"))
         return cls(state if state in STATES else "", pool, text)
@@ -60,9 +61,9 @@ class Filters:
     def __bool__(self) -> bool:
         return bool(self.state or self.pool or self.text)
 
-    def query(self, **place: str) -> str:
-        """Write the query of a page of the same list."""
-        parts = {"state": self.state, "pool": self.pool, "q": self.text, **place}
+    def query(self, **cursor: str) -> str:
+        """Return the query of another page of the same list."""
+        parts = {"state": self.state, "pool": self.pool, "q": self.text, **cursor}
         return "?" + urlencode({name: value for name, value in parts.items() if value})
 
     def apply(self) -> QuerySet[Shard]:
@@ -80,12 +81,12 @@ class Filters:
 
 @dataclass(frozen=True)
 class ShardRow:
-    """A shard as the table shows it.
+    """Row of the table of shards.
 
     Attributes:
-        health: ``good``, ``bad``, ``busy`` (something is being done) or ``off``.
-        why: what there is to say of its state.
-        heard_s: seconds since its last heartbeat; None before its first.
+        health: ``good``, ``bad``, ``busy`` (an operation or a drain is active) or ``off``.
+        why: the reason of the state.
+        heartbeat_age_s: seconds since the last heartbeat; None before the first one.
     """
 
     name: str
@@ -98,57 +99,59 @@ class ShardRow:
     cpu_percent: float | None
     memory_mb: int | None
     memory_total_mb: int | None
-    heard_s: float | None
+    heartbeat_age_s: float | None
 
 
 @dataclass(frozen=True)
-class Page:
-    """Shards of one page, by name, and the queries of its neighbours; empty where there is none."""
+class ShardPage:
+    """Shards of one page by name, and the queries of the adjacent pages; empty where there is none."""
 
     shards: list[ShardRow]
     before: str = ""
     after: str = ""
 
 
-def read_page(filters: Filters, query: QueryDict, now: datetime) -> Page:
-    """Read the page after or before a name, or the first one: three queries, whatever the number of shards."""
+def read_page(filters: ShardFilters, query: QueryDict, now: datetime) -> ShardPage:
+    """Read the page after or before a name, or the first page, in three queries for any number of shards."""
     after, before = (query.get(name, "").replace("\x00", "")[:_MAX_TEXT] for name in ("after", "before"))
-    shards = filters.apply().annotate(**{f"said_{name}": value for name, value in _REPORT.items()})
+    shards = filters.apply().annotate(**{f"report_{name}": value for name, value in _REPORT.items()})
     if before:
-        found = list(shards.filter(name__lt=before).order_by("-name").values(*_COLUMNS, *_said())[: PAGE + 1])
+        found = list(shards.filter(name__lt=before).order_by("-name").values(*_COLUMNS, *_report_columns())[: PAGE + 1])
         rows, more_before, more_after = found[:PAGE][::-1], len(found) > PAGE, True
     else:
         following = shards.filter(name__gt=after) if after else shards
-        found = list(following.order_by("name").values(*_COLUMNS, *_said())[: PAGE + 1])
+        found = list(following.order_by("name").values(*_COLUMNS, *_report_columns())[: PAGE + 1])
         rows, more_before, more_after = found[:PAGE], bool(after), len(found) > PAGE
-    return Page(
-        _shown(rows, now),
+    return ShardPage(
+        _to_rows(rows, now),
         filters.query(before=rows[0]["name"]) if rows and more_before else "",
         filters.query(after=rows[-1]["name"]) if rows and more_after else "",
     )
 
 
-def _said() -> tuple[str, ...]:
-    return tuple(f"said_{name}" for name in _REPORTED)
+def _report_columns() -> tuple[str, ...]:
+    return tuple(f"report_{name}" for name in _REPORTED)
 
 
-def _shown(rows: list[dict[str, Any]], now: datetime) -> list[ShardRow]:
+def _to_rows(rows: list[dict[str, Any]], now: datetime) -> list[ShardRow]:
     keys = [row["pk"] for row in rows]
-    of_these = Attempt.objects.filter(state=AttemptState.RUNNING, ended_at=None, shard__in=keys)
-    running = dict(of_these.values_list("shard").annotate(Count("pk")))
-    open_drains = Closure.objects.filter(shard__in=keys, reopened_at=None)
+    attempts = Attempt.objects.filter(state=AttemptState.RUNNING, ended_at=None, shard__in=keys)
+    running = dict(attempts.values_list("shard").annotate(Count("pk")))
+    open_drains = Suspension.objects.filter(shard__in=keys, resumed_at=None)
     drains = {
-        pk: closed_phrase("drained", by, at, reason)
-        for pk, by, at, reason in open_drains.values_list("shard_id", "closed_by", "closed_at", "reason")
+        pk: suspension_text("drained", by, at, reason)
+        for pk, by, at, reason in open_drains.values_list("shard_id", "suspended_by", "suspended_at", "reason")
     }
     return [_row(row, running.get(row["pk"], 0), drains.get(row["pk"], ""), now) for row in rows]
 
 
 def _row(row: dict[str, Any], running: int, drained: str, now: datetime) -> ShardRow:
-    heard_at = row["last_heartbeat_at"]
-    sick = why_not_healthy(is_active=row["is_active"], state=row["state"], last_heartbeat_at=heard_at, now=now)
-    health, why = _health(row, sick, drained)
-    slots, cpu, memory, memory_total = (row[name] for name in _said())
+    heartbeat_at = row["last_heartbeat_at"]
+    unhealthy_text = unhealthy_reason(
+        is_active=row["is_active"], state=row["state"], last_heartbeat_at=heartbeat_at, now=now
+    )
+    health, why = _health(row, unhealthy_text, drained)
+    slots, cpu, memory, memory_total = (row[name] for name in _report_columns())
     return ShardRow(
         row["name"],
         row["shard_class"],
@@ -160,28 +163,28 @@ def _row(row: dict[str, Any], running: int, drained: str, now: datetime) -> Shar
         None if cpu is None else float(cpu),
         None if memory is None else int(float(memory)),
         None if memory_total is None else int(float(memory_total)),
-        None if heard_at is None else max(0.0, (now - heard_at).total_seconds()),
+        None if heartbeat_at is None else max(0.0, (now - heartbeat_at).total_seconds()),
     )
 
 
-def _health(row: dict[str, Any], sick: str | None, drained: str) -> tuple[str, str]:
+def _health(row: dict[str, Any], unhealthy_text: str | None, drained: str) -> tuple[str, str]:
     state, reason = row["state"], row["state_reason"]
     if not row["is_active"]:
         return "off", "switched off"
     if state in (ShardState.SUSPECT, ShardState.LOST):
         return "bad", reason
-    if state == ShardState.READY and sick:
-        return "bad", sick
+    if state == ShardState.READY and unhealthy_text:
+        return "bad", unhealthy_text
     if drained:
         return "busy", drained
     if row["is_spare"]:
-        return "busy", "spare: takes jobs when it is needed"
+        return "busy", "spare: takes jobs when the pool needs it"
     if state == ShardState.READY:
         return "good", ""
     return ("off" if state in (ShardState.STOPPED, ShardState.GONE) else "busy"), reason
 
 
 def pools() -> list[str]:
-    """Names of the pools that have shards, for the filter."""
+    """Return the names of pools that have shards, for the filter."""
     names = Shard.objects.exclude(state=ShardState.GONE).exclude(pool=None).order_by(F("pool__name"))
     return list(names.values_list("pool__name", flat=True).distinct()[:200])

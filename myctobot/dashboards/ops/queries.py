@@ -1,4 +1,4 @@
-"""What the operators' page shows beside the table of shards; each a query or two, bounded by time or by number."""
+"""Queries of the operators' pages, except the table of shards. Each one is bounded by time or by number."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Final
 from django.db import connection
 from django.db.models import QuerySet
 
-from jobs.models.job import Attempt
+from jobs.models import Attempt
 from jobs.models.states import AttemptState
 from myctobot.dashboards.ops.listing import unhealthy
 from myctobot.lib.clock import database_now
 from shards.autoscaling.models import ScalingDecision
-from shards.models.shard import Shard, ShardState
+from shards.models import Shard, ShardState
 from shards.operations.models import LIVE_OPERATIONS, Operation
 
-# Of the page itself; further ones have pages of their own.
-MOST_LIVE: Final = 20
-MOST_DECISIONS: Final = 8
+# Limits of the overview. Separate pages show all entries.
+MAX_LIVE: Final = 20
+MAX_DECISIONS: Final = 8
 PAGE: Final = 50
 
-# By the index over ends: what ended before today is not looked at.
+# This uses the index on finished_at, so it does not read jobs that ended before today.
 _TODAY = """
     SELECT status, count(*) FROM jobs_job
     WHERE finished_at >= date_trunc('day', statement_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' GROUP BY status
@@ -32,13 +32,13 @@ _LIVE = "SELECT status, hold, count(*) FROM jobs_job WHERE status IN ('queued', 
 
 @dataclass(frozen=True)
 class Totals:
-    """The figures on top.
+    """Totals at the top of the page.
 
     Attributes:
-        shards: all that are not gone.
-        active: those that take jobs, or would.
+        shards: all shards that are not gone.
+        active: healthy shards that can take jobs.
         ended: jobs that ended today (UTC), by status.
-        waiting: jobs that could run now, or are on their way to a slot; ``parked`` ones wait for a time or for others.
+        waiting: jobs that could run now or are dispatched; ``parked`` jobs wait for a time or for other jobs.
     """
 
     at: datetime
@@ -56,13 +56,13 @@ class Totals:
 
     @property
     def success_percent(self) -> float | None:
-        """Of what completed or failed today; a job that somebody cancelled is neither."""
+        """Percentage of completed jobs among those that completed or failed today; cancelled jobs do not count."""
         done, failed = self.ended.get("completed", 0), self.ended.get("failed", 0)
         return 100 * done / (done + failed) if done + failed else None
 
 
 def totals() -> Totals:
-    """Five counts of what there is now and one of today."""
+    """Count the shards, the open jobs and the jobs that ended today."""
     shards = Shard.objects.exclude(state=ShardState.GONE)
     with connection.cursor() as cursor:
         cursor.execute(_TODAY)
@@ -83,10 +83,10 @@ def totals() -> Totals:
 
 @dataclass(frozen=True)
 class OperationRow:
-    """An operation, with its last step.
+    """Operation with its last step.
 
     Attributes:
-        took_s: seconds since it began, or that it took.
+        duration_s: seconds from its start to its end, or until now; None before its start.
     """
 
     id: int
@@ -98,7 +98,7 @@ class OperationRow:
     error: str
     by: str
     requested_at: datetime
-    took_s: float | None
+    duration_s: float | None
 
     @property
     def is_live(self) -> bool:
@@ -106,44 +106,44 @@ class OperationRow:
 
 
 def live_operations(now: datetime) -> list[OperationRow]:
-    """Operations that wait or are carried out, the oldest first."""
-    return _operations(Operation.objects.filter(state__in=LIVE_OPERATIONS).order_by("pk")[:MOST_LIVE], now)
+    """Return the operations that wait or run, oldest first."""
+    return _operations(Operation.objects.filter(state__in=LIVE_OPERATIONS).order_by("pk")[:MAX_LIVE], now)
 
 
 def operations_before(pk: int | None, now: datetime) -> list[OperationRow]:
-    """A page of all operations, newest first, and one more if there are more."""
+    """Return a page of all operations, newest first, and one more row if another page follows."""
     found = Operation.objects.order_by("-pk")
     return _operations((found.filter(pk__lt=pk) if pk else found)[: PAGE + 1], now)
 
 
 def _operations(found: QuerySet[Operation], now: datetime) -> list[OperationRow]:
-    return [_operation(one, now) for one in found.select_related("shard")]
+    return [_operation(operation, now) for operation in found.select_related("shard")]
 
 
-def _operation(one: Operation, now: datetime) -> OperationRow:
-    last: dict[str, Any] = one.steps[-1] if one.steps else {}
-    until = one.ended_at or now
+def _operation(operation: Operation, now: datetime) -> OperationRow:
+    last: dict[str, Any] = operation.steps[-1] if operation.steps else {}
+    until = operation.ended_at or now
     return OperationRow(
-        one.pk,
-        one.shard.name,
-        one.kind,
-        one.state,
+        operation.pk,
+        operation.shard.name,
+        operation.kind,
+        operation.state,
         str(last.get("text", "")),
-        len(one.steps),
-        one.error,
-        one.requested_by,
-        one.requested_at,
-        max(0.0, (until - one.started_at).total_seconds()) if one.started_at else None,
+        len(operation.steps),
+        operation.error,
+        operation.requested_by,
+        operation.requested_at,
+        max(0.0, (until - operation.started_at).total_seconds()) if operation.started_at else None,
     )
 
 
-def decisions_before(pk: int | None, most: int) -> list[ScalingDecision]:
-    """Scaling decisions, newest first, without the measures that they were made by."""
+def decisions_before(pk: int | None, maximum: int) -> list[ScalingDecision]:
+    """Return scaling decisions, newest first, without their inputs."""
     found = ScalingDecision.objects.select_related("pool").defer("inputs").order_by("-pk")
-    return list((found.filter(pk__lt=pk) if pk else found)[:most])
+    return list((found.filter(pk__lt=pk) if pk else found)[:maximum])
 
 
 def running_on(shard: Shard) -> list[Attempt]:
-    """The attempts that a shard runs now; no more than it has slots, as a rule."""
+    """Return the running attempts of a shard, which are usually not more than its slots."""
     running = Attempt.objects.filter(shard=shard, state=AttemptState.RUNNING, ended_at=None)
     return list(running.select_related("job__tenant").order_by("claimed_at")[:PAGE])

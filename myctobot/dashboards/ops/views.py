@@ -1,4 +1,4 @@
-"""The operators' pages: how all shards, queues and operations stand, live."""
+"""Operators' pages with the live state of shards, queues and operations."""
 
 from __future__ import annotations
 
@@ -9,39 +9,58 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_safe
 
-from jobs.queue.class_status import ClassStand, classes
+from jobs.queue.class_status import ClassStatus, classes
 from myctobot.dashboards.ops import queries
-from myctobot.dashboards.ops.access import is_operator, operator_page
-from myctobot.dashboards.ops.history import charts
-from myctobot.dashboards.ops.listing import STATES, Filters, pools, read_page
+from myctobot.dashboards.ops.access import VIEW_JOB, operator_page
+from myctobot.dashboards.ops.history import CachedCharts
+from myctobot.dashboards.ops.listing import STATES, ShardFilters, pools, read_page
 from myctobot.dashboards.pages import is_htmx
 from myctobot.lib.clock import database_now
-from myctobot.lib.ttl_cache import Remembered
-from shards.models.shard import Shard
+from myctobot.lib.ttl_cache import CachedValue
+from myctobot.web.process_caches import process_caches
+from shards.models import Shard
+from shards.permissions import VIEW_DECISION, VIEW_OPERATION, VIEW_SHARD
 
-# Classes shown on the page itself; the others have one of their own.
-_MOST_CLASSES = 12
-# Each is a look at all shards: those who watch at the same time share it.
-stands = Remembered(classes, 2.0)
-tops = Remembered(queries.totals, 2.0)
+# Number of classes on the overview. A separate page lists all of them.
+_MAX_CLASSES = 12
+# Each value needs a query over all shards, so all who watch at the same time share it.
+_SHARED_FOR_S = 2.0
+
+
+class CachedClasses(CachedValue[list[ClassStatus]]):
+    """Status of all shard classes."""
+
+    def __init__(self) -> None:
+        super().__init__(classes, _SHARED_FOR_S)
+
+
+class CachedTotals(CachedValue[queries.Totals]):
+    """Totals of shards, slots and jobs."""
+
+    def __init__(self) -> None:
+        super().__init__(queries.totals, _SHARED_FOR_S)
 
 
 @require_GET
-@operator_page
+@operator_page(VIEW_SHARD)
 def overview(request: HttpRequest) -> HttpResponse:
-    """All at a glance; htmx asks for the parts that change alone."""
-    filters = Filters.read(request.GET)
+    """Show the overview; htmx requests only the parts that change."""
+    filters = ShardFilters.read(request.GET)
     now = database_now()
-    found = sorted(stands(), key=_by_interest)
+    caches = process_caches(request)
+    found = sorted(caches.get(CachedClasses)(), key=_by_demand)
     context: dict[str, Any] = {
         "filters": filters,
         "page": read_page(filters, request.GET, now),
-        "totals": tops(),
-        "operations": queries.live_operations(now),
-        "decisions": queries.decisions_before(None, queries.MOST_DECISIONS),
-        "classes": found[:_MOST_CLASSES],
-        "more_classes": max(0, len(found) - _MOST_CLASSES),
-        "charts": charts(),
+        "totals": caches.get(CachedTotals)(),
+        # None hides the section of a user who may not view these rows.
+        "operations": queries.live_operations(now) if VIEW_OPERATION.is_held_by(request.user) else None,
+        "decisions": (
+            queries.decisions_before(None, queries.MAX_DECISIONS) if VIEW_DECISION.is_held_by(request.user) else None
+        ),
+        "classes": found[:_MAX_CLASSES],
+        "more_classes": max(0, len(found) - _MAX_CLASSES),
+        "charts": caches.get(CachedCharts)(),
         "here": request.get_full_path(),
         "partial": is_htmx(request),
     }
@@ -50,41 +69,41 @@ def overview(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboards/ops/overview.html", {**context, "states": STATES, "pools": pools()})
 
 
-def _by_interest(stand: ClassStand) -> tuple[Any, ...]:
-    """Those that jobs wait for first, then the busy ones."""
-    return (-stand.ready, -stand.running, -stand.slots, stand.name)
+def _by_demand(status: ClassStatus) -> tuple[Any, ...]:
+    """Sort classes with waiting jobs first, then the busy ones."""
+    return (-status.ready, -status.running, -status.slots, status.name)
 
 
 @require_GET
-@operator_page
+@operator_page(VIEW_SHARD)
 def queue_list(request: HttpRequest) -> HttpResponse:
-    """All classes of shards, by name."""
-    page = Paginator(stands(), queries.PAGE).get_page(request.GET.get("page"))
+    """Show a page of shard classes, sorted by name."""
+    page = Paginator(process_caches(request).get(CachedClasses)(), queries.PAGE).get_page(request.GET.get("page"))
     return render(request, "dashboards/ops/queues.html", {"page": page, "classes": page.object_list})
 
 
 @require_GET
-@operator_page
+@operator_page(VIEW_OPERATION)
 def operation_list(request: HttpRequest) -> HttpResponse:
-    """All operations, newest first."""
+    """List all operations, newest first."""
     rows = queries.operations_before(_before(request), database_now())
     older = rows[queries.PAGE - 1].id if len(rows) > queries.PAGE else None
     return render(request, "dashboards/ops/operations.html", {"operations": rows[: queries.PAGE], "older": older})
 
 
 @require_GET
-@operator_page
+@operator_page(VIEW_DECISION)
 def decision_list(request: HttpRequest) -> HttpResponse:
-    """All scaling decisions, newest first."""
+    """List all scaling decisions, newest first."""
     rows = queries.decisions_before(_before(request), queries.PAGE + 1)
     older = rows[queries.PAGE - 1].pk if len(rows) > queries.PAGE else None
     return render(request, "dashboards/ops/decisions.html", {"decisions": rows[: queries.PAGE], "older": older})
 
 
 @require_GET
-@operator_page
+@operator_page(VIEW_SHARD, VIEW_JOB)
 def shard_jobs(request: HttpRequest, name: str) -> HttpResponse:
-    """What a shard runs now."""
+    """Show the running jobs of a shard."""
     shard = Shard.objects.filter(name=name.replace("\x00", "")).first()
     if shard is None:
         raise Http404
@@ -92,7 +111,7 @@ def shard_jobs(request: HttpRequest, name: str) -> HttpResponse:
     context = {
         "shard": shard,
         "attempts": queries.running_on(shard),
-        # Who is a member of a job's tenant follows it live; others see in the panel what operators may.
+        # Members of a job's tenant get a link to the live page. Other operators get a link to the panel.
         "tenant_id": caller.tenant.pk if caller else None,
         "now": database_now(),
         "here": request.get_full_path(),
@@ -108,7 +127,10 @@ def _before(request: HttpRequest) -> int | None:
 
 @require_safe
 def flower_auth(request: HttpRequest) -> HttpResponse:
-    """Tell a proxy whether the caller may see Flower (nginx: ``auth_request``): 204, or 401 and nothing else."""
-    answer = HttpResponse(status=204 if is_operator(request) else 401)
+    """Answer a proxy's check for access to Flower (nginx: ``auth_request``).
+
+    The status is 204 for operators who may view shards, else 401.
+    """
+    answer = HttpResponse(status=204 if VIEW_SHARD.is_held_by(request.user) else 401)
     answer.headers["Cache-Control"] = "private, no-store"
     return answer

@@ -1,4 +1,4 @@
-"""How figures read on the operators' pages."""
+"""Template filters for numbers on the operators' pages."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _GB_FROM_MB = 1024
 
 @register.filter
 def ends(counts: Mapping[str, int]) -> str:
-    """How jobs ended, in words: 12 completed, 3 failed."""
+    """Format the counts of ended jobs: 12 completed, 3 failed."""
     order = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
     return ", ".join(f"{counts[status]} {status}" for status in order if counts.get(status))
 
 
 @register.filter
 def memory(shard: ShardRow) -> str:
-    """Used of all: 300 of 512 MB, 1.2 of 8 GB."""
+    """Format the used and total memory: 300 of 512 MB, 1.2 of 8 GB."""
     used, total = shard.memory_mb, shard.memory_total_mb
     if used is None or total is None:
         return "—"
@@ -39,7 +39,7 @@ def memory(shard: ShardRow) -> str:
 
 @register.filter
 def wait(seconds: float | None) -> str:
-    """A wait, a short one to the tenth of a second."""
+    """Format a wait; a short one has tenths of a second."""
     if seconds is None:
         return "—"
     return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
@@ -47,24 +47,24 @@ def wait(seconds: float | None) -> str:
 
 @register.filter
 def breakable(name: str) -> SafeString:
-    """A class's name, which may go on in the next line after each of its capabilities."""
+    """Return the name of a class with possible line breaks after each capability."""
     parts = re.split(r"(?<=[+@])", name)
     return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in parts))
 
 
 @register.filter
 def signed(number: int) -> str:
-    """With its sign: +2, and a real minus."""
+    """Format a number with its sign and a typographic minus."""
     return f"+{number}" if number > 0 else f"\u2212{-number}"
 
 
 @register.filter
 def seconds_until(since: datetime | None, now: datetime) -> float | None:
-    """Seconds between two times; None without a first one."""
+    """Return the seconds between two times; None without a first time."""
     return None if since is None else (now - since).total_seconds()
 
 
 @register.filter
 def unlocalized(number: float) -> str:
-    """As SVG reads it, whatever the language."""
+    """Format a number for SVG, independent of the language."""
     return f"{number:g}"

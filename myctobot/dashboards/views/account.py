@@ -1,4 +1,4 @@
-"""Who is logged in, and for which tenant."""
+"""Login, logout and choice of the tenant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logout = public_page(LogoutView.as_view())
 @require_POST
 @member_page
 def choose_tenant(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Go on in another tenant of the user's; one that is not theirs changes nothing."""
+    """Switch to another tenant of the user; ignore tenants of other users."""
     slug = request.POST.get("tenant", "")
     if Member.objects.filter(user=caller.user, tenant__slug=slug, tenant__is_active=True).exists():
         request.session[TENANT_IN_SESSION] = slug

@@ -1,4 +1,4 @@
-"""How pages write times: the same everywhere, to the second, in UTC as the stack runs."""
+"""Formats of dates and times on the pages: to the second, in UTC."""
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"

@@ -1,4 +1,4 @@
-"""Passes calls on to Anthropic's API, with the tenant's key in place of the job's token."""
+"""Upstream that passes calls on to Anthropic's API with the tenant's key instead of the job's token."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from myctobot.gateway.errors import (
     TYPES_BY_STATUS,
     BrokenUpstream,
     GatewayError,
+    GatewayNotAuthenticated,
     NoProviderKey,
-    NotAuthenticated,
     Overloaded,
     UpstreamTimeout,
     error_body,
     error_event,
 )
 from myctobot.gateway.sse import UsageReader
-from myctobot.gateway.upstreams.base import Answer, UpstreamCall
+from myctobot.gateway.upstreams.base import UpstreamCall, UpstreamResponse
 
 PATHS = {"messages": "/v1/messages", "count_tokens": "/v1/messages/count_tokens"}
-# Of what the caller sends; everything else, its token and cookies above all, stays here.
+# Only these headers of the caller are passed on. The token and cookies must not leave the gateway.
 REQUEST_HEADERS = ("anthropic-version", "anthropic-beta", "content-type", "accept")
 DEFAULT_VERSION = "2023-06-01"
 RESPONSE_HEADERS = frozenset({"content-type", "request-id", "retry-after", "x-should-retry"})
@@ -35,10 +35,10 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait, in seconds, and for how many calls at once.
+class UpstreamLimits:
+    """Timeouts in seconds, and the maximum number of connections.
 
-    ``read_s`` is between two pieces of an answer: a long answer that does not stream comes in one piece.
+    ``read_s`` applies between two pieces of a response. A long response that does not stream comes in one piece.
     """
 
     connect_s: float = 10
@@ -51,37 +51,37 @@ class Patience:
 class AnthropicUpstream:
     name = "anthropic"
 
-    def __init__(self, base_url: str, patience: Patience | None = None) -> None:
-        patience = patience or Patience()
+    def __init__(self, base_url: str, limits: UpstreamLimits | None = None) -> None:
+        limits = limits or UpstreamLimits()
         self._base_url = base_url.rstrip("/")
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(
-                connect=patience.connect_s, read=patience.read_s, write=patience.write_s, pool=patience.pool_s
+                connect=limits.connect_s, read=limits.read_s, write=limits.write_s, pool=limits.pool_s
             ),
-            limits=httpx.Limits(max_connections=patience.connections, max_keepalive_connections=50),
+            limits=httpx.Limits(max_connections=limits.connections, max_keepalive_connections=50),
             follow_redirects=False,
-            # The environment's proxies and .netrc must not decide where keys go.
+            # Proxies of the environment and .netrc must not decide where keys are sent.
             trust_env=False,
-            # A cookie from one tenant's answer must not go out with another's request.
+            # A cookie from one tenant's response must not be sent with another tenant's request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            # Set once, so that no header of the client library goes out unnoticed.
+            # Override the default headers of the client library, such as its version.
             headers={"user-agent": "myctobot-gateway", "accept-encoding": "identity"},
         )
 
     @asynccontextmanager
-    async def answer(self, call: UpstreamCall) -> AsyncIterator[Answer]:
-        key = _checked(await call.key())
+    async def respond(self, call: UpstreamCall) -> AsyncIterator[UpstreamResponse]:
+        key = _check_key(await call.key())
         request = self._client.build_request(
             "POST",
             self._base_url + PATHS[call.endpoint],
             params={"beta": "true"} if call.beta else None,
-            headers={**_passed_on(call.headers), "x-api-key": key},
+            headers={**_request_headers(call.headers), "x-api-key": key},
             content=call.request.body,
         )
         with _translated():
             response = await self._client.send(request, stream=True)
         try:
-            yield await _answer(response, call, key)
+            yield await _read_response(response, call, key)
         finally:
             await response.aclose()
 
@@ -89,22 +89,24 @@ class AnthropicUpstream:
         await self._client.aclose()
 
 
-def _checked(key: str | None) -> str:
+def _check_key(key: str | None) -> str:
     if not key:
         raise NoProviderKey
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise NotAuthenticated("anthropic_api_key: holds characters that no key has; store the key again")
+        raise GatewayNotAuthenticated("anthropic_api_key: contains characters that no key has; store the key again")
     return key
 
 
-def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+def _request_headers(headers: Mapping[str, str]) -> dict[str, str]:
     chosen = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
     return {"anthropic-version": DEFAULT_VERSION, "content-type": "application/json", **chosen}
 
 
-async def _answer(response: httpx.Response, call: UpstreamCall, key: str) -> Answer:
+async def _read_response(response: httpx.Response, call: UpstreamCall, key: str) -> UpstreamResponse:
     if 300 <= response.status_code < 400:
-        raise BrokenUpstream("The upstream answers with a redirect, which is not followed; check ANTHROPIC_BASE_URL.")
+        raise BrokenUpstream(
+            "The upstream sent a redirect, which the gateway does not follow. Check ANTHROPIC_BASE_URL."
+        )
     headers = {
         name: value
         for name, value in response.headers.items()
@@ -112,19 +114,22 @@ async def _answer(response: httpx.Response, call: UpstreamCall, key: str) -> Ans
     }
     headers.setdefault("request-id", call.request_id)
     if response.status_code >= 400:
-        body = _error(response.status_code, await _read(response, MAX_ERROR_BYTES), headers["request-id"], key)
+        raw = await _read_body(response, MAX_ERROR_BYTES)
+        body = _to_anthropic_error(response.status_code, raw, headers["request-id"], key)
         headers["content-type"] = "application/json"
-        return Answer(response.status_code, headers, _once(body), streams=False)
+        return UpstreamResponse(response.status_code, headers, _once(body), streams=False)
     usage = UsageReader()
     if headers.get("content-type", "").startswith("text/event-stream"):
-        return Answer(response.status_code, headers, _stream(response, usage, headers["request-id"]), True, usage)
-    document = await _read(response, MAX_DOCUMENT_BYTES)
+        return UpstreamResponse(
+            response.status_code, headers, _stream(response, usage, headers["request-id"]), True, usage
+        )
+    document = await _read_body(response, MAX_DOCUMENT_BYTES)
     usage.feed_document(document)
-    return Answer(response.status_code, headers, _once(document), False, usage)
+    return UpstreamResponse(response.status_code, headers, _once(document), False, usage)
 
 
-def _error(status: int, body: bytes, request_id: str, key: str) -> bytes:
-    """Pass an error of Anthropic's shape on, and put any other into it."""
+def _to_anthropic_error(status: int, body: bytes, request_id: str, key: str) -> bytes:
+    """Return the error in Anthropic's format without the key."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -132,16 +137,16 @@ def _error(status: int, body: bytes, request_id: str, key: str) -> bytes:
     if isinstance(document, dict) and document.get("type") == "error" and isinstance(document.get("error"), dict):
         return body.replace(key.encode(), b"[anthropic_api_key]")
     kind = TYPES_BY_STATUS.get(status, "api_error")
-    return error_body(kind, f"The upstream answered with status {status} and no explanation.", request_id)
+    return error_body(kind, f"The upstream answered with status {status} without an explanation.", request_id)
 
 
-async def _read(response: httpx.Response, most: int) -> bytes:
+async def _read_body(response: httpx.Response, maximum: int) -> bytes:
     body = bytearray()
     with _translated():
         async for piece in response.aiter_bytes():
             body += piece
-            if len(body) > most:
-                raise BrokenUpstream(f"The upstream's answer is larger than {most} bytes.")
+            if len(body) > maximum:
+                raise BrokenUpstream(f"The upstream's response is larger than {maximum} bytes.")
     return bytes(body)
 
 
@@ -163,7 +168,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn what the client library raises into what a caller can read."""
+    """Translate the client library's exceptions into errors of the gateway."""
     try:
         yield
     except httpx.PoolTimeout as error:

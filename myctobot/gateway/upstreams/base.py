@@ -1,4 +1,4 @@
-"""What stands behind the gateway: one interface for every provider of a model."""
+"""Interface of the gateway to providers of models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Endpoint = Literal["messages", "count_tokens"]
 
 @dataclass(frozen=True)
 class UpstreamCall:
-    """A checked call of a job.
+    """Checked call of a job.
 
-    ``headers`` are the caller's, in lower case; an upstream takes from them what it needs, never the
-    caller's token. ``key`` decrypts the tenant's provider key; None when the job has none.
+    ``headers`` are the caller's headers with names in lower case. An upstream reads the ones that it needs, but
+    never the caller's token. ``key`` decrypts the tenant's provider key and returns None when the job has no key.
     """
 
     endpoint: Endpoint
@@ -30,8 +30,8 @@ class UpstreamCall:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What to answer with. A stream is passed on piece by piece; anything else is collected first."""
+class UpstreamResponse:
+    """Response of an upstream. The gateway passes a stream on in pieces, and collects any other body first."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,13 +44,12 @@ class Upstream(Protocol):
     @property
     def name(self) -> str: ...
 
-    def answer(self, call: UpstreamCall) -> AbstractAsyncContextManager[Answer]:
-        """Open the answer to a call; leaving the context ends whatever it holds, also halfway.
+    def respond(self, call: UpstreamCall) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Open the response to a call. The end of the context releases its resources, also halfway.
 
         Raises:
-            GatewayError: it cannot be answered. After a stream has begun, what goes wrong comes as an
-                ``error`` event within it.
+            GatewayError: the call failed. An error after the begin of a stream becomes an ``error`` event in it.
         """
 
     async def close(self) -> None:
-        """End what all calls share."""
+        """Close the resources that all calls share."""

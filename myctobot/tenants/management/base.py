@@ -1,4 +1,4 @@
-"""What the commands about tenants share."""
+"""Base classes of the commands about tenants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from myctobot.tenants.models import Tenant
 
 
 class DatabaseCommand(BaseCommand):
-    """A command that needs the database; that it does not answer is said in a sentence, with exit code 1."""
+    """Command that needs the database; without one it ends with a sentence and exit code 1."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -24,17 +24,17 @@ class DatabaseCommand(BaseCommand):
 
 
 class TenantCommand(DatabaseCommand):
-    """A command about one tenant, named by ``--tenant``."""
+    """Command about one tenant, which ``--tenant`` names."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant", required=True, metavar="SLUG", help="whose it is; 'default' on a new stack")
+        parser.add_argument("--tenant", required=True, metavar="SLUG", help="the tenant; 'default' on a new stack")
 
 
 def find_tenant(slug: str) -> Tenant:
     """Return the tenant.
 
     Raises:
-        CommandError: there is none; the message names those that there are.
+        CommandError: no tenant has this slug; the message names the known ones.
     """
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
@@ -44,7 +44,7 @@ def find_tenant(slug: str) -> Tenant:
 
 
 def check_slug(value: str, what: str, limit: int) -> str:
-    """Refuse a name that could not stand in a request.
+    """Return a name if a request can contain it.
 
     Raises:
         CommandError: it has other characters than letters, digits, '-' and '_', or too many.

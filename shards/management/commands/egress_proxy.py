@@ -1,4 +1,4 @@
-"""``manage.py egress_proxy``: becomes the filtering proxy of the containers' network."""
+"""``manage.py egress_proxy``: run the filtering proxy of the containers' network."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from shards.providers.lxc.network import PROXY_USER, proxy_user
 
 class Command(BaseCommand):
     help = (
-        "Run tinyproxy on the bridge's address, for the hosts in EGRESS_ALLOWED_HOSTS. It stays in the foreground: let "
-        "a supervisor run it, and start it anew when the setting changed. 'manage.py lxc setup' comes first."
+        "Run tinyproxy on the bridge's address for the hosts in EGRESS_ALLOWED_HOSTS. It runs in the foreground, so "
+        "use a supervisor, and restart it after a change of the setting. Run 'manage.py lxc setup' first."
     )
     requires_system_checks = ()
 
@@ -28,16 +28,16 @@ class Command(BaseCommand):
         program = shutil.which("tinyproxy", path=ENVIRONMENT["PATH"])
         if program is None or proxy_user() is None:
             raise CommandError(
-                "There is no tinyproxy; install the package tinyproxy-bin, then run 'manage.py lxc setup'."
+                "tinyproxy is missing; install the package tinyproxy-bin, then run 'manage.py lxc setup'."
             )
         if os.geteuid() != 0:
-            raise CommandError(f"Only root can start it; it becomes the user {PROXY_USER} by itself.")
+            raise CommandError(f"Start this as root; the proxy then switches to the user {PROXY_USER}.")
         try:
             host = host_from_settings()
         except ImproperlyConfigured as error:
             raise CommandError(f"{error}.") from error
         folder = host.path / "egress"
-        # The proxy's own user reads the filter; neither file is secret.
+        # The proxy's user reads the filter; neither file is secret.
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         names, config = folder / "allowed", folder / "tinyproxy.conf"
         try:
@@ -46,4 +46,4 @@ class Command(BaseCommand):
             raise CommandError(error.fields["EGRESS_ALLOWED_HOSTS"][0]) from error
         text = configuration(host.address, host.egress_port, host.network, str(names), PROXY_USER)
         config.write_text(text, encoding="utf-8")
-        os.execve(program, [program, "-d", "-c", str(config)], {**ENVIRONMENT})  # noqa: S606  # that is its purpose
+        os.execve(program, [program, "-d", "-c", str(config)], {**ENVIRONMENT})  # noqa: S606  # this command becomes the proxy

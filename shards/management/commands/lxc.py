@@ -1,4 +1,4 @@
-"""``manage.py lxc``: what containers need of this host, and the templates that they are made from."""
+"""``manage.py lxc``: setup of this host for LXC containers, and management of templates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,27 +15,27 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from myctobot.errors import InvalidRequest, MyctobotError
-from shards.providers.base import ContainerState, Silent
-from shards.providers.lxc import archive, network, role, storage, template
+from shards.providers.base import ContainerState, NullJournal
+from shards.providers.lxc import archive, layers, network, role, storage, template
 from shards.providers.lxc.chroot import Chroot
 from shards.providers.lxc.commands import ENVIRONMENT
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
 from shards.providers.lxc.provider import LxcProvider
 
 _CONFIGURE_TIMEOUT_S = 3600
 
 
 class Command(BaseCommand):
-    help = "Set up this host for LXC containers, look at it, and build templates. Settings: LXC_*, EGRESS_*."
-    # No database is needed, and nothing of Django is served here.
+    help = "Set up this host for LXC containers, show its status, and build templates. Settings: LXC_*, EGRESS_*."
+    # The command needs neither the database nor the web application.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        actions.add_parser("setup", help="make the bridge, load the rules, reserve user numbers; harmless again")
-        down = actions.add_parser("teardown", help="remove what setup made")
+        actions.add_parser("setup", help="create the bridge, load the rules, reserve user ids; repeatable")
+        down = actions.add_parser("teardown", help="undo setup")
         down.add_argument("--with-containers", action="store_true", help="destroy all containers first")
-        actions.add_parser("status", help="say what is missing, and list templates and containers")
+        actions.add_parser("status", help="list problems, templates and containers")
         _add_template_actions(actions.add_parser("template", help="build, list and remove templates"))
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -46,8 +45,8 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(f"{error}.") from error
         except InvalidRequest as error:
-            said = " ".join(f"{name}: {' '.join(problems)}" for name, problems in error.fields.items())
-            raise CommandError(said or str(error)) from error
+            message = " ".join(f"{name}: {' '.join(problems)}" for name, problems in error.fields.items())
+            raise CommandError(message or str(error)) from error
         except MyctobotError as error:
             raise CommandError(str(error)) from error
 
@@ -66,38 +65,41 @@ class Command(BaseCommand):
         found = provider.list()
         if options["with_containers"]:
             for one in found:
-                provider.destroy(one.ref, Silent())
+                provider.destroy(one.ref, NullJournal())
         elif running := [one.name for one in found if one.state is not ContainerState.STOPPED]:
-            raise CommandError(f"These run: {', '.join(running)}. Stop them first, or give --with-containers.")
+            raise CommandError(f"Running containers: {', '.join(running)}. Stop them, or use --with-containers.")
         network.tear_down(provider.host)
-        self.stdout.write(f"The bridge {provider.host.bridge}, its rules and the user numbers are gone.")
+        self.stdout.write(f"The bridge {provider.host.bridge}, its rules and the user ids are removed.")
 
     def status(self, provider: LxcProvider, **options: Any) -> None:
         for problem in provider.problems():
             self.stdout.write(f"problem: {problem}")
         for name in storage.templates(provider.host.path):
-            made = template.manifest(provider.host.path / "templates" / name)
-            about = f"built {made.built_at}, {len(made.packages)} packages, inputs {made.digest}" if made else "by hand"
+            made = layers.manifest(provider.host.path / "templates" / name)
+            about = f"built {made.built_at}, {len(made.packages)} packages, inputs {made.digest}" if made else "custom"
             self.stdout.write(f"template {name}: {about}")
         for one in provider.list():
             self.stdout.write(f"container {one.ref}: {one.state}, {provider.status(one.ref).address}")
 
     def template_build(self, provider: LxcProvider, **options: Any) -> None:
         _as_root()
-        command = options["configure"]
-        variables = {
-            **role.of_type(options["name"]),
-            **_fence(provider.host),
-            **dict(map(_variable, options["var"])),
-        }
-        made = template.build(
-            provider.host.path,
-            options["name"],
-            packages=options["package"],
-            inputs=options["inputs"] or ("" if command or options["bare"] else role.inputs(variables)),
-            again=options["again"],
-            configure=_way_to_configure(command, variables, options["bare"], self),
-        )
+        root, name, again = provider.host.path, options["name"], options["again"]
+        packages, inputs = options["package"], options["inputs"]
+        if program := options["configure"]:
+            made = template.build(
+                root,
+                name,
+                packages=packages,
+                inputs=inputs,
+                again=again,
+                configure=lambda chroot: _configure(chroot, program),
+            )
+        elif options["bare"]:
+            made = template.build(root, name, packages=packages, inputs=inputs, again=again)
+        else:
+            variables = {**role.of_type(name), **_fence(provider.host), **dict(map(_variable, options["var"]))}
+            journal = _Printed(self)
+            made = role.build(root, name, variables, journal, packages=packages, inputs=inputs, again=again)
         self.stdout.write(f"Template {made.name}: built {made.built_at}, {len(made.packages)} packages.")
 
     def template_export(self, provider: LxcProvider, **options: Any) -> None:
@@ -116,34 +118,34 @@ class Command(BaseCommand):
 
 def _add_template_actions(parser: Any) -> None:
     actions = parser.add_subparsers(dest="template_action", required=True)
-    build = actions.add_parser("build", help="build a template, unless there is one of the same inputs")
-    build.add_argument("name", help="that of a type, such as general, has it made as ansible/types says")
-    build.add_argument("--package", action="append", default=[], help="a Debian package more; may be repeated")
+    build = actions.add_parser("build", help="build a template, unless one with the same inputs exists")
+    build.add_argument("name", help="name; for a type such as general, ansible/types has its variables")
+    build.add_argument("--package", action="append", default=[], help="additional Debian package; may be repeated")
     build.add_argument(
         "--configure",
         metavar="PROGRAM",
-        help="instead of the Ansible role 'shard': a program that configures it by SSH; it gets BUILD_SSH_HOST, "
-        "BUILD_SSH_PORT, BUILD_SSH_KEY_FILE and BUILD_SSH_KNOWN_HOSTS_FILE",
+        help="program that configures the template by SSH instead of the Ansible role 'shard'; it gets the variables "
+        "BUILD_SSH_HOST, BUILD_SSH_PORT, BUILD_SSH_KEY_FILE and BUILD_SSH_KNOWN_HOSTS_FILE",
     )
-    build.add_argument("--bare", action="store_true", help="configure nothing: a Debian that boots")
+    build.add_argument("--bare", action="store_true", help="configure nothing, so that the template is a plain Debian")
     build.add_argument(
         "--var",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a variable of the role 'shard': JSON, such as true or [\"10.0.0.1:443\"], or text; may be repeated",
+        help="variable of the role 'shard': JSON, such as true or [\"10.0.0.1:443\"], or text; may be repeated",
     )
-    build.add_argument("--inputs", default="", help="what the program goes by; another text means another build")
-    build.add_argument("--again", action="store_true", help="build even though nothing changed")
-    export = actions.add_parser("export", help="write a template as an archive that Proxmox takes as ostemplate")
+    build.add_argument("--inputs", default="", help="version of the program's inputs; a change causes a build")
+    build.add_argument("--again", action="store_true", help="build even if nothing changed")
+    export = actions.add_parser("export", help="write a template as an archive that Proxmox accepts as ostemplate")
     export.add_argument("name")
-    export.add_argument("file", type=Path, help="ends with .tar.zst")
-    actions.add_parser("list", help="the names of all templates")
-    actions.add_parser("remove", help="forget a template").add_argument("name")
+    export.add_argument("file", type=Path, help="file name that ends with .tar.zst")
+    actions.add_parser("list", help="list the names of all templates")
+    actions.add_parser("remove", help="remove a template").add_argument("name")
 
 
 def _variable(text: str) -> tuple[str, Any]:
-    """Read ``name=value``: Ansible takes a text for no list and for no truth."""
+    """Parse ``name=value``; JSON values keep their type, which Ansible needs for lists and booleans."""
     name, _, value = text.partition("=")
     try:
         return name, json.loads(value)
@@ -151,10 +153,10 @@ def _variable(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _fence(host: Host) -> dict[str, Any]:
-    """The fence within: agents may call the gateway, and root what this host serves; where that is known."""
+def _fence(host: LxcHost) -> dict[str, Any]:
+    """Return the firewall rules within containers: agents may call the gateway, root the services of this host."""
     urls = (settings.SHARD_CONTROL_URL, settings.GATEWAY_URL, settings.SHARD_BROKER_URL)
-    # Half a fence would shut the worker in.
+    # An incomplete list would cut the worker off from services on other hosts.
     if any(urlsplit(url).hostname != str(host.address) for url in urls):
         return {}
     allowed = [*host.allowed, (host.address, host.egress_port)]
@@ -165,10 +167,10 @@ def _fence(host: Host) -> dict[str, Any]:
 
 
 class _Printed:
-    """A journal on the terminal, with the time that has passed.
+    """Journal that prints steps with the elapsed time.
 
     Args:
-        command: writes.
+        command: command that prints.
     """
 
     def __init__(self, command: BaseCommand) -> None:
@@ -178,22 +180,14 @@ class _Printed:
         self._command.stdout.write(f"{time.monotonic() - self._began:6.1f} s  {text}")
 
     def ref(self, ref: str) -> None:
-        """A template has none."""
-
-
-def _way_to_configure(
-    program: str | None, variables: dict[str, Any], is_bare: bool, command: BaseCommand
-) -> Callable[[Chroot], None] | None:
-    if program:
-        return lambda chroot: _configure(chroot, program)
-    return None if is_bare else lambda chroot: role.make_shard(chroot, variables, _Printed(command))
+        """Ignore references, because templates have none."""
 
 
 def _configure(chroot: Chroot, program: str) -> None:
-    """Let a program of this host configure the template.
+    """Run a program on this host that configures the template.
 
     Raises:
-        CommandError: it failed.
+        CommandError: the program failed.
     """
     with chroot.reached_by_ssh() as ssh:
         way = {
@@ -209,4 +203,4 @@ def _configure(chroot: Chroot, program: str) -> None:
 
 def _as_root() -> None:
     if os.geteuid() != 0:
-        raise CommandError("Only root can do that.")
+        raise CommandError("This command needs root.")

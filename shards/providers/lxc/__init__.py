@@ -1,0 +1,1 @@
+"""Provider for LXC on the control plane's host."""

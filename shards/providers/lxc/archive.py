@@ -1,4 +1,4 @@
-"""Makes an archive of a template that Proxmox VE takes as ``ostemplate``."""
+"""Export of a template as an archive that Proxmox VE accepts as ``ostemplate``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from myctobot.errors import InvalidRequest
 from shards.providers.errors import ProviderError
 from shards.providers.lxc import storage
 from shards.providers.lxc.commands import run
+from shards.providers.lxc.layers import shown
 
-# As pve-storage wants names of such volumes to end.
+# pve-storage requires this suffix.
 _FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*\.tar\.zst")
 _TIMEOUT_S: Final = 1800
-# pve-container unpacks with --xattrs and --acls as well, and leaves ./dev out.
+# pve-container also unpacks with --xattrs and --acls, and skips ./dev.
 _TAR: Final = (
     *("--create", "--sort=name", "--numeric-owner", "--one-file-system", "--sparse", "--acls", "--xattrs"),
     *("--xattrs-include=user.*", "--xattrs-include=security.capability", "--use-compress-program=zstd -T0"),
-    # Nothing of this moment, so that the same template makes the same archive.
+    # Without access times, the same template gives the same archive.
     "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
 )
-# Proxmox writes /etc/network/interfaces, and something in the container has to go by it.
+# Proxmox writes /etc/network/interfaces, so the container needs programs that read it.
 _NETWORK: Final = {
     "ifupdown": ("usr/sbin/ifup", "sbin/ifup"),
     "isc-dhcp-client": ("usr/sbin/dhclient", "sbin/dhclient"),
@@ -32,10 +33,10 @@ _NETWORK: Final = {
 
 @dataclass(frozen=True)
 class Archive:
-    """What was written.
+    """Archive that was written.
 
     Attributes:
-        sha256: as Proxmox checks an upload, when it is told.
+        sha256: checksum that Proxmox can verify on an upload.
     """
 
     path: Path
@@ -44,18 +45,24 @@ class Archive:
 
 
 def export(root: Path, name: str, target: Path) -> Archive:
-    """Write a template into ``target``; what stands there is replaced when all went well.
+    """Write a template to ``target``, replacing an existing file only after success.
 
     Args:
         root: LXC_PATH.
 
     Raises:
-        InvalidRequest: Proxmox would not take a file of that name.
-        ProviderError: there is no such template, or a container of it would have no network there.
+        InvalidRequest: Proxmox does not accept this file name.
+        ProviderError: there is no such template, or its containers would have no network on Proxmox.
     """
     if not _FILE.fullmatch(target.name):
         raise InvalidRequest(fields={"file": ["Give a file whose name ends with .tar.zst, such as general.tar.zst."]})
-    rootfs = storage.template_folder(root, name) / "rootfs"
+    with shown(storage.template_folder(root, name)) as rootfs:
+        _pack(rootfs, name, target)
+    with target.open("rb") as file:
+        return Archive(target, target.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _pack(rootfs: Path, name: str, target: Path) -> None:
     if missing := [package for package, files in _NETWORK.items() if not any((rootfs / one).exists() for one in files)]:
         more = " ".join(f"--package {package}" for package in missing)
         raise ProviderError(
@@ -68,5 +75,3 @@ def export(root: Path, name: str, target: Path) -> Archive:
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-    with target.open("rb") as file:
-        return Archive(target, target.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

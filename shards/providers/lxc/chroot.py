@@ -1,4 +1,4 @@
-"""A root file system under construction: commands run in it with this host's way to packages, and SSH leads into it."""
+"""Root file system under construction: runs commands with this host's package sources, and allows SSH access."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ from shards.providers.lxc.commands import ENVIRONMENT, run
 from shards.providers.lxc.identity import key_pair
 from shards.providers.lxc.storage import unmount_below
 
-# In a file system in memory, which the finished template does not have.
+# A folder in a memory file system, which the finished template does not have.
 BORROWED: Final = Path("run/borrowed")
-# How the caller reaches what is downloaded; the only variables of his that go on.
+# Variables of the caller that lead to downloads; no others are passed on.
 _VARIABLES = (
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "NPM_CONFIG_REGISTRY", "npm_config_registry"),
 )
+# A build that is cut off is thrown away, so dpkg need not wait for the disk after every file; two are its defaults.
+QUICK_DPKG: Final = {"DPKG_FORCE": "security-mac,downgrade,unsafe-io"}
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _SSH_READY_S = 10
 
 
 @dataclass(frozen=True)
 class SshAccess:
-    """A way in for Ansible, as root.
+    """SSH access as root for Ansible.
 
     Attributes:
-        private_key: a file.
-        known_hosts: a file with the server's host key.
+        private_key: file with the private key.
+        known_hosts: file with the server's host key.
     """
 
     host: str
@@ -48,27 +50,29 @@ class SshAccess:
 
 @dataclass(frozen=True)
 class Chroot:
-    """An open root file system.
+    """Mounted root file system.
 
     Attributes:
         environment: variables that lead programs in it to what the build borrows; they may hold passwords.
+        downloads: a folder in it that keeps downloads for other builds, or nothing.
     """
 
     root: Path
     environment: Mapping[str, str] = field(repr=False)
+    downloads: str = ""
 
     def run(self, *command: str, timeout_s: float = 60, text: str | None = None) -> str:
-        """Run a program in it, as root.
+        """Run a program in the root file system, as root.
 
         Raises:
-            ProviderError: it failed.
+            ProviderError: the program failed.
         """
         inside = ("chroot", str(self.root), *command)
         return run(*inside, timeout_s=timeout_s, text=text, environment=self.environment)
 
     @contextmanager
     def reached_by_ssh(self) -> Iterator[SshAccess]:
-        """Run its SSH server on this host's loopback until the block ends."""
+        """Run the SSH server on this host's loopback until the block ends."""
         with tempfile.TemporaryDirectory(prefix="template-ssh-") as name:
             folder = Path(name)
             access = SshAccess("127.0.0.1", _free_port(), folder / "key", folder / "known_hosts")
@@ -121,23 +125,28 @@ def _wait_for(access: SshAccess, server: subprocess.Popen[bytes]) -> None:
         with suppress(OSError), socket.create_connection((access.host, access.port), timeout=1):
             return
         time.sleep(0.05)
-    raise ProviderError("The SSH server of the template under construction did not start; is openssh-server in it?")
+    raise ProviderError("The SSH server of the template did not start. Is openssh-server installed in it?")
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Chroot]:
-    """Mount what programs need, lend what this host has, and keep services from starting; undone in the end."""
+def opened(root: Path, downloads: Path | None = None) -> Iterator[Chroot]:
+    """Mount what programs need, lend what this host has, and keep services from starting; undone in the end.
+
+    Args:
+        downloads: a folder of this host where apt, pip and npm keep what they download, for other builds.
+    """
     policy = root / "usr/sbin/policy-rc.d"
     lent = [root / "etc/resolv.conf", root / "etc/hosts"]
     try:
         _mount(root)
         environment = _lend(root)
+        lent_downloads = _lend_downloads(root, downloads) if downloads else ""
         for path in lent:
             path.unlink(missing_ok=True)
             shutil.copyfile(Path("/etc") / path.name, path)
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
-        yield Chroot(root, environment)
+        yield Chroot(root, environment, lent_downloads)
     finally:
         kill_inside(root)
         unmount_below(root)
@@ -156,7 +165,7 @@ def _mount(root: Path) -> None:
         (root / target).mkdir(exist_ok=True)
         run("mount", "-t", kind, "-o", options, kind, str(root / target))
     for name in _DEVICES:
-        device = os.stat(f"/dev/{name}")  # noqa: PTH116  # its number is what is wanted
+        device = os.stat(f"/dev/{name}")  # noqa: PTH116  # os.stat gives the device number
         os.mknod(root / "dev" / name, device.st_mode, device.st_rdev)
         (root / "dev" / name).chmod(0o666)
     for name, leads_to in (("fd", "/proc/self/fd"), ("ptmx", "pts/ptmx"), ("stdin", "/proc/self/fd/0")):
@@ -167,15 +176,15 @@ def _mount(root: Path) -> None:
 
 
 def _lend(root: Path) -> dict[str, str]:
-    """Copy this host's sources of packages into memory, and return the variables that lead there."""
+    """Copy this host's package sources into memory, and return the variables that lead there."""
     folder = root / BORROWED
     folder.mkdir(mode=0o755)
-    # Read as the caller gave them: no setting of ours changes them.
+    # Use the caller's values; the settings do not change them.
     caller = dict(os.environ)
     environment = {name: caller[name] for name in _VARIABLES if caller.get(name)}
-    environment["DEBIAN_FRONTEND"] = "noninteractive"
+    environment |= {"DEBIAN_FRONTEND": "noninteractive", **QUICK_DPKG}
     shutil.copytree("/etc/apt", folder / "apt", symlinks=True)
-    # What this host pins is for this host.
+    # Pinned packages apply to this host only.
     shutil.rmtree(folder / "apt/preferences.d", ignore_errors=True)
     (folder / "apt/preferences.d").mkdir()
     (folder / "apt.conf").write_text(f'Dir::Etc "/{BORROWED}/apt/";\nAPT::Sandbox::User "root";\n')
@@ -191,10 +200,20 @@ def _lend(root: Path) -> dict[str, str]:
     return environment
 
 
+def _lend_downloads(root: Path, downloads: Path) -> str:
+    """Mount the folder of downloads where apt looks first, and return its path inside."""
+    inside = root / BORROWED / "downloads"
+    inside.mkdir()
+    run("mount", "--bind", str(downloads), str(inside))
+    with (root / BORROWED / "apt.conf").open("a") as settings:
+        settings.write(f'Dir::Cache::archives "/{BORROWED}/downloads/apt/";\nAPT::Keep-Downloaded-Packages "true";\n')
+    return f"/{BORROWED}/downloads"
+
+
 def kill_inside(root: Path) -> None:
     """Kill every process whose root is in the folder."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                if Path(os.readlink(entry / "root")).is_relative_to(root):  # noqa: PTH115  # may lead nowhere
+                if Path(os.readlink(entry / "root")).is_relative_to(root):  # noqa: PTH115  # the link may be broken
                     os.kill(int(entry.name), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Runs the host's programs: with a timeout, an environment made from nothing, and errors that say why."""
+"""Programs of the host, run with a timeout, a minimal environment and clear errors."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Mapping
 
 from shards.providers.errors import OutOfRoom, ProviderBusy, ProviderError
 
-# Nothing of the caller's environment reaches a container's monitor, whose children all inherit it.
+# A container's monitor passes its environment to all children, so the caller's environment must not reach it.
 ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _LAST_LINES = 4
-_MAX_SAID = 600
+_MAX_MESSAGE = 600
 
 
 def run(
     *command: str, timeout_s: float = 20, text: str | None = None, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Run a program and return what it wrote to standard output.
+    """Run a program and return its standard output.
 
     Args:
-        text: what it reads from standard input; nothing when it is None.
-        environment: beside ``ENVIRONMENT``.
+        text: standard input; None means no input.
+        environment: variables in addition to ``ENVIRONMENT``.
 
     Raises:
-        ProviderError: it is missing, it failed, or it took longer than ``timeout_s``; with its own last words.
+        ProviderError: the program is missing, failed, or took longer than ``timeout_s``; with its last output.
     """
     done = attempt(*command, timeout_s=timeout_s, text=text, environment=environment)
     if done.returncode:
@@ -34,7 +34,7 @@ def run(
 def attempt(
     *command: str, timeout_s: float = 20, text: str | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """As ``run``, for a program whose failure is an answer."""
+    """Run a program like ``run``, but return the result of a failed one."""
     try:
         return subprocess.run(
             command,
@@ -48,13 +48,13 @@ def attempt(
             env={**ENVIRONMENT, **(environment or {})},
         )
     except FileNotFoundError:
-        raise ProviderError(f"There is no program '{command[0]}' on this host; install it.") from None
+        raise ProviderError(f"The program '{command[0]}' is missing on this host; install it.") from None
     except subprocess.TimeoutExpired:
         raise ProviderBusy(f"'{command[0]}' did not end within {timeout_s:g} s.") from None
 
 
-def failure(command: tuple[str, ...], said: str) -> ProviderError:
-    """The error that fits what a program said when it failed."""
-    words = " / ".join(said.splitlines()[-_LAST_LINES:])[:_MAX_SAID]
-    kind = OutOfRoom if "No space left on device" in said else ProviderError
-    return kind(f"{command[0]} failed: {words}")
+def failure(command: tuple[str, ...], output: str) -> ProviderError:
+    """Return the error for a failed program and its output."""
+    message = " / ".join(output.splitlines()[-_LAST_LINES:])[:_MAX_MESSAGE]
+    kind = OutOfRoom if "No space left on device" in output else ProviderError
+    return kind(f"{command[0]} failed: {message}")

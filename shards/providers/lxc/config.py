@@ -1,4 +1,4 @@
-"""Writes a container's LXC configuration: who it is outside, what it may use, what its first process is told."""
+"""LXC configuration of a container: user ids, limits, network and environment."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.base import ContainerSpec
-from shards.providers.lxc.host import IDS_PER_CONTAINER, Host, Slot
+from shards.providers.lxc.host import IDS_PER_CONTAINER, LxcHost, Slot
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CPU_PERIOD_US = 100_000
-_LEAST_CPU_US = 1_000
+_MIN_CPU_US = 1_000
 _MB = 1024 * 1024
-_LEAST = {"memory_mb": 64, "disk_mb": 64, "processes": 32}
-_LEAST_CPUS = 0.01
+_MINIMUMS = {"memory_mb": 64, "disk_mb": 64, "processes": 32}
+_MIN_CPUS = 0.01
 
-# The same for every container. Root in it is nobody outside; what it could still harm as root of its own user
-# namespace is dropped. It may nest, because agents run in sandboxes there: the kernel lets them mount a /proc only
-# where there is one that nothing covers.
+# The same for every container. Root inside is unprivileged outside, and capabilities that could still harm are dropped.
+#
+# Nesting is allowed, because agents run in sandboxes. The kernel lets a sandbox mount /proc only if an uncovered one
+# exists.
 _FIXED = """\
 lxc.apparmor.profile = generated
 lxc.apparmor.allow_nesting = 1
@@ -39,47 +40,47 @@ lxc.signal.halt = SIGRTMIN+3
 
 @dataclass(frozen=True)
 class ControlGroups:
-    """What the host's control groups are: version 1 or 2, and whether they count swap."""
+    """Control groups of the host: version 1 or 2, and support for counting swap."""
 
     version: int
     swap: bool
 
 
 def check_spec(spec: ContainerSpec) -> None:
-    """Refuse what no container can be.
+    """Check a specification.
 
     Raises:
-        InvalidRequest: the fields that will not do.
+        InvalidRequest: lists the problems by field.
     """
     fields: dict[str, list[str]] = {}
     if not is_slug(spec.name):
-        fields["name"] = ["Give a lower-case slug: a-z, 0-9, inner dashes, at most 40 characters."]
-    # This way round, because nothing compares with what is no number.
-    if not spec.cpus >= _LEAST_CPUS:
-        fields["cpus"] = [f"Give at least {_LEAST_CPUS}."]
-    for name, least in _LEAST.items():
-        if getattr(spec, name) < least:
-            fields[name] = [f"Give at least {least}."]
+        fields["name"] = ["Use a lower-case slug: a-z, 0-9, inner dashes, at most 40 characters."]
+    # The negation also rejects NaN, which compares as False.
+    if not spec.cpus >= _MIN_CPUS:
+        fields["cpus"] = [f"Use at least {_MIN_CPUS}."]
+    for name, minimum in _MINIMUMS.items():
+        if getattr(spec, name) < minimum:
+            fields[name] = [f"Use at least {minimum}."]
     fields.update(wrong_environment(spec.environment))
     if fields:
-        raise InvalidRequest("A container cannot be made like that.", fields=fields)
+        raise InvalidRequest("The container's specification is not valid.", fields=fields)
 
 
 def wrong_environment(environment: Mapping[str, str]) -> dict[str, list[str]]:
-    """What is wrong with variables, by field; no value is repeated, because they are secrets."""
+    """Return the problems of variables by field, without their values, which are secrets."""
     wrong = []
     for name, value in environment.items():
         if not _VARIABLE.fullmatch(name):
-            wrong.append(f"{name[:60]!r} is no name of a variable.")
+            wrong.append(f"{name[:60]!r} is not a valid name of a variable.")
         elif any(sign in value for sign in "\n\r\0"):
-            wrong.append(f"{name} holds a line break or a zero byte, which LXC's configuration cannot carry.")
+            wrong.append(f"{name} contains a line break or a zero byte, which LXC's configuration does not support.")
     return {"environment": wrong} if wrong else {}
 
 
 def render(
-    host: Host, slot: Slot, spec: ContainerSpec, rootfs: str, groups: ControlGroups, environment: Mapping[str, str]
+    host: LxcHost, slot: Slot, spec: ContainerSpec, rootfs: str, groups: ControlGroups, environment: Mapping[str, str]
 ) -> str:
-    """The configuration's text."""
+    """Return the text of the configuration."""
     lines = [
         f"lxc.uts.name = {spec.name}",
         f"lxc.rootfs.path = dir:{rootfs}",
@@ -87,13 +88,13 @@ def render(
         *_network(host, slot),
         *_limits(spec, groups),
         *_memory_file_systems(spec),
-        # LXC strips one pair of quotes and blanks outside them, so quotes keep a value as it is.
+        # LXC strips one pair of quotes and the blanks around it, so quotes preserve a value.
         *(f'lxc.environment = "{name}={value}"' for name, value in sorted(environment.items())),
     ]
     return _FIXED + "".join(f"{line}\n" for line in lines)
 
 
-def _network(host: Host, slot: Slot) -> list[str]:
+def _network(host: LxcHost, slot: Slot) -> list[str]:
     return [
         "lxc.net.0.type = veth",
         "lxc.net.0.flags = up",
@@ -107,11 +108,11 @@ def _network(host: Host, slot: Slot) -> list[str]:
 
 
 def _limits(spec: ContainerSpec, groups: ControlGroups) -> list[str]:
-    memory, quota = spec.memory_mb * _MB, max(int(spec.cpus * _CPU_PERIOD_US), _LEAST_CPU_US)
+    memory, quota = spec.memory_mb * _MB, max(int(spec.cpus * _CPU_PERIOD_US), _MIN_CPU_US)
     if groups.version == 1:
         values = {
             "memory.limit_in_bytes": memory,
-            # Memory and swap together, so that there is no swap.
+            # The limit of memory plus swap equals the memory limit, which excludes swap.
             **({"memory.memsw.limit_in_bytes": memory} if groups.swap else {}),
             "cpu.cfs_period_us": _CPU_PERIOD_US,
             "cpu.cfs_quota_us": quota,
@@ -128,9 +129,9 @@ def _limits(spec: ContainerSpec, groups: ControlGroups) -> list[str]:
 
 
 def _memory_file_systems(spec: ContainerSpec) -> list[str]:
-    """Bound those that systemd would make as large as half of the host: what fills them kills every process inside.
+    """Return mounts that limit memory file systems, which systemd would make as large as half of the host.
 
-    They count as memory, and ending a process gives none of that back.
+    Files in them count as memory that no killed process frees, so a full one would kill every process inside.
     """
     sizes = {"dev/shm": spec.memory_mb // 4, "run": max(spec.memory_mb // 8, 8)}
     return [

@@ -1,4 +1,4 @@
-"""What this host gives to containers, as the settings have it: folders, numbers, addresses."""
+"""Resources of this host for containers, from the settings: folders, user ids and addresses."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-# User and group numbers of one container: enough for systemd's nobody and every agent's own user.
+# User and group ids of one container, including systemd's highest one and a user for each agent.
 IDS_PER_CONTAINER = 65536
-_MOST_CONTAINERS = 250
+_MAX_CONTAINERS = 250
 # A veth is named by bridge and slot, and the kernel allows 15 characters.
 _BRIDGE = re.compile(r"[a-z][a-z0-9]{0,9}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
-_MOST_PORT = 65535
-# They stand in mount options and in LXC's configuration, which have no way to quote.
+_MAX_PORT = 65535
+# Paths appear in mount options and LXC's configuration, which do not support quoting.
 _PATH = re.compile(r"/[A-Za-z0-9._/-]+")
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What exactly one container has at a time: an address, a network device and user numbers of its own."""
+    """Slot of one container: its address, network device and user ids."""
 
     number: int
     address: IPv4Address
@@ -35,18 +35,18 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Host:
-    """Where containers live on this host, and what they may reach of it.
+class LxcHost:
+    """Configuration of containers on this host.
 
     Args:
-        path: holds everything.
-        owner: whose containers they are; those of others in the same folder are never touched.
-        network: the bridge has its first address, each container one of the others.
-        allowed: address and TCP port on this host that a container may open connections to, beside the proxy.
-        egress_port: of the filtering proxy, on the bridge's address.
-        first_id: the first user number outside that a container may have.
-        authorized_keys: public keys that may come in by SSH as root, one a line.
-        private_networks: private addresses that the proxy may reach, where an allowed name leads there.
+        path: folder of all data.
+        owner: owner of the containers; containers of other owners in the folder are never touched.
+        network: network of the containers; the bridge has its first address.
+        allowed: addresses and TCP ports on this host that containers may reach besides the proxy.
+        egress_port: port of the filtering proxy on the bridge's address.
+        first_id: first user id outside for containers.
+        authorized_keys: public keys for SSH as root, one per line.
+        private_networks: private networks that the proxy may reach for allowed names.
     """
 
     path: Path
@@ -65,8 +65,8 @@ class Host:
 
     @property
     def slots(self) -> list[Slot]:
-        """All that there are: one an address, without the network's own, the bridge's and the broadcast."""
-        return [self.slot(number) for number in range(2, min(self.network.num_addresses - 1, _MOST_CONTAINERS + 2))]
+        """Return all slots, one per address except those of the network, the bridge and the broadcast."""
+        return [self.slot(number) for number in range(2, min(self.network.num_addresses - 1, _MAX_CONTAINERS + 2))]
 
     def slot(self, number: int) -> Slot:
         address = self.network.network_address + number
@@ -74,21 +74,23 @@ class Host:
         return Slot(number, address, mac, f"{self.bridge}-{number}", self.first_id + number * IDS_PER_CONTAINER)
 
 
-def host_from_settings() -> Host:
-    """The host that the settings ``LXC_*`` describe.
+def host_from_settings() -> LxcHost:
+    """Return the configuration from the settings ``LXC_*``.
 
     Raises:
-        ImproperlyConfigured: one of them will not do; the message names it.
+        ImproperlyConfigured: a setting is not valid; the message names it.
     """
     path, bridge = Path(settings.LXC_PATH), settings.LXC_BRIDGE
     if not _PATH.fullmatch(str(path)):
-        raise ImproperlyConfigured(f"LXC_PATH is '{path}'; it must be absolute, of letters, digits and . _ - /")
+        raise ImproperlyConfigured(
+            f"LXC_PATH is '{path}'; it must be absolute and consist of letters, digits and . _ - /"
+        )
     if not _BRIDGE.fullmatch(bridge):
-        raise ImproperlyConfigured(f"LXC_BRIDGE is {bridge!r}; give at most 10 lower-case letters and digits")
+        raise ImproperlyConfigured(f"LXC_BRIDGE is {bridge!r}; use at most 10 lower-case letters and digits")
     network = _network("LXC_NETWORK", settings.LXC_NETWORK)
     if not 16 <= network.prefixlen <= 29:
-        raise ImproperlyConfigured(f"LXC_NETWORK is '{network}'; give one of /16 to /29")
-    return Host(
+        raise ImproperlyConfigured(f"LXC_NETWORK is '{network}'; use a prefix from /16 to /29")
+    return LxcHost(
         path=path,
         owner=settings.LXC_OWNER,
         bridge=bridge,
@@ -107,7 +109,7 @@ def _network(setting: str, text: str) -> IPv4Network:
     except ValueError:
         network = None
     if network is None or not network.is_private:
-        raise ImproperlyConfigured(f"{setting} holds {text!r}; give a private IPv4 network, such as 10.213.0.0/24")
+        raise ImproperlyConfigured(f"{setting} contains {text!r}; use a private IPv4 network, such as 10.213.0.0/24")
     return network
 
 
@@ -119,16 +121,16 @@ def _allowed(endpoints: Iterable[str]) -> tuple[tuple[IPv4Address, int], ...]:
             known = IPv4Address(address)
         except AddressValueError:
             known = None
-        if known is None or not _PORT.fullmatch(port) or int(port) > _MOST_PORT:
+        if known is None or not _PORT.fullmatch(port) or int(port) > _MAX_PORT:
             raise ImproperlyConfigured(
-                f"LXC_ALLOWED holds {endpoint!r}; give IPv4 addresses of this host with a port, such as 10.213.0.1:8000"
+                f"LXC_ALLOWED contains {endpoint!r}; use an IPv4 address of this host and a port: 10.213.0.1:8000"
             )
         found.append((known, int(port)))
     return tuple(found)
 
 
 def _own_services(address: IPv4Address) -> tuple[tuple[IPv4Address, int], ...]:
-    """What the control plane itself serves on the bridge's address."""
+    """Return the control plane's own services on the bridge's address."""
     urls = [urlsplit(url) for url in (settings.SHARD_CONTROL_URL, settings.GATEWAY_URL, settings.SHARD_BROKER_URL)]
     standard = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
     return tuple((address, url.port or standard[url.scheme]) for url in urls if url.hostname == str(address))

@@ -1,7 +1,7 @@
-"""Shows a folder elsewhere with other owners, by the kernel's mapped mounts (mount_setattr(2), Linux 5.12).
+"""Mounts of a folder with other owners, by the kernel's mapped mounts (mount_setattr(2), Linux 5.12).
 
-So one read-only template serves every container, though each has user numbers of its own: nothing is copied and no
-owner is changed on disk. The ``mount`` program learned this in util-linux 2.39, so the system calls are made here.
+One read-only template can therefore serve every container, although each has its own user ids: nothing is copied, and
+no owner changes on disk. The ``mount`` program supports this since util-linux 2.39, so this module uses system calls.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from shards.providers.errors import ProviderError
 from shards.providers.lxc.commands import ENVIRONMENT
 
-# The same on every architecture, as all system calls of that age are.
+# Numbers of system calls, which are the same on every architecture for calls this new.
 _OPEN_TREE: Final = 428
 _MOVE_MOUNT: Final = 429
 _MOUNT_SETATTR: Final = 442
@@ -44,17 +44,17 @@ class _Attributes(ctypes.Structure):
 
 
 def bind_mapped(source: Path, target: Path, first_id: int, count: int) -> None:
-    """Mount ``source`` at ``target``, read-only; what user and group n own there belongs to ``first_id`` + n here.
+    """Mount ``source`` at ``target``, read-only, and map owner n to ``first_id`` + n.
 
     Raises:
-        ProviderError: the kernel refuses, such as for a file system that cannot be mapped.
+        ProviderError: the kernel refuses, for example because the file system does not support mapping.
     """
     tree = _call(_OPEN_TREE, _AT_FDCWD, str(source), _OPEN_TREE_CLONE | os.O_CLOEXEC, doing=f"open {source}")
     try:
         with _user_namespace(first_id, count) as namespace:
-            wanted = _Attributes(attr_set=_ATTR_RDONLY | _ATTR_NODEV | _ATTR_IDMAP, userns_fd=namespace)
-            size = ctypes.sizeof(wanted)
-            _call(_MOUNT_SETATTR, tree, "", _AT_EMPTY_PATH, wanted, size, doing=f"map the owners of {source}")
+            attributes = _Attributes(attr_set=_ATTR_RDONLY | _ATTR_NODEV | _ATTR_IDMAP, userns_fd=namespace)
+            size = ctypes.sizeof(attributes)
+            _call(_MOUNT_SETATTR, tree, "", _AT_EMPTY_PATH, attributes, size, doing=f"map the owners of {source}")
         doing = f"mount {source} at {target}"
         _call(_MOVE_MOUNT, tree, "", _AT_FDCWD, str(target), _MOVE_MOUNT_F_EMPTY_PATH, doing=doing)
     finally:
@@ -63,17 +63,17 @@ def bind_mapped(source: Path, target: Path, first_id: int, count: int) -> None:
 
 @contextmanager
 def _user_namespace(first_id: int, count: int) -> Iterator[int]:
-    """A file descriptor of a user namespace with that map; a process has to live in one until it is written."""
+    """Yield a file descriptor of a user namespace with this map, created by a short-lived process in it."""
     with subprocess.Popen(
         ["unshare", "--user", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT, bufsize=0
     ) as child:
         assert child.stdin is not None  # noqa: S101  # both are pipes
         assert child.stdout is not None  # noqa: S101  # both are pipes
         try:
-            # Once it repeats a line it is in its new namespace.
+            # When it echoes a line, it runs in the new namespace.
             child.stdin.write(b"\n")
             if child.stdout.read(1) != b"\n":
-                raise ProviderError("A user namespace cannot be made on this host.")
+                raise ProviderError("A user namespace cannot be created on this host.")
             line = f"0 {first_id} {count}\n"
             for kind in ("uid_map", "gid_map"):
                 Path(f"/proc/{child.pid}/{kind}").write_text(line)

@@ -1,25 +1,27 @@
-"""The containers' network: a bridge without a way out, and rules on the host that no container can change.
+"""Network of the containers: an isolated bridge, and rules on the host that containers cannot change.
 
-A container may talk to the host alone, to the ports that the settings name, with its own addresses. Nothing goes from
-one container to another, nothing is forwarded, and there is no IPv6. Every slot has its device, MAC and address for
-good, so the rules are written once and name them all: starting a container changes none of them.
+A container may only reach the host, on the ports in the settings, from its own addresses. Containers cannot reach each
+other, nothing is forwarded, and there is no IPv6. Every slot has a fixed device, MAC and address, so the rules are
+written once for all slots and do not change when a container starts.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import pwd
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from shards.providers.errors import ProviderError
-from shards.providers.lxc.commands import attempt, run
-from shards.providers.lxc.host import IDS_PER_CONTAINER, Host
+from shards.providers.lxc.commands import attempt, failure, run
+from shards.providers.lxc.host import IDS_PER_CONTAINER, LxcHost
 
 PROXY_USER = "tinyproxy"
 _SUB_ID_FILES = (Path("/etc/subuid"), Path("/etc/subgid"))
-# Where a name must not lead that an allowed host's owner chose: this machine, its neighbours, the cloud's own.
+# Addresses to which an allowed name must not resolve: this machine, its networks and the cloud's metadata.
 _PRIVATE = (
     *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
     *("192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"),
@@ -89,16 +91,15 @@ _PROXY_RULES = """\
 """
 
 
-def table(host: Host) -> str:
+def table(host: LxcHost) -> str:
     return f"myctobot_{host.bridge}"
 
 
-def rules(host: Host, proxy_user: int | None) -> str:
-    """All rules, in nft's words; they replace those that are there at once.
+def rules(host: LxcHost, proxy_user: int | None) -> str:
+    """Return all rules for nft, which replace the present ones atomically.
 
     Args:
-        proxy_user: the user number of the filtering proxy, which may not be led to private addresses by a name;
-            None when there is none.
+        proxy_user: user id of the filtering proxy, which must not connect to private addresses; None without a proxy.
     """
     allowed = {*host.allowed, (host.address, host.egress_port)}
     values = {
@@ -108,7 +109,7 @@ def rules(host: Host, proxy_user: int | None) -> str:
         "allowed": ", ".join(f"{address} . {port}" for address, port in sorted(allowed)),
         "proxy": "" if proxy_user is None else _proxy_rules(proxy_user, host.private_networks),
     }
-    # The digest tells rules of other settings from these.
+    # The digest identifies the settings of the loaded rules.
     digest = hashlib.sha256(_RULES.format(**values, digest="").encode()).hexdigest()[:16]
     return _RULES.format(**values, digest=digest)
 
@@ -124,7 +125,7 @@ def _proxy_rules(user: int, private_networks: Sequence[IPv4Network]) -> str:
 
 
 def proxy_user() -> int | None:
-    """The proxy's user number; None when it has none."""
+    """Return the proxy's user id, or None if the user does not exist."""
     try:
         return pwd.getpwnam(PROXY_USER).pw_uid
     except KeyError:
@@ -132,18 +133,19 @@ def proxy_user() -> int | None:
 
 
 def _make_proxy_user() -> None:
-    """Debian's package of the program alone makes none; that of the service would start one."""
+    """Create the proxy's user, because the package tinyproxy-bin does not, and tinyproxy would start a service."""
     if proxy_user() is None:
         options = ("--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin")
-        run("useradd", *options, PROXY_USER)
+        done = attempt("useradd", *options, PROXY_USER)
+        # Another setup may have made it at the same moment.
+        if done.returncode and proxy_user() is None:
+            raise failure(("useradd",), done.stderr)
 
 
-def set_up(host: Host) -> None:
-    """Make the bridge, load the rules, and reserve the user numbers; make the proxy's user where it is missing.
+def set_up(host: LxcHost) -> None:
+    """Create the proxy's user and the bridge, load the rules, and reserve the user ids; repair them if they exist.
 
-    Done again it only mends what is wrong.
-
-    The rules come first: a bridge is never without them.
+    The rules are loaded first, so that the bridge never exists without them.
     """
     _make_proxy_user()
     run("nft", "--file", "-", text=rules(host, proxy_user()))
@@ -154,26 +156,28 @@ def set_up(host: Host) -> None:
         own.write_text("1")
     run("ip", "address", "replace", f"{host.address}/{host.network.prefixlen}", "dev", host.bridge)
     run("ip", "link", "set", host.bridge, "up")
-    for file in _SUB_ID_FILES:
-        _reserve(file, host)
+    with _sub_ids_locked():
+        for file in _SUB_ID_FILES:
+            _reserve(file, host)
 
 
-def tear_down(host: Host) -> None:
-    """Remove all that ``set_up`` made; harmless when it is gone."""
+def tear_down(host: LxcHost) -> None:
+    """Undo ``set_up``; does nothing if it is undone."""
     if _bridge_exists(host):
         run("ip", "link", "delete", host.bridge)
     for family in ("bridge", "inet"):
         if _has_table(host, family):
             run("nft", "delete", "table", family, table(host))
-    for file in _SUB_ID_FILES:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-        kept = [line for line in lines if line.strip() != _reservation(host)]
-        if kept != lines:
-            file.write_text("".join(kept), encoding="utf-8")
+    with _sub_ids_locked():
+        for file in _SUB_ID_FILES:
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+            kept = [line for line in lines if line.strip() != _reservation(host)]
+            if kept != lines:
+                file.write_text("".join(kept), encoding="utf-8")
 
 
-def problems(host: Host) -> list[str]:
-    """What of ``set_up`` is missing."""
+def problems(host: LxcHost) -> list[str]:
+    """Return what is missing of ``set_up``."""
     wrong = []
     if not _bridge_exists(host):
         wrong.append(f"There is no bridge {host.bridge}")
@@ -182,22 +186,30 @@ def problems(host: Host) -> list[str]:
     if any(found.returncode for found in tables):
         wrong.append(f"The rules of {host.bridge} are not loaded")
     elif any(f'comment "{digest}"' not in found.stdout for found in tables):
-        wrong.append(f"The rules of {host.bridge} are those of other settings")
+        wrong.append(f"The rules of {host.bridge} belong to other settings")
     if not all(file.exists() and _reservation(host) in file.read_text().splitlines() for file in _SUB_ID_FILES):
-        wrong.append("No user numbers are reserved for containers in /etc/subuid and /etc/subgid")
+        wrong.append("No user ids are reserved for containers in /etc/subuid and /etc/subgid")
     return [f"{what}; run 'manage.py lxc setup'." for what in wrong]
 
 
-def _reservation(host: Host) -> str:
+@contextmanager
+def _sub_ids_locked() -> Iterator[None]:
+    """Hold the lock of lckpwdf(3), so that no other setup and no ``useradd`` loses a line of these files."""
+    with Path("/etc/.pwd.lock").open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _reservation(host: LxcHost) -> str:
     slots = host.slots
     return f"root:{slots[0].first_id}:{len(slots) * IDS_PER_CONTAINER}"
 
 
-def _reserve(file: Path, host: Host) -> None:
-    """Add the line that gives root the numbers.
+def _reserve(file: Path, host: LxcHost) -> None:
+    """Add the line that reserves the user ids for root.
 
     Raises:
-        ProviderError: somebody else has some of them.
+        ProviderError: another user has some of them.
     """
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     mine = _reservation(host)
@@ -209,14 +221,14 @@ def _reserve(file: Path, host: Host) -> None:
         apart = int(other_first) + int(other_count) <= int(first) or int(first) + int(count) <= int(other_first)
         if not apart:
             raise ProviderError(
-                f"{file} gives numbers that containers would use to '{user}'; choose another LXC_FIRST_ID."
+                f"{file} reserves user ids of the containers for '{user}'; choose another LXC_FIRST_ID."
             )
     file.write_text("".join(f"{line}\n" for line in [*lines, mine]), encoding="utf-8")
 
 
-def _bridge_exists(host: Host) -> bool:
+def _bridge_exists(host: LxcHost) -> bool:
     return Path(f"/sys/class/net/{host.bridge}/bridge").is_dir()
 
 
-def _has_table(host: Host, family: str) -> bool:
+def _has_table(host: LxcHost, family: str) -> bool:
     return attempt("nft", "list", "table", family, table(host)).returncode == 0

@@ -1,4 +1,4 @@
-"""Real, unprivileged containers on this host, by the LXC tools."""
+"""Provider of unprivileged containers on this host, with the LXC tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.base import (
     CLEAN,
@@ -21,19 +21,19 @@ from shards.providers.base import (
     ContainerState,
     ContainerStatus,
     Features,
-    Found,
     Journal,
+    ManagedContainer,
     Provider,
 )
 from shards.providers.errors import OutOfRoom, ProviderError
 from shards.providers.lxc import network, storage, tools
 from shards.providers.lxc.config import ControlGroups, check_spec, render, wrong_environment
-from shards.providers.lxc.host import Host, Slot, host_from_settings
+from shards.providers.lxc.host import LxcHost, Slot, host_from_settings
 from shards.providers.lxc.identity import identity
 from shards.providers.lxc.records import (
     OWNER_ONLY,
     PASS_THROUGH,
-    Place,
+    ContainerFolder,
     Record,
     locked,
     places,
@@ -42,7 +42,7 @@ from shards.providers.lxc.records import (
     write_private,
 )
 
-# A name and a random end, so that a new container of an old name is another one.
+# A name and a random suffix, so that a reused name gets another reference.
 _REF = re.compile(r"[a-z0-9-]{1,40}\.[0-9a-f]{6}")
 _STATES = {"RUNNING": ContainerState.RUNNING, "STOPPED": ContainerState.STOPPED}
 _PROGRAMS = {
@@ -55,26 +55,28 @@ _PROGRAMS = {
 
 
 class LxcProvider(Provider):
-    """Makes a shard's container in about a tenth of a second; see ``storage`` for how."""
+    """Provider that creates a container in about a tenth of a second; see ``storage``."""
 
     name = "lxc"
     features = Features(snapshots=True, limits=True, isolated=True, environment=True, networked=True, images=True)
 
-    def __init__(self, host: Host | None = None) -> None:
+    def __init__(self, host: LxcHost | None = None) -> None:
         self.host = host or host_from_settings()
 
     def problems(self) -> List[str]:
         wrong = []
         if os.geteuid() != 0:
-            wrong.append("LXC containers are made by root alone; this process is not root.")
+            wrong.append("Only root can create LXC containers; this process is not root.")
         path = "/usr/sbin:/usr/bin:/sbin:/bin"
         for program, package in _PROGRAMS.items():
             if shutil.which(program, path=path) is None:
-                wrong.append(f"There is no program '{program}'; install the package {package}.")
+                wrong.append(f"The program '{program}' is missing; install the package {package}.")
         if not wrong:
             wrong += network.problems(self.host)
         if not storage.templates(self.host.path):
-            wrong.append(f"There is no template below {self.host.path}; 'manage.py lxc template build NAME' makes one.")
+            wrong.append(
+                f"There is no template in {self.host.path}; build one with 'manage.py lxc template build NAME'."
+            )
         return wrong
 
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
@@ -126,7 +128,7 @@ class LxcProvider(Provider):
         if record is None or record.owner != self.host.owner:
             return ContainerStatus(ContainerState.GONE)
         if not record.made:
-            return ContainerStatus(ContainerState.OTHER, "it is being made, or was left half made")
+            return ContainerStatus(ContainerState.OTHER, "its creation is in progress or was interrupted")
         state = tools.state(place)
         return ContainerStatus(
             _STATES.get(state, ContainerState.OTHER),
@@ -136,13 +138,13 @@ class LxcProvider(Provider):
             disk_mb=record.disk_mb,
         )
 
-    def list(self) -> List[Found]:
+    def list(self) -> List[ManagedContainer]:
         found = []
         for place in places(self.host.path):
             record = read_record(place)
             if record is not None and record.owner == self.host.owner:
-                found.append(Found(place.ref, record.name, self.status(place.ref).state, record.created_at))
-        # Something may have gone meanwhile.
+                found.append(ManagedContainer(place.ref, record.name, self.status(place.ref).state, record.created_at))
+        # A container may have been removed since its record was read.
         return [one for one in found if one.state is not ContainerState.GONE]
 
     def snapshot(self, ref: str, label: str, journal: Journal) -> None:
@@ -169,7 +171,7 @@ class LxcProvider(Provider):
     def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
         place, record = self._known(ref)
         if fields := wrong_environment(environment):
-            raise InvalidRequest("These variables cannot be handed over.", fields=fields)
+            raise InvalidRequest("The variables are not valid.", fields=fields)
         with _translated(), _changing(place):
             if tools.state(place) != "STOPPED":
                 raise ProviderError(f"The container '{ref}' runs; stop it first.")
@@ -177,11 +179,13 @@ class LxcProvider(Provider):
 
     # --- Steps ------------------------------------------------------------------------------------------------
 
-    def _place(self, spec: ContainerSpec, template: Path, journal: Journal, held: ExitStack) -> tuple[Place, Record]:
-        """Give the container a slot and a folder that says so; ``held`` gets its lock."""
+    def _place(
+        self, spec: ContainerSpec, template: Path, journal: Journal, held: ExitStack
+    ) -> tuple[ContainerFolder, Record]:
+        """Reserve a slot and create the container's folder with its record; ``held`` receives its lock."""
         with placing(self.host.path):
             self._clear_leftovers(spec.name)
-            place = Place(self.host.path / "containers" / f"{spec.name}.{secrets.token_hex(3)}")
+            place = ContainerFolder(self.host.path / "containers" / f"{spec.name}.{secrets.token_hex(3)}")
             record = Record(
                 name=spec.name,
                 owner=self.host.owner,
@@ -205,21 +209,30 @@ class LxcProvider(Provider):
         return place, record
 
     def _clear_leftovers(self, name: str) -> None:
-        """Remove what a ``create`` left that was killed.
+        """Remove leftovers of a killed ``create``.
 
         Raises:
-            ProviderError: there is a container of that name.
+            ProviderError: a container with this name exists.
         """
         storage.clear_removed(self.host.path)
         for place in places(self.host.path):
-            record = read_record(place)
-            if record is not None and (record.name, record.owner) != (name, self.host.owner):
-                continue
-            if record is not None and record.made:
-                raise ProviderError(f"There is a container named '{name}' already: {place.ref}.")
-            # Whoever is still at work on it holds its lock.
-            with _changing(place):
-                self._remove(place)
+            if self._is_leftover(place, name):
+                # A process that still creates it holds its lock.
+                with _changing(place):
+                    # That process may have finished before this one took the lock.
+                    if self._is_leftover(place, name):
+                        self._remove(place)
+
+    def _is_leftover(self, place: ContainerFolder, name: str) -> bool:
+        """Return whether a folder has no record, or has this name and an unfinished creation."""
+        record = read_record(place)
+        if record is None:
+            return True
+        if (record.name, record.owner) != (name, self.host.owner):
+            return False
+        if record.made:
+            raise ProviderError(f"A container named '{name}' exists already: {place.ref}.")
+        return True
 
     def _free_slot(self) -> Slot:
         taken = {record.slot for place in places(self.host.path) if (record := read_record(place))}
@@ -228,9 +241,9 @@ class LxcProvider(Provider):
             raise OutOfRoom(f"All {len(self.host.slots)} addresses of LXC_NETWORK ({self.host.network}) are taken.")
         return free
 
-    def _make(self, place: Place, record: Record, spec: ContainerSpec, journal: Journal) -> None:
+    def _make(self, place: ContainerFolder, record: Record, spec: ContainerSpec, journal: Journal) -> None:
         slot = self.host.slot(record.slot)
-        journal.step(f"make a disk of {spec.disk_mb} MB for {place.ref}")
+        journal.step(f"create a disk of {spec.disk_mb} MB for {place.ref}")
         storage.make_disk(place, spec.disk_mb, slot.first_id)
         for name, text, mode in identity(spec.name, self.host.authorized_keys, Path(record.template)):
             storage.add_file(place, name, text, slot.first_id, mode)
@@ -241,59 +254,59 @@ class LxcProvider(Provider):
         self._write_config(place, record, spec.environment)
         record.finished().write(place)
 
-    def _write_config(self, place: Place, record: Record, environment: Mapping[str, str]) -> None:
+    def _write_config(self, place: ContainerFolder, record: Record, environment: Mapping[str, str]) -> None:
         slot = self.host.slot(record.slot)
         text = render(self.host, slot, record.spec, str(place.rootfs), control_groups(), environment)
         write_private(place.config, text)
 
-    def _remove(self, place: Place) -> None:
+    def _remove(self, place: ContainerFolder) -> None:
         if place.config.exists():
             tools.stop(place, 0)
         storage.remove(place)
 
     # --- Finding ----------------------------------------------------------------------------------------------
 
-    def _folder(self, ref: str) -> Place:
-        """Where a container of that reference would be."""
+    def _folder(self, ref: str) -> ContainerFolder:
+        """Return the folder of a reference, which may not exist."""
         if not _REF.fullmatch(ref):
-            raise ProviderError(f"'{ref[:60]}' is no reference of a container.")
-        return Place(self.host.path / "containers" / ref)
+            raise ProviderError(f"'{ref[:60]}' is not a reference of a container.")
+        return ContainerFolder(self.host.path / "containers" / ref)
 
-    def _known(self, ref: str) -> tuple[Place, Record]:
+    def _known(self, ref: str) -> tuple[ContainerFolder, Record]:
         place = self._folder(ref)
         record = read_record(place)
         if record is None or record.owner != self.host.owner:
             raise ProviderError(f"There is no container '{ref}'.")
         if not record.made:
-            raise ProviderError(f"The container '{ref}' was left half made; destroy it.")
+            raise ProviderError(f"The creation of container '{ref}' was interrupted; destroy it.")
         return place, record
 
 
 def control_groups() -> ControlGroups:
-    """What this host has; with version 2 alone, all is in one tree."""
+    """Detect the control groups of this host; a pure version 2 has one tree."""
     root = Path("/sys/fs/cgroup")
     if (root / "cgroup.controllers").exists():
         return ControlGroups(2, swap=any(root.glob("*/memory.swap.max")))
     return ControlGroups(1, swap=(root / "memory/memory.memsw.limit_in_bytes").exists())
 
 
-def _changing(place: Place) -> AbstractContextManager[None]:
-    return locked(place.lock, f"The container '{place.ref}' is being changed; try again in a moment.")
+def _changing(place: ContainerFolder) -> AbstractContextManager[None]:
+    return locked(place.lock, f"The container '{place.ref}' is in use by another operation; try again soon.")
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn the system's errors into the provider's."""
+    """Translate errors of the system into the provider's errors."""
     try:
         yield
     except OSError as error:
         if error.errno is None:
-            # Not the system's, but a journal's.
+            # The error comes from the journal, not from the system.
             raise
         kind = OutOfRoom if error.errno in (errno.ENOSPC, errno.EDQUOT) else ProviderError
-        raise kind(f"The host's file system refused: {error.strerror or error} ({error.filename}).") from error
+        raise kind(f"The host's file system failed: {error.strerror or error} ({error.filename}).") from error
 
 
 def _check_label(label: str) -> None:
     if not is_slug(label):
-        raise InvalidRequest("This is no label.", fields={"label": ["Give a lower-case slug."]})
+        raise InvalidRequest("The label is not valid.", fields={"label": ["Use a lower-case slug."]})

@@ -1,8 +1,8 @@
-"""The folders of containers and what is written in each: whose it is, its slot, and whether it was made to the end.
+"""Folders of containers and their records with owner, slot and completeness.
 
-<path>/lock                      held while a name and a slot are given
+<path>/lock                      held while a name and a slot are reserved
 <path>/templates/<name>          a template, see ``template``
-<path>/containers/<ref>/record.json, lock, config, disk.img, snapshots/<label>.img, lower/, disk/, rootfs/
+<path>/containers/<ref>/record.json, lock, config, disk.img, snapshots/<label>.img, lower*/, disk/, rootfs/
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 from shards.providers.base import ContainerSpec
 from shards.providers.errors import ProviderBusy, ProviderError
 
-# A container's root has to pass through to its file system, and may not look around.
+# A container's root must traverse the folder to its file system without listing it.
 PASS_THROUGH = 0o711
 OWNER_ONLY = 0o700
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folder of one container."""
+class ContainerFolder:
+    """Folder of one container."""
 
     path: Path
 
@@ -49,18 +49,17 @@ class Place:
 
     @property
     def image(self) -> Path:
-        """The file that is its disk."""
+        """Return the file of its disk."""
         return self.path / "disk.img"
 
     @property
     def disk(self) -> Path:
-        """Where that disk is mounted."""
+        """Return the mount point of its disk."""
         return self.path / "disk"
 
-    @property
-    def lower(self) -> Path:
-        """Where its template is mounted, with this container's owners."""
-        return self.path / "lower"
+    def lower(self, number: int) -> Path:
+        """The mount point of a layer of its template, with this container's owners; 0 is the topmost layer."""
+        return self.path / (f"lower-{number}" if number else "lower")
 
     @property
     def rootfs(self) -> Path:
@@ -76,11 +75,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a container beside its configuration, which alone holds its variables.
+    """Record of a container; only its configuration has its variables.
 
     Attributes:
-        template: the folder of the template that it was made from, which stays as it was while it is used.
-        made: whether ``create`` came to its end.
+        template: folder of its template, which is not changed while a container uses it.
+        made: ``create`` has finished.
     """
 
     name: str
@@ -103,12 +102,12 @@ class Record:
     def finished(self) -> Record:
         return replace(self, made=True)
 
-    def write(self, place: Place) -> None:
+    def write(self, place: ContainerFolder) -> None:
         write_private(place.record, json.dumps({**asdict(self), "created_at": self.created_at.isoformat()}))
 
 
-def read_record(place: Place) -> Record | None:
-    """What the folder says of itself; None when there is none, or it was killed before it said anything."""
+def read_record(place: ContainerFolder) -> Record | None:
+    """Return the record in a folder; None if there is none, for example after an interrupted creation."""
     try:
         values: dict[str, Any] = json.loads(place.record.read_text(encoding="utf-8"))
         return Record(**{**values, "created_at": datetime.fromisoformat(values["created_at"])})
@@ -117,7 +116,7 @@ def read_record(place: Place) -> Record | None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole, readable by its owner alone from the first byte on."""
+    """Replace a file atomically; only its owner can read it at any time."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -129,20 +128,22 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
-def places(root: Path) -> list[Place]:
-    """The folders of all containers, of whomever."""
+def places(root: Path) -> list[ContainerFolder]:
+    """Return the folders of all containers of all owners."""
     folder = root / "containers"
     if not folder.is_dir():
         return []
-    return [Place(path) for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return [
+        ContainerFolder(path) for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")
+    ]
 
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file; the kernel lets go of it however this process ends.
+    """Hold a lock file, which the kernel releases when this process ends.
 
     Raises:
-        ProviderBusy: somebody else holds it; ``busy`` is what the error says.
+        ProviderBusy: another process holds it; ``busy`` is the message.
         ProviderError: its folder is gone.
     """
     try:
@@ -151,7 +152,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         raise _none(path.parent) from None
     try:
         _take(descriptor, busy)
-        # Whoever held it may have removed the container.
+        # The previous holder may have removed the container.
         if os.fstat(descriptor).st_nlink == 0 or not path.exists():
             raise _none(path.parent)
         yield
@@ -172,7 +173,7 @@ def _none(folder: Path) -> ProviderError:
 
 @contextmanager
 def placing(root: Path) -> Iterator[None]:
-    """Be the only one who gives out names and slots; waits for the others, who take milliseconds."""
+    """Hold the lock for reserving names and slots; other processes hold it for milliseconds."""
     (root / "containers").mkdir(mode=PASS_THROUGH, parents=True, exist_ok=True)
     root.chmod(PASS_THROUGH)
     (root / "containers").chmod(PASS_THROUGH)

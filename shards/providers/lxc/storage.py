@@ -1,8 +1,8 @@
-"""A container's file system: a disk of its own laid over its template, and copies of that disk.
+"""File system of a container: an overlay of its own disk over its template, and copies of the disk.
 
-The disk is a sparse file with ext4, as large as the limit. It holds the upper layer of an overlay; the lower one is the
-template, read-only, with the container's own user numbers. Making one takes milliseconds, whatever the template holds.
-A snapshot is a copy of the file, whose holes stay holes.
+The disk is a sparse file with ext4, as large as the limit. It holds the upper layer of an overlay; the lower ones are
+the layers of the template, read-only, with the container's own user numbers. Making one takes milliseconds, however
+large the template is. A snapshot is a copy of the file, whose holes stay holes.
 """
 
 from __future__ import annotations
@@ -18,35 +18,36 @@ from shards.providers.errors import OutOfRoom, ProviderError
 from shards.providers.lxc.commands import attempt, failure, run
 from shards.providers.lxc.host import IDS_PER_CONTAINER
 from shards.providers.lxc.idmap import bind_mapped
-from shards.providers.lxc.records import OWNER_ONLY, Place
+from shards.providers.lxc.layers import layers
+from shards.providers.lxc.records import OWNER_ONLY, ContainerFolder
 
 _MB = 1024 * 1024
 _REMOVED = ".removed."
 _COPY_TIMEOUT_S = 600
 _UNMOUNT_TIMEOUT_S = 10
-# No table is written before it is needed, and what is deleted inside is given back to the host.
+# Tables are initialized lazily, and deleted blocks are returned to the host.
 _FORMAT = ("-q", "-F", "-m", "0", "-J", "size=8", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
 _MOUNT_DISK = "loop,nodev,noatime,noinit_itable,discard"
 
 
 def check_room(folder: Path, disk_mb: int) -> None:
-    """Refuse a disk that could not be filled.
+    """Check that the host has room for a full disk.
 
     Raises:
-        OutOfRoom: there is less free than it may take.
+        OutOfRoom: the free space is smaller than the disk.
     """
     free_mb = shutil.disk_usage(folder).free // _MB
     if free_mb < disk_mb:
-        raise OutOfRoom(f"{folder} has {free_mb} MB free, and the container may take {disk_mb} MB.")
+        raise OutOfRoom(f"{folder} has {free_mb} MB free, but the container may use {disk_mb} MB.")
 
 
 def used_mb(image: Path) -> int:
-    """What a disk takes of the host's, without its holes."""
+    """Return the host's disk space that a sparse disk uses."""
     return image.stat().st_blocks * 512 // _MB
 
 
-def make_disk(place: Place, disk_mb: int, first_id: int) -> None:
-    """Make an empty disk with the two folders of an overlay."""
+def make_disk(place: ContainerFolder, disk_mb: int, first_id: int) -> None:
+    """Create an empty disk with the two folders of an overlay."""
     place.disk.mkdir(mode=OWNER_ONLY)
     with place.image.open("wb") as image:
         os.fchmod(image.fileno(), 0o600)
@@ -59,35 +60,38 @@ def make_disk(place: Place, disk_mb: int, first_id: int) -> None:
     os.chown(place.disk / "upper", first_id, first_id)
 
 
-def mount(place: Place, template: Path, first_id: int) -> None:
-    """Put the root file system together; harmless where it is."""
+def mount(place: ContainerFolder, template: Path, first_id: int) -> None:
+    """Mount the root file system; does nothing if it is mounted."""
     there = set(_mounts(place.path))
-    for folder in (place.lower, place.disk, place.rootfs):
+    layered = layers(template)
+    lower = [place.lower(number) for number in range(len(layered))]
+    for folder in (*lower, place.disk, place.rootfs):
         folder.mkdir(mode=OWNER_ONLY, exist_ok=True)
-    if place.lower not in there:
-        bind_mapped(template / "rootfs", place.lower, first_id, IDS_PER_CONTAINER)
+    for layer, folder in zip(layered, lower, strict=True):
+        if folder not in there:
+            bind_mapped(layer, folder, first_id, IDS_PER_CONTAINER)
     if place.disk not in there:
         run("mount", "-o", _MOUNT_DISK, str(place.image), str(place.disk))
     if place.rootfs not in there:
-        layers = f"lowerdir={place.lower},upperdir={place.disk}/upper,workdir={place.disk}/work"
-        run("mount", "-t", "overlay", "-o", f"nodev,{layers}", "overlay", str(place.rootfs))
+        stack = f"lowerdir={':'.join(map(str, lower))},upperdir={place.disk}/upper,workdir={place.disk}/work"
+        run("mount", "-t", "overlay", "-o", f"nodev,{stack}", "overlay", str(place.rootfs))
 
 
-def unmount(place: Place) -> None:
-    """Take it apart; harmless where nothing is mounted.
+def unmount(place: ContainerFolder) -> None:
+    """Unmount the root file system; does nothing if it is not mounted.
 
     Raises:
-        ProviderError: something still uses it.
+        ProviderError: a process still uses it.
     """
     if place.disk in _mounts(place.path):
-        # Another mount namespace may hold a copy, and then unmounting writes nothing.
+        # If another mount namespace has a copy of the mount, unmounting would not write the data.
         attempt("fsfreeze", "--unfreeze", str(place.disk))
         run("sync", "--file-system", str(place.disk), timeout_s=60)
     unmount_below(place.path)
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount whatever is mounted in a folder, and wait for what is just being let go."""
+    """Unmount all mounts in a folder, and wait for those that are still in use."""
     deadline = time.monotonic() + _UNMOUNT_TIMEOUT_S
     for target in _mounts(folder):
         while (done := attempt("umount", str(target))).returncode:
@@ -97,7 +101,7 @@ def unmount_below(folder: Path) -> None:
 
 
 def copy_image(source: Path, target: Path) -> None:
-    """Copy a disk that nobody writes to, in place of the one that is there; the old one stays until all is copied."""
+    """Copy an unused disk, and replace the target only after the copy is complete."""
     part = target.with_name(f".{target.name}.part")
     try:
         run("cp", "--sparse=auto", "--reflink=auto", str(source), str(part), timeout_s=_COPY_TIMEOUT_S)
@@ -108,8 +112,8 @@ def copy_image(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def still(place: Place) -> Iterator[None]:
-    """Let nobody write to the disk for a moment; whoever tries waits."""
+def still(place: ContainerFolder) -> Iterator[None]:
+    """Freeze the disk for a moment; writing processes wait."""
     if place.disk not in _mounts(place.path):
         yield
         return
@@ -120,10 +124,10 @@ def still(place: Place) -> Iterator[None]:
         run("fsfreeze", "--unfreeze", str(place.disk))
 
 
-def add_file(place: Place, name: str, text: str, first_id: int, mode: int = 0o644) -> None:
-    """Write a file of the container's root over what the template has; only before anything ran in it.
+def add_file(place: ContainerFolder, name: str, text: str, first_id: int, mode: int = 0o644) -> None:
+    """Write a file of the container's root over the template, before the container's first start.
 
-    Its folders get the same owner, and those that are new here the mode of a system's folders.
+    New folders get the same owner and the usual mode of system folders.
     """
     upper = place.disk / "upper"
     path = upper / name
@@ -136,8 +140,8 @@ def add_file(place: Place, name: str, text: str, first_id: int, mode: int = 0o64
     os.chown(path, first_id, first_id)
 
 
-def remove(place: Place) -> None:
-    """Delete the folder. It loses its name first, so that nobody finds half of it."""
+def remove(place: ContainerFolder) -> None:
+    """Delete the folder. Rename it first, so that a partly deleted folder is never found."""
     unmount(place)
     removed = place.path.with_name(f"{_REMOVED}{place.ref}")
     place.path.rename(removed)
@@ -145,13 +149,13 @@ def remove(place: Place) -> None:
 
 
 def clear_removed(root: Path) -> None:
-    """Delete what a ``remove`` left that was killed."""
+    """Delete leftovers of a killed ``remove``."""
     for path in (root / "containers").glob(f"{_REMOVED}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _mounts(folder: Path) -> list[Path]:
-    """Where something is mounted in the folder, the last one first."""
+    """Return the mount points in the folder, the latest first."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         target = Path(line.split(" ")[4])
@@ -161,10 +165,10 @@ def _mounts(folder: Path) -> list[Path]:
 
 
 def template_folder(root: Path, image: str) -> Path:
-    """The folder of a template, as it stands now: a newer build of the same name gets another one.
+    """Return the present folder of a template; a newer build of the same name gets another folder.
 
     Raises:
-        ProviderError: there is none of that name; the error names those that there are.
+        ProviderError: there is no such template; the error lists the known ones.
     """
     folder = root / "templates" / image
     if image and "/" not in image and not image.startswith(".") and (folder / "rootfs").is_dir():
@@ -176,7 +180,7 @@ def template_folder(root: Path, image: str) -> Path:
 
 
 def templates(root: Path) -> list[str]:
-    """The names of all templates."""
+    """Return the names of all templates."""
     folder = root / "templates"
     if not folder.is_dir():
         return []

@@ -1,10 +1,11 @@
-"""Builds templates: a minimal Debian, what a caller does to it, and a record of what it holds.
+"""Builds templates in layers: a minimal Debian, and over it what each caller adds.
 
-<path>/builds/<name>-<digest>/rootfs, manifest.json     one build, never changed again
-<path>/templates/<name>                                 a link to the newest
+<path>/builds/<name>-<digest>-<time>/rootfs, manifest.json     one build, never changed again; see ``layers``
+<path>/templates/<name>                                        a link to the newest
+<path>/templates/.<name>                                       a link to a layer that only other builds stand on
 
-What the build borrows of this host (its package sources, its way out) lies in a file system in memory that ends with
-the build, so none of it can stay in the template.
+A build borrows the package sources, the network and the downloads of this host. They lie in a file system in memory,
+which ends with the build, so none of it can stay in the template.
 """
 
 from __future__ import annotations
@@ -15,103 +16,141 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.errors import ProviderError
-from shards.providers.lxc.chroot import Chroot, kill_inside, opened
+from shards.providers.lxc.chroot import QUICK_DPKG, Chroot, kill_inside, opened
 from shards.providers.lxc.commands import run
+from shards.providers.lxc.downloads import CACHE, Downloads, downloads
+from shards.providers.lxc.layers import Manifest, layers, manifest, mount_over
 from shards.providers.lxc.records import PASS_THROUGH, places, read_record
 from shards.providers.lxc.storage import unmount_below
 
-CACHE = Path("/var/cache/myctobot")
 SUITE = "bookworm"
-# What boots, is reached and can isolate an agent; anything else is the business of who configures it.
+# Enough to boot, to be reached and to isolate an agent; the caller's configuration brings anything else.
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "openssh-server", "python3", "ca-certificates", "bubblewrap"),
 )
+BASE = ".base"
 _BOOTSTRAP_TIMEOUT_S = 1200
 _APT_TIMEOUT_S = 900
-_COPY_TIMEOUT_S = 600
+_SYNC_TIMEOUT_S = 300
+# The way of building belongs to what goes into a build, so other code means another build.
+_CODE = ("template.py", "chroot.py", "layers.py")
 
 Configure = Callable[[Chroot], None]
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a template is made of.
+class Recipe:
+    """The inputs of one layer.
 
     Attributes:
-        digest: of its inputs; the same inputs need no new build.
-        packages: every Debian package with its version.
+        below: the name of the layer that it adds to; none for the base.
+        configure: changes it, while it can reach what this host reaches; see ``Chroot``.
+        packages: Debian packages in addition to ``PACKAGES``.
+        inputs: names everything that ``configure`` depends on, such as a digest of a role.
+        sources: the state of the package sources, for callers who want no older packages; the base goes by it too.
+        is_fresh: builds even if the inputs are the same.
     """
 
-    name: str
-    digest: str
-    suite: str
-    built_at: str
-    packages: dict[str, str]
+    below: str = BASE
+    configure: Configure | None = None
+    packages: Sequence[str] = ()
+    inputs: str = ""
+    sources: str = ""
+    is_fresh: bool = False
 
 
 def build(
     root: Path, name: str, *, configure: Configure | None = None, packages: Sequence[str] = (), inputs: str = "",
-    again: bool = False, cache: Path = CACHE,
+    sources: str = "", below: str = BASE, again: bool = False,
 ) -> Manifest:  # fmt: skip
-    """Make the template ``name`` unless there is one of the same inputs.
+    """Build the template ``name`` unless one with the same inputs exists.
 
     Args:
         root: LXC_PATH.
-        configure: changes it, while it can reach what this host reaches; see ``Chroot``.
-        packages: Debian packages beside ``PACKAGES``.
-        inputs: whatever ``configure`` goes by, such as a digest of a role.
+        configure, packages, inputs, sources, below: see ``Recipe``.
         again: build even so.
     """
     if not is_slug(name):
         raise InvalidRequest("This is no name of a template.", fields={"name": ["Give a lower-case slug."]})
-    wanted = "\n".join((SUITE, *PACKAGES, *sorted(packages), inputs))
-    digest = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+    return build_layer(root, name, Recipe(below, configure, packages, inputs, sources, again))
+
+
+def build_layer(root: Path, name: str, recipe: Recipe) -> Manifest:
+    """Make a layer as ``build`` does; one whose name begins with a dot is no template, and other builds add to it."""
+    below = _below(root, recipe)
+    digest = digest_of(recipe, below)
     folder = root / "builds"
     folder.mkdir(mode=PASS_THROUGH, parents=True, exist_ok=True)
     with (folder / f".{name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         present = manifest(root / "templates" / name)
-        if present is not None and present.digest == digest and not again:
+        if present is not None and present.digest == digest and not recipe.is_fresh:
             return present
         draft = folder / f".{name}.new"
         _discard(draft)
         try:
-            made = _make(draft, name, digest, packages, configure, again, cache)
+            with downloads(CACHE) as downloaded:
+                planned = Manifest(name, digest, SUITE, "", {}, [str(one) for one in below])
+                made = _make(draft, planned, recipe, downloaded)
             _publish(root, draft, made)
         finally:
             _discard(draft)
-    prune(root, name)
+    # An older build may have been the last that needed an older layer.
+    for one in filter(None, (name, recipe.below, BASE)):
+        prune(root, one)
     return made
 
 
-def manifest(folder: Path) -> Manifest | None:
-    """What a template's folder says of itself."""
-    try:
-        return Manifest(**json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
-        return None
+def _below(root: Path, recipe: Recipe) -> list[Path]:
+    """Find the builds that a layer adds to, the nearest first; the base is made if it is not there."""
+    if not recipe.below:
+        return []
+    if recipe.below == BASE:
+        build_layer(root, BASE, Recipe(below="", sources=recipe.sources))
+    link = root / "templates" / recipe.below
+    if manifest(link) is None:
+        raise ProviderError(f"There is no layer '{recipe.below}' to add to.")
+    return [folder.parent for folder in layers(link.resolve())]
+
+
+def digest_of(recipe: Recipe, below: Sequence[Path]) -> str:
+    """Digest all that goes into a layer on top of these builds."""
+    named = (SUITE, *PACKAGES, *sorted(recipe.packages), recipe.inputs, recipe.sources)
+    found = hashlib.sha256("\n".join(named).encode())
+    for name in _CODE:
+        found.update((Path(__file__).parent / name).read_bytes())
+    # A build's folder names the moment when it was made, so a newer layer below means another build.
+    found.update("\n".join(folder.name for folder in below).encode())
+    return found.hexdigest()[:12]
 
 
 def prune(root: Path, name: str) -> None:
-    """Remove builds of a template that no container was made from and no link leads to."""
-    used = {record.template for place in places(root) if (record := read_record(place))}
-    link = root / "templates" / name
-    current = link.resolve() if link.exists() else None
-    for build_folder in (root / "builds").glob(f"{name}-*"):
-        found = manifest(build_folder)
-        if found is not None and found.name == name and build_folder != current and str(build_folder) not in used:
-            _discard(build_folder)
+    """Remove builds of a name that no container, no link and no other build needs; a build under way does it itself."""
+    builds = root / "builds"
+    if not builds.is_dir():
+        return
+    with (builds / f".{name}.lock").open("a") as lock, suppress(BlockingIOError):
+        # A build has its link only a moment after its name.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        needed = {Path(record.template) for place in places(root) if (record := read_record(place))}
+        needed |= {link.resolve() for link in (root / "templates").glob("*") if link.exists()}
+        # Drafts count too, since their manifests are written first.
+        found = {folder.resolve(): manifest(folder) for folder in builds.iterdir() if folder.is_dir()}
+        needed |= {Path(below) for one in found.values() if one for below in one.below}
+        for folder, one in found.items():
+            if one is not None and one.name == name and one.built_at and folder not in needed:
+                _discard(folder)
 
 
 def remove(root: Path, name: str) -> None:
-    """Forget a template; containers that were made from it go on."""
+    """Remove a template; its containers continue to run."""
     (root / "templates" / name).unlink(missing_ok=True)
     prune(root, name)
 
@@ -119,26 +158,46 @@ def remove(root: Path, name: str) -> None:
 # --- Steps ----------------------------------------------------------------------------------------------------
 
 
-def _make(
-    draft: Path, name: str, digest: str, packages: Sequence[str], configure: Configure | None, again: bool, cache: Path
-) -> Manifest:  # fmt: skip
-    rootfs = draft / "rootfs"
+def _make(draft: Path, planned: Manifest, recipe: Recipe, downloaded: Downloads | None) -> Manifest:
     draft.mkdir(mode=PASS_THROUGH)
     draft.chmod(PASS_THROUGH)
-    run("cp", "--archive", "--reflink=auto", str(_base(cache)), str(rootfs), timeout_s=_COPY_TIMEOUT_S)
-    with opened(rootfs) as chroot:
-        if packages or again or configure:
-            _install(chroot, packages)
-        if configure is not None:
-            configure(chroot)
-    clean(rootfs)
-    made = Manifest(name, digest, SUITE, datetime.now(UTC).isoformat(), _versions(rootfs))
-    (draft / "manifest.json").write_text(json.dumps(asdict(made), indent=1), encoding="utf-8")
+    _write(draft, planned)
+    rootfs, root = draft / "rootfs", draft / "whole"
+    if planned.below:
+        mount_over([Path(one) / "rootfs" for one in planned.below], rootfs, root)
+    else:
+        _bootstrap(rootfs, downloaded)
+        root = rootfs
+    if recipe.packages or recipe.is_fresh or recipe.configure or not planned.below:
+        with opened(root, downloaded.folder if downloaded else None) as chroot:
+            _install(chroot, recipe.packages)
+            if recipe.configure is not None:
+                recipe.configure(chroot)
+    clean(root)
+    made = replace(planned, built_at=datetime.now(UTC).isoformat(), packages=_versions(root))
+    if planned.below:
+        run("umount", str(root))
+        root.rmdir()
+        shutil.rmtree(draft / "work")
+    _write(draft, made)
+    # All at once, before it gets its name.
+    run("sync", "--file-system", str(draft), timeout_s=_SYNC_TIMEOUT_S)
     return made
 
 
+def _bootstrap(rootfs: Path, downloaded: Downloads | None) -> None:
+    kept = (f"--cache-dir={downloaded.packages}",) if downloaded else ()
+    include = ",".join(PACKAGES)
+    command = ("debootstrap", "--variant=minbase", f"--include={include}", *kept, SUITE, str(rootfs), mirror())
+    run(*command, timeout_s=_BOOTSTRAP_TIMEOUT_S, environment=QUICK_DPKG)
+
+
+def _write(draft: Path, made: Manifest) -> None:
+    (draft / "manifest.json").write_text(json.dumps(asdict(made), indent=1), encoding="utf-8")
+
+
 def _publish(root: Path, draft: Path, made: Manifest) -> None:
-    """Give the build its place and let the name lead to it, at once."""
+    """Move the build to its final folder and switch the link to it atomically."""
     stamp = datetime.fromisoformat(made.built_at).strftime("%Y%m%d%H%M%S%f")
     final = draft.parent / f"{made.name}-{made.digest}-{stamp}"
     draft.rename(final)
@@ -149,32 +208,8 @@ def _publish(root: Path, draft: Path, made: Manifest) -> None:
     link.replace(root / "templates" / made.name)
 
 
-def _base(cache: Path) -> Path:
-    """The minimal system, bootstrapped once and kept."""
-    digest = hashlib.sha256("\n".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
-    base = cache / f"{SUITE}-{digest}"
-    cache.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (cache / f".{base.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if base.is_dir():
-            return base
-        draft = cache / f".{base.name}.new"
-        _discard(draft)
-        try:
-            include = ",".join(PACKAGES)
-            command = ("debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(draft), mirror())
-            run(*command, timeout_s=_BOOTSTRAP_TIMEOUT_S)
-            with opened(draft) as chroot:
-                _install(chroot, ())
-            clean(draft)
-            draft.rename(base)
-        finally:
-            _discard(draft)
-    return base
-
-
 def _install(chroot: Chroot, packages: Sequence[str]) -> None:
-    """Bring everything up to date, and add packages."""
+    """Upgrade all packages and install additional ones."""
     apt = ("apt-get", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold")
     chroot.run("apt-get", "-q", "update", timeout_s=_APT_TIMEOUT_S)
     chroot.run(*apt, "dist-upgrade", timeout_s=_APT_TIMEOUT_S)
@@ -183,10 +218,10 @@ def _install(chroot: Chroot, packages: Sequence[str]) -> None:
 
 
 def mirror() -> str:
-    """Where this host gets the suite from, by its own package sources.
+    """Return the mirror of the suite in this host's package sources.
 
     Raises:
-        ProviderError: it has no such source.
+        ProviderError: there is no such source.
     """
     listed = run("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages")
     for line in listed.splitlines():
@@ -202,7 +237,7 @@ def _versions(rootfs: Path) -> dict[str, str]:
 
 
 def clean(rootfs: Path) -> None:
-    """Take away what belongs to one machine, and all that names where the build got things from."""
+    """Remove files that belong to one machine or name the sources of the build."""
     for pattern in (
         *("etc/ssh/ssh_host_*", "root/.ssh", "root/.ansible", "root/.cache", "root/.*_history", "home/*/.cache"),
         *("var/lib/apt/lists/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "var/cache/ldconfig/aux-cache"),
@@ -222,7 +257,7 @@ def clean(rootfs: Path) -> None:
     for log in (rootfs / "var/log").rglob("*"):
         if log.is_file() and not log.is_symlink():
             log.unlink()
-    # Empty: each container gets its own when it first starts.
+    # With an empty file, each container gets its own id at its first start.
     (rootfs / "etc/machine-id").write_text("")
 
 
@@ -235,7 +270,7 @@ def _delete(path: Path) -> None:
 
 
 def _discard(folder: Path) -> None:
-    """Delete a folder and whatever a build that was killed left running or mounted in it."""
+    """Delete a folder, with processes and mounts that a killed build left in it."""
     if folder.exists():
         kill_inside(folder)
         unmount_below(folder)

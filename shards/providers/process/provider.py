@@ -1,8 +1,8 @@
-"""Shards that are processes on this host: no isolation from outside, so for trusted jobs alone.
+"""Provider of shards that are processes on this host, without isolation, for trusted jobs only.
 
-<home>/shards/<ref>/record.json, environment.json    who it is, and what its worker is told
-<home>/shards/<ref>/config.json, run/, jobs/         the worker's own, once it has enrolled
-<home>/run/shard-<ref>.json                          pid and start time; the stack's next start ends what is left over
+<home>/shards/<ref>/record.json, environment.json    identity of the shard, and the environment of its worker
+<home>/shards/<ref>/config.json, run/, jobs/         files of the worker, after its enrolment
+<home>/run/shard-<ref>.json                          pid and start time, so that the next start ends leftovers
 """
 
 from __future__ import annotations
@@ -27,9 +27,17 @@ from typing import Any
 import psutil
 from django.conf import settings
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
-from shards.providers.base import ContainerSpec, ContainerState, ContainerStatus, Features, Found, Journal, Provider
+from shards.providers.base import (
+    ContainerSpec,
+    ContainerState,
+    ContainerStatus,
+    Features,
+    Journal,
+    ManagedContainer,
+    Provider,
+)
 from shards.providers.errors import ProviderError
 
 _REF = re.compile(r"[a-z0-9-]{1,40}\.[0-9a-f]{6}")
@@ -42,7 +50,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True)
 class _Process:
-    """One process for as long as it lives: its number may be used again, its start time not."""
+    """Identity of a process: a pid may be reused, but not with the same start time."""
 
     pid: int
     start_time: int
@@ -56,7 +64,7 @@ class _Process:
                 os.kill(self.pid, number)
 
     def family(self) -> List[_Process]:
-        """It and all that it started, itself first."""
+        """Return the process and its descendants, itself first."""
         try:
             children = psutil.Process(self.pid).children(recursive=True) if self.is_alive() else []
         except psutil.NoSuchProcess:
@@ -66,7 +74,7 @@ class _Process:
 
 
 class ProcessProvider(Provider):
-    """Starts workers with an environment made from nothing, in sessions of their own."""
+    """Provider that starts workers in their own sessions with a minimal environment."""
 
     name = "process"
     features = Features(environment=True)
@@ -76,17 +84,17 @@ class ProcessProvider(Provider):
 
     def problems(self) -> List[str]:
         if shutil.which("setsid", path=_PATH) is None:
-            return ["There is no program 'setsid'; install the package util-linux."]
+            return ["The program 'setsid' is missing; install the package util-linux."]
         return []
 
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
         if not is_slug(spec.name):
-            raise InvalidRequest("A shard cannot be made like that.", fields={"name": ["Give a lower-case slug."]})
+            raise InvalidRequest("The shard's name is not valid.", fields={"name": ["Use a lower-case slug."]})
         if any(one.name == spec.name for one in self.list()):
-            raise ProviderError(f"There is a shard process named '{spec.name}' already.")
+            raise ProviderError(f"A shard process named '{spec.name}' exists already.")
         ref = f"{spec.name}.{secrets.token_hex(3)}"
         journal.ref(ref)
-        journal.step(f"make the folder of {ref}")
+        journal.step(f"create the folder of {ref}")
         folder = self._folder(ref)
         try:
             folder.mkdir(mode=0o711, parents=True)
@@ -94,7 +102,7 @@ class ProcessProvider(Provider):
             _write(folder / "record.json", {"name": spec.name, "created_at": datetime.now(UTC).isoformat()})
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise ProviderError(f"{folder} cannot be made: {error.strerror}.") from error
+            raise ProviderError(f"{folder} cannot be created: {error.strerror}.") from error
         return ref
 
     def start(self, ref: str, journal: Journal) -> None:
@@ -105,7 +113,7 @@ class ProcessProvider(Provider):
         pid_file = self._pid_file(ref)
         pid_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         launcher = [sys.executable, "-m", "shards.providers.process.launcher", str(folder), str(pid_file)]
-        # With setsid in between it is nobody's child here, and outlives a restart of whoever started it.
+        # setsid detaches the worker, so that it survives a restart of this process.
         with (folder / "worker.log").open("ab") as log:
             subprocess.run(
                 ["setsid", "--fork", *launcher],
@@ -130,7 +138,7 @@ class ProcessProvider(Provider):
         if worker is not None:
             worker.signal(signal.SIGTERM)
             _wait_gone([worker], timeout_s)
-        # Runners are in sessions of their own, to outlive a worker. Leaders end first, so that they start nothing anew.
+        # Runners have their own sessions and survive the worker. Leaders end first, so that they start nothing more.
         leaders = [*_runners(folder), *([worker] if worker else [])]
         members = [member for leader in leaders for member in leader.family()]
         for member in members:
@@ -156,13 +164,13 @@ class ProcessProvider(Provider):
             return ContainerStatus(ContainerState.RUNNING)
         return ContainerStatus(ContainerState.STOPPED, detail=_last_line(folder))
 
-    def list(self) -> List[Found]:
+    def list(self) -> List[ManagedContainer]:
         found = []
         for path in sorted((self._home / "shards").glob("*/record.json")):
             record, ref = _read(path), path.parent.name
             if record and _REF.fullmatch(ref):
                 created_at = datetime.fromisoformat(record["created_at"])
-                found.append(Found(ref, record["name"], self.status(ref).state, created_at))
+                found.append(ManagedContainer(ref, record["name"], self.status(ref).state, created_at))
         return found
 
     def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
@@ -172,7 +180,7 @@ class ProcessProvider(Provider):
         _write(folder / "environment.json", dict(environment))
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        """What the worker sees: nothing of the caller, and what it shall know."""
+        """Return the worker's environment, without any variable of the caller."""
         for name in ("home", "tmp"):
             (folder / name).mkdir(mode=0o700, exist_ok=True)
         return {
@@ -192,7 +200,7 @@ class ProcessProvider(Provider):
 
     def _folder(self, ref: str) -> Path:
         if not _REF.fullmatch(ref):
-            raise ProviderError(f"'{ref[:60]}' is no reference of a shard process.")
+            raise ProviderError(f"'{ref[:60]}' is not a reference of a shard process.")
         return self._home / "shards" / ref
 
     def _known(self, ref: str) -> Path:
@@ -203,18 +211,18 @@ class ProcessProvider(Provider):
 
 
 def _start_time(pid: int) -> int | None:
-    """When it started, in clock ticks since boot (field 22 of proc_pid_stat(5)); None when it is gone or a zombie."""
+    """Return a process's start in clock ticks since boot (field 22 of proc_pid_stat(5)); None if gone or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may itself hold spaces and parentheses.
+    # The name in parentheses may contain spaces and parentheses.
     state, *rest = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(rest[18])
 
 
 def _runners(folder: Path) -> Iterable[_Process]:
-    """The live ones of the worker, by the files that it keeps for each."""
+    """Return the worker's live runners, from the files that it keeps for them."""
     return filter(None, map(_process_in, (folder / "run").glob("*.json")))
 
 
@@ -228,7 +236,7 @@ def _process_in(path: Path) -> _Process | None:
 
 
 def _wait_gone(processes: Iterable[_Process], timeout_s: float) -> List[_Process]:
-    """Wait until all are gone; return those that are not by then."""
+    """Wait until the processes have ended, and return those that have not in time."""
     deadline = time.monotonic() + timeout_s
     while (alive := [one for one in processes if one.is_alive()]) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -243,7 +251,7 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, values: Mapping[str, str]) -> None:
-    """Replace a file as a whole, for its owner alone from the first byte on."""
+    """Replace a file atomically; only its owner can read it at any time."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -252,7 +260,7 @@ def _write(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _last_line(folder: Path) -> str:
-    """What the worker wrote last; its log is bounded by reading its end alone."""
+    """Return the last line of the worker's log, of which only the end is read."""
     with suppress(FileNotFoundError), (folder / "worker.log").open("rb") as log:
         log.seek(max(log.seek(0, os.SEEK_END) - 4096, 0))
         lines = log.read().decode(errors="replace").strip().splitlines()

@@ -1,8 +1,8 @@
-"""Proxmox's API over ``proxmoxer``, made safe: timeouts, certificates, checked paths, errors in our words.
+"""Client of Proxmox's API over ``proxmoxer``, with timeouts, certificate checks, checked paths and our errors.
 
-What has to be known of ``proxmoxer``: its HTTPS session follows redirects and reads proxies and certificates from the
-environment (all switched off here), it returns a dictionary ``{"errors": …}`` for an answer that is no JSON, and of an
-error it keeps the reason phrase, which is where Proxmox puts its message.
+Properties of ``proxmoxer``: its HTTPS session follows redirects and reads proxies and certificates from the environment
+(both are switched off here). For a response that is not JSON, it returns a dictionary ``{"errors": …}``. Its errors
+keep the reason phrase, which contains Proxmox's message.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from shards.providers.proxmox.errors import NotTrusted, OutcomeUnknown
 from shards.providers.proxmox.settings import Settings
 
 _CONNECT_S: Final = 5
-# A part of a path. ``proxmoxer`` joins parts as a file system would: '..' climbs, and '/' in front begins anew.
+# One part of a path. ``proxmoxer`` joins parts like a file system, so '..' and a leading '/' would change the path.
 _PART = re.compile(r"(?!\.)[A-Za-z0-9._:@!-]+", re.ASCII)
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
 class _Pinned(HTTPAdapter):
-    """Trusts one certificate by its fingerprint, whoever signed it."""
+    """Adapter that trusts one certificate by its fingerprint, independently of its issuer."""
 
     def __init__(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint.replace(":", "").lower()
@@ -42,7 +42,7 @@ class _Pinned(HTTPAdapter):
 
 
 class Client:
-    """Calls of the API. Threads may share one: each gets a session of its own."""
+    """Client of the API. Threads may share it, because each thread gets its own session."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -61,35 +61,35 @@ class Client:
         return self._call("DELETE", path, params)
 
     def rows(self, *path: str | int, **params: Any) -> list[dict[str, Any]]:
-        """Get a list of objects; Proxmox has no pages but for logs."""
+        """Get a list of objects; Proxmox pages only logs."""
         found = self.get(*path, **params)
         if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-            raise ProviderError(f"Proxmox answered {_shown(path)} with something that is no list.")
+            raise ProviderError(f"Proxmox answered {_path_text(path)} with something that is not a list.")
         return found
 
     def record(self, *path: str | int, **params: Any) -> dict[str, Any]:
         """Get one object."""
         found = self.get(*path, **params)
         if not isinstance(found, dict):
-            raise ProviderError(f"Proxmox answered {_shown(path)} with something that is no object.")
+            raise ProviderError(f"Proxmox answered {_path_text(path)} with something that is not an object.")
         return found
 
     def task(self, method: Method, *path: str | int, **params: Any) -> str:
-        """Begin something that Proxmox does in the background, and return its UPID."""
+        """Start a background task of Proxmox and return its UPID."""
         upid = self._call(method, path, params)
         if not isinstance(upid, str) or not upid.startswith("UPID:"):
-            raise OutcomeUnknown(f"Proxmox answered {method} {_shown(path)} with something that is no task.")
+            raise OutcomeUnknown(f"Proxmox answered {method} {_path_text(path)} with something that is not a task.")
         return upid
 
     def _call(self, method: Method, path: tuple[str | int, ...], params: dict[str, Any]) -> Any:
         parts = [str(part) for part in path]
         if wrong := [part for part in parts if not _PART.fullmatch(part)]:
-            raise ProviderError(f"'{wrong[0][:60]}' cannot be part of an address of Proxmox's API.")
+            raise ProviderError(f"'{wrong[0][:60]}' cannot be part of a path of Proxmox's API.")
         resource = self._api()(parts)
         try:
-            answer = getattr(resource, method.lower())(**params)
+            answer = self._request(resource, method, params)
         except ResourceException as error:
-            raise from_answer(error, method, _shown(path)) from error
+            raise from_answer(error, method, _path_text(path)) from error
         except requests.exceptions.SSLError as error:
             raise NotTrusted(self._untrusted(error)) from error
         except requests.exceptions.TooManyRedirects as error:
@@ -97,38 +97,52 @@ class Client:
         except requests.exceptions.InvalidURL as error:
             raise ProviderError("PROXMOX_URL is not a valid address.") from error
         except requests.exceptions.RequestException as error:
-            raise self._unreachable(error, method, _shown(path)) from error
+            raise self._unreachable(error, method, _path_text(path)) from error
         if isinstance(answer, dict) and set(answer) == {"errors"}:
-            raise ProviderError("PROXMOX_URL answers with something that is no JSON, so it is not the API's address.")
+            raise ProviderError("PROXMOX_URL answers with something that is not JSON, so it is not the API's address.")
         return answer
+
+    @staticmethod
+    def _request(resource: Any, method: Method, params: dict[str, Any]) -> Any:
+        """Send a request. Repeat a read once if its connection closes, as pveproxy closes idle ones."""
+        send = getattr(resource, method.lower())
+        try:
+            return send(**params)
+        except (requests.exceptions.SSLError, requests.exceptions.Timeout):
+            raise
+        except requests.exceptions.ConnectionError as error:
+            if method != "GET" or "NewConnectionError" in repr(error):
+                raise
+        return send(**params)
 
     def _unreachable(self, error: requests.RequestException, method: str, path: str) -> ProviderUnreachable:
         host = urlsplit(self._settings.url).netloc
         if isinstance(error, requests.exceptions.ConnectTimeout) or "NewConnectionError" in repr(error):
             return ProviderUnreachable(f"Proxmox at {host} cannot be reached.")
-        why = "did not answer in time" if isinstance(error, requests.exceptions.Timeout) else "broke the connection off"
+        is_timeout = isinstance(error, requests.exceptions.Timeout)
+        problem = "did not answer in time" if is_timeout else "closed the connection"
         kind = ProviderUnreachable if method == "GET" else OutcomeUnknown
-        return kind(f"Proxmox at {host} {why} ({method} {path}).")
+        return kind(f"Proxmox at {host} {problem} ({method} {path}).")
 
     def _untrusted(self, error: Exception) -> str:
         host = urlsplit(self._settings.url).netloc
         if self._settings.fingerprint:
-            return f"The certificate of {host} has another fingerprint than PROXMOX_FINGERPRINT: was it renewed?"
+            return f"The certificate of {host} has another fingerprint than PROXMOX_FINGERPRINT. Was it renewed?"
         if "doesn't match" in str(error) or "not valid for" in str(error):
-            return f"The certificate of {host} is for another name; call Proxmox by the name that it is for."
+            return f"The certificate of {host} is for another name. Use that name in PROXMOX_URL."
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return (
-                f"The certificate of {host} is not trusted: give its authority in PROXMOX_CA_FILE (on a node:"
-                " /etc/pve/pve-root-ca.pem), or its fingerprint in PROXMOX_FINGERPRINT."
+                f"The certificate of {host} is not trusted. Set PROXMOX_CA_FILE to its authority (on a node:"
+                " /etc/pve/pve-root-ca.pem), or PROXMOX_FINGERPRINT to its fingerprint."
             )
         return f"TLS with {host} failed: {str(error)[-200:]}"
 
     def _api(self) -> ProxmoxAPI:
         if not hasattr(self._local, "api"):
-            self._local.api = self._connected()
+            self._local.api = self._connect()
         return self._local.api
 
-    def _connected(self) -> ProxmoxAPI:
+    def _connect(self) -> ProxmoxAPI:
         settings = self._settings
         if settings.ca_file and not Path(settings.ca_file).is_file():
             raise NotTrusted(f"PROXMOX_CA_FILE: there is no file {settings.ca_file}.")
@@ -142,22 +156,22 @@ class Client:
                 user=user,
                 token_name=token,
                 token_value=settings.token_secret.strip(),
-                # With a fingerprint the adapter below checks instead.
+                # With a fingerprint, the adapter below verifies the certificate instead.
                 verify_ssl=False if settings.fingerprint else settings.ca_file or True,
                 timeout=(_CONNECT_S, settings.call_timeout_s),
             )
         except ValueError as error:
             raise ProviderRefused("PROXMOX_URL is not a valid address.") from error
         session = api._store["session"]
-        # Neither proxies nor certificates of the environment, and no redirect that the token could follow.
+        # Ignore proxies and certificates of the environment, and never send the token to a redirect target.
         session.trust_env = False
         session.max_redirects = 0
-        # pveproxy drops idle connections after seconds; a create that meets that moment would have no known outcome.
+        # pveproxy closes idle connections after seconds. A create at that moment would have no known outcome.
         session.headers["Connection"] = "close"
         if settings.fingerprint:
             session.mount("https://", _Pinned(settings.fingerprint))
         return api
 
 
-def _shown(path: tuple[str | int, ...]) -> str:
+def _path_text(path: tuple[str | int, ...]) -> str:
     return "/" + "/".join(map(str, path))

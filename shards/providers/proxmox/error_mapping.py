@@ -1,7 +1,7 @@
-"""What Proxmox says went wrong, as our errors. Pure.
+"""Mapping of Proxmox's errors to ours; pure.
 
-Nearly everything that Proxmox refuses is a 500 with a sentence, and a task's end is the same sentence, so sentences are
-what there is to go by. They are those of pve-container, pve-storage and pve-access-control.
+Proxmox reports almost every error as a status 500 with a sentence, and a failed task has the same sentence. The mapping
+therefore matches the sentences of pve-container, pve-storage and pve-access-control.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _FULL = re.compile(
     re.IGNORECASE,
 )
 _LINKED = re.compile(r"Linked clone feature for .* is not available", re.IGNORECASE)
-# A gateway in front, or one node of the cluster to the next, gave up: the request may have arrived all the same.
+# A gateway or a cluster node gave up waiting, but the request may have arrived.
 _GATEWAY: Final = frozenset({502, 503, 504, 595, 596, 597, 598, 599})
-# Of these it is certain that nothing was done: no connection came about.
+# With these, no connection was established, so nothing was done.
 _NOT_SENT: Final = frozenset({503, 595})
 
 
-class Answer(Protocol):
-    """What ``proxmoxer`` raises for a status of 400 and more."""
+class ProxmoxResponse(Protocol):
+    """Error that ``proxmoxer`` raises for a status of 400 or more."""
 
     status_code: int
     content: str
     errors: object
 
 
-def from_answer(answer: Answer, method: str, path: str) -> ProviderError:
-    """The error for an answer of the API."""
+def from_answer(answer: ProxmoxResponse, method: str, path: str) -> ProviderError:
+    """Return the error for a response of the API."""
     status, text = answer.status_code, _plain(answer.content)
     if status == 401:
         return ProviderRefused(
-            "Proxmox does not accept the token: check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and whether the token"
-            " or its user has expired or been disabled."
+            "Proxmox does not accept the token: check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and that the token and"
+            " its user are enabled and not expired."
         )
     if status == 403 or _PERMISSION.search(text):
         return refused(text, path)
@@ -60,30 +60,34 @@ def from_answer(answer: Answer, method: str, path: str) -> ProviderError:
 
 
 def from_text(text: str, otherwise: type[ProviderError], before: str = "") -> ProviderError:
-    """The error for a sentence of Proxmox, an answer's or a task's; ``otherwise`` when it says nothing known."""
+    """Return the error for a sentence of a response or task; ``otherwise`` is used for unknown sentences."""
     if _PERMISSION.search(text):
         return refused(text, "")
     for pattern, kind, hint in (
         (_TAKEN, VmidTaken, ""),
-        (_LOCKED, ProviderBusy, " Another change of it is under way; try again later."),
+        (_LOCKED, ProviderBusy, " Another change is in progress; try again later."),
         (_ABSENT, NoSuchContainer, ""),
         (_FULL, OutOfRoom, " Free some room, or choose another storage or node."),
-        (_LINKED, otherwise, " Set PROXMOX_FULL_CLONES=true, or keep the template on a storage that can."),
+        (
+            _LINKED,
+            otherwise,
+            " Set PROXMOX_FULL_CLONES=true, or keep the template on a storage that supports linked clones.",
+        ),
     ):
         if pattern.search(text):
             return kind(f"{before}{text}.{hint}")
     return otherwise(f"{before}{text or 'no reason given'}.")
 
 
-def task_failed(what: str, exitstatus: str, log: list[str]) -> ProviderError:
-    """The error for a task that ended badly. Its last lines tell more than its status, and decide alike."""
+def task_failed(action: str, exitstatus: str, log: list[str]) -> ProviderError:
+    """Return the error for a failed task, from its status and its last log lines."""
     lines = [_plain(line) for line in log if line.strip() and not line.startswith("TASK ")][-5:]
-    said = "; ".join(dict.fromkeys([_plain(exitstatus), *lines]))
-    return from_text(said, TaskFailed, f"The task to {what} failed: ")
+    text = "; ".join(dict.fromkeys([_plain(exitstatus), *lines]))
+    return from_text(text, TaskFailed, f"The task to {action} failed: ")
 
 
 def refused(text: str, path: str) -> ProviderRefused:
-    """Names the privilege that is missing, and where."""
+    """Return an error that names the missing privilege and its path."""
     if found := _RIGHT.search(text):
         privileges = " or ".join(found["privileges"].split("|"))
         return ProviderRefused(
@@ -91,17 +95,17 @@ def refused(text: str, path: str) -> ProviderRefused:
             path=found["path"],
             privileges=found["privileges"].split("|"),
         )
-    said = _PERMISSION.search(text)
-    return ProviderRefused(f"Proxmox forbids that{f' ({path})' if path else ''}: {(said and said['what']) or text}.")
+    match = _PERMISSION.search(text)
+    return ProviderRefused(f"Proxmox denies access{f' ({path})' if path else ''}: {(match and match['what']) or text}.")
 
 
 def _parameters(errors: object, text: str) -> ProviderError:
     named = errors if isinstance(errors, dict) else {}
-    said = "; ".join(f"{name}: {_plain(str(what))}" for name, what in named.items())
-    return from_text(said or text, ProviderError, "Proxmox does not take these parameters: ")
+    problems = "; ".join(f"{name}: {_plain(str(problem))}" for name, problem in named.items())
+    return from_text(problems or text, ProviderError, "Proxmox does not accept these parameters: ")
 
 
 def _plain(text: object) -> str:
-    """One line of bounded length, without what could deceive a reader of logs."""
+    """Return one line of bounded length without unprintable characters, which could falsify logs."""
     line = " ".join(str(text or "").split())
     return "".join(char for char in line if char.isprintable())[:500].rstrip(".")

@@ -1,12 +1,12 @@
-"""What can go wrong with Proxmox beyond what any provider knows.
+"""Errors of Proxmox in addition to those of all providers.
 
 ProviderError
-├── TaskFailed             a task ended badly; its last log lines are in the message
-├── NotTrusted             the server's certificate is not the one that was to be expected
-├── VmidTaken              another took the number first
-└── NoSuchContainer        there is no container of that number
+├── TaskFailed             a task failed; the message has its last log lines
+├── NotTrusted             the server's certificate is not trusted
+├── VmidTaken              another container or VM has the number
+└── NoSuchContainer        there is no container with the number
 ProviderUnreachable
-└── OutcomeUnknown         the request was sent and no answer came: it may have been done
+└── OutcomeUnknown         a request was sent without an answer, so it may have been executed
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class TaskFailed(ProviderError):
 
 
 class NotTrusted(ProviderError):
-    """The certificate of PROXMOX_URL is not trusted: set PROXMOX_CA_FILE or PROXMOX_FINGERPRINT."""
+    """The certificate of PROXMOX_URL is not trusted. Set PROXMOX_CA_FILE or PROXMOX_FINGERPRINT."""
 
     code = "provider_not_trusted"
 
 
 class VmidTaken(ProviderError):
-    """Another container or VM has that number."""
+    """Another container or VM has this number."""
 
 
 class NoSuchContainer(ProviderError):
-    """There is no container of that number."""
+    """There is no container with this number."""
 
 
 class OutcomeUnknown(ProviderUnreachable):
-    """Proxmox did not answer; what was asked for may have been done or not."""
+    """Proxmox did not answer, so the request may have been executed."""

@@ -1,7 +1,7 @@
-"""Finding containers, and telling ours from those of others.
+"""Lookup of containers and of their ownership.
 
-The token sees what is in the pool. Proxmox puts a container there at the very end of making it, so one that is being
-made is a number in use and no more. Ours is what is in the pool and has our marker for its own number and instance.
+The token sees only the pool. Proxmox adds a container to the pool at the end of its creation, so until then only its
+number is visible as used. A container is ours if it is in the pool and has our marker with its number and instance.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from shards.providers.errors import ProviderError, ProviderRefused
 from shards.providers.proxmox.client import Client
 from shards.providers.proxmox.errors import NoSuchContainer, VmidTaken
 from shards.providers.proxmox.naming import Marker, NotOurs, Ref
-from shards.providers.proxmox.permissions import require_sight
+from shards.providers.proxmox.permissions import require_visibility
 from shards.providers.proxmox.settings import Settings
 
 
-class Standing(StrEnum):
-    """What a reference stands for now."""
+class Ownership(StrEnum):
+    """Ownership of a reference's number."""
 
     OURS = "ours"
-    # Nothing has that number.
+    # The number is unused.
     FREE = "free"
-    # The number stands for something else: a container of others, or a later one of ours.
+    # The number belongs to another container: a foreign one, or a later one of ours.
     OTHERS = "others"
-    # The number is in use outside the pool: still being made, taken out of the pool, or somebody else's.
+    # The number is used outside the pool: by a creation, a container that left the pool, or a foreign one.
     HIDDEN = "hidden"
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One look at a reference; ``node`` is where it is now, which may be another than where it was made."""
+class LookupResult:
+    """Result of a lookup; ``node`` is the present node, which may differ from the node of the creation."""
 
-    standing: Standing
+    ownership: Ownership
     node: str = ""
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -44,63 +44,63 @@ class Seen:
         return str(self.config.get("lock") or "")
 
 
-class Sight:
-    """Looks at the pool."""
+class Lookup:
+    """Lookup of containers in the pool."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client
         self._settings = settings
 
-    def look(self, ref: Ref) -> Seen:
-        """Find what a reference stands for.
+    def find(self, ref: Ref) -> LookupResult:
+        """Find the container of a reference.
 
         Raises:
-            ProviderRefused: the token lost its sight of the pool, so nothing can be said.
+            ProviderRefused: the token can no longer see the pool, so the result is unknown.
         """
         member = self._members().get(ref.vmid)
         if member is not None and member.get("type") != "lxc":
-            return Seen(Standing.OTHERS)
+            return LookupResult(Ownership.OTHERS)
         node = str((member or {}).get("node") or ref.node)
         config = self._config(node, ref.vmid) if member else None
         if config is None:
-            return Seen(Standing.FREE if self.is_free(ref.vmid) else Standing.HIDDEN)
+            return LookupResult(Ownership.FREE if self.is_free(ref.vmid) else Ownership.HIDDEN)
         marker = Marker.in_description(config.get("description"), self._settings.owner, ref.vmid)
         ours = marker is not None and marker.instance == ref.instance
-        return Seen(Standing.OURS if ours else Standing.OTHERS, node, config)
+        return LookupResult(Ownership.OURS if ours else Ownership.OTHERS, node, config)
 
-    def ours(self, ref: Ref) -> Seen:
-        """Find our container; whoever changes it asks here first.
+    def ours(self, ref: Ref) -> LookupResult:
+        """Find a container of this control plane; every change of a container calls this first.
 
         Raises:
             NoSuchContainer: it is gone.
-            NotOurs: the number stands for something that we did not make, or cannot see.
+            NotOurs: the number belongs to a container that is not ours or not visible.
         """
-        seen = self.look(ref)
-        if seen.standing is Standing.OURS:
-            return seen
-        if seen.standing is Standing.FREE:
+        result = self.find(ref)
+        if result.ownership is Ownership.OURS:
+            return result
+        if result.ownership is Ownership.FREE:
             raise NoSuchContainer(f"The container {ref} is gone.")
-        if seen.standing is Standing.HIDDEN:
+        if result.ownership is Ownership.HIDDEN:
             raise NotOurs(
-                f"The number {ref.vmid} is in use by something that is not in the pool {self._settings.pool}, so it is"
-                " left alone. Is it still being made, or was it taken out of the pool?"
+                f"The number {ref.vmid} is used by something that is not in the pool {self._settings.pool}, so it is"
+                " not touched. Is it still being created, or was it removed from the pool?"
             )
-        raise NotOurs(f"The number {ref.vmid} stands for a container that is not {ref}; it is left alone.")
+        raise NotOurs(f"The number {ref.vmid} belongs to a container that is not {ref}, so it is not touched.")
 
     def named(self, name: str) -> Ref | None:
-        """Our container of that name."""
+        """Return our container with this name, or None."""
         return next((ref for ref, marker, _ in self.all_ours(host_name=name) if marker.name == name), None)
 
     def all_ours(self, host_name: str | None = None) -> list[tuple[Ref, Marker, Mapping[str, Any]]]:
-        """Every container in the pool that has our marker, with what the pool says of it.
+        """Return every container in the pool that has our marker, with its entry in the pool.
 
         Args:
-            host_name: leave out those that are known to be named otherwise.
+            host_name: skip containers that have another host name.
 
         Raises:
-            ProviderRefused: the token does not see all of the pool.
+            ProviderRefused: the token does not see the whole pool.
         """
-        require_sight(self._client, self._settings)
+        require_visibility(self._client, self._settings)
         found: list[tuple[Ref, Marker, Mapping[str, Any]]] = []
         for vmid, member in sorted(self._members().items()):
             if host_name and member.get("name") not in (host_name, None):
@@ -113,7 +113,7 @@ class Sight:
         return found
 
     def is_free(self, vmid: int) -> bool:
-        """Whether nothing has that number. Proxmox tells everybody so, whatever else they may see."""
+        """Tell whether a number is unused; Proxmox answers this for every token."""
         try:
             self._client.get("cluster", "nextid", vmid=vmid)
         except VmidTaken:
@@ -121,13 +121,13 @@ class Sight:
         return True
 
     def _config(self, node: str, vmid: int) -> dict[str, Any] | None:
-        """The configuration of a member of the pool; None when it ceased to be one a moment ago."""
+        """Return the configuration of a pool member, or None if it has just left the pool."""
         try:
             return self._client.record("nodes", node, "lxc", vmid, "config")
         except NoSuchContainer:
             return None
         except ProviderRefused:
-            # What is not in the pool any more is forbidden rather than absent.
+            # Proxmox reports a container outside the pool as forbidden, not as absent.
             if vmid not in self._members():
                 return None
             raise
@@ -136,9 +136,9 @@ class Sight:
         pool = self._settings.pool
         rows = self._client.rows("pools", poolid=pool)
         if not rows:
-            require_sight(self._client, self._settings)
-            raise ProviderError(f"Proxmox has no pool {pool}: make it, and give the token its rights there.")
+            require_visibility(self._client, self._settings)
+            raise ProviderError(f"Proxmox has no pool {pool}. Create it, and grant the token its rights on it.")
         members = rows[0].get("members")
         if not isinstance(members, list):
-            raise ProviderError(f"Proxmox does not say what is in the pool {pool}.")
+            raise ProviderError(f"Proxmox does not list the members of the pool {pool}.")
         return {int(row["vmid"]): row for row in members if isinstance(row, dict) and "vmid" in row}

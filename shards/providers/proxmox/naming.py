@@ -1,8 +1,8 @@
-"""References of containers, and the marker that proves one to be ours. Pure.
+"""References of containers, and the marker that identifies this control plane's containers; pure.
 
-The marker stands in the container's description from the moment that Proxmox writes its configuration. It holds the
-container's own number, so a copy that somebody makes of it is not taken for ours, and a random instance, so a number
-that is used again does not stand for the container that had it before.
+The marker is in the container's description from its creation on. It contains the container's number, so that a copy of
+the container does not count as ours. It also contains a random instance, so that a reused number does not refer to an
+earlier container.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MARKER = re.compile(
 
 
 class NotOurs(ProviderError):
-    """That container was not made by this control plane; it is left alone."""
+    """The container was not created by this control plane, so it is not touched."""
 
     code = "not_ours"
     http_status = 409
@@ -32,7 +32,7 @@ class NotOurs(ProviderError):
 
 @dataclass(frozen=True)
 class Ref:
-    """Names one container for good: the node it was made on, its number and its instance."""
+    """Unique reference of a container: the node of its creation, its number and its instance."""
 
     node: str
     vmid: int
@@ -43,7 +43,7 @@ class Ref:
 
     @classmethod
     def of(cls, text: str) -> Ref:
-        """Read a reference; ``ProviderError`` if it is none of this provider."""
+        """Parse a reference; raise ``ProviderError`` if it is not one of this provider."""
         found = _REF.fullmatch(text)
         if found is None or not text.isascii():
             raise ProviderError(f"'{text[:60]}' is not a reference of the provider proxmox.")
@@ -52,7 +52,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Marker:
-    """Who made a container, and for which shard."""
+    """Marker in a container's description: its owner and its shard."""
 
     owner: str
     vmid: int
@@ -68,7 +68,7 @@ class Marker:
 
     @classmethod
     def in_description(cls, description: object, owner: str, vmid: int) -> Marker | None:
-        """The marker of this owner for that very number, or None. Two of them are as good as none."""
+        """Return the owner's marker for this number, or None if there is not exactly one."""
         found = list(_MARKER.finditer(description)) if isinstance(description, str) else []
         if len(found) != 1 or found[0]["owner"] != owner or int(found[0]["vmid"]) != vmid:
             return None

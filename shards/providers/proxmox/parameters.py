@@ -1,4 +1,4 @@
-"""What is asked of Proxmox for a container, as its API spells it. Pure."""
+"""Parameters of Proxmox's API for a container; pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.base import ContainerSpec
 from shards.providers.proxmox.naming import Marker
@@ -16,21 +16,21 @@ from shards.providers.proxmox.settings import Settings, egress_of
 Parameters = dict[str, str | int | float]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Names that Proxmox keeps for itself.
+# Names that Proxmox reserves.
 _RESERVED_SNAPSHOTS: Final = frozenset({"current", "vzdump", "pending"})
 _SNAPSHOT = re.compile(r"[a-z][a-z0-9-]{1,37}")
 _SIZE = re.compile(r"(?:^|,)size=(\d+(?:\.\d+)?)([KMGT]?)(?:,|$)")
 _MB: Final = {"": 1 / 1024 / 1024, "K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
-# What a template may bring along beside nesting; the rest opens the host or belongs to somebody else's plan.
+# Features and entries that a template may have; others could expose the host.
 _HARMLESS_FEATURES: Final = frozenset({"nesting", "keyctl"})
 _HARMLESS_LXC: Final = ("lxc.cgroup2.", "lxc.prlimit.", "lxc.idmap", "lxc.environment", "lxc.signal.")
 
 
 def check_spec(spec: ContainerSpec) -> None:
-    """Refuse what Proxmox, or its configuration file, must never see.
+    """Check a specification before any of it reaches Proxmox or its configuration file.
 
     Raises:
-        InvalidRequest: names each field that is wrong.
+        InvalidRequest: lists the problems by field.
     """
     fields: dict[str, list[str]] = {}
     if not is_slug(spec.name):
@@ -44,11 +44,11 @@ def check_spec(spec: ContainerSpec) -> None:
     if wrong := wrong_variables(spec.environment):
         fields["environment"] = wrong
     if fields:
-        raise InvalidRequest("The container cannot be made so.", fields=fields)
+        raise InvalidRequest("The container's specification is not valid.", fields=fields)
 
 
 def wrong_variables(environment: Mapping[str, str]) -> list[str]:
-    """What is wrong with variables, by their names: Proxmox writes each into a line of a configuration file."""
+    """Return the problems of variables, each of which Proxmox writes to one line of a configuration file."""
     return [
         f"{name[:60]!r}: use a name of letters, digits and '_', and a value of one line without control characters."
         for name, value in environment.items()
@@ -57,10 +57,10 @@ def wrong_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def create_parameters(settings: Settings, spec: ContainerSpec, marker: Marker, ostemplate: str) -> Parameters:
-    """For ``POST /nodes/{node}/lxc``.
+    """Return the parameters of ``POST /nodes/{node}/lxc``.
 
-    Tags are missing: Proxmox asks for the right to set them on the container itself, which has no rights before it is
-    in the pool.
+    They have no tags: setting tags needs a right on the container, and rights come with the pool, which the container
+    joins later.
     """
     keys = {"ssh-public-keys": settings.ssh_public_keys} if settings.ssh_public_keys else {}
     return {
@@ -79,7 +79,7 @@ def create_parameters(settings: Settings, spec: ContainerSpec, marker: Marker, o
 
 
 def clone_parameters(settings: Settings, spec: ContainerSpec, marker: Marker, *, full: bool) -> Parameters:
-    """For ``POST /nodes/{node}/lxc/{template}/clone``; a linked clone stays on its template's storage."""
+    """Return the parameters of ``POST …/{template}/clone``; a linked clone stays on its template's storage."""
     return {
         "newid": marker.vmid,
         "hostname": spec.name,
@@ -90,7 +90,7 @@ def clone_parameters(settings: Settings, spec: ContainerSpec, marker: Marker, *,
 
 
 def clone_changes(settings: Settings, spec: ContainerSpec, config: Mapping[str, Any]) -> Parameters:
-    """For ``PUT …/config`` of a fresh clone: a clone has its template's limits, networks and flags."""
+    """Return the parameters of ``PUT …/config`` that replace the limits, networks and flags of a clone's template."""
     changes: Parameters = {**_resources(settings, spec), "tags": tag(settings)}
     features = str(config.get("features") or "")
     if "nesting=1" not in features.split(","):
@@ -113,48 +113,48 @@ def _resources(settings: Settings, spec: ContainerSpec) -> Parameters:
 
 
 def net0(settings: Settings) -> str:
-    """The one network: on the isolated bridge, with the firewall in between."""
+    """Return the only network interface, on the isolated bridge behind the firewall."""
     tag = f",tag={settings.vlan}" if settings.vlan else ""
     return f"name=eth0,bridge={settings.bridge},firewall=1,ip={settings.ip}{tag},type=veth"
 
 
 def tag(settings: Settings) -> str:
-    """Marks our containers in the web interface; what proves them ours is the marker."""
+    """Return the tag for the web interface; only the marker proves ownership."""
     return f"{settings.owner}-shard"
 
 
 def firewall_options(settings: Settings) -> Parameters:
-    """Nothing goes in or out but what the rules name; its MAC address is its own."""
+    """Return firewall options that drop all traffic except by rule and pin the MAC address."""
     dhcp = 1 if settings.ip == "dhcp" else 0
     return {"enable": 1, "policy_in": "DROP", "policy_out": "DROP", "dhcp": dhcp, "macfilter": 1, "radv": 0}
 
 
 def firewall_rules(settings: Settings) -> list[Parameters]:
-    """For ``POST …/firewall/rules``, one each."""
-    outwards = [
-        {"type": "out", "proto": place.proto, "dest": place.address, "dport": str(place.port)}
-        for place in map(egress_of, settings.egress)
+    """Return the parameters of ``POST …/firewall/rules``, one item for each rule."""
+    outbound = [
+        {"type": "out", "proto": target.proto, "dest": target.address, "dport": str(target.port)}
+        for target in map(egress_of, settings.egress)
     ]
-    inwards = [{"type": "in", "proto": "tcp", "source": source, "dport": "22"} for source in settings.ssh_from]
-    return [{**rule, "action": "ACCEPT", "enable": 1} for rule in (*outwards, *inwards)]
+    inbound = [{"type": "in", "proto": "tcp", "source": source, "dport": "22"} for source in settings.ssh_from]
+    return [{**rule, "action": "ACCEPT", "enable": 1} for rule in (*outbound, *inbound)]
 
 
 def env_text(environment: Mapping[str, str]) -> str:
-    """The parameter ``env`` of Proxmox 9.1 and later: variables with NUL between them."""
+    """Return the parameter ``env`` of Proxmox 9.1 and later: variables separated by NUL."""
     return "\0".join(f"{name}={value}" for name, value in environment.items())
 
 
 def read_env(text: object) -> dict[str, str]:
-    """The variables of a configuration's ``env``."""
+    """Return the variables of a configuration's ``env``."""
     parts = [part.partition("=") for part in str(text or "").split("\0")]
     return {name: value for name, equals, value in parts if equals}
 
 
 def snapshot_name(label: str) -> str:
-    """Proxmox's name for a snapshot of ours; a digit in front or a reserved word gets a prefix.
+    """Return Proxmox's name for a snapshot; a leading digit or a reserved word gets a prefix.
 
     Raises:
-        InvalidRequest: the label is no slug of at most 36 characters.
+        InvalidRequest: the label is not a slug of at most 36 characters.
     """
     if not is_slug(label) or len(label) > 36:
         raise InvalidRequest(fields={"label": ["Use a lower-case slug of at most 36 characters."]})
@@ -162,13 +162,13 @@ def snapshot_name(label: str) -> str:
 
 
 def disk_mb(rootfs: object) -> int | None:
-    """How large a ``rootfs`` is, as its configuration says."""
+    """Return the size of a ``rootfs`` in its configuration."""
     found = _SIZE.search(str(rootfs or ""))
     return int(float(found[1]) * _MB[found[2]]) if found else None
 
 
 def template_dangers(config: Mapping[str, Any]) -> list[str]:
-    """What a template would hand to every clone that a hostile agent must not have."""
+    """Return the properties of a template that a hostile agent in a clone could abuse."""
     return list(_dangers(config))
 
 
@@ -188,13 +188,13 @@ def _dangers(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def limits_processes(config: Mapping[str, Any]) -> bool:
-    """Whether a container's number of processes is limited from outside; only root can write that, in a template."""
+    """Tell whether the number of processes is limited from outside; only root can set this, in a template."""
     entries = config.get("lxc") or []
     return any(isinstance(entry, list) and entry and entry[0] == "lxc.cgroup2.pids.max" for entry in entries)
 
 
 def has_environment(release: str) -> bool:
-    """Whether that release of Proxmox hands variables to containers."""
+    """Tell whether a release of Proxmox passes variables to containers."""
     parts = [int(part) for part in re.findall(r"\d+", release)[:2]]
     return parts >= [9, 1]
 

@@ -1,7 +1,7 @@
-"""The least rights of the token, and which of them it has.
+"""Minimum rights of the token, and the check of its actual rights.
 
-Proxmox shows a token only what it may see and answers 200 with an empty list otherwise. So whoever reads a list asks
-here first: no rights and no containers must not look alike.
+For a token without rights, Proxmox returns an empty list with status 200. Code that reads a list therefore checks the
+rights first, to distinguish missing rights from missing containers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from shards.providers.proxmox.settings import Settings
 
 
 @dataclass(frozen=True)
-class Needed:
-    """Privileges on one path."""
+class RequiredPrivileges:
+    """Privileges that the token needs on one path."""
 
     path: str
     privileges: frozenset[str]
@@ -37,26 +37,32 @@ _CONTAINERS = frozenset(
         "VM.Snapshot.Rollback",
     }
 )
-# What no token for shards should have: with it a leaked token is worth the host.
-TOO_MUCH = frozenset(
+# Privileges that the token must not have, because a leaked token would then control the host.
+FORBIDDEN = frozenset(
     {"Permissions.Modify", "Sys.Modify", "Sys.PowerMgmt", "Sys.Console", "Realm.Allocate", "User.Modify"}
 )
 
 
-def needed(settings: Settings) -> list[Needed]:
-    """The least set for these settings."""
+def required(settings: Settings) -> list[RequiredPrivileges]:
+    """Return the minimum rights for the settings."""
     templates = settings.templates.values()
     return [
-        Needed(f"/pool/{settings.pool}", _CONTAINERS),
-        Needed(f"/storage/{settings.storage}", frozenset({"Datastore.AllocateSpace", "Datastore.Audit"})),
-        Needed(f"/sdn/zones/{settings.sdn_zone}/{settings.bridge}", frozenset({"SDN.Use"})),
-        *(Needed(f"/vms/{vmid}", frozenset({"VM.Audit", "VM.Clone"})) for vmid in sorted(_vmids(templates))),
-        *(Needed(f"/storage/{storage}", frozenset({"Datastore.Audit"})) for storage in sorted(_storages(templates))),
+        RequiredPrivileges(f"/pool/{settings.pool}", _CONTAINERS),
+        RequiredPrivileges(f"/storage/{settings.storage}", frozenset({"Datastore.AllocateSpace", "Datastore.Audit"})),
+        RequiredPrivileges(f"/sdn/zones/{settings.sdn_zone}/{settings.bridge}", frozenset({"SDN.Use"})),
+        *(
+            RequiredPrivileges(f"/vms/{vmid}", frozenset({"VM.Audit", "VM.Clone"}))
+            for vmid in sorted(_vmids(templates))
+        ),
+        *(
+            RequiredPrivileges(f"/storage/{storage}", frozenset({"Datastore.Audit"}))
+            for storage in sorted(_storages(templates))
+        ),
     ]
 
 
-def missing(wanted: Iterable[Needed], granted: Mapping[str, Iterable[str]]) -> list[str]:
-    """A sentence for each path on which something is missing."""
+def missing(wanted: Iterable[RequiredPrivileges], granted: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a sentence for each path on which a right is missing."""
     return [
         f"The token lacks {', '.join(sorted(lacking))} on {one.path}: grant it to the token and to its user"
         " (docs/proxmox.md)."
@@ -66,27 +72,27 @@ def missing(wanted: Iterable[Needed], granted: Mapping[str, Iterable[str]]) -> l
 
 
 def excessive(granted: Mapping[str, Iterable[str]]) -> list[str]:
-    """A sentence for each path on which the token may do what shards never need."""
+    """Return a sentence for each path on which the token has a forbidden right."""
     return [
-        f"The token has {', '.join(sorted(over))} on {path}, with which a leaked token owns the host: take it away."
+        f"The token has {', '.join(sorted(over))} on {path}; a leaked token would control the host. Revoke it."
         for path, privileges in sorted(granted.items())
-        if (over := TOO_MUCH & set(privileges))
+        if (over := FORBIDDEN & set(privileges))
     ]
 
 
-def granted(client: Client, wanted: Iterable[Needed]) -> dict[str, set[str]]:
-    """The token's own privileges on these paths, as Proxmox works them out."""
+def granted(client: Client, wanted: Iterable[RequiredPrivileges]) -> dict[str, set[str]]:
+    """Return the token's effective privileges on these paths."""
     return {path: _on(client, path) for path in dict.fromkeys(one.path for one in wanted)}
 
 
-def require_sight(client: Client, settings: Settings) -> None:
-    """Make sure that the list of the pool's containers is all of them.
+def require_visibility(client: Client, settings: Settings) -> None:
+    """Check that the token sees all containers of the pool.
 
     Raises:
-        ProviderRefused: the token does not see the pool or what is in it.
+        ProviderRefused: the token does not see the pool or its containers.
     """
-    sight = [Needed(f"/pool/{settings.pool}", frozenset({"Pool.Audit", "VM.Audit"}))]
-    if lacking := missing(sight, granted(client, sight)):
+    visibility = [RequiredPrivileges(f"/pool/{settings.pool}", frozenset({"Pool.Audit", "VM.Audit"}))]
+    if lacking := missing(visibility, granted(client, visibility)):
         raise ProviderRefused(" ".join(lacking))
 
 

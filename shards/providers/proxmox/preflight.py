@@ -1,24 +1,23 @@
-"""What keeps the provider from working on this Proxmox, found out by asking it."""
+"""Preflight checks of the provider against Proxmox."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from shards.providers.errors import ProviderError, ProviderRefused
-from shards.providers.proxmox import parameters
-from shards.providers.proxmox import permissions as rights
+from shards.providers.proxmox import parameters, permissions
 from shards.providers.proxmox.client import Client
 from shards.providers.proxmox.settings import Settings
 
-# Before it ``/pools`` and ``/access/permissions`` answer otherwise.
-_OLDEST = [8, 1]
+# Earlier versions have other responses of ``/pools`` and ``/access/permissions``.
+_MIN_VERSION = [8, 1]
 _WITHOUT_SNAPSHOTS = frozenset({"cephfs", "cifs", "dir", "glusterfs", "iscsi", "lvm", "nfs"})
 
 
 def problems_of(client: Client, settings: Settings) -> list[str]:
-    """Sentences that say what to do; empty when all is well. Raises ``ProviderError`` when it cannot even be asked."""
+    """Return problems as sentences with their remedy; raise ``ProviderError`` if Proxmox cannot be reached."""
     found = [*_version(client), *_rights(client, settings)]
-    # Without rights or node every list below is empty, and each would be reported as absent.
+    # Without rights or node, every list below is empty, so that everything would be reported as missing.
     return (
         found
         or list(_node(client, settings))
@@ -35,15 +34,17 @@ def problems_of(client: Client, settings: Settings) -> list[str]:
 def _version(client: Client) -> Iterator[str]:
     release = str(client.record("version").get("release") or "")
     parts = [int(part) for part in release.split(".")[:2] if part.isdigit()]
-    if parts < _OLDEST:
-        yield f"Proxmox VE is {release or 'unknown'}; 8.1 or later is needed, 9.1 for enrolment by variables."
+    if parts < _MIN_VERSION:
+        yield f"Proxmox VE is {release or 'unknown'}; 8.1 or later is required, 9.1 for enrolment by variables."
 
 
 def _rights(client: Client, settings: Settings) -> Iterator[str]:
-    wanted = rights.needed(settings)
-    granted = rights.granted(client, wanted)
-    yield from rights.missing(wanted, granted)
-    yield from rights.excessive({**granted, "/": rights.granted(client, [rights.Needed("/", frozenset())])["/"]})
+    wanted = permissions.required(settings)
+    granted = permissions.granted(client, wanted)
+    yield from permissions.missing(wanted, granted)
+    yield from permissions.excessive(
+        {**granted, "/": permissions.granted(client, [permissions.RequiredPrivileges("/", frozenset())])["/"]}
+    )
 
 
 def _node(client: Client, settings: Settings) -> Iterator[str]:
@@ -60,11 +61,11 @@ def _storage(client: Client, settings: Settings) -> Iterator[str]:
     if found is None:
         yield f"PROXMOX_STORAGE: the node {settings.node} has no storage {settings.storage}."
     elif "rootdir" not in str(found.get("content") or "").split(","):
-        yield f"The storage {settings.storage} takes no containers: add the content 'rootdir' to it."
+        yield f"The storage {settings.storage} does not accept containers: add the content 'rootdir' to it."
     elif str(found.get("type")) in _WITHOUT_SNAPSHOTS:
-        yield f"The storage {settings.storage} ({found['type']}) takes no snapshots: use ZFS, LVM-thin or Ceph."
+        yield f"The storage {settings.storage} ({found['type']}) does not support snapshots: use ZFS, LVM-thin or Ceph."
     elif not found.get("enabled", 1) or not found.get("active", 1):
-        yield f"The storage {settings.storage} is disabled or not there."
+        yield f"The storage {settings.storage} is disabled or not available."
 
 
 def _bridge(client: Client, settings: Settings) -> Iterator[str]:
@@ -77,7 +78,7 @@ def _bridge(client: Client, settings: Settings) -> Iterator[str]:
 
 def _pool(client: Client, settings: Settings) -> Iterator[str]:
     if not client.rows("pools", poolid=settings.pool):
-        yield f"PROXMOX_POOL: there is no pool {settings.pool}: make it with 'pvesh create /pools'."
+        yield f"PROXMOX_POOL: there is no pool {settings.pool}: create it with 'pvesh create /pools'."
 
 
 def _templates(client: Client, settings: Settings) -> Iterator[str]:
@@ -100,23 +101,23 @@ def _container(client: Client, settings: Settings, name: str, source: str) -> It
         yield f"The template {name} ({source}) is not safe to clone: {', '.join(dangers)}."
     storage = str(config.get("rootfs") or "").partition(":")[0]
     if storage and storage != settings.storage and not settings.full_clones:
-        # A linked clone stays beside its template.
-        wanted = [rights.Needed(f"/storage/{storage}", frozenset({"Datastore.AllocateSpace"}))]
-        yield from rights.missing(wanted, rights.granted(client, wanted))
+        # A linked clone stays on its template's storage.
+        wanted = [permissions.RequiredPrivileges(f"/storage/{storage}", frozenset({"Datastore.AllocateSpace"}))]
+        yield from permissions.missing(wanted, permissions.granted(client, wanted))
 
 
 def _archive(client: Client, settings: Settings, name: str, source: str) -> Iterator[str]:
     storage = source.partition(":")[0]
     rows = client.rows("nodes", settings.node, "storage", storage, "content", content="vztmpl")
     if source not in {str(row.get("volid")) for row in rows}:
-        yield f"The template {name} is not there: download {source} to {settings.node} ('pveam download')."
+        yield f"The template {name} is missing: download {source} to {settings.node} ('pveam download')."
 
 
 def _firewall(client: Client) -> Iterator[str]:
-    """Only seen by a token with Sys.Audit on /, which is not among the least rights; see ``docs/proxmox.md``."""
+    """Check the datacenter's firewall if the token has Sys.Audit on /, which is not required; see docs/proxmox.md."""
     try:
         options = client.record("cluster", "firewall", "options")
     except ProviderRefused:
         return
     if not int(options.get("enable") or 0):
-        yield "The firewall of the datacenter is off, so no shard is confined: switch it on (Datacenter > Firewall)."
+        yield "The datacenter's firewall is off, so shards are not confined: switch it on (Datacenter > Firewall)."

@@ -1,4 +1,4 @@
-"""Shards in LXC containers of Proxmox VE, through its API."""
+"""Provider of LXC containers of Proxmox VE, through its API."""
 
 from __future__ import annotations
 
@@ -15,57 +15,57 @@ from shards.providers.base import (
     ContainerState,
     ContainerStatus,
     Features,
-    Found,
     Journal,
+    ManagedContainer,
     Provider,
 )
 from shards.providers.errors import ProviderError, ProviderRefused
 from shards.providers.proxmox import parameters
 from shards.providers.proxmox.client import Client
-from shards.providers.proxmox.creation import Maker
+from shards.providers.proxmox.creation import Creator
 from shards.providers.proxmox.errors import NoSuchContainer, OutcomeUnknown, TaskFailed
-from shards.providers.proxmox.lookup import Sight, Standing
+from shards.providers.proxmox.lookup import Lookup, Ownership
 from shards.providers.proxmox.naming import Ref
 from shards.providers.proxmox.preflight import problems_of
 from shards.providers.proxmox.settings import Settings, mistakes
-from shards.providers.proxmox.storage_lock import Turn, database_turn
+from shards.providers.proxmox.storage_lock import StorageLock, database_lock
 from shards.providers.proxmox.tasks import Tasks, pauses
 
-# Proxmox is upgraded under a running control plane.
+# Proxmox may be upgraded while the control plane runs.
 _VERSION_KEPT_S: Final = 300.0
 _MB: Final = 1024 * 1024
 _STATES: Final = {"running": ContainerState.RUNNING, "stopped": ContainerState.STOPPED}
 
 
 class ProxmoxProvider(Provider):
-    """Makes containers in one pool, on one node, storage and bridge of Proxmox.
+    """Provider of containers in one pool, on one node, storage and bridge of Proxmox.
 
-    A reference is ``node/vmid/instance``: numbers are used again, so the number alone names nothing for good.
+    A reference is ``node/vmid/instance``, because Proxmox reuses numbers.
 
     Args:
-        settings: instead of the setting ``PROXMOX``.
-        turn: how creators of several processes take turns on a storage.
+        settings: replaces the setting ``PROXMOX``.
+        lock: lock that serializes creations on a storage.
     """
 
     name: ClassVar[str] = "proxmox"
 
-    def __init__(self, settings: Settings | None = None, turn: Turn = database_turn) -> None:
+    def __init__(self, settings: Settings | None = None, lock: StorageLock = database_lock) -> None:
         self._settings = settings or Settings.of(django_settings.PROXMOX)
         self._client = Client(self._settings)
-        self._sight = Sight(self._client, self._settings)
+        self._lookup = Lookup(self._client, self._settings)
         self._tasks = Tasks(self._client, self._settings.task_timeout_s)
-        self._maker = Maker(self._client, self._settings, turn)
+        self._creator = Creator(self._client, self._settings, lock)
         self._release: tuple[str, float] | None = None
 
     @property
     def features(self) -> Features:  # type: ignore[override]  # what Proxmox can do depends on its version
         return Features(
-            snapshots=True, limits=True, isolated=True, environment=self.hands_variables, networked=True, images=True
+            snapshots=True, limits=True, isolated=True, environment=self.passes_variables, networked=True, images=True
         )
 
     @property
-    def hands_variables(self) -> bool:
-        """Whether this Proxmox (9.1 and later) hands variables to containers; false before it could be asked."""
+    def passes_variables(self) -> bool:
+        """Tell whether this Proxmox (9.1 and later) passes variables to containers; False while it is unreachable."""
         try:
             release = self.release()
         except ProviderError:
@@ -73,7 +73,7 @@ class ProxmoxProvider(Provider):
         return parameters.has_environment(release)
 
     def release(self) -> str:
-        """The version of Proxmox, such as ``9.1``."""
+        """Return the version of Proxmox, such as ``9.1``."""
         if self._release is None or time.monotonic() - self._release[1] > _VERSION_KEPT_S:
             answer = self._client.record("version")
             self._release = (str(answer.get("release") or answer.get("version") or ""), time.monotonic())
@@ -86,21 +86,21 @@ class ProxmoxProvider(Provider):
             return [str(error)]
 
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
-        self._ready()
+        self._require_valid_settings()
         parameters.check_spec(spec)
-        # Not the property: a Proxmox that cannot be asked is a reason to try again, not to leave the variables out.
+        # Do not use the property here: if Proxmox is unreachable, fail instead of omitting the variables.
         environment = parameters.has_environment(self.release())
-        return str(self._maker.make(spec, journal, environment=environment))
+        return str(self._creator.create(spec, journal, environment=environment))
 
     def start(self, ref: str, journal: Journal) -> None:
         found = self._found(ref)
         if self._state(found) is ContainerState.RUNNING:
             return
         journal.step(f"start {found.vmid}")
-        self._turned(found, ContainerState.RUNNING, "start", journal)
+        self._change_state(found, ContainerState.RUNNING, "start", journal)
         if self._state(found) is not ContainerState.RUNNING:
-            raise TaskFailed(f"The container {ref} was started, and does not run: its first process ended at once.")
-        if not self.hands_variables:
+            raise TaskFailed(f"The container {ref} was started, but its first process ended at once.")
+        if not self.passes_variables:
             self._await_address(found, journal)
 
     def stop(self, ref: str, journal: Journal, timeout_s: float = 10) -> None:
@@ -110,55 +110,53 @@ class ProxmoxProvider(Provider):
             return
         if self._state(found) is ContainerState.STOPPED:
             return
-        journal.step(f"shut {found.vmid} down")
+        journal.step(f"shut down {found.vmid}")
         try:
-            self._turned(found, ContainerState.STOPPED, "shutdown", journal, timeout=int(timeout_s), forceStop=1)
+            self._change_state(found, ContainerState.STOPPED, "shutdown", journal, timeout=int(timeout_s), forceStop=1)
         except TaskFailed as error:
             journal.step(f"it did not shut down: {error}")
         if self._state(found) is not ContainerState.STOPPED:
             journal.step(f"stop {found.vmid} by force")
-            self._turned(found, ContainerState.STOPPED, "stop", journal)
+            self._change_state(found, ContainerState.STOPPED, "stop", journal)
         if self._state(found) is not ContainerState.STOPPED:
-            raise TaskFailed(f"The container {ref} was stopped, and still runs.")
+            raise TaskFailed(f"The container {ref} still runs after a forced stop.")
 
     def destroy(self, ref: str, journal: Journal) -> None:
-        self._ready()
+        self._require_valid_settings()
         named = Ref.of(ref)
-        seen = self._sight.look(named)
-        if seen.standing is Standing.FREE:
+        result = self._lookup.find(named)
+        if result.ownership is Ownership.FREE:
             return
-        if seen.standing is Standing.OTHERS:
-            journal.step(f"{ref} is gone; the number {named.vmid} stands for another container, which is left alone")
+        if result.ownership is Ownership.OTHERS:
+            journal.step(f"{ref} is gone; the number {named.vmid} belongs to another container, which is not touched")
             return
         journal.step(f"destroy {named.vmid}")
-        self._maker.destroy(named, self._sight.ours(named).node, journal)
+        self._creator.destroy(named, self._lookup.ours(named).node, journal)
 
     def status(self, ref: str) -> ContainerStatus:
-        self._ready()
+        self._require_valid_settings()
         named = Ref.of(ref)
-        seen = self._sight.look(named)
-        if seen.standing is Standing.HIDDEN:
-            detail = (
-                f"the number {named.vmid} is in use outside the pool {self._settings.pool}, perhaps still being made"
-            )
+        result = self._lookup.find(named)
+        if result.ownership is Ownership.HIDDEN:
+            detail = f"the number {named.vmid} is in use outside the pool {self._settings.pool}, maybe by a creation"
             return ContainerStatus(ContainerState.OTHER, detail)
-        if seen.standing is not Standing.OURS:
+        if result.ownership is not Ownership.OURS:
             return ContainerStatus(ContainerState.GONE)
         try:
-            return self._status(Ref(seen.node, named.vmid, named.instance))
+            return self._status(Ref(result.node, named.vmid, named.instance))
         except (NoSuchContainer, ProviderRefused):
-            # Destroyed between the two looks; what is not in the pool any more is forbidden.
-            if self._sight.look(named).standing is Standing.OURS:
+            # It was destroyed between the two calls; a container that left the pool is forbidden.
+            if self._lookup.find(named).ownership is Ownership.OURS:
                 raise
             return ContainerStatus(ContainerState.GONE)
 
-    def list(self) -> list[Found]:
-        self._ready()
+    def list(self) -> list[ManagedContainer]:
+        self._require_valid_settings()
         return [
-            Found(
+            ManagedContainer(
                 str(ref), marker.name, _STATES.get(str(member.get("status")), ContainerState.OTHER), marker.created_at
             )
-            for ref, marker, member in self._sight.all_ours()
+            for ref, marker, member in self._lookup.all_ours()
         ]
 
     def snapshot(self, ref: str, label: str, journal: Journal) -> None:
@@ -178,19 +176,19 @@ class ProxmoxProvider(Provider):
         if not any(row.get("name") == name for row in self._client.rows(*here)):
             raise ProviderError(f"The container {ref} has no snapshot '{label}'.")
         self.stop(ref, journal)
-        journal.step(f"go back to the snapshot {name}")
-        self._tasks.wait(self._client.task("POST", *here, name, "rollback"), f"go back to {name}", journal)
+        journal.step(f"restore the snapshot {name}")
+        self._tasks.wait(self._client.task("POST", *here, name, "rollback"), f"restore {name}", journal)
 
     def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
         if not parameters.has_environment(self.release()):
-            raise self._cannot("hand variables to a container before Proxmox 9.1")
+            raise self._cannot("pass variables to a container before Proxmox 9.1")
         if wrong := parameters.wrong_variables(environment):
             raise InvalidRequest(fields={"environment": wrong})
         found = self._found(ref)
         if self._state(found) is not ContainerState.STOPPED:
             raise ProviderError(f"The container {ref} runs; stop it first.")
         here = ("nodes", found.node, "lxc", found.vmid, "config")
-        # What the image itself says, as it was before we said anything.
+        # Variables of the image, as they were before MyCTOBot added its own.
         own = parameters.read_env(self._client.record(*here, snapshot=CLEAN).get("env"))
         wanted = {**own, **environment}
         if wanted:
@@ -199,21 +197,21 @@ class ProxmoxProvider(Provider):
             self._client.put(*here, delete="env")
 
     def _await_address(self, ref: Ref, journal: Journal) -> None:
-        """Wait until it can be reached: somebody is about to configure it, and DHCP takes its time."""
+        """Wait until the container has an address, because it is configured next and DHCP takes time."""
         journal.step(f"wait for an address of {ref.vmid}")
         if not _within(self._settings.call_timeout_s, lambda: self._status(ref).address is not None):
             journal.step("it has no address yet")
 
-    def _ready(self) -> None:
-        """Refuse to call anything with settings that are wrong by themselves."""
+    def _require_valid_settings(self) -> None:
+        """Raise ``ProviderError`` if the settings are not valid."""
         if wrong := mistakes(self._settings):
             raise ProviderError(" ".join(wrong))
 
     def _found(self, ref: str) -> Ref:
-        """Our container where it is now; raises what ``Sight.ours`` does."""
-        self._ready()
+        """Return the reference with the container's present node. Raises the errors of ``Lookup.ours``."""
+        self._require_valid_settings()
         named = Ref.of(ref)
-        return Ref(self._sight.ours(named).node, named.vmid, named.instance)
+        return Ref(self._lookup.ours(named).node, named.vmid, named.instance)
 
     def _state(self, ref: Ref) -> ContainerState:
         current = self._client.record("nodes", ref.node, "lxc", ref.vmid, "status", "current")
@@ -232,8 +230,8 @@ class ProxmoxProvider(Provider):
             _whole_mb(current.get("maxdisk")),
         )
 
-    def _turned(self, ref: Ref, wanted: ContainerState, verb: str, journal: Journal, **params: int) -> None:
-        """Ask for another state and wait for the task; no answer is followed by looking at the state itself."""
+    def _change_state(self, ref: Ref, wanted: ContainerState, verb: str, journal: Journal, **params: int) -> None:
+        """Request a state and wait for the task; if the outcome is unknown, check the state itself."""
         here = ("nodes", ref.node, "lxc", ref.vmid, "status", verb)
         try:
             self._tasks.wait(self._client.task("POST", *here, **params), f"{verb} {ref.vmid}", journal)
@@ -241,16 +239,16 @@ class ProxmoxProvider(Provider):
             if not _within(self._settings.call_timeout_s, lambda: self._state(ref) is wanted):
                 raise error
         except ProviderError:
-            # Somebody else was faster: what is wanted is so.
+            # Another client may have set the state first.
             if self._state(ref) is not wanted:
                 raise
 
 
-def _within(seconds: float, is_so: Callable[[], bool]) -> bool:
+def _within(seconds: float, is_met: Callable[[], bool]) -> bool:
     end = time.monotonic() + seconds
     for pause in pauses():
         try:
-            if is_so():
+            if is_met():
                 return True
         except OutcomeUnknown:
             pass
@@ -261,7 +259,7 @@ def _within(seconds: float, is_so: Callable[[], bool]) -> bool:
 
 
 def _address(interfaces: list[dict[str, Any]]) -> str | None:
-    """The first IPv4 address that is not the loopback's."""
+    """Return the first IPv4 address that is not the loopback's."""
     for interface in interfaces:
         address = str(interface.get("inet") or "").partition("/")[0]
         if address and interface.get("name") != "lo":

@@ -1,4 +1,4 @@
-"""The settings of the provider as one value, and what is wrong with them. Pure."""
+"""Settings of the provider and their validation; pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 
 _TOKEN_ID = re.compile(r"[^\s:/!]+@[A-Za-z][A-Za-z0-9._-]+![A-Za-z][A-Za-z0-9._-]+")
-# What may be one part of an API path; '..' is none.
+# A valid part of an API path; it excludes '..'.
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VOLUME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*:vztmpl/[A-Za-z0-9][A-Za-z0-9._+~-]*")
 _FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{64}")
@@ -21,13 +21,13 @@ _EGRESS = re.compile(r"(?:(?P<proto>tcp|udp)/)?(?P<host>\[[0-9A-Fa-f:]+\](?:/\d+
 
 @dataclass(frozen=True)
 class Settings:
-    """Where Proxmox is and what of it may be used; ``docs/proxmox.md`` explains each.
+    """Settings of the connection to Proxmox and of the resources to use; ``docs/proxmox.md`` explains them.
 
     Attributes:
-        templates: by name, the VMID of a template container, or the volume of an archive (``local:vztmpl/…``).
-        owner: marks what is ours in a pool that several control planes share.
-        egress: what shards may reach, ``[tcp/|udp/]address:port``.
-        ssh_from: networks that may reach the shards' SSH.
+        templates: by name, the VMID of a template container or the volume of an archive (``local:vztmpl/…``).
+        owner: marks this control plane's containers in a shared pool.
+        egress: targets that shards may reach, ``[tcp/|udp/]address:port``.
+        ssh_from: networks that may connect to the shards' SSH.
     """
 
     url: str = ""
@@ -54,14 +54,14 @@ class Settings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
-        """From the setting ``PROXMOX``; lists become tuples."""
+        """Convert the setting ``PROXMOX``; lists become tuples."""
         plain: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
         return cls(**plain)
 
 
 @dataclass(frozen=True)
 class Egress:
-    """One place that shards may reach."""
+    """Target that shards may reach."""
 
     proto: str
     address: str
@@ -69,10 +69,10 @@ class Egress:
 
 
 def egress_of(text: str) -> Egress:
-    """Read ``[tcp/|udp/]address[/prefix]:port``.
+    """Parse ``[tcp/|udp/]address[/prefix]:port``.
 
     Raises:
-        ValueError: it is something else, a host name for instance: the firewall knows addresses alone.
+        ValueError: it has another form, such as a host name, which the firewall does not support.
     """
     found = _EGRESS.fullmatch(text.strip())
     if found is None or not 0 < int(found["port"]) < 65536:
@@ -83,8 +83,8 @@ def egress_of(text: str) -> Egress:
 
 
 def mistakes(settings: Settings) -> list[str]:
-    """Everything that is missing or wrong by itself, each with the name of its variable."""
-    return [*_connection(settings), *_places(settings), *_templates(settings.templates), *_network(settings)]
+    """Return the problems of the settings, each with the name of its variable."""
+    return [*_connection(settings), *_names(settings), *_templates(settings.templates), *_network(settings)]
 
 
 def _connection(settings: Settings) -> Iterator[str]:
@@ -92,22 +92,22 @@ def _connection(settings: Settings) -> Iterator[str]:
     if address.scheme != "https" or not address.hostname:
         yield "PROXMOX_URL must be the API's address, such as https://pve.example:8006."
     if address.username or address.query or address.fragment:
-        yield "PROXMOX_URL must hold no user, query or fragment; the token has variables of its own."
+        yield "PROXMOX_URL must not contain a user, query or fragment; the token has its own variables."
     if not _TOKEN_ID.fullmatch(settings.token_id):
         yield "PROXMOX_TOKEN_ID must be a full token id, such as mctb@pve!shards."
     if settings.token_id.startswith("root@pam!"):
-        yield "PROXMOX_TOKEN_ID belongs to root@pam; use a user of its own with the rights in docs/proxmox.md."
-    # A file that holds it ends with a line break, which goes before it is used.
+        yield "PROXMOX_TOKEN_ID belongs to root@pam; use a separate user with the rights in docs/proxmox.md."
+    # A file with the secret may end with a line break, which is removed before use.
     secret = settings.token_secret.strip()
     if not secret or not secret.isprintable():
-        yield "PROXMOX_TOKEN_SECRET (or PROXMOX_TOKEN_SECRET_FILE) must hold the token's secret, on one line."
+        yield "PROXMOX_TOKEN_SECRET (or PROXMOX_TOKEN_SECRET_FILE) must contain the token's secret, on one line."
     if settings.fingerprint and not _FINGERPRINT.fullmatch(settings.fingerprint):
         yield "PROXMOX_FINGERPRINT must be the certificate's SHA-256 in hex, as 'pvenode cert info' shows it."
     if settings.fingerprint and settings.ca_file:
         yield "Set PROXMOX_CA_FILE or PROXMOX_FINGERPRINT, not both."
 
 
-def _places(settings: Settings) -> Iterator[str]:
+def _names(settings: Settings) -> Iterator[str]:
     for name in ("node", "storage", "bridge", "pool", "sdn_zone"):
         if not _PART.fullmatch(getattr(settings, name)):
             yield f"PROXMOX_{name.upper()} must be a name: letters, digits, '.', '_' and '-'."
@@ -131,7 +131,7 @@ def _is_vmid(text: str) -> bool:
 
 def _network(settings: Settings) -> Iterator[str]:
     if not settings.egress:
-        yield "PROXMOX_EGRESS is empty, so a shard could reach nothing: name control plane, gateway, broker and proxy."
+        yield "PROXMOX_EGRESS is empty, so shards could reach nothing: list control plane, gateway, broker and proxy."
     for text in settings.egress:
         try:
             egress_of(text)

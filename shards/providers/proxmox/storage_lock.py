@@ -1,7 +1,7 @@
-"""Turns: on one storage one container is made at a time, whichever process makes it.
+"""Lock that lets only one process create a container on a storage at a time.
 
-Proxmox hands out numbers without reserving them, and locks a template while it is cloned, so two at once get in each
-other's way. The turn is an advisory lock of the database, which ends with its process.
+Proxmox does not reserve the numbers that it proposes, and locks a template during a clone, so that concurrent creations
+would fail. The lock is an advisory lock of the database, which ends with its process.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from django.db import Error, connection
 
 from shards.providers.errors import ProviderBusy
 
-Turn = Callable[[str, float], AbstractContextManager[None]]
+StorageLock = Callable[[str, float], AbstractContextManager[None]]
 
-# The first key of the locks ("pvet" in ASCII); the second stands for the storage.
+# First key of the locks ("pvet" in ASCII); the second key is a hash of the storage.
 _LOCK: Final = 0x70766574
-_LOOK_S: Final = 0.5
+_POLL_S: Final = 0.5
 
 
 @contextmanager
-def database_turn(storage: str, timeout_s: float) -> Iterator[None]:
-    """Hold the turn of this storage; ``ProviderBusy`` when it does not come within ``timeout_s``."""
+def database_lock(storage: str, timeout_s: float) -> Iterator[None]:
+    """Hold the lock of a storage; raise ``ProviderBusy`` if it is not free within ``timeout_s``."""
     key = crc32(storage.encode()) - 2**31
     end = time.monotonic() + timeout_s
-    while not _ask("SELECT pg_try_advisory_lock(%s, %s)", key):
+    while not _select("SELECT pg_try_advisory_lock(%s, %s)", key):
         if time.monotonic() >= end:
-            raise ProviderBusy(f"Other containers are being made on {storage}; this one's turn did not come in time.")
-        time.sleep(_LOOK_S)
+            raise ProviderBusy(f"Other containers are being created on {storage}; try again later.")
+        time.sleep(_POLL_S)
     try:
         yield
     finally:
-        _end(key)
+        _unlock(key)
 
 
-def _end(key: int) -> None:
+def _unlock(key: int) -> None:
     try:
-        _ask("SELECT pg_advisory_unlock(%s, %s)", key)
+        _select("SELECT pg_advisory_unlock(%s, %s)", key)
     except Error:
-        # What was made meanwhile is worth more than the database's complaint; the lock ends with the connection.
+        # Keep the created container and ignore the error: closing the connection releases the lock.
         connection.close()
 
 
-def _ask(query: str, key: int) -> bool:
+def _select(query: str, key: int) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(query, [_LOCK, key])
         row = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""Waiting for tasks of Proxmox, which go on whether anybody waits or not."""
+"""Background tasks of Proxmox: wait for their end and read their logs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from shards.providers.proxmox.errors import TaskFailed
 _UPID = re.compile(
     r"UPID:(?P<node>[A-Za-z0-9-]+):[0-9A-Fa-f]{8,}:[0-9A-Fa-f]{8,}:[0-9A-Fa-f]{8,}:\w+:[^:/\s]*:[^:/\s]+:"
 )
-# Between two looks; doubles from the first to the last.
-_FIRST_LOOK_S, _LAST_LOOK_S = 0.05, 2.0
+# Pauses between polls grow from the first to the last value.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
 _PROGRESS_S: Final = 5.0
-# The API may be away for so long while its tasks go on: an upgrade of pveproxy, for one.
-_AWAY_S: Final = 60.0
-_LOG_PAGE, _LOG_MOST = 500, 10_000
+# Tasks continue while the API is down for this long, for example during an upgrade of pveproxy.
+_MAX_DOWNTIME_S: Final = 60.0
+_LOG_PAGE, _MAX_LOG_LINES = 500, 10_000
 
 
 class TaskTimeout(TaskFailed):
@@ -32,74 +32,74 @@ class TaskTimeout(TaskFailed):
 
 
 class Tasks:
-    """Follows tasks to their ends.
+    """Waits for tasks.
 
     Args:
-        timeout_s: how long any task may take.
+        timeout_s: limit for each task.
     """
 
     def __init__(self, client: Client, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
 
-    def wait(self, upid: str, what: str, journal: Journal) -> None:
-        """Return when the task has ended well; its progress goes to the journal.
+    def wait(self, upid: str, action: str, journal: Journal) -> None:
+        """Wait until a task has succeeded, and report its progress to the journal.
 
         Raises:
-            TaskTimeout: it did not end in time; it was asked to stop.
+            TaskTimeout: it did not end in time and was asked to stop.
             ProviderError: it failed; the message has its last log lines.
         """
         node = _node(upid)
-        exitstatus = self._exitstatus(node, upid, what, journal)
-        # Warnings are for people: what was asked for was done.
+        exitstatus = self._exitstatus(node, upid, action, journal)
+        # A task with warnings has succeeded.
         if exitstatus != "OK" and not exitstatus.startswith("WARNINGS"):
-            raise task_failed(what, exitstatus, self._log(node, upid))
+            raise task_failed(action, exitstatus, self._log(node, upid))
 
-    def _exitstatus(self, node: str, upid: str, what: str, journal: Journal) -> str:
+    def _exitstatus(self, node: str, upid: str, action: str, journal: Journal) -> str:
         end = time.monotonic() + self._timeout_s
-        told_at, told = time.monotonic(), ""
-        away_since: float | None = None
+        reported_at, reported = time.monotonic(), ""
+        down_since: float | None = None
         for pause in pauses():
             try:
                 status = self._client.record("nodes", node, "tasks", upid, "status")
             except ProviderUnreachable:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > min(_AWAY_S, self._timeout_s):
+                down_since = down_since or time.monotonic()
+                if time.monotonic() - down_since > min(_MAX_DOWNTIME_S, self._timeout_s):
                     raise
                 status = {}
             else:
-                away_since = None
+                down_since = None
             if status.get("status") == "stopped":
                 return str(status.get("exitstatus") or "no exit status")
             if time.monotonic() >= end:
-                raise self._given_up(node, upid, what)
-            if time.monotonic() - told_at >= _PROGRESS_S:
-                told_at, told = time.monotonic(), self._tell(node, upid, what, told, journal)
+                raise self._timeout_error(node, upid, action)
+            if time.monotonic() - reported_at >= _PROGRESS_S:
+                reported_at, reported = time.monotonic(), self._report(node, upid, action, reported, journal)
             time.sleep(min(pause, max(end - time.monotonic(), 0.01)))
         raise AssertionError("pauses never end")
 
-    def _tell(self, node: str, upid: str, what: str, told: str, journal: Journal) -> str:
+    def _report(self, node: str, upid: str, action: str, reported: str, journal: Journal) -> str:
         lines = self._log(node, upid)
         last = lines[-1].strip()[:200] if lines else ""
-        if last and last != told:
-            journal.step(f"{what}: {last}")
+        if last and last != reported:
+            journal.step(f"{action}: {last}")
         return last
 
-    def _given_up(self, node: str, upid: str, what: str) -> TaskTimeout:
+    def _timeout_error(self, node: str, upid: str, action: str) -> TaskTimeout:
         try:
             self._client.delete("nodes", node, "tasks", upid)
-            asked = "it was asked to stop"
+            result = "it was asked to stop"
         except ProviderError as error:
-            asked = f"it could not be stopped: {error}"
+            result = f"it could not be stopped: {error}"
         last = "; ".join(line.strip() for line in self._log(node, upid)[-3:])
-        said = f" Its last lines: {last}." if last else ""
-        return TaskTimeout(f"The task to {what} did not end within {self._timeout_s:.0f} s; {asked}.{said}")
+        log = f" Its last lines: {last}." if last else ""
+        return TaskTimeout(f"The task to {action} did not end within {self._timeout_s:.0f} s; {result}.{log}")
 
     def _log(self, node: str, upid: str) -> list[str]:
-        """All lines of a log, up to a bound; what cannot be read is no reason to lose the error that it is for."""
+        """Return the lines of a log up to a limit; an unreadable log does not replace the error that it explains."""
         lines: list[str] = []
         try:
-            while len(lines) < _LOG_MOST:
+            while len(lines) < _MAX_LOG_LINES:
                 page = self._client.rows("nodes", node, "tasks", upid, "log", start=len(lines), limit=_LOG_PAGE)
                 lines += [str(row.get("t") or "") for row in page]
                 if len(page) < _LOG_PAGE:
@@ -110,11 +110,11 @@ class Tasks:
 
 
 def pauses() -> Iterator[float]:
-    """Seconds between one look and the next, for ever."""
-    pause = _FIRST_LOOK_S
+    """Yield growing pauses between polls, in seconds, without an end."""
+    pause = _FIRST_PAUSE_S
     while True:
         yield pause
-        pause = min(pause * 1.5, _LAST_LOOK_S)
+        pause = min(pause * 1.5, _LAST_PAUSE_S)
 
 
 def _node(upid: str) -> str:

@@ -1,4 +1,4 @@
-// A JobStream with lines and a clock that a test moves by hand.
+// A JobStream with connections and a clock that a test controls.
 
 import { JobStream } from "/static/dashboards/stream.js";
 
@@ -22,24 +22,24 @@ export class World {
       close() {
         this.closed = true;
       }
-      says(...events) {
+      deliver(...events) {
         this.onmessage({ data: JSON.stringify({ events }) });
       }
     }
     class EventSource {
       constructor(url) {
         this.url = url;
-        this.heard = {};
+        this.listeners = {};
         world.sources.push(this);
       }
       addEventListener(kind, listener) {
-        this.heard[kind] = listener;
+        this.listeners[kind] = listener;
       }
       close() {
         this.closed = true;
       }
-      says(event) {
-        this.heard[event.kind]({ data: JSON.stringify(event) });
+      deliver(event) {
+        this.listeners[event.kind]({ data: JSON.stringify(event) });
       }
     }
     this.stream = new JobStream({
@@ -79,13 +79,13 @@ export class World {
     return this.states.at(-1)[1];
   }
 
-  // How long until something happens by itself, in milliseconds; null when nothing will.
-  get due() {
+  // Milliseconds until the next timer; null without a timer.
+  get nextTimerMs() {
     const times = [...this.#timers.values()].map((timer) => timer.at);
     return times.length ? Math.min(...times) - this.#now : null;
   }
 
-  pass(ms) {
+  advance(ms) {
     const end = this.#now + ms;
     for (;;) {
       const [id, timer] = [...this.#timers].sort((one, other) => one[1].at - other[1].at)[0] ?? [];
@@ -97,13 +97,13 @@ export class World {
     this.#now = end;
   }
 
-  // The present line breaks, and the next one is tried.
-  breakLine(code = 1006) {
-    this.lose(code);
-    this.pass(this.due);
+  // Break the connection, and advance the clock until the stream tries the next one.
+  reconnect(code = 1006) {
+    this.disconnect(code);
+    this.advance(this.nextTimerMs);
   }
 
-  lose(code = 1006) {
+  disconnect(code = 1006) {
     if (this.sources.length && !this.source.closed) this.source.onerror();
     else this.socket.onclose({ code, reason: "" });
   }

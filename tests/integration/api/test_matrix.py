@@ -1,6 +1,7 @@
-"""Every address, tried by everybody: whoever adds one says here who may use it.
+"""Every URL, called by every kind of caller; a new URL needs a row here.
 
-The columns are a member, a viewer, an admin, a member of another tenant, an operator without a tenant, and nobody.
+The columns are a member, a viewer, an admin, a member of another tenant, an operator without a tenant, and an anonymous
+caller.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from django.urls import URLPattern, get_resolver
 
 from jobs.api.urls import urlpatterns as job_patterns
 from jobs.callbacks.models import Callback
-from jobs.lifecycle.submit import cancel
+from jobs.lifecycle.cancel import cancel
 from myctobot.dashboards.urls import urlpatterns as console_patterns
 from myctobot.tenants.models import Role, Tenant
 from shards.api.urls import urlpatterns as shard_patterns
-from shards.models.shard import Shard
-from tests.factories.control_plane import Api, make_job, make_member, make_tenant
+from shards.models import Shard
+from tests.factories.control_plane import Api, make_job, make_member, make_operator
 
 pytestmark = pytest.mark.django_db
 
@@ -49,8 +50,8 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "queue-resume": [("post", {"shard_class": "filesystem+git"}, (403, 403, 403, 403, 409, 401))],
     "shard-drain": [("post", {"reason": "x"}, OPERATORS)],
     "shard-resume": [("post", None, (403, 403, 403, 403, 409, 401))],
-    "closures": [("get", None, OPERATORS)],
-    # It names neither a tenant nor a capability, which nobody but an operator is told.
+    "suspensions": [("get", None, OPERATORS)],
+    # The call names no tenant and no capability; only an operator gets that error.
     "shard-preview": [("get", None, (403, 403, 403, 403, 400, 401))],
     "shards": [("get", None, OPERATORS), ("post", NEW_SHARD, (403, 403, 403, 403, 201, 401))],
     "shard": [
@@ -65,7 +66,7 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "shard-samples": [("get", None, OPERATORS)],
     "shard-operations": [
         ("get", None, OPERATORS),
-        # It was set up by hand.
+        # The shard has no provider, so it cannot be restarted.
         ("post", {"kind": "restart"}, (403, 403, 403, 403, 409, 401)),
     ],
     "shard-assignments": [("get", None, OPERATORS), ("put", {"assignments": []}, OPERATORS)],
@@ -75,7 +76,7 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "pools": [("get", None, OPERATORS)],
     "audit": [("get", None, OPERATORS)],
 }
-# The console sends whoever is not logged in to the login, and whoever may not write a page that says so.
+# The console redirects anonymous users to the login and refuses users who may not write.
 PAGES = (200, 200, 200, 404, 403, 302)
 CONSOLE: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "console-jobs": [("get", None, (200, 200, 200, 200, 403, 302))],
@@ -108,7 +109,7 @@ def cases() -> Iterator[Any]:
 
 @pytest.fixture
 def path_of(tenant: Tenant, shard: Shard) -> Any:
-    """A job that has ended and has a callback, for whatever an address names."""
+    """A finished job with a callback, for the ids in an address."""
     job = make_job(tenant, callback_url="https://ci.example.com/hook")
     cancel(tenant, job.public_id)
     values = {"job_id": job.public_id, "callback_id": Callback.objects.get().public_id, "name": "one"}
@@ -124,14 +125,15 @@ def path_of(tenant: Tenant, shard: Shard) -> Any:
 @pytest.mark.parametrize(("name", "method", "body", "expected"), list(cases()))
 @pytest.mark.parametrize("who", range(6), ids=["member", "viewer", "admin", "outsider", "operator", "nobody"])
 def test_who_may(
-    name: str, method: str, body: Any, expected: tuple[int, ...], who: int, tenant: Tenant, path_of: Any
-) -> None:
+    name: str, method: str, body: Any, expected: tuple[int, ...], who: int, tenant: Tenant, path_of: Any,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
     people: list[Callable[[], User | None]] = [
-        lambda: make_member(tenant, "m"),
+        lambda: request.getfixturevalue("teammate").user,
         lambda: make_member(tenant, "v", Role.VIEWER),
         lambda: make_member(tenant, "a", Role.ADMIN),
-        lambda: make_member(make_tenant("other"), "o"),
-        lambda: User.objects.create_user("op", is_staff=True),
+        lambda: request.getfixturevalue("outsider").user,
+        lambda: make_operator("op"),
         lambda: None,
     ]
     person = people[who]()

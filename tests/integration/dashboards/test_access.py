@@ -1,4 +1,4 @@
-"""Each page and each button of the console, tried by everybody who might try it."""
+"""Access to each page and button of the console for every kind of user."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.tenants.models import Member, Role, Tenant
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import Runner, fresh, make_job, make_member, make_tenant, running_job
+from tests.factories.personas import Persona
 
 pytestmark = pytest.mark.django_db
 
@@ -64,8 +65,10 @@ def ended(tenant: Tenant, key: str) -> Job:
 
 
 @table(EVERY)
-def test_a_member_of_the_tenant(call: Call, tenant: Tenant, ended: Job) -> None:
-    answer = call(browser_of(make_member(tenant, "ann")), ended)
+@pytest.mark.parametrize("who", ["owner", "teammate"])
+def test_members_of_the_tenant_are_let_in(call: Call, who: str, ended: Job, request: pytest.FixtureRequest) -> None:
+    person: Persona = request.getfixturevalue(who)
+    answer = call(person.browser(), ended)
     # A cancel that comes too late is answered by the page that says so.
     assert answer.status_code in (200, 302, 409)
 
@@ -79,7 +82,7 @@ def test_a_viewer_looks(call: Call, tenant: Tenant, job: Job) -> None:
 def test_and_changes_nothing(call: Call, tenant: Tenant, job: Job) -> None:
     answer = call(browser_of(make_member(tenant, "vic", Role.VIEWER)), job)
     assert answer.status_code == 403
-    assert "may only look" in answer.content.decode()
+    assert "read-only access" in answer.content.decode()
     assert [(one.pk, one.status) for one in Job.objects.all()] == [(job.pk, "queued")]
 
 
@@ -93,23 +96,25 @@ def test_a_viewer_is_offered_no_button(tenant: Tenant, job: Job, ended: Job) -> 
 
 
 @table(OF_ONE_JOB)
-def test_an_outsider_finds_nothing_before_and_after_the_end(call: Call, job: Job, ended: Job) -> None:
-    outsider = browser_of(make_member(make_tenant("other"), "eve"))
+def test_an_outsider_finds_nothing_before_and_after_the_end(
+    call: Call, outsider: Persona, job: Job, ended: Job
+) -> None:
+    browser = outsider.browser()
     for one in (job, ended):
-        answer = call(outsider, one)
+        answer = call(browser, one)
         assert answer.status_code == 404
         assert one.task["prompt"] not in answer.content.decode()
     assert fresh(job).status == "queued"
     assert Job.objects.count() == 2
 
 
-def test_nor_in_the_list(job: Job) -> None:
-    page = browser_of(make_member(make_tenant("other"), "eve")).get("/jobs/").content.decode()
+def test_an_outsider_finds_nothing_in_the_list(outsider: Persona, job: Job) -> None:
+    page = outsider.browser().get("/jobs/").content.decode()
     assert job.public_id not in page
 
 
 @table(EVERY)
-def test_nobody_is_sent_to_the_login_and_back(call: Call, job: Job) -> None:
+def test_an_anonymous_visitor_is_sent_to_the_login_and_back(call: Call, job: Job) -> None:
     answer = call(browser_of(None), job)
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("/login/?next=/jobs/")
@@ -136,7 +141,7 @@ def test_a_part_of_a_page_that_says_nonsense_about_itself_leads_nowhere_else(url
 
 
 @table(EVERY)
-def test_somebody_without_a_tenant_is_told(call: Call, job: Job) -> None:
+def test_a_user_without_a_tenant_gets_an_explanation(call: Call, job: Job) -> None:
     answer = call(browser_of(User.objects.create_user("nobody")), job)
     assert answer.status_code == 403
     assert "belongs to no tenant" in answer.content.decode()
@@ -185,7 +190,7 @@ class TestLogin:
         assert browser.get("/jobs/").status_code == 302
 
     @pytest.mark.parametrize("where", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
-    def test_it_sends_nobody_elsewhere(self, user: User, where: str) -> None:
+    def test_it_redirects_only_within_the_site(self, user: User, where: str) -> None:
         answer = Client().post("/login/", {"username": "ann", "password": "correct horse", "next": where})
         assert answer.headers["Location"] == "/jobs/"
 
@@ -215,7 +220,7 @@ class TestTenants:
         browser.post("/tenant/", {"tenant": slug})
         assert "tenant" not in browser.session
 
-    def test_a_choice_that_has_become_void_keeps_nobody_out(self, tenant: Tenant, job: Job) -> None:
+    def test_an_invalid_choice_of_tenant_is_ignored(self, tenant: Tenant, job: Job) -> None:
         other = make_tenant("other")
         user = make_member(tenant, "ann")
         membership = Member.objects.create(tenant=other, user=user)

@@ -10,11 +10,11 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from jobs.models.job import Job
-from jobs.queue.capabilities import offered_capabilities
+from jobs.models import Job
+from jobs.queue.capabilities import available_capabilities
 from myctobot.tenants.models import Tenant
 from myctobot.tenants.secrets import store_secret
-from shards.models.shard import Assignment, Pool, Shard
+from shards.models import Assignment, Pool, Shard
 from tests.factories.control_plane import (
     age,
     attempts_of,
@@ -62,7 +62,7 @@ class TestForm:
         assert (job.max_attempts, job.retry_on) == (4, ["agent", "timeout"])
         assert (job.concurrency_key, job.concurrency_limit) == ("nightly", 3)
 
-    def test_what_was_left_empty_binds_nobody(self, browser: Client, key: str, settings: Any) -> None:
+    def test_empty_fields_set_no_limits(self, browser: Client, key: str, settings: Any) -> None:
         settings.QUEUE_TIMEOUT_S = settings.NO_OUTPUT_TIMEOUT_S = 100
         page = browser.get("/jobs/new/").content.decode()
         # Seconds that are usual here are shown as minutes, rounded up.
@@ -108,7 +108,7 @@ class TestForm:
             ({"prompt": ""}, "id_prompt", "required"),
             ({"repo_url": "ext::sh -c id"}, "id_repo_url", "The URL"),
             ({"repo_url": "https://127.0.0.1/x"}, "id_repo_url", "private address"),
-            ({"branch": "a"}, "id_branch", "Means nothing without repo_url"),
+            ({"branch": "a"}, "id_branch", "Has no use without repo_url"),
             ({"repo_url": "https://example.com/u/r", "branch": "a..b"}, "id_branch", "branch name"),
             ({"type": "implement_ticket"}, "id_issue_key", "implement_ticket needs this"),
             ({"capabilities": []}, "capabilities", ""),
@@ -148,7 +148,7 @@ class TestForm:
         assert "1 of 2 shards ready." in page
 
     def test_without_shards_it_says_so(self, browser: Client, db: None) -> None:
-        assert "No shard is there" in browser.get("/jobs/new/").content.decode()
+        assert "has no shard that it can use" in browser.get("/jobs/new/").content.decode()
 
 
 class TestEstimate:
@@ -158,7 +158,7 @@ class TestEstimate:
         return re.sub(r"<[^>]+>", "", answer.content.decode()).strip()
 
     def test_it_says_when_and_why(self, browser: Client, tenant: Tenant, key: str) -> None:
-        assert self.line(browser, "git") == "Would start at once."
+        assert self.line(browser, "git") == "Would start immediately."
         done, runner = running_job(tenant, key)
         runner.finish()
         age(attempts_of(done)[0], "claimed_at", 300)
@@ -169,8 +169,8 @@ class TestEstimate:
     @pytest.mark.parametrize(
         ("hours", "said"),
         [
-            (26, "Would start in about 26 h: It is not to start before {at} UTC."),
-            (-1, "Would start at once."),
+            (26, "Would start in about 26 h: The job starts at {at} UTC at the earliest."),
+            (-1, "Would start immediately."),
         ],
     )
     def test_a_job_that_is_to_wait_waits(self, browser: Client, key: str, hours: float, said: str) -> None:
@@ -183,13 +183,13 @@ class TestEstimate:
         ("query", "said"),
         [
             ({"concurrency_key": "nightly"}, "Would wait: Another job with this concurrency key runs now."),
-            ({"concurrency_key": "nightly", "concurrency_limit": "2"}, "Would start at once."),
-            ({"concurrency_key": "weekly"}, "Would start at once."),
-            ({"concurrency_key": "night\x00ly", "concurrency_limit": "x"}, "Would start at once."),
-            ({"concurrency_limit": "1"}, "Would start at once."),
+            ({"concurrency_key": "nightly", "concurrency_limit": "2"}, "Would start immediately."),
+            ({"concurrency_key": "weekly"}, "Would start immediately."),
+            ({"concurrency_key": "night\x00ly", "concurrency_limit": "x"}, "Would start immediately."),
+            ({"concurrency_limit": "1"}, "Would start immediately."),
             (BRANCH, "Would wait: Another job that pushes to this branch runs now."),
             ({**BRANCH, "concurrency_limit": "2"}, "Would wait: Another job that pushes to this branch runs now."),
-            ({**BRANCH, "concurrency_key": "weekly"}, "Would start at once."),
+            ({**BRANCH, "concurrency_key": "weekly"}, "Would start immediately."),
         ],
     )
     def test_a_job_behind_another_waits(
@@ -202,11 +202,11 @@ class TestEstimate:
         answer = browser.get("/jobs/estimate/", {"capabilities": "git", **query})
         assert answer.content.decode().strip() == said
 
-    def test_where_nobody_can_say_when_it_says_why(self, browser: Client, tenant: Tenant, key: str) -> None:
+    def test_without_an_estimate_it_gives_the_reason(self, browser: Client, tenant: Tenant, key: str) -> None:
         Shard.objects.update(last_heartbeat_at=None)
         assert self.line(browser, "git").startswith("Would wait: No healthy shard with git: one ")
 
-    def test_what_nobody_could_ever_run(self, browser: Client, key: str) -> None:
+    def test_a_request_that_no_shard_can_run(self, browser: Client, key: str) -> None:
         make_shard("two", "playwright")
         said = self.line(browser, "git", "playwright")
         assert said == "Could not start: No single shard of this tenant has all of git and playwright."
@@ -221,6 +221,6 @@ class TestOffers:
     def test_of_a_pool_only_to_those_assigned_to_it(self, tenant: Tenant) -> None:
         make_shard("shared", "git")
         make_shard("closed", "git", "browser", pool="premium")
-        assert [offer.slug for offer in offered_capabilities(tenant)] == ["git"]
+        assert [offer.slug for offer in available_capabilities(tenant)] == ["git"]
         Assignment.objects.create(tenant=tenant, pool=Pool.objects.get())
-        assert [(offer.slug, offer.shards) for offer in offered_capabilities(tenant)] == [("browser", 1), ("git", 2)]
+        assert [(offer.slug, offer.shards) for offer in available_capabilities(tenant)] == [("browser", 1), ("git", 2)]

@@ -1,4 +1,4 @@
-"""The list and a job's page with its buttons, as somebody uses them."""
+"""List of jobs, and a job's page with its buttons."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs.dispatch.round import dispatch_round
 from jobs.lifecycle.reaper import recover
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.dashboards import listing
 from myctobot.tenants.models import Tenant
 from myctobot.tenants.secrets import store_secret
@@ -129,7 +130,7 @@ class TestOneJob:
         runner.events(events=[{"seq": 1, "at": "2030", "kind": "agent.usage", "data": usage}], first=1, phase="agent")
         live = browser.get(header).content.decode()
         assert "hx-get" in live
-        assert "12\u202f345 read" in live
+        assert "12\u202f345 input" in live
         assert "$0.50" in live
         assert "agent" in live
         runner.finish(
@@ -180,7 +181,7 @@ class TestOneJob:
         Tenant.objects.update(max_waiting_jobs=0)
         answer = browser.post(f"/jobs/{job.public_id}/retry/")
         assert answer.status_code == 429
-        assert "as many as it may" in answer.content.decode()
+        assert "which is its maximum" in answer.content.decode()
 
     def test_a_job_that_goes_on_is_not_retried(self, browser: Client, tenant: Tenant, key: str) -> None:
         job, _ = running_job(tenant, key)
@@ -197,7 +198,7 @@ class TestOneJob:
         half = {"secrets": "1", "repo_token": "ghp_typed-again-123", "anthropic_api_key_stored": "stored"}
         refused = browser.post(where, half)
         assert refused.status_code == 400
-        assert "Choose a stored secret, or type the value." in refused.content.decode()
+        assert "Choose a stored secret or enter the value." in refused.content.decode()
         assert "ghp_typed-again-123" not in refused.content.decode()
         whole = {**half, "jira_token": "jira-typed-again", "idempotency_key": "once"}
         done, twice = (browser.post(where, whole) for _ in range(2))
@@ -227,9 +228,9 @@ class TestWhatHoldsItUp:
     def test_a_parked_one_says_until_when_and_when_it_gives_up(self, browser: Client, tenant: Tenant, key: str) -> None:
         job = make_job(tenant, not_before=timezone.now() + timedelta(hours=2), queue_timeout_s=600)
         said = self.header(browser, job)
-        assert f"not to start before {job.ready_at:%Y-%m-%d %H:%M:%S} UTC." in said
+        assert f"The job starts at {job.ready_at:%Y-%m-%d %H:%M:%S} UTC at the earliest." in said
         assert f"Parked until {job.ready_at:%b %-d, %H:%M}" in said
-        assert f"It fails if no shard has taken it by {job.queue_deadline:%b %-d, %H:%M}" in said
+        assert f"It fails if no shard takes it by {job.queue_deadline:%b %-d, %H:%M}" in said
 
     def test_one_behind_a_key_leads_to_who_has_it(self, browser: Client, tenant: Tenant, key: str) -> None:
         holder, _ = running_job(tenant, key, concurrency_key="<b>nightly</b>")
@@ -252,14 +253,15 @@ class TestWhatHoldsItUp:
         self, browser: Client, tenant: Tenant, key: str
     ) -> None:
         job, runner = running_job(tenant, key, max_attempts=3)
+        Job.objects.filter(pk=job.pk).update(created_at=F("created_at") - timedelta(hours=1))
         broken = {"code": "disk_full", "message": "No space is left", "retryable": True}
         assert runner.finish("failed", error=broken).status_code == 200
         said = self.header(browser, job)
         assert said.startswith("queued")
         assert "No space is left. The job is tried again in 5 s, attempt 2 of 3." in said
-        assert re.search(r"failed on one, sent [^,]+, [\d:]+ , ran \d s: No space is left disk_full", said), said
-        # It waits since its attempt ended, and nothing of it runs meanwhile.
-        assert "Waiting for 0 s" in said
+        assert re.search(r"failed on one, dispatched [^,]+, [\d:]+ , ran \d s: No space is left disk_full", said), said
+        # It waits since its attempt ended, not since its submit an hour ago, and none of its processes runs now.
+        assert re.search(r"Waiting for \d{1,2} s", said), said
         assert not re.search(r"^queued \d", said)
         end_pause(job)
         dispatch_round()
@@ -267,9 +269,9 @@ class TestWhatHoldsItUp:
         said = self.header(browser, job)
         assert said.startswith("running")
         assert "Attempt 2 of at most 3" in said
-        assert "2 attempts running on one, sent" in said
+        assert "2 attempts running on one, dispatched" in said
 
-    def test_a_cancel_that_nobody_confirmed_says_what_is_known_and_what_is_not(
+    def test_an_unconfirmed_cancel_says_what_is_known_and_unknown(
         self, browser: Client, tenant: Tenant, key: str
     ) -> None:
         job, _ = running_job(tenant, key)
@@ -279,13 +281,13 @@ class TestWhatHoldsItUp:
         said = self.header(browser, job)
         assert said.startswith("cancelled not confirmed")
         assert "Known the attempt is fenced, so it can push nothing" in said
-        assert "Not known whether its processes still run. See to the shard." in said
+        assert "Unknown whether its processes still run. Check the shard." in said
         assert "not confirmed" in browser.get("/jobs/").content.decode()
 
     def test_the_request_says_how_it_is_bound(self, browser: Client, tenant: Tenant, key: str) -> None:
         job = make_job(tenant, no_output_timeout_s=120, queue_timeout_s=5400, retry_on=["agent", "timeout"])
         page = browser.get(f"/jobs/{job.public_id}/").content.decode()
-        assert "silence at most 2 min 0 s, waits at most 1 h 30 min" in page
+        assert "maximum silence 2 min 0 s, maximum wait 1 h 30 min" in page
         assert "at most 2 attempts, another one when the agent fails or time is up." in page
         once = make_job(tenant, max_attempts=1)
         assert "one attempt." in browser.get(f"/jobs/{once.public_id}/").content.decode()

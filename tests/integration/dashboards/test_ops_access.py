@@ -1,4 +1,4 @@
-"""Each page of operators, tried by everybody who might try it."""
+"""Access to each operators' page for every kind of user."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from myctobot.tenants.models import ApiKey, Role, Tenant
-from shards.models.shard import Shard
-from tests.factories.control_plane import make_member
+from shards.models import Shard
+from tests.factories.control_plane import make_member, make_operator, make_staff
 
 pytestmark = pytest.mark.django_db
 PAGES = ["/ops/", "/ops/queues/", "/ops/operations/", "/ops/decisions/", "/ops/shards/one/"]
@@ -18,12 +18,12 @@ PAGES = ["/ops/", "/ops/queues/", "/ops/operations/", "/ops/decisions/", "/ops/s
 
 def operator() -> Client:
     browser = Client()
-    browser.force_login(User.objects.create_user("olga", is_staff=True))
+    browser.force_login(make_operator())
     return browser
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_operators_may_look_without_being_anybodys_member(shard: Shard, page: str) -> None:
+def test_operators_need_no_membership(shard: Shard, page: str) -> None:
     answer = operator().get(page)
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "private, no-store"
@@ -65,10 +65,10 @@ def test_pages_change_nothing(shard: Shard, page: str) -> None:
     assert operator().post(page).status_code == 405
 
 
-def test_a_proxy_is_told_who_may_see_flower(tenant: Tenant) -> None:
+def test_a_proxy_can_check_access_to_flower(tenant: Tenant) -> None:
     member = Client()
     member.force_login(make_member(tenant, "ann", Role.ADMIN))
-    gone = User.objects.create_user("gone", is_staff=True)
+    gone = make_operator("gone")
     left = Client()
     left.force_login(gone)
     User.objects.filter(pk=gone.pk).update(is_active=False)
@@ -83,4 +83,19 @@ def test_only_operators_have_it_in_their_menu(tenant: Tenant) -> None:
     browser.force_login(member)
     assert b'href="/ops/"' not in browser.get("/jobs/").content
     User.objects.filter(pk=member.pk).update(is_staff=True)
+    assert b'href="/ops/"' not in browser.get("/jobs/").content
+    User.objects.filter(pk=member.pk).update(is_superuser=True)
     assert b'href="/ops/"' in browser.get("/jobs/").content
+
+
+@pytest.mark.parametrize(
+    ("permission", "title"),
+    [("shards.view_operation", "Running operations"), ("shards.view_scalingdecision", "Scaling decisions")],
+)
+def test_the_overview_shows_the_sections_that_its_user_may_view(shard: Shard, permission: str, title: str) -> None:
+    few, more = Client(), Client()
+    few.force_login(make_staff("few", "shards.view_shard"))
+    more.force_login(make_staff("more", "shards.view_shard", permission))
+    for headers in ({}, {"HX-Request": "true"}):
+        assert title not in few.get("/ops/", headers=headers).content.decode()
+        assert title in more.get("/ops/", headers=headers).content.decode()

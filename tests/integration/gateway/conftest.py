@@ -12,13 +12,16 @@ import structlog
 import uvicorn
 from django.core.handlers.asgi import ASGIHandler
 
-from myctobot.gateway.app import Gateway, GatewayApp
+from myctobot.gateway.app import Gateway, GatewayApp, refused_body
 from myctobot.gateway.grants import GrantSource, MemoryGrant, MemoryGrants
 from myctobot.gateway.upstreams.base import Upstream
-from myctobot.gateway.upstreams.scripted.script_files import load_plays
+from myctobot.gateway.upstreams.scripted.script_files import load_scripts
 from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
+from myctobot.gateway.urls import BODY_LIMITS
+from myctobot.web.body_limiter import BodyLimiter
+from myctobot.web.body_limits import BodyLimits
 
-PLAYS = Path(__file__).parents[2] / "fixtures/plays"
+SCRIPTS = Path(__file__).parents[2] / "fixtures/scripts"
 TOKEN = "gateway-token-canary"
 KEY = "sk-ant-provider-key-canary"
 
@@ -33,10 +36,10 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _gateway_settings(settings: Any) -> None:
     # Here: settings read the environment when imported, and that is made after this file is loaded.
-    from myctobot.settings import gateway as settings_gateway
+    from myctobot.settings import gateway
 
     for name in ("DEBUG", "ROOT_URLCONF", "MIDDLEWARE", "DATA_UPLOAD_MAX_MEMORY_SIZE"):
-        setattr(settings, name, getattr(settings_gateway, name))
+        setattr(settings, name, getattr(gateway, name))
 
 
 @pytest.fixture
@@ -46,15 +49,15 @@ def grants() -> MemoryGrants:
 
 @pytest.fixture
 def scripted() -> ScriptedUpstream:
-    return ScriptedUpstream(load_plays(PLAYS))
+    return ScriptedUpstream(load_scripts(SCRIPTS))
 
 
 @asynccontextmanager
 async def served(app: Any, **options: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application with the real uvicorn on a free port of the loopback; give its URL.
+    """Serve an ASGI application with uvicorn on a free loopback port, and yield its URL.
 
     Args:
-        options: of uvicorn's configuration, beside what tests need.
+        options: additional options of uvicorn.
     """
     options = {"ws": "none", **options}
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -72,10 +75,11 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def gateway_client(
-    upstream: Upstream, grants: GrantSource, token: str | None = TOKEN, **options: Any
+    upstream: Upstream, grants: GrantSource, token: str | None = TOKEN, limits: BodyLimits = BODY_LIMITS
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a real gateway with this upstream."""
-    app = GatewayApp(ASGIHandler(), Gateway(grants, upstream), **options)
+    gateway = GatewayApp(ASGIHandler(), Gateway(grants, upstream))
+    app = BodyLimiter(gateway, limits, 20, refused_body)
     headers = {"x-api-key": token} if token else {}
     async with (
         served(app) as url,
@@ -97,6 +101,6 @@ def ask(prompt: str, *, tools: tuple[str, ...] = (), **fields: Any) -> dict[str,
 
 @pytest.fixture
 def call_lines() -> Iterator[list[Any]]:
-    """What the gateway logged about its calls."""
+    """Record the gateway's log lines about its calls."""
     with structlog.testing.capture_logs() as lines:
         yield lines

@@ -13,11 +13,11 @@ import pytest
 
 from myctobot.gateway.grants import MemoryGrant, MemoryGrants
 from myctobot.gateway.requests import parse_messages
-from myctobot.gateway.upstreams.anthropic import AnthropicUpstream, Patience
+from myctobot.gateway.upstreams.anthropic import AnthropicUpstream, UpstreamLimits
 from myctobot.gateway.upstreams.base import UpstreamCall
+from tests.fixtures.fake_anthropic import DOCUMENT, STREAM, FakeAnthropic, streaming
 
 from .conftest import KEY, TOKEN, ask, gateway_client, served
-from .fake_anthropic import DOCUMENT, STREAM, FakeAnthropic, streaming
 
 pytestmark = pytest.mark.anyio
 ERROR = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}, "request_id": "req_up"}
@@ -25,11 +25,11 @@ ERROR = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow
 
 @asynccontextmanager
 async def passing_to(
-    provider: FakeAnthropic, grants: MemoryGrants, token: str = TOKEN, patience: Patience | None = None
+    provider: FakeAnthropic, grants: MemoryGrants, token: str = TOKEN, limits: UpstreamLimits | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         served(provider) as url,
-        gateway_client(AnthropicUpstream(url, patience), grants, token) as client,
+        gateway_client(AnthropicUpstream(url, limits), grants, token) as client,
     ):
         yield client
 
@@ -142,7 +142,7 @@ async def test_a_call_that_is_left_before_its_answer_was_read_ends() -> None:
     call = UpstreamCall("messages", parse_messages(json.dumps(ask("hi")).encode()), "req_1", key=key)
     async with served(provider) as url:
         upstream = AnthropicUpstream(url)
-        async with upstream.answer(call) as kept:
+        async with upstream.respond(call) as kept:
             assert kept.streams
         async with asyncio.timeout(20):
             await provider.client_gone.wait()
@@ -161,7 +161,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_event(grants: MemoryG
 
 async def test_a_silent_stream_ends_with_a_timeout_event(grants: MemoryGrants) -> None:
     provider = streaming(pieces=STREAM[:2], then="wait")
-    async with passing_to(provider, grants, patience=Patience(read_s=0.2)) as client:
+    async with passing_to(provider, grants, limits=UpstreamLimits(read_s=0.2)) as client:
         response = await client.post("/v1/messages", json=ask("hi", stream=True))
     assert '"timeout_error"' in response.text
 
@@ -180,7 +180,7 @@ async def test_a_silent_stream_ends_with_a_timeout_event(grants: MemoryGrants) -
 async def test_what_goes_wrong_behind_the_gateway_has_anthropics_shape(
     grants: MemoryGrants, provider: FakeAnthropic, status: int, kind: str
 ) -> None:
-    async with passing_to(provider, grants, patience=Patience(read_s=0.5)) as client:
+    async with passing_to(provider, grants, limits=UpstreamLimits(read_s=0.5)) as client:
         response = await client.post("/v1/messages", json=ask("hi"))
     assert response.status_code == status
     assert response.json()["type"] == "error"
@@ -199,7 +199,7 @@ async def test_a_provider_that_is_not_there_is_a_bad_gateway(grants: MemoryGrant
 
 async def test_more_calls_than_connections_are_an_overload(grants: MemoryGrants) -> None:
     provider = FakeAnthropic(then="mute")
-    async with passing_to(provider, grants, patience=Patience(connections=1, pool_s=0.1)) as client:
+    async with passing_to(provider, grants, limits=UpstreamLimits(connections=1, pool_s=0.1)) as client:
         first = asyncio.create_task(client.post("/v1/messages", json=ask("hi")))
         async with asyncio.timeout(20):
             await provider.called.wait()
@@ -211,7 +211,7 @@ async def test_more_calls_than_connections_are_an_overload(grants: MemoryGrants)
 @pytest.mark.parametrize(
     ("key", "part"), [(None, "has no anthropic_api_key"), ("sk\nx-evil: 1", "characters"), ("schlüssel", "characters")]
 )
-async def test_a_job_without_a_sound_key_is_told_so(key: str | None, part: str) -> None:
+async def test_a_job_without_a_valid_key_gets_an_error(key: str | None, part: str) -> None:
     provider = FakeAnthropic()
     grants = MemoryGrants({"token": MemoryGrant(1, "job_one", key=key)})
     async with passing_to(provider, grants, "token") as client:
@@ -221,7 +221,7 @@ async def test_a_job_without_a_sound_key_is_told_so(key: str | None, part: str) 
     assert not provider.seen
 
 
-async def test_neither_key_nor_token_nor_prompt_is_logged_or_told(
+async def test_keys_tokens_and_prompts_are_neither_logged_nor_returned(
     grants: MemoryGrants, caplog: pytest.LogCaptureFixture
 ) -> None:
     echo = {"type": "error", "error": {"type": "authentication_error", "message": f"invalid x-api-key {KEY}"}}

@@ -10,8 +10,8 @@ from django.db import connection
 from django.utils import timezone
 
 from jobs.attempts.gateway_grants import afind_grant
-from jobs.lifecycle.secrets import seal_job_secrets
-from jobs.models.job import Attempt, Job
+from jobs.lifecycle.secrets import JobSecrets
+from jobs.models import Attempt, Job
 from jobs.models.states import AttemptState
 from myctobot.contract.jobs import JobStatus
 from myctobot.gateway.grants import DatabaseGrants
@@ -19,9 +19,9 @@ from myctobot.gateway.upstreams.anthropic import AnthropicUpstream
 from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import Tenant
+from tests.fixtures.fake_anthropic import FakeAnthropic
 
 from .conftest import KEY, TOKEN, ask, gateway_client, served
-from .fake_anthropic import FakeAnthropic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 def attempt(transactional_db: None) -> Attempt:
     tenant = Tenant.objects.create(slug="acme", name="Acme")
     job = Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=5, status=JobStatus.RUNNING)
-    seal_job_secrets(job, {"anthropic_api_key": KEY})
+    JobSecrets({"anthropic_api_key": KEY}).seal_into(job)
     job.attempt_number = 1
     job.save()
     return Attempt.objects.create(

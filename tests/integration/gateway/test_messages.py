@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from myctobot.gateway.grants import Grant, MemoryGrants
-from myctobot.gateway.upstreams.base import Answer, UpstreamCall
-from myctobot.gateway.upstreams.scripted.script_files import load_plays
+from myctobot.gateway.grants import GatewayGrant, MemoryGrants
+from myctobot.gateway.upstreams.base import UpstreamCall, UpstreamResponse
+from myctobot.gateway.upstreams.scripted.script_files import load_scripts
 from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
+from myctobot.web.body_limits import BodyLimits
 
-from .conftest import PLAYS, TOKEN, ask, gateway_client
+from .conftest import SCRIPTS, TOKEN, ask, gateway_client
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +142,7 @@ async def test_a_body_beyond_the_limit_is_refused(
         for _ in range(30):
             yield b"x" * 100
 
-    async with gateway_client(scripted, grants, max_body_bytes=2000) as client:
+    async with gateway_client(scripted, grants, limits=BodyLimits({"/v1/messages": 2000})) as client:
         response = await client.post("/v1/messages", content=pieces() if chunked else b"x" * 3000)
         after = await client.post("/v1/messages", json=ask("THINK AND TALK"))
     assert (response.status_code, response.json()["error"]["type"]) == (413, "request_too_large")
@@ -163,7 +164,7 @@ async def test_a_play_can_be_overloaded(scripted: ScriptedUpstream, grants: Memo
 
 
 async def test_a_database_that_is_away_is_no_verdict_on_the_token(scripted: ScriptedUpstream) -> None:
-    async def away(_token: str) -> Grant | None:
+    async def away(_token: str) -> GatewayGrant | None:
         raise OperationalError("connection refused")
 
     async with gateway_client(scripted, away) as client:
@@ -171,8 +172,8 @@ async def test_a_database_that_is_away_is_no_verdict_on_the_token(scripted: Scri
     assert (response.status_code, response.json()["error"]["type"]) == (503, "api_error")
 
 
-async def test_what_nobody_expected_has_anthropics_shape_too(scripted: ScriptedUpstream) -> None:
-    async def broken(_token: str) -> Grant | None:
+async def test_an_unexpected_error_has_anthropics_format(scripted: ScriptedUpstream) -> None:
+    async def broken(_token: str) -> GatewayGrant | None:
         raise ZeroDivisionError("a secret detail")
 
     async with gateway_client(scripted, broken) as client:
@@ -209,12 +210,12 @@ async def test_a_caller_that_goes_away_ends_the_answer(
 
     class Watched(ScriptedUpstream):
         @asynccontextmanager
-        async def answer(self, call: UpstreamCall) -> AsyncIterator[Answer]:
-            async with super().answer(call) as answer:
+        async def respond(self, call: UpstreamCall) -> AsyncIterator[UpstreamResponse]:
+            async with super().respond(call) as answer:
                 yield answer
             ended.set()
 
-    async with gateway_client(Watched(load_plays(PLAYS)), grants) as client:
+    async with gateway_client(Watched(load_scripts(SCRIPTS)), grants) as client:
         async with client.stream("POST", "/v1/messages", json=ask("SILENT MODEL", stream=True)) as response:
             await anext(response.aiter_raw())
         async with asyncio.timeout(20):

@@ -12,21 +12,22 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parents[3]
+APPLICATION = "myctobot.asgi_gateway:application"
 
 
 @contextmanager
-def gateway_process(tmp_path: Path, plays: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def gateway_process(tmp_path: Path, scripts: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "myctobot.asgi_gateway:application", "--fd", str(listener.fileno())],
+            [sys.executable, "-m", "myctobot.stack.serve", "--fd", str(listener.fileno()), APPLICATION],
             cwd=ROOT,
             env={
                 "PATH": "/usr/bin:/bin",
                 "MYCTOBOT_HOME": str(tmp_path),
                 "DATABASE_URL": "postgresql://127.0.0.1:1/nothing",
                 "GATEWAY_UPSTREAM": "scripted",
-                "GATEWAY_PLAYS": str(plays),
-                # An agent must not see the pages of Django's debug mode, whatever the control plane does.
+                "GATEWAY_SCRIPTS": str(scripts),
+                # An agent must not see Django's debug pages, even if the control plane has DEBUG.
                 "DEBUG": "true",
             },
             pass_fds=[listener.fileno()],
@@ -42,7 +43,7 @@ def gateway_process(tmp_path: Path, plays: Path) -> Iterator[tuple[subprocess.Po
 
 def test_the_process_serves_without_a_database_or_a_debug_page(tmp_path: Path) -> None:
     with (
-        gateway_process(tmp_path, ROOT / "myctobot/gateway/plays") as (_, url),
+        gateway_process(tmp_path, ROOT / "myctobot/gateway/upstreams/scripted/examples") as (_, url),
         httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
     ):
         assert client.get("/healthz").json() == {"status": "ok", "upstream": "scripted"}
@@ -50,10 +51,10 @@ def test_the_process_serves_without_a_database_or_a_debug_page(tmp_path: Path) -
         assert client.post("/v1/messages", json={}).json()["error"]["type"] == "authentication_error"
 
 
-def test_the_process_refuses_to_start_with_a_broken_play(tmp_path: Path) -> None:
-    plays = tmp_path / "broken.yaml"
-    plays.write_text("plays: [{name: one, steps: [{texts: typo}]}]")
-    with gateway_process(tmp_path, plays) as (process, _):
+def test_the_process_refuses_to_start_with_a_broken_script(tmp_path: Path) -> None:
+    scripts = tmp_path / "broken.yaml"
+    scripts.write_text("scripts: [{name: one, steps: [{texts: typo}]}]")
+    with gateway_process(tmp_path, scripts) as (process, _):
         _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "play 'one': steps[0]: texts: is not known here" in errors
+    assert "script 'one': steps[0]: texts: is unknown here" in errors

@@ -15,15 +15,15 @@ from django.core.handlers.asgi import ASGIHandler
 
 from myctobot.gateway.app import Gateway, GatewayApp
 from myctobot.gateway.grants import MemoryGrants
-from myctobot.gateway.upstreams.scripted.script_files import load_plays
-from myctobot.gateway.upstreams.scripted.scripts import Play
+from myctobot.gateway.upstreams.scripted.script_files import load_scripts
+from myctobot.gateway.upstreams.scripted.scripts import Script
 from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 
-from .conftest import PLAYS, TOKEN, served
+from .conftest import SCRIPTS, TOKEN, served
 
 pytestmark = pytest.mark.anyio
 CLI = Path(claude_agent_sdk.__file__).parent / "_bundled/claude"
-DEMO = Path("myctobot/gateway/plays")
+DEMO = Path("myctobot/gateway/upstreams/scripted/examples")
 
 
 @pytest.fixture
@@ -68,16 +68,16 @@ async def run_agent(
     return [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
 
 
-async def played(
-    plays: Path | tuple[Play, ...], grants: MemoryGrants, *args: Any, **named: Any
+async def run_with_scripts(
+    scripts: Path | tuple[Script, ...], grants: MemoryGrants, *args: Any, **named: Any
 ) -> list[dict[str, Any]]:
-    upstream = ScriptedUpstream(load_plays(plays) if isinstance(plays, Path) else plays)
+    upstream = ScriptedUpstream(load_scripts(scripts) if isinstance(scripts, Path) else scripts)
     async with served(GatewayApp(ASGIHandler(), Gateway(grants, upstream))) as url:
         return await run_agent(url, *args, **named)
 
 
 async def test_the_demo_play_repairs_the_repository(grants: MemoryGrants, repository: Path) -> None:
-    lines = await played(DEMO, grants, repository, "Fix the failing test, please.")
+    lines = await run_with_scripts(DEMO, grants, repository, "Fix the failing test, please.")
     assert lines[-1]["subtype"] == "success"
     assert "passes now" in lines[-1]["result"]
     subprocess.run([sys.executable, "-m", "unittest", "-q"], cwd=repository, check=True, capture_output=True)
@@ -85,7 +85,7 @@ async def test_the_demo_play_repairs_the_repository(grants: MemoryGrants, reposi
 
 async def test_the_demo_play_leaves_a_passing_repository_alone(grants: MemoryGrants, repository: Path) -> None:
     (repository / "calc.py").write_text("def average(values):\n    return sum(values) / len(values)\n")
-    lines = await played(DEMO, grants, repository, "Fix the failing test, please.")
+    lines = await run_with_scripts(DEMO, grants, repository, "Fix the failing test, please.")
     assert "nothing to change" in lines[-1]["result"]
 
 
@@ -100,7 +100,7 @@ async def test_the_demo_play_leaves_a_passing_repository_alone(grants: MemoryGra
 async def test_a_prompt_can_say_what_the_agent_does(
     grants: MemoryGrants, repository: Path, prompt: str, name: str, content: str
 ) -> None:
-    lines = await played(PLAYS, grants, repository, prompt)
+    lines = await run_with_scripts(SCRIPTS, grants, repository, prompt)
     assert lines[-1]["subtype"] == "success"
     assert (repository / name).read_text() == content
 
@@ -109,12 +109,14 @@ async def test_a_play_calls_a_real_mcp_server(grants: MemoryGrants, repository: 
     server = {"command": str(Path(sys.executable).parent / "mcp-server-git"), "args": []}
     config = tmp_path / "mcp.json"
     config.write_text(json.dumps({"mcpServers": {"git": server}}))
-    lines = await played(PLAYS, grants, repository, "GIT STATUS", "--mcp-config", str(config), "--strict-mcp-config")
+    lines = await run_with_scripts(
+        SCRIPTS, grants, repository, "GIT STATUS", "--mcp-config", str(config), "--strict-mcp-config"
+    )
     assert lines[-1]["result"] == "The server says that the branch is main."
 
 
 async def test_usage_and_thinking_reach_the_agent(grants: MemoryGrants, repository: Path) -> None:
-    lines = await played(PLAYS, grants, repository, "THINK AND TALK")
+    lines = await run_with_scripts(SCRIPTS, grants, repository, "THINK AND TALK")
     kinds = [block["type"] for line in lines if line["type"] == "assistant" for block in line["message"]["content"]]
     assert kinds == ["thinking", "text"]
     assert lines[-1]["usage"]["input_tokens"] == 1000
@@ -124,7 +126,7 @@ async def test_usage_and_thinking_reach_the_agent(grants: MemoryGrants, reposito
 @pytest.mark.parametrize(
     ("prompt", "token", "status"),
     [
-        ("nothing that a play knows", TOKEN, 400),
+        ("nothing that a script knows", TOKEN, 400),
         ("REFUSED MODEL", TOKEN, 400),
         ("OVERLOADED MODEL", TOKEN, 529),
         ("THINK AND TALK", "of-a-job-that-ended", 401),
@@ -133,6 +135,6 @@ async def test_usage_and_thinking_reach_the_agent(grants: MemoryGrants, reposito
 async def test_an_error_ends_the_agent_with_its_status(
     grants: MemoryGrants, repository: Path, prompt: str, token: str, status: int
 ) -> None:
-    lines = await played(PLAYS, grants, repository, prompt, token=token, CLAUDE_CODE_MAX_RETRIES="1")
+    lines = await run_with_scripts(SCRIPTS, grants, repository, prompt, token=token, CLAUDE_CODE_MAX_RETRIES="1")
     assert lines[-1]["is_error"]
     assert lines[-1]["api_error_status"] == status

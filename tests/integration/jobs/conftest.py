@@ -1,3 +1,5 @@
+"""Scaled pools with a provider in memory, for tests of jobs."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -5,43 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    # Models need settings, whose environment is made after this file is loaded.
+    # Models need the settings, whose environment exists after this file is loaded only.
     from myctobot.tenants.models import Tenant
-    from shards.models.shard import Shard
-
-    from .pools import FullProvider, PoolWorld
-
-
-@pytest.fixture
-def tenant(db: None) -> Tenant:
-    from .support import make_tenant
-
-    return make_tenant()
-
-
-@pytest.fixture
-def shard_and_key(db: None) -> tuple[Shard, str]:
-    from .support import make_shard
-
-    return make_shard()
-
-
-@pytest.fixture
-def shard(shard_and_key: tuple[Shard, str]) -> Shard:
-    return shard_and_key[0]
-
-
-@pytest.fixture
-def key(shard_and_key: tuple[Shard, str]) -> str:
-    return shard_and_key[1]
+    from tests.factories.pools import FullProvider, PoolWorld
 
 
 @pytest.fixture
 def maker(settings: Any) -> FullProvider:
-    """The provider ``memory``, with shards inside."""
+    """Replace the provider ``memory`` by one whose containers run shards."""
     from shards.providers import registry
-
-    from .pools import FullProvider
+    from tests.factories.pools import FullProvider
 
     settings.PROVIDERS = {**settings.PROVIDERS, "memory": f"{FullProvider.__module__}.{FullProvider.__name__}"}
     settings.SHARD_READY_TIMEOUT_S = 1
@@ -53,7 +28,7 @@ def maker(settings: Any) -> FullProvider:
 
 @pytest.fixture
 def world(tenant: Tenant, maker: FullProvider) -> PoolWorld:
-    """A pool of one to three shards, none of which is built yet."""
-    from .pools import PoolWorld
+    """Create a pool of one to three shards, none of which is built yet."""
+    from tests.factories.pools import PoolWorld
 
     return PoolWorld(maker, tenant)

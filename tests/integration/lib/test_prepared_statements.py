@@ -1,11 +1,11 @@
-"""Hand-written statements are kept prepared, which Django switches off unless told otherwise."""
+"""Statements stay prepared, although Django disables prepared statements by default."""
 
 from __future__ import annotations
 
 import pytest
 from django.db import connection
 
-from myctobot.lib.sql import one_row
+from myctobot.lib.sql import fetch_one
 
 pytestmark = pytest.mark.django_db
 
@@ -21,7 +21,7 @@ def prepared() -> int:
 
 def test_a_statement_is_prepared_once() -> None:
     before = prepared()
-    assert [one_row(_STATEMENT, [n]) for n in (1, 2, 3)] == [(2,), (3,), (4,)]
+    assert [fetch_one(_STATEMENT, [n]) for n in (1, 2, 3)] == [(2,), (3,), (4,)]
     assert prepared() == before + 1
 
 
@@ -33,5 +33,5 @@ def test_what_django_writes_is_not_prepared() -> None:
 
 
 def test_a_statement_without_rows() -> None:
-    assert one_row("UPDATE tenants_tenant SET name = name WHERE id = %s", [-1]) is None
-    assert one_row("SELECT 1 WHERE %s", [False]) is None
+    assert fetch_one("UPDATE tenants_tenant SET name = name WHERE id = %s", [-1]) is None
+    assert fetch_one("SELECT 1 WHERE %s", [False]) is None

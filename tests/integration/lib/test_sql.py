@@ -1,4 +1,4 @@
-"""Statements by hand, on the real database."""
+"""Statements of ``myctobot.lib.sql`` on the real database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from myctobot.lib.sql import Term, at_once, insert, one_row
+from myctobot.lib.sql import SqlFragment, fetch_one, insert, run_pipeline
 from myctobot.tenants.models import Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,7 +22,9 @@ def make(slug: str) -> Tenant:
 class TestAtOnce:
     def test_each_has_its_row_and_the_next_sees_what_was_written(self) -> None:
         make("a")
-        rows = at_once((RENAME, ["New", "a"]), (NAME, ["a"]), (NAME, ["nobody"]), ("DELETE FROM tenants_tenant", []))
+        rows = run_pipeline(
+            (RENAME, ["New", "a"]), (NAME, ["a"]), (NAME, ["nobody"]), ("DELETE FROM tenants_tenant", [])
+        )
         assert rows == [("New",), ("New",), None, None]
         assert not Tenant.objects.exists()
 
@@ -30,20 +32,20 @@ class TestAtOnce:
         make("a")
         make("b")
         with pytest.raises(IntegrityError):
-            at_once((RENAME, ["New", "a"]), ("UPDATE tenants_tenant SET slug = %s WHERE slug = %s", ["a", "b"]))
-        assert one_row(NAME, ["a"]) == ("Old",)
+            run_pipeline((RENAME, ["New", "a"]), ("UPDATE tenants_tenant SET slug = %s WHERE slug = %s", ["a", "b"]))
+        assert fetch_one(NAME, ["a"]) == ("Old",)
 
     def test_within_a_transaction_it_is_a_part_of_that(self) -> None:
         make("a")
         with transaction.atomic():
-            at_once((RENAME, ["New", "a"]), (RENAME, ["Newer", "a"]))
+            run_pipeline((RENAME, ["New", "a"]), (RENAME, ["Newer", "a"]))
             transaction.set_rollback(True)
-        assert one_row(NAME, ["a"]) == ("Old",)
+        assert fetch_one(NAME, ["a"]) == ("Old",)
 
     def test_each_is_prepared_once(self) -> None:
         make("a")
         for _ in range(3):
-            at_once((RENAME, ["New", "a"]), (NAME, ["a"]))
+            run_pipeline((RENAME, ["New", "a"]), (NAME, ["a"]))
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s",
@@ -58,8 +60,10 @@ class TestInsert:
 
     def test_a_term_is_computed_by_the_database_and_read_back(self) -> None:
         tenant = self.tenant("a")
-        later = Term("created + make_interval(secs => %s)".replace("created", "'2026-01-01Z'::timestamptz"), [60])
-        assert insert(tenant, {"created_at": later, "name": Term("upper(%s)", ["terms"])})
+        later = SqlFragment(
+            "created + make_interval(secs => %s)".replace("created", "'2026-01-01Z'::timestamptz"), [60]
+        )
+        assert insert(tenant, {"created_at": later, "name": SqlFragment("upper(%s)", ["terms"])})
         stored = Tenant.objects.get()
         assert (stored.pk, stored.name, stored.created_at) == (tenant.pk, "TERMS", tenant.created_at)
         assert tenant.created_at == datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=1)
@@ -68,7 +72,7 @@ class TestInsert:
         assert Tenant.objects.get().name == "Saved"
 
     def test_a_condition_that_does_not_hold_stores_nothing(self) -> None:
-        no_other = Term("NOT EXISTS (SELECT FROM tenants_tenant WHERE slug <> %s)", ["b"])
+        no_other = SqlFragment("NOT EXISTS (SELECT FROM tenants_tenant WHERE slug <> %s)", ["b"])
         assert insert(self.tenant("b"), only_if=no_other)
         make("a")
         refused = self.tenant("b2")

@@ -1,17 +1,16 @@
-"""Who may read the metrics, tried by everybody who might try it."""
+"""Access to the metrics for each kind of caller."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
 from myctobot import env
 from myctobot.tenants.models import ApiKey, Tenant
-from tests.factories.control_plane import make_member
+from tests.factories.control_plane import make_member, make_operator
 
 pytestmark = pytest.mark.django_db
 TOKEN = "metrics-token-0123456789"
@@ -27,7 +26,7 @@ def networks(monkeypatch: pytest.MonkeyPatch, text: str) -> list[Any]:
     return env.networks("METRICS_NETWORKS")
 
 
-def test_nobody_may_by_default_not_even_from_this_machine(tenant: Tenant) -> None:
+def test_access_is_denied_by_default_even_from_this_machine(tenant: Tenant) -> None:
     answer = Client().get("/metrics")
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -35,7 +34,7 @@ def test_nobody_may_by_default_not_even_from_this_machine(tenant: Tenant) -> Non
     assert status({"Authorization": "Bearer "}) == status({"Authorization": "Basic Og=="}) == 401
 
 
-def test_whoever_has_the_token_may_and_no_other(settings: Any, tenant: Tenant) -> None:
+def test_only_the_token_gives_access(settings: Any, tenant: Tenant) -> None:
     settings.METRICS_TOKEN = TOKEN
     assert status({"Authorization": f"Bearer {TOKEN}"}) == 200
     for wrong in (f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer caf\u00e9", f"Basic {TOKEN}", TOKEN):
@@ -47,7 +46,7 @@ def test_a_tenants_key_and_a_member_are_refused_and_an_operator_is_not(tenant: T
     assert status({"Authorization": f"Bearer {key}"}) == 401
     member, operator = Client(), Client()
     member.force_login(make_member(tenant, "ann", "admin"))
-    operator.force_login(User.objects.create_user("olga", is_staff=True))
+    operator.force_login(make_operator())
     assert (status(client=member), status(client=operator)) == (401, 200)
 
 
@@ -60,7 +59,7 @@ def test_a_network_lets_in_what_is_in_it_and_comes_by_itself(
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-Ip"])
-def test_what_a_proxy_sends_on_is_not_judged_by_the_proxys_address(
+def test_forwarded_requests_are_not_judged_by_the_proxys_address(
     settings: Any, monkeypatch: pytest.MonkeyPatch, tenant: Tenant, header: str
 ) -> None:
     settings.METRICS_NETWORKS = networks(monkeypatch, LOCAL)

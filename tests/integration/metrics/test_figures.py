@@ -1,4 +1,4 @@
-"""What the metrics say, compared with what is in the database and the broker."""
+"""Values of the metrics, compared with the database and the broker."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models.functions import Now
-from django.test import Client
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from jobs.dispatch.round import dispatch_round
-from jobs.models.job import Attempt, Job
-from myctobot.lib.prometheus import MOST_VALUES
+from jobs.models import Attempt, Job
+from myctobot.lib.prometheus import MAX_VALUES
 from myctobot.metrics import processes
-from myctobot.metrics.views import exposition
+from myctobot.metrics.views import metrics, read_exposition
 from myctobot.tenants.models import Tenant
+from myctobot.web.process_caches import SCOPE_KEY, ProcessCaches
 from shards.autoscaling.models import ScalingDecision
-from shards.models.shard import Pool, Shard
+from shards.models import Pool, Shard
 from shards.monitoring.models import Alert, StateChange
 from shards.operations.models import Operation
-from tests.factories.control_plane import age_job, make_job, make_shard, running_job
-
-from .support import parsed, scrape, value
+from tests.factories.control_plane import age_job, make_job, make_operator, make_shard, running_job
+from tests.factories.samples import parsed, scrape, value
 
 pytestmark = pytest.mark.django_db
 CLASS = "filesystem+git"
@@ -71,7 +70,7 @@ def test_a_class_with_its_slots_and_what_waits_for_it(tenant: Tenant, key: str, 
     label = (("class", CLASS),)
     found = scrape()
     assert [found[f"myctobot_class_slots{part}"][label] for part in ("", "_running", "_free")] == [2, 1, 0]
-    # Nobody takes messages here, so that of the running attempt is there too.
+    # No worker takes messages here, so the message of the running attempt is still in the queue.
     assert found["myctobot_queue_messages"][label] == broker.llen(f"cap.{CLASS}") == 2
     assert found["myctobot_queue_ready_jobs"][label] == 3
     assert 90 <= found["myctobot_queue_oldest_wait_seconds"][label] < 120
@@ -111,7 +110,7 @@ def test_operations_decisions_and_alerts(shard: Shard) -> None:
     ScalingDecision.objects.create(pool=pool, change=-2, reason="idle", inputs={}, is_dry_run=True)
     StateChange.objects.create(shard=shard, was="ready", state="suspect")
     Alert.objects.create(key="a", kind="shard.suspect", subject="one is suspect", text="It is silent.")
-    Alert.objects.create(key="b", kind="shard.suspect", subject="two was", text="Told.", ended_at=Now())
+    Alert.objects.create(key="b", kind="shard.suspect", subject="two was", text="Sent.", ended_at=Now())
     found = scrape()
     assert found["myctobot_operations_ended_total"][(("kind", "restart"), ("state", "failed"))] == 1
     assert found["myctobot_operation_duration_seconds_sum"][
@@ -125,10 +124,10 @@ def test_operations_decisions_and_alerts(shard: Shard) -> None:
 
 
 def test_rounds_are_timed_and_count_what_they_sent(tenant: Tenant, shard: Shard) -> None:
-    from jobs.broker import round_clock
+    from jobs.dispatch.round_metrics import round_clock
 
     make_job(tenant)
-    round_clock._tell_at = float("-inf")
+    round_clock._flush_at = float("-inf")
     dispatch_round()
     found = scrape()
     assert found["myctobot_dispatch_round_duration_seconds_count"][()] >= 1
@@ -140,7 +139,7 @@ def test_rounds_are_timed_and_count_what_they_sent(tenant: Tenant, shard: Shard)
 
 
 def test_this_process_tells_what_it_uses(tenant: Tenant) -> None:
-    processes.tell()
+    processes.report()
     found = scrape()
     ((_, memory),) = found["myctobot_process_resident_memory_bytes"].items()
     assert memory > 10_000_000
@@ -148,8 +147,7 @@ def test_this_process_tells_what_it_uses(tenant: Tenant) -> None:
 
 def test_names_and_types_are_as_prometheus_wants_them(tenant: Tenant, key: str) -> None:
     end(tenant, key, "completed")
-    exposition.forget()
-    for family in text_string_to_metric_families(exposition().decode()):
+    for family in text_string_to_metric_families(read_exposition().decode()):
         assert re.fullmatch(r"myctobot_[a-z_]+", family.name), family.name
         assert family.documentation, family.name
         names = {sample.name for sample in family.samples}
@@ -157,21 +155,18 @@ def test_names_and_types_are_as_prometheus_wants_them(tenant: Tenant, key: str) 
 
 
 def test_labels_are_bounded_where_operators_name_things(tenant: Tenant) -> None:
-    for number in range(MOST_VALUES + 20):
+    for number in range(MAX_VALUES + 20):
         make_shard(f"s{number}", f"git-{number}", slots=1)
     found = scrape()
-    assert len(found["myctobot_class_slots"]) == MOST_VALUES + 1
+    assert len(found["myctobot_class_slots"]) == MAX_VALUES + 1
     assert found["myctobot_class_slots"][(("class", "other"),)] == 20
-    assert sum(found["myctobot_class_slots"].values()) == MOST_VALUES + 20
+    assert sum(found["myctobot_class_slots"].values()) == MAX_VALUES + 20
 
 
 def test_however_many_shards_there_are_the_queries_are_as_many(tenant: Tenant, key: str) -> None:
     def queries() -> int:
-        exposition.forget()
-        with CaptureQueriesContext(
-            connection,
-        ) as seen:
-            exposition()
+        with CaptureQueriesContext(connection) as seen:
+            read_exposition()
         return len(seen)
 
     before = queries()
@@ -182,16 +177,23 @@ def test_however_many_shards_there_are_the_queries_are_as_many(tenant: Tenant, k
     assert before < 40
 
 
-def test_many_who_ask_at_once_cost_one_reading(tenant: Tenant, shard: Shard) -> None:
-    operator = Client()
-    operator.force_login(User.objects.create_user("olga", is_staff=True))
-    first = operator.get("/metrics")
+def test_calls_of_one_process_cost_one_reading(tenant: Tenant, shard: Shard) -> None:
+    operator, caches = make_operator(), ProcessCaches()
+
+    def read(of: ProcessCaches) -> bytes:
+        request = RequestFactory().get("/metrics")
+        request.user = operator
+        request.scope = {SCOPE_KEY: of}  # type: ignore[attr-defined]  # as an ASGI request has it
+        return metrics(request).content
+
+    first = read(caches)
     Shard.objects.all().delete()
     with CaptureQueriesContext(connection) as seen:
-        again = operator.get("/metrics")
-    assert again.content == first.content
-    assert not [query for query in seen if "shards_shard" in query["sql"]]
-    assert parsed(first.content.decode())
+        again = read(caches)
+    assert again == first
+    assert not seen.captured_queries
+    assert parsed(first.decode())
+    assert read(ProcessCaches()) != first
 
 
 def test_a_name_with_quotes_and_line_breaks_breaks_no_line(tenant: Tenant) -> None:

@@ -1,4 +1,4 @@
-"""Asking a shard's worker, with workers that answer, do not, or answer in another's place."""
+"""Remote control of a shard's worker: answers, missing answers and forged answers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from kombu.pidbox import Node
 
 from myctobot.celery import app
-from shards import remote_control as remote
+from shards import remote_control
 from shards.errors import NoAnswer
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import make_shard
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +25,7 @@ OFFERS = {"shard": "one", "type": "general", "capabilities": ["git", "filesystem
 
 
 class Liar(Node):
-    """Answers whatever is asked of anybody."""
+    """Worker that answers the commands to every shard."""
 
     def handle_message(self, body: Any, message: Any = None) -> Any:
         return self.dispatch(**{key: body.get(key) for key in ("method", "arguments", "reply_to", "ticket")})
@@ -37,7 +37,7 @@ def _answer(answer: Any, state: Any, **_: Any) -> Any:
 
 @contextmanager
 def worker(name: str, kind: type[Node] = Node, **answers: Any) -> Iterator[None]:
-    """A Celery worker's remote control and nothing else, at the real broker."""
+    """Run only the remote control of a Celery worker, at the real broker."""
     ended, ready = threading.Event(), threading.Event()
 
     def serve() -> None:
@@ -48,7 +48,7 @@ def worker(name: str, kind: type[Node] = Node, **answers: Any) -> Iterator[None]
             node = kind(name, state=None, channel=channel, handlers=handlers, mailbox=mailbox)
             with node.listen(channel=channel, callback=node.handle_message):
                 while not ended.is_set():
-                    # It subscribes when it first looks, so only then it can be asked.
+                    # The worker subscribes with its first poll, and receives commands only afterwards.
                     with suppress(TimeoutError):
                         connection.drain_events(timeout=0.1)
                     ready.set()
@@ -70,7 +70,7 @@ def shard(db: None) -> Shard:
 
 def test_a_worker_that_is_what_is_configured(shard: Shard) -> None:
     with worker("shard-one@host", ping={"ok": "pong"}, capabilities=OFFERS):
-        found = remote.connectivity(shard)
+        found = remote_control.connectivity(shard)
     assert (found.reachable, found.agrees, found.problem, found.running) == (True, True, "", ("job_1.1",))
     assert found.round_trip_ms is not None
     assert 0 < found.round_trip_ms < 3000
@@ -78,39 +78,39 @@ def test_a_worker_that_is_what_is_configured(shard: Shard) -> None:
 
 def test_differences_are_named(shard: Shard) -> None:
     with worker("shard-one@host", ping={"ok": "pong"}, capabilities={**OFFERS, "slots": 1, "capabilities": ["git"]}):
-        found = remote.connectivity(shard)
-    differ = {each.what: (each.configured, each.reported) for each in found.compared if not each.is_same}
+        found = remote_control.connectivity(shard)
+    differ = {each.name: (each.configured, each.reported) for each in found.compared if not each.is_same}
     assert differ == {"capabilities": ("filesystem, git", "git"), "slots": ("2", "1")}
 
 
-def test_a_shard_that_does_not_answer_is_said_so_within_three_seconds(shard: Shard) -> None:
+def test_a_missing_answer_is_reported_within_three_seconds(shard: Shard) -> None:
     began = time.monotonic()
-    found = remote.connectivity(shard)
+    found = remote_control.connectivity(shard)
     assert 2.5 < time.monotonic() - began < 5
     assert (found.reachable, found.problem) == (False, "Shard one did not answer within 3 s.")
 
 
-def test_another_shard_is_not_asked(shard: Shard) -> None:
+def test_another_shard_gets_no_command(shard: Shard) -> None:
     with worker("shard-one-b@host", ping={"ok": "pong"}), pytest.raises(NoAnswer):
-        remote.tail_log(shard, 10)
+        remote_control.tail_log(shard, 10)
 
 
 def test_a_shard_that_answers_for_another_is_noticed(shard: Shard) -> None:
     with worker("shard-evil@host", Liar, ping={"ok": "pong"}, capabilities=OFFERS):
-        found = remote.connectivity(shard)
+        found = remote_control.connectivity(shard)
     assert not found.reachable
-    assert "“shard-evil@host” answered in the place of shard one; do not trust it." in found.problem
+    assert "“shard-evil@host” answered in place of shard one. Do not trust it." in found.problem
 
 
 @pytest.mark.parametrize("answer", [None, "x", 5, {"error": "KeyError()"}, [None, {"a": 1}], "\x00" * 5])
-def test_nonsense_is_an_answer_that_spoils_nothing(shard: Shard, answer: Any) -> None:
+def test_a_malformed_answer_does_no_harm(shard: Shard, answer: Any) -> None:
     with worker("shard-one@host", ping=answer, capabilities=answer, tail_log=answer):
-        assert remote.connectivity(shard).reachable
-        assert all(isinstance(line, str) for line in remote.tail_log(shard, 10))
+        assert remote_control.connectivity(shard).reachable
+        assert all(isinstance(line, str) for line in remote_control.tail_log(shard, 10))
 
 
 def test_a_log_is_cut_in_lines_and_length(shard: Shard) -> None:
     with worker("shard-one@host", tail_log=["x" * 100_000, *(f"line {at}\x00" for at in range(2000))]):
-        lines = remote.tail_log(shard, 3)
+        lines = remote_control.tail_log(shard, 3)
         assert lines == ["line 1997", "line 1998", "line 1999"]
-        assert max(map(len, remote.tail_log(shard, 5000))) <= 2000
+        assert max(map(len, remote_control.tail_log(shard, 5000))) <= 2000

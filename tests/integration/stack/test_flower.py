@@ -1,4 +1,4 @@
-"""Flower as production starts it: never open to everybody, and behind a proxy under an address of its own."""
+"""Flower as in production: with a login, and behind a proxy at its own address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program finds when the launcher became it."""
+"""State of a program that the launcher started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from myctobot.stack.launch import CAP_DAC_READ_SEARCH
 from myctobot.stack.postgres import named_user
-from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.programs import DropRoot, Program
 
 UID = 60991
@@ -65,11 +65,11 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         child = ProcessId.of(int(parent.stdout.readline()))
         assert child
         parent.send_signal(signal.SIGKILL)
-    assert wait_gone([child], 10) == []
+    assert wait_until_gone([child], 10) == []
 
 
 def drop(program: Program, *, search: bool) -> Program:
-    """As root: to the other user. An ordinary user has nothing to drop."""
+    """Return the program with a change of user, if root runs the test."""
     return replace(program, drop_root=DropRoot(UID, search=search)) if os.geteuid() == 0 else program
 
 

@@ -1,4 +1,4 @@
-"""In a process of its own: who adopts orphans kills all of its descendants in the end, and the tests have some."""
+"""Adoption of orphans, in a separate process, because it kills all of its descendants at the end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.processes import ProcessId
 
-# Two like a job runner: sessions of their own, their parent gone. One ends by itself and has to be reaped.
+# Two orphans in their own sessions, like job runners. One of them ends and must be reaped.
 SCRIPT = """
 import asyncio, subprocess, psutil
-from myctobot.stack.orphans import adopted
+from myctobot.stack.orphans import adopt_orphans
 async def main():
-    async with adopted(set):
+    async with adopt_orphans(set):
         start = "setsid sleep 60 >/dev/null 2>&1 & echo $!; setsid sleep 0.1 >/dev/null 2>&1 & echo $!"
         pids = [int(pid) for pid in subprocess.run(["sh", "-c", start], capture_output=True, timeout=10).stdout.split()]
         async with asyncio.timeout(20):
@@ -48,9 +48,9 @@ def test_orphans_are_adopted_reaped_and_killed_in_the_end() -> None:
 # Two with a child each: one is the program that containers hang on, the other only calls itself so.
 MONITORS = """
 import asyncio, subprocess, sys
-from myctobot.stack.orphans import adopted
+from myctobot.stack.orphans import adopt_orphans
 async def main():
-    async with adopted(set):
+    async with adopt_orphans(set):
         for program in (sys.argv[1], "/bin/sh"):
             script = "sleep 60 >/dev/null 2>&1 & echo $$ $!; wait"
             held = subprocess.Popen(["lxc-start", "-c", script], executable=program, stdout=subprocess.PIPE)

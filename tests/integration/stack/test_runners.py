@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from myctobot.stack.home import Home
-from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.runners import live_runners, stop_runners
 
 
@@ -50,7 +50,7 @@ def test_a_runner_that_does_not_stop_goes_with_its_session(home: Home) -> None:
         assert child
         register(home, runner.pid)
         assert stop_runners(home, grace_s=0.2) == 1
-        assert wait_gone([child], 10) == []
+        assert wait_until_gone([child], 10) == []
 
 
 def test_a_process_that_has_a_runners_old_number_is_left_alone(home: Home) -> None:

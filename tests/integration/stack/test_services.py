@@ -22,7 +22,7 @@ from myctobot.stack.home import GeneratedSecrets
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.ports import listen
 from myctobot.stack.postgres import POSTGRES_UID, SOCKET_NAME, EmbeddedPostgres, named_user
-from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.redis import EmbeddedRedis
 from myctobot.stack.services import Service
 
@@ -101,7 +101,7 @@ def test_a_server_left_behind_is_replaced(postgres: EmbeddedPostgres) -> None:
     second.stop()
 
 
-def test_a_pid_file_whose_number_belongs_to_somebody_else_is_no_obstacle(postgres: EmbeddedPostgres) -> None:
+def test_a_pid_file_with_a_reused_pid_is_ignored(postgres: EmbeddedPostgres) -> None:
     postgres.start()
     postgres.stop()
     note = postgres.home.root / "pg" / "data" / "postmaster.pid"
@@ -137,7 +137,7 @@ def test_data_of_an_unknown_version_are_left_alone(postgres: EmbeddedPostgres) -
     data = postgres.home.root / "pg" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("9\n")
-    with pytest.raises(StackError, match="made by PostgreSQL 9"):
+    with pytest.raises(StackError, match="PostgreSQL 9 created the database"):
         postgres.start()
 
 
@@ -216,7 +216,7 @@ def ordinary_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start_as_ordinary_user(home: Path) -> subprocess.Popen[str]:
-    """As root: become another user who may at most read below root's folders, where the interpreter can be."""
+    """Start as another user if root runs the test; that user can only read below root's folders."""
     become: list[str] = []
     if os.geteuid() == 0:
         options = ["--parent", str(os.getpid()), "--death-signal", "15", "--uid", str(named_user()), "--search"]
@@ -253,6 +253,6 @@ def test_the_services_end_with_the_process_that_started_them(ordinary_home: Path
         servers = [found for pid in words[2:] if (found := ProcessId.of(int(pid)))]
         assert len(servers) == 2
         process.kill()
-    assert wait_gone(servers, 20) == []
+    assert wait_until_gone(servers, 20) == []
     # What it could not remove any more: the socket's folder, when the path was long.
     EmbeddedPostgres(ordinary_home).clean_up()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from myctobot.stack.console import Console
+from myctobot.stack.console import StackConsole
 from myctobot.stack.errors import ServiceFailed
-from myctobot.stack.processes import ProcessId, Records, wait_gone
+from myctobot.stack.processes import ProcessId, Records, wait_until_gone
 from myctobot.stack.programs import Program
 from myctobot.stack.supervisor import Supervisor
 
@@ -26,7 +26,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.output = io.StringIO()
-        self.supervisor = Supervisor(Console(self.output), Records(folder))
+        self.supervisor = Supervisor(StackConsole(self.output), Records(folder))
 
     def program(self, name: str, script: str, stop_timeout_s: float = 10) -> Program:
         return Program(name, ("sh", "-c", script), {"PATH": os.defpath}, self.folder, stop_timeout_s=stop_timeout_s)
@@ -112,7 +112,7 @@ def test_a_process_that_does_not_stop_is_killed_with_its_group(tmp_path: Path) -
 
     bench = run(tmp_path, scenario)
     child = ProcessId.of(int(bench.lines("deaf")[0]))
-    assert child is None or wait_gone([child], 10) == []
+    assert child is None or wait_until_gone([child], 10) == []
     assert any("deaf did not stop within 0.2 s" in line for line in bench.lines("stack"))
 
 

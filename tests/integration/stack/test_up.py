@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -17,7 +19,7 @@ import pytest
 
 from myctobot.stack.home import GeneratedSecrets
 from myctobot.stack.plan import CHECKOUT
-from myctobot.stack.processes import ProcessId, wait_gone
+from myctobot.stack.processes import ProcessId, wait_until_gone
 from tests.stacks import RunningStack, bare_environment, running_stack, up_command
 
 CANARY = "canary-4711"
@@ -65,6 +67,19 @@ def test_the_api_key_opens_the_api(stack: RunningStack) -> None:
     assert httpx.get(f"{stack.web_url}/api/v1/jobs", headers=headers, timeout=5).status_code == 200
 
 
+def test_no_repository_of_this_machine_is_open(stack: RunningStack) -> None:
+    task = {"type": "prompt", "prompt": "x", "repo_url": f"file://{CHECKOUT}"}
+    answer = httpx.post(
+        f"{stack.web_url}/api/v1/jobs",
+        json={"task": task, "capabilities": ["git"]},
+        headers={"Authorization": f"Bearer {stack.api_key}"},
+        timeout=5,
+    )
+    assert answer.status_code == 400
+    assert "allowed here: https, ssh" in answer.json()["error"]["message"]
+    assert json.loads(stack.shards["local"].read_text())["git"]["file_roots"] == []
+
+
 def test_a_second_one_says_where_the_first_is(stack: RunningStack) -> None:
     second = manage(stack.home, "up")
     assert second.returncode == 3
@@ -74,7 +89,7 @@ def test_a_second_one_says_where_the_first_is(stack: RunningStack) -> None:
 
 def test_other_commands_find_the_running_stack(stack: RunningStack) -> None:
     done = manage(
-        stack.home, "shell", "--no-imports", "-c", "from shards.models.shard import Shard; print(Shard.objects.get())"
+        stack.home, "shell", "--no-imports", "-c", "from shards.models import Shard; print(Shard.objects.get())"
     )
     assert done.returncode == 0, done.stderr
     assert "local" in done.stdout
@@ -123,7 +138,7 @@ def test_two_run_side_by_side_and_a_killed_one_is_recovered(stack: RunningStack,
         first.process.kill()
         first.process.wait()
     with running_stack(home) as second:
-        assert wait_gone(left, 5) == []
+        assert wait_until_gone(left, 5) == []
         headers = {"Authorization": f"Bearer {first.api_key}"}
         assert httpx.get(f"{second.web_url}/api/v1/jobs", headers=headers, timeout=5).status_code == 200
     assert httpx.get(f"{stack.web_url}/healthz", timeout=5).status_code == 200
@@ -159,9 +174,9 @@ def test_stopping_in_the_middle_of_the_start_leaves_no_process(tmp_path: Path) -
 
 
 def test_given_services_are_used_instead_of_its_own(tmp_path: Path) -> None:
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", autocommit=True) as connection:
         connection.execute("CREATE DATABASE given")
-    database_url = os.environ["DATABASE_URL"].replace("/myctobot?", "/given?")
+    database_url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/given").geturl()
     redis_url = os.environ["REDIS_URL"].replace("/0", "/1")
     with running_stack(tmp_path / "home", environ={"DATABASE_URL": database_url, "REDIS_URL": redis_url}) as stack:
         assert httpx.get(f"{stack.web_url}/healthz", timeout=5).status_code == 200
@@ -171,7 +186,7 @@ def test_given_services_are_used_instead_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_step_that_fails_ends_the_stack_with_its_last_lines(tmp_path: Path) -> None:
-    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+    nowhere = "postgresql://user@127.0.0.1:1/none"
     done = manage(tmp_path / "home", "up", "--web-port", "0", "--gateway-port", "0", environ={"DATABASE_URL": nowhere})
     assert done.returncode == 1
     assert "migrate ended with exit code 1. Its last log lines:" in done.stdout
@@ -209,4 +224,4 @@ def test_no_web_process_is_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "--web-processes: must be 1 or more; to run none, say --without web." in done.stderr
+    assert "--web-processes: must be 1 or more; to run none, use --without web." in done.stderr

@@ -60,7 +60,7 @@ class TestAuditLog:
         assert (entry.actor, entry.action, entry.subject) == ("root", "tenant.changed", "tenant/acme")
         assert entry.details == {"weight": {"was": 100, "is": 300}}
 
-    def test_a_secret_and_a_key_are_told_of_and_not_told(self, admin: Client, tenant: Tenant) -> None:
+    def test_the_audit_entry_of_a_secret_or_key_hides_its_value(self, admin: Client, tenant: Tenant) -> None:
         admin.post("/admin/tenants/secret/add/", {"tenant": tenant.pk, "name": "github", "value": "canary-typed-in"})
         assert (self.entry().action, self.entry().details["value"]) == ("secret.created", "(set)")
         answer = admin.post(
@@ -71,14 +71,14 @@ class TestAuditLog:
         assert self.entry().action == "api-key.created"
         assert not {word for word in ("canary-typed-in", key[0], digest(key[0])) if word in whole_audit_log()}
 
-    def test_a_users_password_is_changed_with_an_entry_and_not_told(self, admin: Client, db: None) -> None:
+    def test_the_audit_entry_of_a_new_password_hides_it(self, admin: Client, db: None) -> None:
         user = User.objects.create_user("bob")
         form = {"password1": "canary-Pass-93", "password2": "canary-Pass-93", "usable_password": "true"}
         assert admin.post(f"/admin/auth/user/{user.pk}/password/", form).status_code == 302
         assert (self.entry().action, self.entry().subject) == ("user.password_changed", "user/bob")
         assert "canary-Pass-93" not in whole_audit_log()
 
-    def test_what_was_removed_is_told(self, admin: Client, tenant: Tenant) -> None:
+    def test_a_deletion_is_audited(self, admin: Client, tenant: Tenant) -> None:
         key, _ = ApiKey.create(tenant, "ci")
         data = {"action": "delete_selected", "_selected_action": [key.pk], "post": "yes"}
         admin.post("/admin/tenants/apikey/", data)
@@ -91,7 +91,7 @@ def whole_audit_log() -> str:
 
 def test_the_admin_is_for_staff(tenant: Tenant) -> None:
     client = Client()
-    client.force_login(User.objects.create_user("somebody"))
+    client.force_login(User.objects.create_user("no-staff"))
     assert client.get("/admin/jobs/job/").status_code == 302
 
 
@@ -119,5 +119,9 @@ class TestShareAndLimits:
 
     def test_the_page_says_what_they_do(self, admin: Client, tenant: Tenant) -> None:
         page = admin.get(f"/admin/tenants/tenant/{tenant.pk}/change/").content.decode()
-        for sentence in ("in proportion to the weights of the others", "Empty: as many as shards take.", "never ended"):
+        for sentence in (
+            "in proportion to the weights of the others",
+            "Empty: as many as shards take.",
+            "Running jobs continue",
+        ):
             assert sentence in page

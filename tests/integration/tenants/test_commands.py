@@ -67,7 +67,7 @@ def test_a_key_can_have_a_role_and_an_end(tenant: Tenant) -> None:
         (["--tenant", "acme"], "--name"),
     ],
 )
-def test_a_key_for_nobody_or_of_no_kind_is_refused(tenant: Tenant, arguments: list[str], named: str) -> None:
+def test_a_key_for_an_unknown_tenant_or_role_is_refused(tenant: Tenant, arguments: list[str], named: str) -> None:
     with pytest.raises(CommandError, match=named):
         run("create_api_key", *arguments)
     assert not ApiKey.objects.exists()
@@ -127,18 +127,18 @@ def test_after_a_rotation_the_old_key_can_go(tenant: Tenant, settings: Any) -> N
 
 
 def test_a_waiting_jobs_secrets_are_rotated_too(tenant: Tenant, settings: Any) -> None:
-    from jobs.lifecycle.secrets import job_secrets, seal_job_secrets
-    from jobs.models.job import Job
+    from jobs.lifecycle.secrets import JobSecrets
+    from jobs.models import Job
 
     job = Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=1)
-    seal_job_secrets(job, {"repo_token": VALUE})
+    JobSecrets({"repo_token": VALUE}).seal_into(job)
     job.save()
     new = Fernet.generate_key().decode()
     settings.SECRETS_KEYS = [new, *settings.SECRETS_KEYS]
     run("rotate_secrets")
     settings.SECRETS_KEYS = [new]
     job.refresh_from_db()
-    assert job_secrets(job) == {"repo_token": VALUE}
+    assert JobSecrets.of(job).values(job.tenant_id) == {"repo_token": VALUE}
 
 
 def test_a_row_that_no_key_opens_is_named_and_the_others_are_rotated(tenant: Tenant, settings: Any) -> None:

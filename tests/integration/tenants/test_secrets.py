@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 VALUE = "canary-stored-secret-1234567890"
 
 
-def test_a_stored_secret_is_read_again_and_stands_nowhere_in_clear(tenant: Tenant) -> None:
+def test_a_stored_secret_can_be_read_and_is_nowhere_in_clear_text(tenant: Tenant) -> None:
     store_secret(tenant, "github", VALUE)
     assert read_secret(tenant.pk, "github") == VALUE
     assert VALUE not in whole_database()

@@ -1,4 +1,4 @@
-"""Whatever goes wrong under the APIs' paths is said in JSON, and betrays nothing."""
+"""Errors under the paths of the APIs are JSON and reveal nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from django.db import DatabaseError
 from django.test import Client
 
-from jobs.lifecycle import submit as requests
+from jobs.lifecycle import lookup
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import Api, JsonClient, error_of
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def test_an_unforeseen_error_in_the_api(tenant: Tenant, monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise DatabaseError("canary of the traceback")
 
-    monkeypatch.setattr(requests, "find_job", fail)
+    monkeypatch.setattr(lookup, "find_job", fail)
     response = Api.of(tenant).get("/jobs/job_x")
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal_error"
@@ -50,7 +50,7 @@ def test_an_unforeseen_error_in_the_shard_api(shard: Shard, key: str, monkeypatc
     def fail(*_: object) -> None:
         raise DatabaseError("canary of the traceback")
 
-    monkeypatch.setattr("jobs.attempts.claim.claim", fail)
+    monkeypatch.setattr("jobs.shard_api.runner_calls.claim_attempt", fail)
     response = JsonClient(key).post("/shard/v1/jobs/job_x/claim", {"attempt": 1, "claim_token": "x" * 40})
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal_error"

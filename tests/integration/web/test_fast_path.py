@@ -10,11 +10,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.asgi import application
-from myctobot.contract.jobs import MAX_REQUEST_BYTES
+from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.tenants.models import ApiKey, Tenant
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import make_member, make_shard, make_tenant
 from tests.factories.viewers import in_thread
 from tests.integration.gateway.conftest import served

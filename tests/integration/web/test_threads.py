@@ -9,7 +9,7 @@ import time
 import pytest
 from django.db import OperationalError, connection
 
-from myctobot.web.threads import Threads
+from myctobot.web.threads import RequestThreads
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 
@@ -30,7 +30,7 @@ def has_connection() -> bool:
 
 
 async def test_work_that_waits_finds_the_connection_of_the_work_before(anyio_backend: str) -> None:
-    one, begun, goes_on = Threads(1), threading.Event(), threading.Event()
+    one, begun, goes_on = RequestThreads(1), threading.Event(), threading.Event()
 
     def first() -> int:
         begun.set()
@@ -47,14 +47,14 @@ async def test_work_that_waits_finds_the_connection_of_the_work_before(anyio_bac
 
 
 async def test_who_has_nothing_to_do_gives_the_connection_back(anyio_backend: str) -> None:
-    one = Threads(1)
+    one = RequestThreads(1)
     assert await one.run(backend)
     await asyncio.sleep(0.2)
     assert not await one.run(has_connection)
 
 
-async def test_a_mistake_reaches_who_asked_and_nobody_else(anyio_backend: str) -> None:
-    one = Threads(1)
+async def test_an_error_reaches_only_its_caller(anyio_backend: str) -> None:
+    one = RequestThreads(1)
 
     def broken() -> None:
         raise ValueError("mine")
@@ -65,7 +65,7 @@ async def test_a_mistake_reaches_who_asked_and_nobody_else(anyio_backend: str) -
 
 
 async def test_a_lost_connection_is_not_used_again(anyio_backend: str) -> None:
-    one = Threads(1)
+    one = RequestThreads(1)
 
     def lose() -> None:
         with connection.cursor() as cursor:
@@ -76,8 +76,8 @@ async def test_a_lost_connection_is_not_used_again(anyio_backend: str) -> None:
     assert isinstance(results[1], int)
 
 
-async def test_who_went_away_keeps_nobody_waiting(anyio_backend: str) -> None:
-    one, goes_on = Threads(1), threading.Event()
+async def test_a_client_that_disconnected_delays_no_other_client(anyio_backend: str) -> None:
+    one, goes_on = RequestThreads(1), threading.Event()
     done: list[str] = []
     first = asyncio.create_task(one.run(goes_on.wait, 10))
     gone = asyncio.create_task(one.run(done.append, "gone"))

@@ -1,4 +1,4 @@
-"""Enrolment as a process, against a server on the loopback that may say anything."""
+"""Enrolment as a process, with a server on loopback that may answer anything."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from myctobot.contract.jobs import MAX_REQUEST_BYTES
+from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.stack.plan import CHECKOUT
-from workers.control_plane import Refused, Unreachable
-from workers.enroll import DONE, MEND, NOT_YET, Invitation, Place, enrol, redeem
+from workers.control_plane import CallRefused, ControlPlaneUnreachable
+from workers.enroll import EXIT_DONE, EXIT_FIX_FIRST, EXIT_TRY_LATER, ConfigLocation, Invitation, enrol, redeem
 
 TOKEN = "enrol-canary-5d2c77a19b"
 
 
 @dataclass
 class Control:
-    """What it answers, one after the other (the last one stays), and what it was sent."""
+    """Answers of the server in order, of which the last one is repeated, and the requests that it received."""
 
     url: str
     answers: list[tuple[int, bytes]]
@@ -55,14 +55,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has heard enough is what some tests are about."""
+        """Ignore a client that closes the connection early, as some tests do."""
 
 
 @contextmanager
 def control_plane(*answers: tuple[int, bytes], **headers: str) -> Iterator[Control]:
     server = _Server(("127.0.0.1", 0), _Handler)
     control = Control(f"http://127.0.0.1:{server.server_address[1]}", list(answers), headers)
-    server.control = control  # type: ignore[attr-defined]  # the handler has no other way to it
+    server.control = control  # type: ignore[attr-defined]  # for the handler
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -95,7 +95,7 @@ def refused(message: str, code: str = "unknown_token") -> tuple[int, bytes]:
 def start(
     directory: Path, url: str, token: str = TOKEN, *, first: bool = False, shard: str = "shard-1"
 ) -> subprocess.CompletedProcess[str]:
-    """Run it with the invitation in its own environment, or in that of the container's ``first`` process."""
+    """Run the command with the invitation in its own environment, or in that of the container's ``first`` process."""
     ours = {"MYCTOBOT_CONTROL_URL": url, "MYCTOBOT_SHARD": shard, "MYCTOBOT_ENROL_TOKEN": token}
     environ = directory / "environ"
     environ.write_bytes(b"".join(f"{name}={value}\0".encode() for name, value in ours.items()) if first else b"")
@@ -115,7 +115,7 @@ def start(
 @pytest.mark.parametrize("first", [False, True])
 def test_a_new_shard_gets_its_configuration(tmp_path: Path, first: bool) -> None:
     with control_plane(granted()) as control:
-        assert start(tmp_path, control.url, first=first).returncode == DONE
+        assert start(tmp_path, control.url, first=first).returncode == EXIT_DONE
     assert control.received == [("/shard/v1/enroll", {"token": TOKEN})]
     assert json.loads((tmp_path / "config.json").read_text()) == config()
 
@@ -123,20 +123,20 @@ def test_a_new_shard_gets_its_configuration(tmp_path: Path, first: bool) -> None
 def test_a_reboot_does_not_enrol_again_and_a_new_token_does(tmp_path: Path) -> None:
     with control_plane(granted(), granted(shard_key="mcts_newer")) as control:
         for token in (TOKEN, TOKEN, "another-token-after-a-restore"):
-            assert start(tmp_path, control.url, token).returncode == DONE
+            assert start(tmp_path, control.url, token).returncode == EXIT_DONE
     assert [body["token"] for _, body in control.received] == [TOKEN, "another-token-after-a-restore"]
     assert json.loads((tmp_path / "config.json").read_text())["shard_key"] == "mcts_newer"
 
 
 def test_without_a_token_there_is_nothing_to_do(tmp_path: Path) -> None:
-    assert start(tmp_path, "https://control.example", "").returncode == DONE
+    assert start(tmp_path, "https://control.example", "").returncode == EXIT_DONE
     assert not (tmp_path / "config.json").exists()
 
 
 def test_a_used_token_is_refused_and_the_log_says_what_to_do(tmp_path: Path) -> None:
     with control_plane(refused(f"The token {TOKEN} was used\x1b[2J\nERROR forged")) as control:
         done = start(tmp_path, control.url)
-    assert done.returncode == MEND
+    assert done.returncode == EXIT_FIX_FIRST
     assert "Make a new token for the shard 'shard-1'" in done.stderr
     assert "\x1b" not in done.stderr
     assert done.stderr.count("\n") == 1
@@ -151,13 +151,11 @@ def test_a_used_token_is_refused_and_the_log_says_what_to_do(tmp_path: Path) -> 
         ((200, b'{"config": {}}'), "is missing"),
     ],
 )
-def test_a_configuration_that_will_not_do_leaves_the_old_one(
-    tmp_path: Path, answer: tuple[int, bytes], words: str
-) -> None:
+def test_an_invalid_configuration_keeps_the_old_one(tmp_path: Path, answer: tuple[int, bytes], words: str) -> None:
     (tmp_path / "config.json").write_text("old")
     with control_plane(answer) as control:
         done = start(tmp_path, control.url)
-    assert (done.returncode, words in done.stderr) == (MEND, True), done.stderr
+    assert (done.returncode, words in done.stderr) == (EXIT_FIX_FIRST, True), done.stderr
     assert (tmp_path / "config.json").read_text() == "old"
 
 
@@ -168,46 +166,49 @@ HOSTILE = {
     "too deep": (200, b"[" * 200_000),
     "huge": (200, b" " * (MAX_REQUEST_BYTES + 1)),
     "down": (503, b"{}"),
-    "somebody else": (404, b"nothing here"),
+    "another server": (404, b"nothing here"),
 }
 
 
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
-def test_what_is_no_answer_of_the_control_planes_is_worth_another_try(answer: tuple[int, bytes]) -> None:
-    with control_plane(answer) as control, pytest.raises(Unreachable):
+def test_an_answer_of_another_server_may_be_retried(answer: tuple[int, bytes]) -> None:
+    with control_plane(answer) as control, pytest.raises(ControlPlaneUnreachable):
         redeem(Invitation(control.url, "shard-1", TOKEN))
 
 
-def test_a_compressed_answer_is_not_unpacked() -> None:
+def test_a_compressed_answer_is_not_decompressed() -> None:
     with control_plane((200, b"\x1f\x8b" + b"\0" * 100), **{"Content-Encoding": "gzip"}) as control, \
-            pytest.raises(Unreachable):  # fmt: skip
+            pytest.raises(ControlPlaneUnreachable):  # fmt: skip
         redeem(Invitation(control.url, "shard-1", TOKEN))
 
 
 def test_a_redirect_gets_no_token() -> None:
     with control_plane(granted()) as elsewhere, control_plane((307, b""), Location=elsewhere.url) as control:
-        with pytest.raises(Unreachable):
+        with pytest.raises(ControlPlaneUnreachable):
             redeem(Invitation(control.url, "shard-1", TOKEN))
         assert not elsewhere.received
 
 
-def test_patience_has_a_bound_and_wins_where_the_control_plane_comes_back(tmp_path: Path) -> None:
+def test_tries_are_limited_and_succeed_when_the_control_plane_returns(tmp_path: Path) -> None:
     waits: list[float] = []
     with control_plane((503, b""), (503, b""), granted()) as control:
-        code = enrol(Invitation(control.url, "shard-1", TOKEN), Place(tmp_path / "config.json"), waits.append)
-    assert (code, waits) == (DONE, [1, 2])
+        code = enrol(Invitation(control.url, "shard-1", TOKEN), ConfigLocation(tmp_path / "config.json"), waits.append)
+    assert (code, waits) == (EXIT_DONE, [1, 2])
     waits.clear()
     nobody = Invitation("http://127.0.0.1:9", "shard-1", TOKEN)
-    assert enrol(nobody, Place(tmp_path / "new" / "config.json"), waits.append) == NOT_YET
+    assert enrol(nobody, ConfigLocation(tmp_path / "new" / "config.json"), waits.append) == EXIT_TRY_LATER
     assert 300 <= sum(waits) <= 330
     assert max(waits) == 30
 
 
 def test_a_refusal_is_not_repeated(tmp_path: Path) -> None:
     with control_plane(refused("It was used before.")) as control:
-        with pytest.raises(Refused):
+        with pytest.raises(CallRefused):
             redeem(Invitation(control.url, "shard-1", TOKEN))
-        assert enrol(Invitation(control.url, "shard-1", TOKEN), Place(tmp_path / "config.json"), _never) == MEND
+        assert (
+            enrol(Invitation(control.url, "shard-1", TOKEN), ConfigLocation(tmp_path / "config.json"), _never)
+            == EXIT_FIX_FIRST
+        )
     assert len(control.received) == 2
 
 

@@ -1,4 +1,4 @@
-"""Starting a shard's worker: what it refuses, and what it says."""
+"""Start of a shard's worker: its refusals and its log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from myctobot.stack.plan import CHECKOUT
 
-# A mount namespace of its own in which bubblewrap is nothing that can be run.
+# A mount namespace in which bubblewrap cannot be executed.
 WITHOUT_BWRAP = [
     *("unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])),
     *("sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', shutil.which("bwrap") or "/usr/bin/bwrap"),
@@ -49,7 +49,7 @@ def start(config: Path, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
 
 
 def refusal(config: Path, prefix: Sequence[str] = ()) -> str:
-    """What a worker says that does not start."""
+    """Return the log of a worker that does not start."""
     with start(config, prefix) as process:
         try:
             _, said = process.communicate(timeout=60)
@@ -63,15 +63,18 @@ def refusal(config: Path, prefix: Sequence[str] = ()) -> str:
     ("changes", "words"),
     [
         ({"shard_key": None}, "shard_key is missing"),
-        ({"shard_id": "Not A Slug"}, "shard_id holds"),
+        ({"shard_id": "Not A Slug"}, "shard_id contains"),
         ({"max_concurrent_jobs": 0}, "max_concurrent_jobs must be from 1 to 64"),
         ({"max_concurrent_jobs": True}, "max_concurrent_jobs must be a whole number"),
         ({"broker_url": "amqp://x"}, "broker_url must be a URL"),
         ({"colour": "red"}, "colour is not a setting"),
         ({"sandbox": {"memory": 1}}, "sandbox.memory is not a setting"),
-        ({"git": {"schemes": ["ext"]}}, "git.schemes holds 'ext'"),
+        ({"git": {"schemes": ["ext"]}}, "git.schemes contains 'ext'"),
+        ({"git": {"schemes": ["https", "file"]}}, "git.schemes contains file, which needs git.file_roots"),
+        ({"git": {"file_roots": ["srv/repos"]}}, "git.file_roots contains 'srv/repos'"),
+        ({"git": {"file_roots": ["/"]}}, "git.file_roots contains '/'"),
         ({"git": {"proxy_url": "socks5://x:1"}}, "git.proxy_url must be a URL"),
-        ({"git": {"proxy_url": "http://me:secret@x:1"}}, "git.proxy_url must be a proxy's address alone"),
+        ({"git": {"proxy_url": "http://me:secret@x:1"}}, "git.proxy_url must be only a proxy's address"),
         ({"claude_code": {"mcp_servers": {"git": {"args": []}}}}, "claude_code.mcp_servers.git.command is missing"),
     ],
 )
@@ -81,22 +84,22 @@ def test_a_bad_configuration_is_refused_by_its_key(tmp_path: Path, changes: dict
 
 def test_a_shard_without_bubblewrap_refuses_to_start(tmp_path: Path) -> None:
     said = refusal(config_file(tmp_path), WITHOUT_BWRAP)
-    assert "this shard does not start" in said
-    assert "install the package 'bubblewrap'" in said
+    assert "this shard cannot start" in said
+    assert "ask an operator to install the package 'bubblewrap'" in said
 
 
-def said_by(process: subprocess.Popen[str]) -> Iterator[str]:
+def log_of(process: subprocess.Popen[str]) -> Iterator[str]:
     assert process.stderr is not None
     yield from process.stderr
 
 
-def test_a_shard_that_is_allowed_to_do_without_says_so_loudly(tmp_path: Path) -> None:
+def test_a_shard_that_may_run_without_a_sandbox_logs_a_warning(tmp_path: Path) -> None:
     config = config_file(tmp_path, sandbox={"allow_unsandboxed": True})
     with start(config, WITHOUT_BWRAP) as process:
         heard = []
-        for line in said_by(process):
+        for line in log_of(process):
             heard.append(line)
-            # The last thing it says while nobody answers.
+            # The last line of the log without a control plane.
             if "cannot be reached" in line:
                 break
         process.terminate()

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from myctobot.api.errors import error_body, flatten
+from myctobot.api.errors import body_of, error_body, flatten
+from myctobot.errors import InvalidRequest, RequestTooLarge
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,16 @@ def test_the_body_of_an_error() -> None:
     assert error_body("busy", "Wait.", retryable=True, expected=3) == {
         "error": {"code": "busy", "message": "Wait.", "retryable": True, "expected": 3}
     }
+
+
+def test_an_error_lists_the_first_invalid_fields_and_counts_the_others() -> None:
+    error = body_of(InvalidRequest(fields={f"f{number}": ["Wrong."] for number in range(7000)}))["error"]
+    assert error["message"] == "f0: Wrong. (and 6999 more)"
+    assert len(error["fields"]) == 51
+    assert error["fields"]["request"] == ["Has 6950 more invalid fields."]
+
+
+def test_a_body_that_is_too_large_is_a_problem_of_a_field() -> None:
+    error = body_of(RequestTooLarge(1000))["error"]
+    assert error["message"] == "body: Has more than 1000 bytes; send a smaller body."
+    assert body_of(RequestTooLarge(0))["error"]["fields"] == {"body": ["Send this request without a body."]}

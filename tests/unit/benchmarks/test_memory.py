@@ -1,4 +1,4 @@
-"""What the kernel says of a process's memory."""
+"""Memory of a process as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ STATUS = "Name:\tpython\nVmHWM:\t   64252 kB\nVmRSS:\t   51200 kB\nRssAnon:\t   
 
 
 @pytest.mark.parametrize(("name", "mb"), [("VmRSS", 50.0), ("VmHWM", 62.7)])
-def test_a_figure_is_read_by_its_name(name: str, mb: float) -> None:
+def test_field_mb_reads_the_named_figure(name: str, mb: float) -> None:
     assert field_mb(STATUS, name) == mb
 
 
-def test_a_process_that_has_ended_has_no_figure() -> None:
+def test_field_mb_refuses_an_ended_process() -> None:
     with pytest.raises(ValueError, match="VmRSS"):
         field_mb("Name:\tpython\nState:\tZ (zombie)\n", "VmRSS")
 
 
-def test_this_process_has_memory_and_never_had_less() -> None:
+def test_memory_of_measures_this_process() -> None:
     found = memory_of(os.getpid())
     assert 0 < found.rss <= found.peak
     assert found.pss is not None
@@ -29,5 +29,5 @@ def test_this_process_has_memory_and_never_had_less() -> None:
 
 
 @pytest.mark.parametrize(("second", "pss"), [(Memory(5, 6, 3), 4), (Memory(5, 6, None), None)])
-def test_a_total_has_a_share_only_when_all_parts_have(second: Memory, pss: float | None) -> None:
+def test_a_total_has_pss_only_if_all_parts_have_it(second: Memory, pss: float | None) -> None:
     assert total([Memory(2, 2, 1), second]) == Memory(7, 8, pss)

@@ -1,4 +1,4 @@
-"""A job's steps, worked out."""
+"""Times of a job's steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.starts import boot_time, read_start, wall_time
-from workers.sandbox.sandbox import process_tree
+from workers.sandbox import process_tree
 
 SUBMITTED = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 JOB: dict[str, Any] = {
@@ -29,17 +29,17 @@ def test_steps_are_milliseconds_after_the_request() -> None:
     assert start.without_clone == start.agent
 
 
-def test_cloning_is_left_out_and_nothing_else() -> None:
+def test_without_clone_omits_only_the_cloning_phase() -> None:
     events = [phase("preparing", 80), phase("cloning", 90), phase("agent", 590)]
     start = read_start(SUBMITTED, SUBMITTED + 0.03, SUBMITTED + 0.62, JOB, events)
     assert start.without_clone == pytest.approx(120)
 
 
-def test_a_start_counts_from_the_end_of_its_tick() -> None:
+def test_wall_time_returns_the_end_of_the_tick() -> None:
     assert wall_time(250, 1000.0, hz=100) == pytest.approx(1002.51)
 
 
-def test_this_process_started_before_now() -> None:
+def test_wall_time_of_this_process_is_in_the_past() -> None:
     info = process_tree.read(os.getpid())
     assert info is not None
     started = wall_time(info.started, boot_time())

@@ -1,4 +1,4 @@
-"""A server for the client's tests: answers without a network, and streams that break where the test says."""
+"""Server for the client's tests: it answers without a network, and its streams break where the test says."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ JOB_ID = "job_00000000000000000001"
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-class Told(list[str]):
-    """What a person was told."""
+class Notifications(list[str]):
+    """Sentences that the client printed."""
 
     def __call__(self, sentence: str) -> None:
         self.append(sentence)
 
 
-def api_of(handler: Handler, told: Told | None = None, url: str = URL) -> Api:
+def api_of(handler: Handler, notifications: Notifications | None = None, url: str = URL) -> Api:
     return Api(
         Config(url, "--url", KEY, "MYCTOBOT_API_KEY"),
-        told if told is not None else Told(),
+        notifications if notifications is not None else Notifications(),
         transport=httpx.MockTransport(handler),
         pause=lambda seconds: None,
     )
 
 
 def job(**more: Any) -> dict[str, Any]:
-    """A job as the API has it."""
+    """Return a job as the API returns it."""
     return {
         "id": JOB_ID,
         "status": "completed",
@@ -62,7 +62,7 @@ def refusal(status: int, code: str, message: str, **more: Any) -> httpx.Response
 
 
 def numbered(seq: int, kind: str = "log.line", **data: Any) -> bytes:
-    """An event on the wire."""
+    """Return an event on the wire."""
     event = {
         "seq": seq,
         "at": "2030-01-01T12:00:01+00:00",
@@ -81,7 +81,7 @@ def end(count: int, status: str = "completed") -> bytes:
 
 
 def stream(*pieces: bytes, breaks: Exception | None = None) -> httpx.Response:
-    """A stream as the server begins it; in the end it breaks, or just ends."""
+    """Return a stream of the server, which ends or breaks after these pieces."""
     body = _Pieces((b"retry: 1000\n\n", *pieces), breaks)
     return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
 
@@ -91,7 +91,7 @@ def broken(*pieces: bytes) -> httpx.Response:
 
 
 def silent(*pieces: bytes) -> httpx.Response:
-    """What httpx makes of a connection on which nothing has come for too long."""
+    """Return a stream that breaks in the way of httpx after a long silence."""
     return stream(*pieces, breaks=httpx.ReadTimeout("timed out"))
 
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from myctobot.cli.api import TRIES, Api
-from myctobot.cli.errors import CliError, ExitCode, Refused, Unreachable
-from tests.unit.cli.server import JOB_ID, KEY, Handler, Told, api_of, job, refusal
+from myctobot.cli.errors import CliError, ExitCode, RequestRefused, ServerUnreachable
+from tests.unit.cli.server import JOB_ID, KEY, Handler, Notifications, api_of, job, refusal
 
 REQUEST = {"task": {"type": "prompt", "prompt": "Fix it."}, "capabilities": ["git"]}
 
@@ -16,18 +16,18 @@ REQUEST = {"task": {"type": "prompt", "prompt": "Fix it."}, "capabilities": ["gi
 def failing(
     times: int, failure: httpx.Response | Exception, found: dict[str, Any]
 ) -> tuple[Handler, list[httpx.Request]]:
-    """A server that fails so many times; and what it was asked."""
-    asked: list[httpx.Request] = []
+    """Return a server that fails a number of times, and the list of its requests."""
+    requested: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        if len(asked) > times:
+        requested.append(request)
+        if len(requested) > times:
             return httpx.Response(200, json=found)
         if isinstance(failure, Exception):
             raise failure
         return failure
 
-    return answer, asked
+    return answer, requested
 
 
 FAILURES = [httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.ReadTimeout("late"), httpx.Response(503)]
@@ -35,39 +35,42 @@ FAILURES = [httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.ReadT
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_job_is_submitted_again_with_the_same_key_until_there_is_an_answer(failure: Any) -> None:
-    answer, asked = failing(3, failure, job())
-    told = Told()
-    with api_of(answer, told) as api:
+    answer, requested = failing(3, failure, job())
+    notifications = Notifications()
+    with api_of(answer, notifications) as api:
         assert api.submit(REQUEST, "one-key")["id"] == JOB_ID
-    assert [request.headers["Idempotency-Key"] for request in asked] == ["one-key"] * 4
-    assert {request.content for request in asked} == {asked[0].content}
-    assert json.loads(asked[0].content) == REQUEST
-    assert len(told) == 3
-    assert "trying again in 0.5 s" in told[0]
+    assert [request.headers["Idempotency-Key"] for request in requested] == ["one-key"] * 4
+    assert {request.content for request in requested} == {requested[0].content}
+    assert json.loads(requested[0].content) == REQUEST
+    assert len(notifications) == 3
+    assert "trying again in 0.5 s" in notifications[0]
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_tries_are_bounded(failure: Any) -> None:
-    answer, asked = failing(1000, failure, job())
-    with api_of(answer) as api, pytest.raises(Unreachable, match=r"http://server\.example cannot be reached") as lost:
+def test_the_number_of_tries_is_limited(failure: Any) -> None:
+    answer, requested = failing(1000, failure, job())
+    with (
+        api_of(answer) as api,
+        pytest.raises(ServerUnreachable, match=r"http://server\.example cannot be reached") as lost,
+    ):
         api.submit(REQUEST, "one-key")
-    assert len(asked) == TRIES
+    assert len(requested) == TRIES
     assert lost.value.exit_code == ExitCode.UNREACHABLE
 
 
 def test_a_retry_is_repeated_with_its_key() -> None:
-    answer, asked = failing(2, httpx.ReadError("reset"), job())
+    answer, requested = failing(2, httpx.ReadError("reset"), job())
     with api_of(answer) as api:
         assert api.retry(JOB_ID, {}, "one-key")["id"] == JOB_ID
-    assert [request.headers["Idempotency-Key"] for request in asked] == ["one-key"] * 3
+    assert [request.headers["Idempotency-Key"] for request in requested] == ["one-key"] * 3
 
 
-def test_a_tenant_with_too_many_waiting_jobs_hears_so_at_once() -> None:
-    full = refusal(429, "too_many_waiting", "The tenant has 5 waiting jobs.", retryable=True)
-    answer, asked = failing(1, full, job())
-    with api_of(answer) as api, pytest.raises(Refused, match="5 waiting jobs"):
+def test_a_tenant_at_its_limit_of_waiting_jobs_is_refused_at_once() -> None:
+    full = refusal(429, "queue_limit_reached", "The tenant has 5 waiting jobs.", retryable=True)
+    answer, requested = failing(1, full, job())
+    with api_of(answer) as api, pytest.raises(RequestRefused, match="5 waiting jobs"):
         api.submit(REQUEST, "one-key")
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 def call(answer: httpx.Response) -> CliError:
@@ -78,12 +81,12 @@ def call(answer: httpx.Response) -> CliError:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "expected"),
     [
         (refusal(404, "unknown_job", "There is no such job."), ["There is no such job. (unknown_job)"]),
         (
             refusal(401, "authentication_failed", "The API key is not valid."),
-            ["The API key is not valid. (authentication_failed)", "The key came from: MYCTOBOT_API_KEY."],
+            ["The API key is not valid. (authentication_failed)", "The key comes from: MYCTOBOT_API_KEY."],
         ),
         (
             refusal(400, "invalid_request", "cursor: No.", fields={"cursor": ["No."]}),
@@ -97,13 +100,15 @@ def call(answer: httpx.Response) -> CliError:
             refusal(400, "invalid_request", "a: 1", fields={"capabilities[0]": ["2"], "b": ["3", "4"]}),
             ["a: 1 (invalid_request)", "  --capability: 2", "  b: 3", "  b: 4"],
         ),
-        (refusal(409, "job_is_over", "It is over."), ["It is over. (job_is_over)"]),
+        (refusal(409, "job_finished", "It is over."), ["It is over. (job_finished)"]),
     ],
 )
-def test_a_refusal_is_shown_as_the_apis_own_sentence_with_its_fields(answer: httpx.Response, said: list[str]) -> None:
+def test_a_refusal_is_shown_as_the_apis_own_sentence_with_its_fields(
+    answer: httpx.Response, expected: list[str]
+) -> None:
     error = call(answer)
-    assert isinstance(error, Refused)
-    assert str(error).splitlines() == said
+    assert isinstance(error, RequestRefused)
+    assert str(error).splitlines() == expected
     assert error.exit_code == ExitCode.USAGE
 
 
@@ -118,34 +123,34 @@ def test_a_refusal_is_shown_as_the_apis_own_sentence_with_its_fields(answer: htt
         (httpx.Response(301, headers={"location": "https://there.example/"}), "redirects to https://there.example/"),
     ],
 )
-def test_what_is_not_the_api_is_said_to_be_something_else(answer: httpx.Response, named: str) -> None:
+def test_an_answer_of_another_server_is_named(answer: httpx.Response, named: str) -> None:
     assert named in str(call(answer))
 
 
-def test_the_key_goes_along_and_redirects_are_not_followed() -> None:
-    asked: list[httpx.Request] = []
+def test_the_key_is_sent_and_redirects_are_not_followed() -> None:
+    requested: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requested.append(request)
         return httpx.Response(307, headers={"location": "http://elsewhere.example/"})
 
-    with api_of(answer) as api, pytest.raises(Refused):
+    with api_of(answer) as api, pytest.raises(RequestRefused):
         api.cancel(JOB_ID)
-    assert [(request.url.host, request.headers["Authorization"]) for request in asked] == [
+    assert [(request.url.host, request.headers["Authorization"]) for request in requested] == [
         ("server.example", f"Bearer {KEY}")
     ]
 
 
 class Pages:
-    """The API's list of so many jobs."""
+    """API with a list of ``count`` jobs."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.asked: list[dict[str, str]] = []
+        self.requested: list[dict[str, str]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         query = dict(request.url.params)
-        self.asked.append(query)
+        self.requested.append(query)
         first = int(query.get("cursor", "0"))
         last = min(first + int(query["limit"]), self.count)
         following = (
@@ -163,7 +168,7 @@ class Pages:
 
 def listed(pages: Pages, limit: int, status: str | None = None) -> dict[str, Any]:
     def answer(request: httpx.Request) -> httpx.Response:
-        # An address in an answer does not lead away.
+        # The client must not follow an address in an answer to another host.
         assert request.url.host == "server.example"
         return pages(request)
 
@@ -186,14 +191,14 @@ def test_pages_are_followed_up_to_the_limit(count: int, limit: int, limits: list
     pages = Pages(count)
     found = listed(pages, limit)
     assert found["results"] == list(range(min(count, limit)))
-    assert [query["limit"] for query in pages.asked] == limits
+    assert [query["limit"] for query in pages.requested] == limits
     assert (found["next"] is not None) is more
 
 
-def test_a_status_is_asked_for_on_every_page() -> None:
+def test_the_status_is_requested_on_every_page() -> None:
     pages = Pages(300)
     listed(pages, 300, "failed")
-    assert [query["status"] for query in pages.asked] == ["failed", "failed"]
+    assert [query["status"] for query in pages.requested] == ["failed", "failed"]
 
 
 @pytest.mark.parametrize(
@@ -206,9 +211,7 @@ def test_a_status_is_asked_for_on_every_page() -> None:
         ("http://192.168.1.2", True),
     ],
 )
-def test_a_proxy_of_the_callers_is_used_but_for_this_machine(
-    url: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_is_used_except_for_this_machine(url: str, proxied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     made: list[bool] = []
     plain = httpx.Client

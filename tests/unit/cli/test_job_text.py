@@ -14,7 +14,7 @@ NOW = datetime(2030, 1, 1, 12, 5, 0, tzinfo=UTC)
 
 def facts(**more: Any) -> dict[str, str]:
     _, *lines = job_lines(job(**more), NOW)
-    return {line.mark.strip(): line.text for line in lines}
+    return {line.prefix.strip(): line.text for line in lines}
 
 
 @pytest.mark.parametrize(
@@ -39,23 +39,24 @@ def test_a_waiting_job_says_why() -> None:
     assert (found["status"], found["waiting"]) == ("queued", "All is busy. It may start in about 30 s.")
 
 
-def test_what_was_asked_for_beyond_the_usual_is_told() -> None:
+def test_values_that_differ_from_the_default_are_shown() -> None:
     found = facts(
         status="queued",
-        waiting={"code": "parked", "reason": "It is not to start before then.", "estimated_wait_s": 7200},
+        waiting={"code": "parked", "reason": "The job starts then at the earliest.", "estimated_wait_s": 7200},
         not_before="2030-01-01T14:05:00+00:00",
         queue_timeout_s=5400,
         no_output_timeout_s=60,
         retry={"max_attempts": 3, "on": ["agent", "timeout"]},
         concurrency={"key": "nightly", "limit": 2},
     )
-    assert found["waiting"] == "It is not to start before then. It may start in about 2 h."
-    assert found["bounds"] == "silence at most 60 s, waits at most 1.5 h, not before 2030-01-01T14:05:00+00:00"
-    assert found["retries"] == "at most 3 attempts, again on agent or timeout"
-    assert found["key"] == "nightly, 2 at once"
+    assert found["waiting"] == "The job starts then at the earliest. It may start in about 2 h."
+    limits = "at most 60 s without output, at most 1.5 h in the queue, not before 2030-01-01T14:05:00+00:00"
+    assert found["limits"] == limits
+    assert found["retries"] == "at most 3 attempts, after failures of agent or timeout"
+    assert found["key"] == "nightly, at most 2 at once"
 
 
-def test_the_usual_is_not_told() -> None:
+def test_default_values_are_not_shown() -> None:
     found = facts(
         status="running",
         task={"prompt": "x", "repo_url": "https://h/r.git", "branch": "fix"},
@@ -64,8 +65,8 @@ def test_the_usual_is_not_told() -> None:
         retry={"max_attempts": 2, "on": ["infrastructure"]},
         concurrency={"key": "https://h/r.git fix", "limit": 1},
     )
-    assert not {"bounds", "retries", "key"} & set(found)
-    assert facts(retry={"max_attempts": 1, "on": ["agent"]})["retries"] == "none by itself"
+    assert not {"limits", "retries", "key"} & set(found)
+    assert facts(retry={"max_attempts": 1, "on": ["agent"]})["retries"] == "no automatic retry"
 
 
 def test_a_running_job_says_where_it_is() -> None:
@@ -81,9 +82,9 @@ def test_a_running_job_says_where_it_is() -> None:
     assert "result" not in found
 
 
-def test_a_cancel_that_is_under_way_is_told() -> None:
+def test_a_requested_cancel_is_shown() -> None:
     found = facts(status="running", cancel_requested_at="2030-01-01T12:04:00+00:00")
-    assert found["status"] == "running, a cancel is on its way"
+    assert found["status"] == "running, cancel requested"
 
 
 def attempt(number: int, outcome: str, **more: str) -> dict[str, Any]:
@@ -93,11 +94,11 @@ def attempt(number: int, outcome: str, **more: str) -> dict[str, Any]:
 def test_each_attempt_says_how_it_ended() -> None:
     full = {"error_message": "No space is left.", "error_code": "disk_full"}
     lines = job_lines(job(attempts=[attempt(1, "failed", **full), attempt(2, "completed")]), NOW)
-    told = [line.text for line in lines if line.mark.strip() == "attempt"]
-    assert told == ["1 on local, failed: No space is left. (disk_full)", "2 on local, completed"]
+    notifications = [line.text for line in lines if line.prefix.strip() == "attempt"]
+    assert notifications == ["1 on local, failed: No space is left. (disk_full)", "2 on local, completed"]
 
 
-def test_an_ended_job_says_what_came_of_it() -> None:
+def test_an_ended_job_has_its_result() -> None:
     found = facts(
         attempts=[attempt(1, "completed")],
         result={"branch": "fix/average", "head": "0123456789abcdef"},

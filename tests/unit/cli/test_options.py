@@ -11,7 +11,7 @@ from myctobot.cli.errors import ExitCode, UsageError
 from myctobot.cli.options import RETRY_CAUSES, read_options
 
 
-def test_a_short_run_leaves_to_the_server_what_is_the_servers_to_decide() -> None:
+def test_a_short_run_leaves_defaults_to_the_server() -> None:
     options = read_options(["run", "--prompt", "Fix it."])
     assert job_request(options, options.prompt) == {
         "task": {"type": "prompt", "prompt": "Fix it."},
@@ -62,14 +62,14 @@ def test_every_option_of_a_run_reaches_its_field() -> None:
         ("--capabilities git,playwright --capability browser", "capabilities", ["git", "playwright", "browser"]),
     ],
 )
-def test_what_is_given_in_part_leaves_the_rest_to_the_server(line: str, field: str, expected: Any) -> None:
+def test_a_partial_field_leaves_the_rest_to_the_server(line: str, field: str, expected: Any) -> None:
     options = read_options(["run", "--prompt", "Fix it.", *shlex.split(line)])
     assert job_request(options, options.prompt)[field] == expected
 
 
-def test_a_limit_without_a_key_means_nothing() -> None:
+def test_a_limit_without_a_key_is_refused() -> None:
     options = read_options(["run", "--prompt", "Fix it.", "--concurrency-limit", "2"])
-    with pytest.raises(UsageError, match="--concurrency-limit: means nothing without --concurrency-key"):
+    with pytest.raises(UsageError, match="--concurrency-limit: needs --concurrency-key"):
         job_request(options, options.prompt)
 
 
@@ -85,7 +85,7 @@ def test_the_causes_of_failures_are_the_servers() -> None:
         ["--url", "http://there", "jobs", "--json"],
     ],
 )
-def test_common_options_stand_before_or_behind_the_command(argv: list[str]) -> None:
+def test_common_options_may_be_before_or_after_the_command(argv: list[str]) -> None:
     options = read_options(argv)
     assert (options.json, options.url) == (True, "http://there")
 
@@ -103,25 +103,28 @@ def test_common_options_may_be_absent() -> None:
         (["run"], "--prompt"),
         (["run", "--prompt", "a", "--prompt-file", "b"], "--prompt-file"),
         (["run", "--prompt", "  "], "--prompt: must not be empty"),
-        (["run", "--prompt", "a\udcff"], "--prompt: must be well-formed Unicode"),
+        (["run", "--prompt", "a\udcff"], "--prompt: must be valid Unicode"),
         (["run", "--prompt", "a" * 300_000], "--prompt: has 300000 bytes"),
         (["run", "--prompt", "a", "--repo", ""], "--repo: must not be empty"),
-        (["run", "--prompt", "a", "--capability", "Git!"], "--capability: 'Git!' is no capability"),
+        (["run", "--prompt", "a", "--capability", "Git!"], "--capability: 'Git!' is not a capability"),
         (["run", "--prompt", "a", "--priority", "urgent"], "--priority"),
         (["run", "--prompt", "a", "--timeout-s", "1.5"], "--timeout-s: '1.5' is not a whole number"),
-        (["run", "--prompt", "a", "--capabilities", "git,"], "--capabilities: '' is no capability"),
+        (["run", "--prompt", "a", "--capabilities", "git,"], "--capabilities: '' is not a capability"),
         (["run", "--prompt", "a", "--queue-timeout-s", "soon"], "--queue-timeout-s: 'soon' is not a whole number"),
         (["run", "--prompt", "a", "--no-output-timeout-s", "0"], "--no-output-timeout-s: '0' is not"),
-        (["run", "--prompt", "a", "--not-before", "tomorrow"], "--not-before: 'tomorrow' is no time"),
+        (["run", "--prompt", "a", "--not-before", "tomorrow"], "--not-before: 'tomorrow' is not a time"),
         (
             ["run", "--prompt", "a", "--not-before", "2030-01-31T08:30"],
-            "--not-before: '2030-01-31T08:30' names no zone",
+            "--not-before: '2030-01-31T08:30' has no time zone",
         ),
         (["run", "--prompt", "a", "--retry", "0"], "--retry: '0' is not a whole number of at least 1"),
-        (["run", "--prompt", "a", "--retry-on", "agent,weather"], "--retry-on: 'weather' is none of: infrastructure"),
+        (
+            ["run", "--prompt", "a", "--retry-on", "agent,weather"],
+            "--retry-on: 'weather' is not one of: infrastructure",
+        ),
         (["run", "--prompt", "a", "--concurrency-key", " "], "--concurrency-key: must not be empty"),
         (["run", "--prompt", "a", "--concurrency-limit", "-1"], "--concurrency-limit"),
-        (["estimate", "--capability", "Git!"], "--capability: 'Git!' is no capability"),
+        (["estimate", "--capability", "Git!"], "--capability: 'Git!' is not a capability"),
         (["estimate", "--priority", "urgent"], "--priority"),
         (["retry", "job_1", "--idempotency-key", ""], "--idempotency-key"),
         (["run", "--prompt", "a", "--max-turns", "0"], "--max-turns: '0' is not a whole number of at least 1"),
@@ -131,15 +134,13 @@ def test_common_options_may_be_absent() -> None:
         (["jobs", "--status", "lost"], "--status"),
         (["jobs", "--limit", "0"], "--limit"),
         (["follow"], "ID"),
-        (["follow", "../jobs"], "'../jobs' is no job id"),
+        (["follow", "../jobs"], "'../jobs' is not a job id"),
         (["follow", "job_1", "--after", "x"], "--after"),
-        (["show", ""], "is no job id"),
+        (["show", ""], "is not a job id"),
         (["jobs", "--lim", "5"], "--lim"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(
-    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_option_is_refused_by_name(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         read_options(argv)
     assert ended.value.code == ExitCode.USAGE

@@ -5,22 +5,22 @@ from typing import Any
 
 import pytest
 
-from myctobot.cli.rendering import PATCH_LINES, bounded, main_input, patch_lines, render
-from myctobot.cli.terminal import Line, Style
+from myctobot.cli.rendering import PATCH_LINES, head_and_tail, main_input, patch_lines, render
+from myctobot.cli.terminal import OutputLine, Style
 from myctobot.contract.jobs import EventKind
 
 STARTED = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
-def rendered(kind: str, data: dict[str, Any]) -> list[Line]:
+def rendered(kind: str, data: dict[str, Any]) -> list[OutputLine]:
     return render({"seq": 1, "at": "2030-01-01T12:00:02.500000+00:00", "kind": kind, "data": data}, STARTED)
 
 
 def texts(kind: str, data: dict[str, Any]) -> list[str]:
-    return [line.mark + line.text for line in rendered(kind, data)]
+    return [line.prefix + line.text for line in rendered(kind, data)]
 
 
-def test_a_phase_is_told_with_the_time_since_the_start() -> None:
+def test_a_phase_is_shown_with_the_time_since_the_start() -> None:
     assert texts(EventKind.PHASE, {"phase": "cloning"}) == ["  2.5 s  cloning"]
     assert texts(EventKind.PHASE, {"phase": "preparing", "detail": "attempt 2"}) == ["  2.5 s  preparing, attempt 2"]
 
@@ -51,17 +51,17 @@ def test_a_phase_is_told_with_the_time_since_the_start() -> None:
         (
             EventKind.TRUNCATED,
             {"kind": "log.line", "bytes": 300000, "start": '{"text":"a' + "b" * 500},
-            ["[log.line was too large: 300,000 bytes of it were cut; it began with]", '{"text":"a' + "b" * 290],
+            ["[log.line was too large: 300,000 bytes were cut; it begins with]", '{"text":"a' + "b" * 290],
         ),
         (
             EventKind.DROPPED,
             {"first_seq": 8, "events": 5000, "bytes": 3145728, "reason": "bound"},
-            ["[5,000 events from number 8 on, 3,145,728 bytes, are not kept any more: the log grew too long]"],
+            ["[dropped 5,000 events from number 8 on (3,145,728 bytes): the log grew too long]"],
         ),
         (
             EventKind.DROPPED,
             {"first_seq": 1, "events": 1, "bytes": 90, "reason": "retention"},
-            ["[1 event from number 1 on, 90 bytes, are not kept any more: the log is old]"],
+            ["[dropped 1 event from number 1 on (90 bytes): the log is old]"],
         ),
         (EventKind.RESULT, {"outcome": "completed", "result": {}, "error": None}, ["completed"]),
         (
@@ -72,11 +72,11 @@ def test_a_phase_is_told_with_the_time_since_the_start() -> None:
         ("a.kind.of.a.later.version", {}, []),
     ],
 )
-def test_each_kind_has_its_form(kind: str, data: dict[str, Any], expected: list[str]) -> None:
+def test_text_of_each_kind(kind: str, data: dict[str, Any], expected: list[str]) -> None:
     assert texts(kind, data) == expected
 
 
-def test_the_agents_start_names_what_it_can_use() -> None:
+def test_the_agents_start_names_its_tools() -> None:
     data = {
         "cli_version": "2.1",
         "tools": ["Bash", "Read", "mcp__git__git_log"],
@@ -87,7 +87,7 @@ def test_the_agents_start_names_what_it_can_use() -> None:
     ]
 
 
-def diff(patch: str, **more: Any) -> list[Line]:
+def diff(patch: str, **more: Any) -> list[OutputLine]:
     return rendered(EventKind.DIFF, {"files": 1, "insertions": 1, "deletions": 0, "commits": 1, "patch": patch, **more})
 
 
@@ -96,11 +96,11 @@ def test_a_diff_is_shown_in_colours() -> None:
     assert [(line.text, line.style) for line in patch] == [("@@ -1 +1 @@", Style.CYAN), ("+new", Style.GREEN)]
 
 
-def test_a_long_diff_is_bounded_and_says_so() -> None:
+def test_a_long_diff_is_shortened_with_a_note() -> None:
     lines = diff("\n".join(f"+{number}" for number in range(100)), truncated=True)
     assert len(lines) == 1 + PATCH_LINES + 2
     assert lines[-2].text == "… 40 more lines …"
-    assert "too large to be sent" in lines[-1].text
+    assert "too large to send" in lines[-1].text
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_long_diff_is_bounded_and_says_so() -> None:
         (EventKind.DIFF, []),
     ],
 )
-def test_what_is_not_as_expected_is_shown_as_it_came(kind: str, data: Any) -> None:
+def test_data_of_an_unknown_format_is_shown_as_json(kind: str, data: Any) -> None:
     [line] = rendered(kind, data)
     assert line.text.startswith(f"{kind} ")
 
@@ -137,18 +137,18 @@ def test_every_kind_of_event_that_a_runner_sends_is_shown() -> None:
         ("Bash", {}, "{}"),
     ],
 )
-def test_a_call_is_folded_to_its_main_input(name: str, arguments: dict[str, Any], expected: str) -> None:
+def test_a_call_is_shortened_to_its_main_input(name: str, arguments: dict[str, Any], expected: str) -> None:
     assert main_input(name, arguments) == expected
 
 
-def test_a_long_output_shows_how_it_begins_and_how_it_ends() -> None:
-    shown = bounded("\n".join(str(number) for number in range(100)))
+def test_a_long_output_is_shortened_to_its_first_and_last_lines() -> None:
+    shown = head_and_tail("\n".join(str(number) for number in range(100)))
     assert (shown[0], shown[5], shown[-1]) == ("0", "… 89 more lines …", "99")
     assert len(shown) == 12
 
 
 def test_a_short_output_is_shown_whole_without_empty_lines_and_rules() -> None:
-    assert bounded("one\n\n-----\n=====\ntwo\n") == ["one", "two"]
+    assert head_and_tail("one\n\n-----\n=====\ntwo\n") == ["one", "two"]
 
 
 def test_a_patch_is_coloured_as_git_does_it() -> None:

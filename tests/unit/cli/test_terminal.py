@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from myctobot.cli.terminal import Line, Style, Terminal, harmless, rows
+from myctobot.cli.terminal import OutputLine, Style, Terminal, printable, rows
 
 
 class FakeTty(io.StringIO):
@@ -13,7 +13,7 @@ class FakeTty(io.StringIO):
 
 
 def printed(output: io.StringIO, environ: dict[str, str]) -> str:
-    Terminal(output, environ).show(Line("fine", Style.GREEN))
+    Terminal(output, environ).show(OutputLine("fine", Style.GREEN))
     return output.getvalue()
 
 
@@ -27,7 +27,9 @@ def printed(output: io.StringIO, environ: dict[str, str]) -> str:
         (io.StringIO(), {"TERM": "xterm"}, False),
     ],
 )
-def test_colours_are_for_terminals_that_want_them(output: io.StringIO, environ: dict[str, str], coloured: bool) -> None:
+def test_only_terminals_that_support_colours_get_them(
+    output: io.StringIO, environ: dict[str, str], coloured: bool
+) -> None:
     assert printed(output, environ) == ("\x1b[32mfine\x1b[0m\n" if coloured else "fine\n")
 
 
@@ -42,26 +44,26 @@ def test_colours_are_for_terminals_that_want_them(output: io.StringIO, environ: 
         ("grün ✓", "grün ✓"),
     ],
 )
-def test_nothing_that_an_agent_prints_steers_the_terminal(text: str, left: str) -> None:
-    assert harmless(text) == left
+def test_an_agents_text_cannot_control_the_terminal(text: str, left: str) -> None:
+    assert printable(text) == left
 
 
-def test_prose_is_wrapped_below_its_mark() -> None:
-    assert rows(Line("one two three four five six", indent=2, mark="● "), 24) == [
+def test_text_is_wrapped_below_its_prefix() -> None:
+    assert rows(OutputLine("one two three four five six", indent=2, prefix="● "), 24) == [
         "  ● one two three four",
         "    five six",
     ]
 
 
 def test_code_is_cut_at_the_edge() -> None:
-    assert rows(Line("x" * 100, indent=4, wrap=False), 34) == ["    " + "x" * 29 + "…"]
+    assert rows(OutputLine("x" * 100, indent=4, wrap=False), 34) == ["    " + "x" * 29 + "…"]
 
 
 def test_an_empty_line_has_no_trailing_blanks() -> None:
-    assert rows(Line("", indent=4), 80) == [""]
+    assert rows(OutputLine("", indent=4), 80) == [""]
 
 
-def test_what_is_no_terminal_gets_lines_as_long_as_they_are_if_it_wants() -> None:
+def test_lines_have_no_limit_without_a_terminal() -> None:
     output, text = io.StringIO(), "word " * 100
-    Terminal(output, {}, plain_width=None).show_all([Line(text, indent=2), Line("x" * 300, wrap=False)])
+    Terminal(output, {}, plain_width=None).show_all([OutputLine(text, indent=2), OutputLine("x" * 300, wrap=False)])
     assert output.getvalue() == f"  {text.rstrip()}\n{'x' * 300}\n"

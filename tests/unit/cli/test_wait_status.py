@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from myctobot.cli.wait_status import WaitingWatch, waiting_sentence
-from tests.unit.cli.server import Told, api_of, job
+from myctobot.cli.wait_status import WaitMonitor, waiting_sentence
+from tests.unit.cli.server import Notifications, api_of, job
 
 
 def queued(code: str, reason: str = "All is busy.", estimated_wait_s: int | None = None) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def queued(code: str, reason: str = "All is busy.", estimated_wait_s: int | None
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "expected"),
     [
         (queued("class_busy"), "All is busy."),
         (queued("class_busy", estimated_wait_s=0), "All is busy. It may start in a moment."),
@@ -39,60 +39,60 @@ def queued(code: str, reason: str = "All is busy.", estimated_wait_s: int | None
         (job(status="completed"), None),
     ],
 )
-def test_why_a_job_waits_and_how_long(found: dict[str, Any], said: str | None) -> None:
-    assert waiting_sentence(found) == said
+def test_why_a_job_waits_and_how_long(found: dict[str, Any], expected: str | None) -> None:
+    assert waiting_sentence(found) == expected
 
 
-def watch(answers: list[dict[str, Any] | int]) -> tuple[Told, int]:
-    """Watch a job that is as given at each look; a number is a status that refuses the look."""
-    told, looks, all_seen = Told(), 0, threading.Event()
+def watch(answers: list[dict[str, Any] | int]) -> tuple[Notifications, int]:
+    """Monitor a job with these answers, where a number is the status of a refused read."""
+    notifications, reads, all_read = Notifications(), 0, threading.Event()
 
     def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal looks
-        looks += 1
-        found = answers[min(looks, len(answers)) - 1]
-        if looks > len(answers):
-            all_seen.set()
+        nonlocal reads
+        reads += 1
+        found = answers[min(reads, len(answers)) - 1]
+        if reads > len(answers):
+            all_read.set()
         return httpx.Response(found) if isinstance(found, int) else httpx.Response(200, json=found)
 
-    with api_of(answer) as api, WaitingWatch(api, queued("next"), told, every_s=0.01):
-        assert all_seen.wait(10)
-    return told, looks
+    with api_of(answer) as api, WaitMonitor(api, queued("next"), notifications, interval_s=0.01):
+        assert all_read.wait(10)
+    return notifications, reads
 
 
-def test_each_reason_is_told_once() -> None:
-    told, _ = watch(
+def test_each_reason_is_reported_once() -> None:
+    notifications, _ = watch(
         [queued("next"), queued("class_busy"), queued("class_busy", estimated_wait_s=5), queued("lost", "Lost.")]
     )
-    assert told == ["All is busy.", "Lost."]
+    assert notifications == ["All is busy.", "Lost."]
 
 
-def test_a_look_that_fails_is_nobodys_trouble() -> None:
-    told, _ = watch([503, 404, queued("class_busy")])
-    assert told == ["All is busy."]
+def test_a_failed_read_is_ignored() -> None:
+    notifications, _ = watch([503, 404, queued("class_busy")])
+    assert notifications == ["All is busy."]
 
 
-def test_a_job_that_runs_is_left_alone() -> None:
-    asked = threading.Event()
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.set()
-        return httpx.Response(200, json=queued("class_busy"))
-
-    told = Told()
-    with api_of(answer) as api, WaitingWatch(api, job(status="running"), told, every_s=0.01):
-        assert not asked.wait(0.2)
-    assert told == []
-
-
-def test_while_events_come_nobody_asks() -> None:
-    asked = threading.Event()
+def test_a_running_job_is_not_read_often() -> None:
+    requested = threading.Event()
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.set()
+        requested.set()
         return httpx.Response(200, json=queued("class_busy"))
 
-    with api_of(answer) as api, WaitingWatch(api, queued("next"), Told(), every_s=0.3) as waiting:
+    notifications = Notifications()
+    with api_of(answer) as api, WaitMonitor(api, job(status="running"), notifications, interval_s=0.01):
+        assert not requested.wait(0.2)
+    assert notifications == []
+
+
+def test_the_job_is_not_read_while_events_arrive() -> None:
+    requested = threading.Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requested.set()
+        return httpx.Response(200, json=queued("class_busy"))
+
+    with api_of(answer) as api, WaitMonitor(api, queued("next"), Notifications(), interval_s=0.3) as waiting:
         for _ in range(20):
-            waiting.heard()
-            assert not asked.wait(0.05)
+            waiting.event_received()
+            assert not requested.wait(0.05)

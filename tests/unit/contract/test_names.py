@@ -1,21 +1,13 @@
-"""Capabilities, queues and what a tenant may name."""
+"""Names of classes and queues, and checks of branches, URLs and addresses."""
 
 from __future__ import annotations
 
 import pytest
 
-from myctobot.contract.jobs import (
-    MAX_BRANCH_LENGTH,
-    MAX_URL_LENGTH,
-    branch_pair_problem,
-    branch_problem,
-    class_queue,
-    is_public_address,
-    is_slug,
-    repo_url_problem,
-    shard_class,
-    shard_queue,
-)
+from myctobot.contract.limits import MAX_BRANCH_LENGTH, MAX_URL_LENGTH
+from myctobot.contract.names import is_slug
+from myctobot.contract.repositories import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
+from myctobot.contract.shards import class_queue, shard_class, shard_queue
 
 
 @pytest.mark.parametrize("name", ["git", "a", "9", "mcp-jira", "a" * 40, "a1-b2"])
@@ -26,11 +18,11 @@ def test_slugs(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "Git", "-git", "git-", "a" * 41, "a_b", "a.b", "a+b", "a@b", "a b", "é", "git\n", "\x00", "cap.git"]
 )
-def test_what_is_no_slug(name: str) -> None:
+def test_invalid_slugs(name: str) -> None:
     assert not is_slug(name)
 
 
-def test_a_class_is_named_by_its_capabilities_whatever_their_order() -> None:
+def test_the_order_of_capabilities_does_not_change_the_class() -> None:
     assert shard_class(["git", "filesystem", "git"]) == "filesystem+git"
     assert class_queue(["git", "filesystem"]) == "cap.filesystem+git"
 
@@ -40,12 +32,12 @@ def test_a_pool_is_part_of_the_class() -> None:
 
 
 @pytest.mark.parametrize(("capabilities", "pool"), [([], None), (["Git"], None), (["git"], "Premium"), (["a+b"], None)])
-def test_a_class_of_anything_else_is_refused(capabilities: list[str], pool: str | None) -> None:
+def test_invalid_classes_are_refused(capabilities: list[str], pool: str | None) -> None:
     with pytest.raises(ValueError, match=r"slug|capability"):
         class_queue(capabilities, pool)
 
 
-def test_no_class_queue_is_some_shards_own_queue() -> None:
+def test_the_names_of_class_queues_and_shard_queues_differ() -> None:
     assert shard_queue("local") == "shard.local"
     assert not class_queue(["git"]).startswith("shard.")
 
@@ -66,7 +58,7 @@ def test_no_class_queue_is_some_shards_own_queue() -> None:
         "HEADS",
     ],
 )
-def test_branches_that_are_taken(name: str) -> None:
+def test_branches_that_are_accepted(name: str) -> None:
     assert branch_problem(name) is None
 
 
@@ -108,7 +100,7 @@ def test_branches_that_are_taken(name: str) -> None:
         ("a.lock/b", "lock"),
     ],
 )
-def test_branches_that_are_refused(name: str, word: str) -> None:
+def test_invalid_branches(name: str, word: str) -> None:
     assert word in (branch_problem(name) or "")
 
 
@@ -116,16 +108,16 @@ def test_branches_that_are_refused(name: str, word: str) -> None:
     ("branch", "base", "word"),
     [
         ("main", "main", "must differ from the base branch 'main'"),
-        ("main/x", "main", "cannot exist beside the base branch 'main'"),
-        ("a", "a/b/c", "cannot exist beside the base branch 'a/b/c'"),
+        ("main/x", "main", "cannot exist together with the base branch 'main'"),
+        ("a", "a/b/c", "cannot exist together with the base branch 'a/b/c'"),
     ],
 )
-def test_branches_that_cannot_stand_beside_their_base(branch: str, base: str, word: str) -> None:
+def test_branches_that_cannot_exist_together_with_their_base(branch: str, base: str, word: str) -> None:
     assert word in (branch_pair_problem(branch, base) or "")
 
 
 @pytest.mark.parametrize(("branch", "base"), [("feature/x", "main"), ("mainly", "main"), ("a/b", "a/c"), ("A/b", "a")])
-def test_branches_that_stand_beside_their_base(branch: str, base: str) -> None:
+def test_branches_that_can_exist_together_with_their_base(branch: str, base: str) -> None:
     assert branch_pair_problem(branch, base) is None
 
 
@@ -144,7 +136,7 @@ SCHEMES = ("https", "ssh")
         "https://a.b-c.example/~user/repo%20x.git",
     ],
 )
-def test_repositories_that_are_taken(url: str) -> None:
+def test_repositories_that_are_accepted(url: str) -> None:
     assert repo_url_problem(url, SCHEMES) is None
 
 
@@ -184,8 +176,8 @@ def test_repositories_that_are_taken(url: str) -> None:
         ("https://github.com/", "name a repository"),
         ("https://github.com/../x", "'..'"),
         ("https://github.com/a/..", "'..'"),
-        ("https://github.com/a?b=c", "no query"),
-        ("https://github.com/a#b", "no query"),
+        ("https://github.com/a?b=c", "a query"),
+        ("https://github.com/a#b", "a query"),
         ("https://github.com:port/a", "well-formed"),
         ("https://github.com:99999/a", "well-formed"),
         ("https://[::1/a", "well-formed"),
@@ -198,23 +190,50 @@ def test_repositories_that_are_taken(url: str) -> None:
         ("https://github.com/a\u202eb", "control"),
     ],
 )
-def test_repositories_that_are_refused(url: str, words: str) -> None:
+def test_invalid_repositories(url: str, words: str) -> None:
     assert words in (repo_url_problem(url, SCHEMES) or "")
 
 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("file:///srv/repo.git", None),
-        ("file://host/srv/repo.git", "no host"),
+        ("file:///srv/repos/repo.git", None),
+        ("FILE:///srv/repos/repo.git/", None),
+        ("file:///srv/repos/a%20b/caf\u00e9.git", None),
+        ("file:///srv/repos/..repo/%2e.git", None),
+        ("file:///other/repo.git", None),
+        ("file://host/srv/repos/repo.git", "a host"),
+        ("file://localhost/srv/repos/repo.git", "a host"),
         ("file:///srv/../etc", "'..'"),
         ("file://", "name a repository"),
-        ("file:///srv/repo?x", "no query"),
+        ("file:///srv/repos/repo?x", "a query"),
+        ("file:///srv/repos", "outside the folders"),
+        ("file:///srv/repos/", "outside the folders"),
+        ("file:///srv/repos.git", "outside the folders"),
+        ("file:///srv/repos-private/repo.git", "outside the folders"),
+        ("file:///srv/Repos/repo.git", "outside the folders"),
+        ("file:///etc", "outside the folders"),
+        ("file:///srv/repos/%2e%2e/private.git", "plain absolute path"),
+        ("file:///srv/repos/%2E./private.git", "plain absolute path"),
+        ("file:///srv/repos/x%2f..%2f..%2fprivate.git", "plain absolute path"),
+        ("file:///srv/repos/./repo.git", "plain absolute path"),
+        ("file:///srv/repos//repo.git", "plain absolute path"),
+        ("file:////srv/repos/repo.git", "plain absolute path"),
+        ("file:///srv/repos/repo.git//", "plain absolute path"),
+        ("file:///srv/repos/repo%00.git", "plain absolute path"),
+        ("file:///srv/repos/repo%0a.git", "plain absolute path"),
+        ("file:///srv/repos/%ff.git", "plain absolute path"),
+        ("file:///srv/repos%2frepo.git", None),
     ],
 )
-def test_files_where_they_are_allowed(url: str, words: str | None) -> None:
-    problem = repo_url_problem(url, ("file",))
+def test_file_urls_are_below_an_open_folder(url: str, words: str | None) -> None:
+    problem = repo_url_problem(url, SCHEMES, ("/srv/repos", "/other"))
     assert problem is None if words is None else words in (problem or "")
+
+
+@pytest.mark.parametrize("schemes", [SCHEMES, ("file",)])
+def test_file_urls_are_refused_without_an_open_folder(schemes: tuple[str, ...]) -> None:
+    assert "scheme 'file'" in (repo_url_problem("file:///srv/repo.git", schemes) or "")
 
 
 @pytest.mark.parametrize(

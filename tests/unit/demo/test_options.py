@@ -10,14 +10,14 @@ from myctobot.demo.options import read_options
 KEY = "sk-ant-canary-of-the-demo"
 
 
-def test_the_scripted_model_is_the_default_and_a_key_that_is_there_is_left_alone() -> None:
+def test_the_scripted_model_is_the_default_and_uses_no_key() -> None:
     options = read_options({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": "http://elsewhere.example"})
     assert options.is_scripted
     assert options.anthropic_api_key is None
     assert dict(options.environ) == {"GATEWAY_UPSTREAM": "scripted"}
 
 
-def test_a_real_model_is_used_on_explicit_demand_and_its_key_stays_out_of_the_stacks_environment() -> None:
+def test_a_real_model_needs_a_request_and_its_key_stays_out_of_the_stacks_environment() -> None:
     options = read_options({"DEMO_UPSTREAM": "anthropic", "ANTHROPIC_API_KEY": KEY})
     assert options.anthropic_api_key == KEY
     assert dict(options.environ) == {"GATEWAY_UPSTREAM": "anthropic"}
@@ -32,12 +32,12 @@ def test_a_real_model_is_used_on_explicit_demand_and_its_key_stays_out_of_the_st
         ({"DEMO_UPSTREAM": "anthropic", "ANTHROPIC_API_KEY": ""}, "ANTHROPIC_API_KEY"),
     ],
 )
-def test_what_means_nothing_is_refused_by_name(environ: dict[str, str], named: str) -> None:
+def test_an_invalid_variable_is_refused_by_name(environ: dict[str, str], named: str) -> None:
     with pytest.raises(DemoFailed, match=named):
         read_options(environ)
 
 
-def test_of_the_callers_environment_the_stack_gets_only_what_it_needs() -> None:
+def test_the_stack_gets_only_the_variables_that_it_needs() -> None:
     environ = {"PATH": "/bin", "HOME": "/home/ada", "DATABASE_URL": "postgresql://x", "AWS_SECRET_ACCESS_KEY": "s"}
     assert dict(read_options(environ).environ) == {"PATH": "/bin", "HOME": "/home/ada", "GATEWAY_UPSTREAM": "scripted"}
 

@@ -19,21 +19,21 @@ def test_the_samples_test_fails_and_passes_once_the_code_is_right(tmp_path: Path
     assert run_tests(sample.work).passed
 
 
-def test_what_was_pushed_can_be_checked_out_again_and_again(tmp_path: Path) -> None:
+def test_a_pushed_branch_can_be_checked_out_several_times(tmp_path: Path) -> None:
     sample = make_sample(tmp_path)
     for _ in range(2):
         fresh = sample.check_out("main", tmp_path / "fresh")
         assert set(repository.FILES) <= {path.name for path in fresh.iterdir()}
 
 
-def test_the_sample_is_made_anew_each_time(tmp_path: Path) -> None:
+def test_the_sample_is_created_again_each_time(tmp_path: Path) -> None:
     (make_sample(tmp_path).work / "left.txt").write_text("from before")
     sample = make_sample(tmp_path)
     assert not (sample.work / "left.txt").exists()
     assert git(sample.origin, "log", "--format=%s", "main").strip() == "A little statistics"
 
 
-def test_the_callers_git_configuration_has_no_part_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callers_git_configuration_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gitconfig").write_text("[user]\n\tname = Mallory\n[init]\n\ttemplateDir = /nonexistent\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
@@ -47,7 +47,7 @@ def test_a_git_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
         git(tmp_path, "clone", "--", str(tmp_path / "missing"), "copy")
 
 
-def test_a_machine_without_git_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_git_is_named_with_the_package_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DemoFailed, match="install the package 'git'"):
         git(tmp_path, "log")

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from myctobot.lib.duty_cycle import Pace
+from myctobot.lib.duty_cycle import DutyCycle
 
 
 class Clock:
-    """Time passes only while somebody sleeps or works."""
+    """Clock that advances only during sleep and work."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -26,42 +26,42 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pace(clock: Clock) -> Pace:
-    return Pace(3, clock, clock, clock.sleep)
+def duty_cycle(clock: Clock) -> DutyCycle:
+    return DutyCycle(3, clock, clock, clock.sleep)
 
 
-def work(pace: Pace, clock: Clock, seconds: float) -> None:
-    with pace.work():
+def work(duty_cycle: DutyCycle, clock: Clock, seconds: float) -> None:
+    with duty_cycle.work():
         clock.now += seconds
 
 
-def test_the_first_never_waits(pace: Pace, clock: Clock) -> None:
-    work(pace, clock, 5)
+def test_the_first_work_does_not_wait(duty_cycle: DutyCycle, clock: Clock) -> None:
+    work(duty_cycle, clock, 5)
     assert clock.slept == []
 
 
-def test_the_next_waits_in_proportion_to_the_last(pace: Pace, clock: Clock) -> None:
-    work(pace, clock, 5)
-    work(pace, clock, 0.1)
-    work(pace, clock, 0.1)
+def test_the_pause_is_proportional_to_the_last_work(duty_cycle: DutyCycle, clock: Clock) -> None:
+    work(duty_cycle, clock, 5)
+    work(duty_cycle, clock, 0.1)
+    work(duty_cycle, clock, 0.1)
     assert clock.slept == pytest.approx([15, 0.3])
 
 
-def test_a_quiet_time_counts_as_the_pause(pace: Pace, clock: Clock) -> None:
-    work(pace, clock, 1)
+def test_idle_time_counts_as_the_pause(duty_cycle: DutyCycle, clock: Clock) -> None:
+    work(duty_cycle, clock, 1)
     clock.now += 2
-    work(pace, clock, 1)
+    work(duty_cycle, clock, 1)
     clock.now += 10
-    work(pace, clock, 1)
+    work(duty_cycle, clock, 1)
     assert clock.slept == pytest.approx([1])
 
 
-def test_work_that_fails_counts_too(pace: Pace, clock: Clock) -> None:
+def test_failed_work_counts_too(duty_cycle: DutyCycle, clock: Clock) -> None:
     def fail() -> None:
         clock.now += 2
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"), pace.work():
+    with pytest.raises(ValueError, match="no"), duty_cycle.work():
         fail()
-    work(pace, clock, 1)
+    work(duty_cycle, clock, 1)
     assert clock.slept == pytest.approx([6])

@@ -1,4 +1,4 @@
-"""Addresses that somebody else chose: what is called, and what is not."""
+"""URLs that tenants choose: allowed and refused ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from myctobot.contract.jobs import is_public_address
-from myctobot.lib import http_client as outgoing
-from myctobot.lib.http_client import Answer, NotSent, Outgoing
+from myctobot.contract.repositories import is_public_address
+from myctobot.lib import http_client
+from myctobot.lib.http_client import NotSent, Outgoing, OutgoingResponse
 from tests.fixtures.endpoint import Endpoint, endpoint
 
 
@@ -22,7 +22,7 @@ def hook(tmp_path: Path) -> Iterator[Endpoint]:
         yield found
 
 
-def post(url: str, hook: Endpoint | None = None, private: tuple[str, ...] = ("localhost",)) -> Answer:
+def post(url: str, hook: Endpoint | None = None, private: tuple[str, ...] = ("localhost",)) -> OutgoingResponse:
     client = Outgoing(is_public_address, private, str(hook.certificate) if hook else "")
     return asyncio.run(client.post(url, b"{}", {"x-test": "1"}))
 
@@ -56,11 +56,11 @@ def test_a_private_address_is_refused_however_it_is_written(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://example.com/", "only https"),
+        ("http://example.com/", "must start with https"),
         ("https://user:pw@example.com/", "user name"),
         ("https://example.com:22/", "port 22"),
         ("https://example.com:notaport/", "well-formed"),
-        ("file:///etc/passwd", "only https"),
+        ("file:///etc/passwd", "must start with https"),
     ],
 )
 def test_what_is_no_plain_https_address_is_refused(url: str, words: str) -> None:
@@ -107,7 +107,7 @@ def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch, ad
 def test_the_connection_goes_to_the_address_that_was_checked(hook: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = resolves_to(monkeypatch, "127.0.0.1")
     assert post(hook.url, hook).status == 200
-    # A second look, by whoever connects, is what a name that changes its mind would need.
+    # A name that changes its address would need a second resolution, by the code that connects.
     assert [host for host in asked if host == "localhost"] == ["localhost"]
 
 
@@ -117,7 +117,7 @@ def test_a_certificate_of_another_name_is_refused(hook: Endpoint, monkeypatch: p
     assert "certificate" in refusal(url, hook, ("other.example",)).lower()
 
 
-def test_a_certificate_that_nobody_knows_is_refused(hook: Endpoint) -> None:
+def test_an_unknown_certificate_is_refused(hook: Endpoint) -> None:
     assert "certificate" in refusal(hook.url, None, ("localhost",)).lower()
 
 
@@ -133,12 +133,12 @@ def test_a_huge_answer_is_not_read(hook: Endpoint) -> None:
 
 
 def test_a_slow_endpoint_is_left(hook: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(http_client, "TIMEOUT_S", 0.3)
     hook.wait_s = 2
     assert "no answer within 0.3 s" in refusal(hook.url, hook, ("localhost",))
 
 
-def test_nobody_there(hook: Endpoint) -> None:
+def test_a_host_that_does_not_answer(hook: Endpoint) -> None:
     assert "could not be reached" in refusal("https://localhost:1/", hook, ("localhost",))
 
 

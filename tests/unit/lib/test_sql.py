@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from myctobot.lib.sql import Columns
+from myctobot.lib.sql import ColumnSet
 from myctobot.tenants.models import Tenant
 
 
-def test_columns_come_in_the_models_order_whatever_order_they_are_named_in() -> None:
-    columns = Columns(Tenant, "weight", "id", "slug")
+def test_columns_come_in_the_order_of_the_model() -> None:
+    columns = ColumnSet(Tenant, "weight", "id", "slug")
     assert columns.of("t") == "t.id, t.slug, t.weight"
     tenant = columns.instance([7, "acme", 300])
     assert (tenant.pk, tenant.slug, tenant.weight) == (7, "acme", 300)
@@ -15,7 +15,7 @@ def test_columns_come_in_the_models_order_whatever_order_they_are_named_in() -> 
 
 
 def test_what_is_not_among_them_is_deferred() -> None:
-    tenant = Columns(Tenant, "id").instance([7])
+    tenant = ColumnSet(Tenant, "id").instance([7])
     assert tenant.get_deferred_fields() == {
         "slug", "name", "is_active", "weight", "max_running_jobs", "max_waiting_jobs", "created_at",
     }  # fmt: skip
@@ -23,4 +23,4 @@ def test_what_is_not_among_them_is_deferred() -> None:
 
 def test_a_column_that_the_model_has_not() -> None:
     with pytest.raises(ValueError, match="Tenant has not all of the columns"):
-        Columns(Tenant, "id", "colour")
+        ColumnSet(Tenant, "id", "colour")

@@ -1,4 +1,4 @@
-"""Who may read the metrics, as a table."""
+"""Access rules of the metrics."""
 
 from __future__ import annotations
 

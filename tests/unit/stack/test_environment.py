@@ -49,6 +49,12 @@ def test_the_callers_own_settings_go_on(home: Home) -> None:
     assert (own["GATEWAY_UPSTREAM"], own["SECRET_KEY"]) == ("anthropic", "mine")
 
 
+def test_the_stack_opens_no_folder_for_repositories_by_itself(home: Home) -> None:
+    assert not {"REPO_FILE_ROOTS", "REPO_SCHEMES"} & own_variables({}, home, GeneratedSecrets(), ADDRESSES).keys()
+    caller = {"REPO_FILE_ROOTS": "/srv/repos"}
+    assert own_variables(caller, home, GeneratedSecrets(), ADDRESSES)["REPO_FILE_ROOTS"] == "/srv/repos"
+
+
 def test_the_stack_decides_its_own_addresses(home: Home) -> None:
     caller = {"CONTROL_URL": "http://stale", "DATABASE_URL": "stale", "EMBEDDED": "0"}
     own = own_variables(caller, home, GeneratedSecrets(), ADDRESSES)
@@ -64,7 +70,7 @@ def test_settings_read_back_what_the_env_file_says(home: Home, monkeypatch: pyte
 
 
 def test_a_value_with_a_line_break_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="DEBUG holds a line break"):
+    with pytest.raises(ValueError, match="DEBUG contains a line break"):
         env_file({"DEBUG": "1\nSECRET_KEY=mine"})
 
 

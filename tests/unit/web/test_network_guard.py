@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from myctobot.web.network_guard import Border
+from myctobot.web.network_guard import NetworkGuard
 
-BORDER = Border(["10.213.0.0/24", "fd00:1::/64"], ["10.213.0.1"])
+BORDER = NetworkGuard(["10.213.0.0/24", "fd00:1::/64"], ["10.213.0.1"])
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_a_shard_sees_the_shard_api_alone(path: str, kind: str, refused: bool) -
 
 
 def test_without_networks_everybody_is_let_through() -> None:
-    assert not Border([], []).is_shard("not an address")
+    assert not NetworkGuard([], []).is_shard("not an address")

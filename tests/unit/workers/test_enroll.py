@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.enroll import Invitation, Misplaced, Place, check_config, invitation, read_environ
+from workers.enroll import ConfigLocation, EnrolmentError, Invitation, check_config, find_invitation, read_environ
 
 OURS = {
     "MYCTOBOT_CONTROL_URL": "https://control.example/",
@@ -27,7 +27,7 @@ CONFIG = {
     [
         (OURS, {}, ASKED),
         ({}, OURS, ASKED),
-        # One environment as a whole: a token never goes to the address that another one names.
+        # All values come from one environment: a token never goes to an address from another one.
         ({"MYCTOBOT_CONTROL_URL": "https://elsewhere.example"}, OURS, ASKED),
         (OURS, {**OURS, "MYCTOBOT_ENROL_TOKEN": "other"}, ASKED),
         ({}, {}, None),
@@ -37,7 +37,7 @@ CONFIG = {
 def test_the_invitation_is_in_one_environment(
     own: dict[str, str], first: dict[str, str], expected: Invitation | None
 ) -> None:
-    assert invitation(own, first) == expected
+    assert find_invitation(own, first) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_the_invitation_is_in_one_environment(
         ("MYCTOBOT_ENROL_TOKEN", "a\nb"),
     ],
 )
-def test_what_is_missing_or_no_use_is_named_without_the_token(name: str, value: str) -> None:
-    with pytest.raises(Misplaced, match=name) as caught:
-        invitation({**OURS, name: value}, {})
+def test_a_missing_or_invalid_variable_is_named_without_the_token(name: str, value: str) -> None:
+    with pytest.raises(EnrolmentError, match=name) as caught:
+        find_invitation({**OURS, name: value}, {})
     assert OURS["MYCTOBOT_ENROL_TOKEN"] not in str(caught.value)
 
 
@@ -61,7 +61,7 @@ def test_the_token_is_not_in_the_repr() -> None:
     assert ASKED.token not in repr(ASKED)
 
 
-def test_the_first_process_environment_is_read_whatever_is_in_it(tmp_path: Path) -> None:
+def test_an_environment_with_any_bytes_is_read(tmp_path: Path) -> None:
     file = tmp_path / "environ"
     file.write_bytes(b"A=1\0MYCTOBOT_SHARD=x=y\0\0odd\0\xff\xfe=\xff\0")
     assert read_environ(file)["MYCTOBOT_SHARD"] == "x=y"
@@ -77,24 +77,24 @@ def test_the_first_process_environment_is_read_whatever_is_in_it(tmp_path: Path)
         ({"broker_url": "http://x"}, "broker_url"),
     ],
 )
-def test_a_configuration_that_would_not_do_is_refused(change: dict[str, object], words: str) -> None:
-    with pytest.raises(Misplaced, match=words):
+def test_an_invalid_configuration_is_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(EnrolmentError, match=words):
         check_config(CONFIG | change, ASKED)
 
 
-def test_what_is_kept_is_for_its_owner_alone_and_nothing_else_is_left(tmp_path: Path) -> None:
-    place = Place(tmp_path / "etc" / "config.json")
-    place.keep(CONFIG, ASKED.digest)
+def test_saved_files_are_readable_by_their_owner_only_and_no_other_file_is_left(tmp_path: Path) -> None:
+    location = ConfigLocation(tmp_path / "etc" / "config.json")
+    location.save(CONFIG, ASKED.digest)
     files = sorted((tmp_path / "etc").iterdir())
     assert [file.name for file in files] == ["config.json", "config.json.token"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert ASKED.token not in files[1].read_text()
 
 
-def test_a_digest_without_a_configuration_means_nothing(tmp_path: Path) -> None:
-    place = Place(tmp_path / "config.json")
-    place.keep(CONFIG, ASKED.digest)
-    assert place.is_enrolled_with(ASKED.digest)
-    assert not place.is_enrolled_with("other")
+def test_a_digest_without_a_configuration_is_ignored(tmp_path: Path) -> None:
+    location = ConfigLocation(tmp_path / "config.json")
+    location.save(CONFIG, ASKED.digest)
+    assert location.is_enrolled_with(ASKED.digest)
+    assert not location.is_enrolled_with("other")
     (tmp_path / "config.json").unlink()
-    assert not place.is_enrolled_with(ASKED.digest)
+    assert not location.is_enrolled_with(ASKED.digest)

@@ -15,6 +15,6 @@ print(before, ctypes.CDLL(None).prctl(3))
 """
 
 
-def test_a_process_that_holds_a_key_is_closed_to_others_of_its_user() -> None:
+def test_other_processes_of_the_same_user_cannot_read_a_process_with_a_key() -> None:
     done = subprocess.run([sys.executable, "-c", PROBE], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "0"]

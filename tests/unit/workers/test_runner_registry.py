@@ -1,4 +1,4 @@
-"""Live runners, by their files."""
+"""Registry of live runners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "run")
 
 
-def test_a_runner_enters_itself_and_leaves(registry: Registry, tmp_path: Path) -> None:
+def test_a_runner_registers_and_removes_itself(registry: Registry, tmp_path: Path) -> None:
     entry = registry.add("job_1", 2, 0)
     assert registry.live() == [entry]
     assert (entry.pid, entry.name) == (os.getpid(), "job_1.2")
@@ -27,11 +27,11 @@ def test_a_runner_enters_itself_and_leaves(registry: Registry, tmp_path: Path) -
     assert not any((tmp_path / "run").iterdir())
 
 
-def test_the_directory_is_its_owners_alone(registry: Registry, tmp_path: Path) -> None:
+def test_only_its_owner_can_read_the_directory(registry: Registry, tmp_path: Path) -> None:
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_runner_that_is_gone_is_forgotten(registry: Registry, tmp_path: Path) -> None:
+def test_the_file_of_an_ended_runner_is_removed(registry: Registry, tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
     path = tmp_path / "run" / "job_1.1.json"
@@ -50,7 +50,7 @@ def test_a_zombie_has_ended() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         assert process_start_time(process.pid) is not None
         process.kill()
-        # Waited for, but not collected: WNOWAIT leaves the zombie.
+        # WNOWAIT waits for the end but leaves the zombie.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert process_start_time(process.pid) is None
 

@@ -1,11 +1,11 @@
-// Puts text on the clipboard; returns whether it is there.
+// Copies text to the clipboard; returns true on success.
 
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Browsers keep the clipboard from pages that came over plain HTTP, and some ask first.
+    // Browsers refuse the clipboard to pages over plain HTTP, and some ask the user first.
     return copyByCommand(text);
   }
 }

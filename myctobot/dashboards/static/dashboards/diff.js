@@ -1,16 +1,16 @@
-// A patch as git writes it, file by file; and what an edit replaces, in the same look.
+// Renders a git patch by file, and the replacement of an edit in the same style.
 
 import { clean, make, plural } from "./text.js";
 
 const HUNK = /^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@(.*)$/;
-const FOLD_FILE = 250; // lines; a longer file is folded at first
-const FOLD_ALL = 800; // lines of all files before
+const FOLD_FILE = 250; // lines; a longer file is collapsed initially
+const FOLD_ALL = 800; // lines of all previous files; later files are collapsed
 
-// Files of a patch: {name, notes, lines: [{sign, text, number}], insertions, deletions}. Signs: "+", "-", " ", "@" and "\\".
+// Returns the files of a patch: {name, notes, lines: [{sign, text, number}], insertions, deletions}. Signs: "+", "-", " ", "@" and "\\".
 export function parsePatch(patch) {
   const files = [];
   let file = null;
-  let place = null; // where within a hunk: the next numbers, and how many lines of each side are still to come
+  let place = null; // position in a hunk: the next line numbers and the remaining lines of each side
   for (const line of patch.split("\n")) {
     if (place && (place.oldLeft > 0 || place.newLeft > 0) && takeLine(file, place, line)) continue;
     if (place && line.startsWith("\\")) {
@@ -33,7 +33,7 @@ export function parsePatch(patch) {
   return files;
 }
 
-// A line that was removed may read "-- a/file", so within a hunk only the counts say what is still a part of it.
+// A removed line may look like a header ("-- a/file"), so the line counts determine the end of a hunk.
 function takeLine(file, place, line) {
   const sign = line === "" ? " " : line[0];
   if (!"+- ".includes(sign)) return false;
@@ -52,7 +52,7 @@ function takeHeader(file, line) {
   else if (/^(new file|deleted file|old mode|new mode|rename|copy|similarity|Binary files)/.test(line)) file.notes.push(line);
 }
 
-// "diff --git a/NAME b/NAME" names a file twice; the lines that follow say it better where there are any.
+// "diff --git a/NAME b/NAME" has the name twice. The lines that follow are more exact, if there are any.
 function nameOf(line) {
   const names = line.slice("diff --git ".length);
   const half = names.slice((names.length + 1) / 2).replace(/^"?b\//, "").replace(/"$/, "");
@@ -68,7 +68,7 @@ export function renderPatch(patch, truncated) {
     return renderFile(file, open);
   });
   if (!files.length && patch.trim()) parts.push(make("pre", "output", clean(patch)));
-  if (truncated) parts.push(make("p", "missing", "The patch was too large to keep whole; its end is missing here."));
+  if (truncated) parts.push(make("p", "missing", "The patch was too large to store. Its end is missing."));
   return make("div", "patch", ...parts);
 }
 
@@ -78,7 +78,7 @@ function renderFile(file, open) {
     file.notes.length ? make("span", "note", ` ${clean(file.notes[0])}`) : null,
   );
   const details = make("details", "file", summary);
-  // Folded files cost nothing until somebody looks.
+  // Collapsed files are rendered only when they are opened.
   const fill = () => {
     if (details.childElementCount > 1) return;
     for (const note of file.notes.slice(1)) details.append(make("p", "note", clean(note)));
@@ -105,20 +105,20 @@ const CLASSES = { "+": "added", "-": "removed", "@": "hunk", "\\": "note" };
 
 export function renderLines(lines) {
   const block = make("pre", "diff");
-  block.tabIndex = 0; // it scrolls sideways, which the keyboard must be able to do
+  block.tabIndex = 0; // it scrolls horizontally, also by keyboard
   block.ariaLabel = "Changes";
   block.setAttribute("role", "group");
   for (const { sign, text, number } of lines) {
     const shown = "+- ".includes(sign) ? sign + clean(text) : clean(text);
     const line = make("span", CLASSES[sign] ?? "", `${shown}\n`);
-    // Shown by the style sheet, so that who copies lines copies no numbers.
+    // The style sheet shows the numbers, so that copied lines do not contain them.
     if (number !== null) line.dataset.number = number;
     block.append(line);
   }
   return block;
 }
 
-// What an edit takes away and what it puts there.
+// Renders the old and the new text of an edit.
 export function replacement(before, after) {
   const side = (text, sign) => (text ? text.replace(/\n$/, "").split("\n") : []).map((line) => ({ sign, text: line, number: null }));
   return renderLines([...side(before, "-"), ...side(after, "+")]);

@@ -1,4 +1,4 @@
-// Keeps the page at its end while events come, until its reader looks further up.
+// Keeps the page at its end while events arrive, until the reader scrolls up.
 
 const NEAR_PX = 48;
 
@@ -9,13 +9,13 @@ export class Follow {
   #onChange;
   on;
 
-  // onChange(on): following began or stopped.
+  // onChange(on): called when following starts or stops.
   constructor(on, onChange) {
     this.on = on;
     this.#onChange = onChange;
     this.#measure();
     window.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    // Rows get their real height when they are first shown.
+    // Observe the page's height, because rows get their real height when they are first shown.
     new ResizeObserver(() => this.keep()).observe(document.body);
   }
 
@@ -50,7 +50,7 @@ export class Follow {
     const shrunk = Math.max(0, this.#height - this.#root.scrollHeight);
     const down = up < 0;
     this.#measure();
-    // A page that becomes shorter moves up without anybody's doing.
+    // A page that becomes shorter scrolls up without the reader, so subtract that distance.
     if (this.on && up > shrunk + 2 && !this.#atEnd) this.set(false);
     else if (!this.on && down && this.#atEnd) this.set(true);
   }

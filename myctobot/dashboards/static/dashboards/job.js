@@ -1,4 +1,4 @@
-// The live log of a job's page: what comes over the stream goes into the list, and the toolbar acts on it.
+// Live log of a job's page: connects the stream, the list of rows and the toolbar.
 
 import { copy } from "./copy.js";
 import { Follow } from "./follow.js";
@@ -7,7 +7,7 @@ import { Search } from "./search.js";
 import { JobStream } from "./stream.js";
 import { plural } from "./text.js";
 
-const AT_FIRST = 1_000; // events; earlier ones are loaded when somebody asks
+const INITIAL_EVENTS = 1_000; // earlier events are loaded on request
 const REQUEST_MS = 15_000;
 const HEADER_EVERY_MS = 600;
 const SEARCH_EVERY_MS = 400;
@@ -17,19 +17,19 @@ const byId = (id) => document.getElementById(id);
 const page = byId("job");
 const { events: eventsUrl, sse, ws, login } = page.dataset;
 const isLive = page.dataset.live === "true";
-const lastAtFirst = Number(page.dataset.lastSeq) || 0;
+const initialLastSeq = Number(page.dataset.lastSeq) || 0;
 const section = byId("log");
 const list = byId("log-rows");
 const hidden = new Set(); // groups that the filter hides
 let missed = 0; // events since following stopped
-let hasEvents = lastAtFirst > 0;
+let hasEvents = initialLastSeq > 0;
 let isOver = false;
 let isRefused = false;
 let earlierFailed = false;
 
 const follow = new Follow(isLive, () => showFollow());
 const log = new Log(list, {
-  before: Math.max(0, lastAtFirst - AT_FIRST),
+  before: Math.max(0, initialLastSeq - INITIAL_EVENTS),
   onChange: changed,
   isFollowing: () => follow.on,
 });
@@ -56,11 +56,11 @@ async function read(after, limit) {
   return answer.json();
 }
 
-// --- What comes -------------------------------------------------------------------------------------
+// --- Incoming events --------------------------------------------------------------------------------
 
 function take(events) {
   log.push(events);
-  if (!follow.on) missed += events.filter((event) => event.seq > lastAtFirst).length;
+  if (!follow.on) missed += events.filter((event) => event.seq > initialLastSeq).length;
   if (isLive && (!hasEvents || events.some((event) => CHANGES_HEADER.has(event.kind)))) headerChanged();
   hasEvents = true;
 }
@@ -76,7 +76,7 @@ function changed() {
   if (search.active) searchSoon();
 }
 
-// The header is asked for anew after a change, but not for every change of a burst.
+// Reloads the header after a change, but not for every change of a burst.
 let headerTimer = null;
 let headerAt = -Infinity;
 function headerChanged() {
@@ -124,7 +124,7 @@ function showEmpty() {
   else if (hasEvents) empty.textContent = "Loading…";
 }
 
-// Who was logged out, or has lost the job, keeps what is on the screen: the chip says so, and nothing more is asked for.
+// After a logout or the loss of access, the page keeps its content, shows the reason and sends no more requests.
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   const { status } = event.detail.xhr;
   if (![401, 403, 404].includes(status)) return;
@@ -150,7 +150,7 @@ function jumpToEnd() {
 
 byId("log-jump").addEventListener("click", jumpToEnd);
 byId("log-follow").addEventListener("click", () => follow.set(!follow.on));
-// Who folds something out is about to read it.
+// Stop following when the reader opens an entry.
 list.addEventListener("click", (event) => event.target.closest("summary") && follow.set(false));
 
 byId("log-earlier").addEventListener("click", async ({ currentTarget: button }) => {
@@ -169,7 +169,7 @@ byId("log-earlier").addEventListener("click", async ({ currentTarget: button }) 
 function showEarlier() {
   const button = byId("log-earlier");
   button.hidden = log.before === 0;
-  button.textContent = earlierFailed ? "Earlier entries could not be loaded; try again" : `Load earlier (${plural(log.before, "event")} above)`;
+  button.textContent = earlierFailed ? "Earlier entries could not be loaded. Try again" : `Load earlier (${plural(log.before, "event")} above)`;
 }
 
 // --- Filter and search ------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ function searchSoon() {
 }
 
 function showFound() {
-  byId("log-found").textContent = search.standing;
+  byId("log-found").textContent = search.status;
   for (const id of ["log-previous", "log-next"]) byId(id).disabled = !search.active;
 }
 
@@ -216,28 +216,28 @@ function go(step) {
 }
 
 field.addEventListener("input", () => {
-  search.look(field.value);
+  search.find(field.value);
   showFound();
 });
 field.addEventListener("keydown", (event) => {
   if (event.key === "Enter") go(event.shiftKey ? -1 : 1);
   if (event.key === "Escape") {
     field.value = "";
-    search.look("");
+    search.find("");
     showFound();
     field.blur();
   }
 });
 byId("log-next").addEventListener("click", () => go(1));
 byId("log-previous").addEventListener("click", () => go(-1));
-// What was folded out can be coloured too.
+// Highlight matches in opened entries too.
 list.addEventListener("toggle", () => search.active && search.highlight(), true);
 
 // --- Copying ----------------------------------------------------------------------------------------
 
 async function copyFrom(button, text, what) {
   const done = await copy(text);
-  byId("log-said").textContent = done ? `Copied ${what}` : "The browser did not let it be copied";
+  byId("log-said").textContent = done ? `Copied ${what}` : "The browser refused the copy";
   const label = (button.dataset.label ??= button.textContent);
   button.textContent = done ? "Copied" : "Not copied";
   setTimeout(() => (button.textContent = label), 1500);
@@ -276,7 +276,7 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
-// Within the toolbar the arrows go from button to button.
+// The arrow keys move the focus between the buttons of the toolbar.
 section.querySelector("[role=toolbar]").addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!step || event.target === field) return;
@@ -285,18 +285,18 @@ section.querySelector("[role=toolbar]").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// --- Begin ------------------------------------------------------------------------------------------
+// --- Start ------------------------------------------------------------------------------------------
 
 window.addEventListener("online", () => stream.wake());
 document.addEventListener("visibilitychange", () => document.hidden || stream.wake());
 
-// Elapsed times count from the first event, which may be long before those that are loaded.
+// Elapsed times count from the first event, which may be long before the loaded ones.
 async function begin() {
   if (log.before > 0) {
     try {
       log.origin = Date.parse((await read(0, 1)).events[0]?.at);
     } catch {
-      // Then they count from the first one that is loaded.
+      // Elapsed times then count from the first loaded event.
     }
   }
   stream.start();

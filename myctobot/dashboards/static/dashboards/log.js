@@ -1,17 +1,17 @@
-// The list of rows: takes events in by the thousand without holding up the page, keeps the newest, brings earlier ones back.
+// List of rows: adds thousands of events without blocking the page, keeps the newest and loads earlier ones.
 
 import { RowMaker, unreadable } from "./render.js";
 
-export const MOST_ROWS = 4_000;
-const MOST_LINES = 20_000;
-const FEW_ROWS = 1_500; // so many can all be laid out, and then nothing about their heights is guessed
-const WHILE_READING = 3; // times as many stay while somebody reads further up: what is read must not vanish
+export const MAX_ROWS = 4_000;
+const MAX_LINES = 20_000;
+const FULL_LAYOUT_ROWS = 1_500; // up to this number, all rows get a layout and need no estimated height
+const READING_FACTOR = 3; // keep more rows while the reader is further up, so that the text does not vanish
 const PER_FRAME_MS = 8;
-const BETWEEN_MS = 80; // a page that changes ten times a second is as alive, and leaves the processor to others
-const SPARED = 3; // a frame that took long is followed by so many times as long: the reader's clicks and keys want a turn
-const LONGEST_BETWEEN_MS = 1_000;
+const MIN_PAUSE_MS = 80; // ten updates per second are enough and leave time for other work
+const PAUSE_FACTOR = 3; // wait this multiple of a slow frame's duration, so that clicks and keys are handled
+const MAX_PAUSE_MS = 1_000;
 const BACKLOG = 500;
-const PER_FRAME_OF_BACKLOG_MS = 50; // a frame costs its layout whatever is in it, so fewer and fuller ones are done sooner
+const PER_FRAME_OF_BACKLOG_MS = 50; // each frame costs a layout, so a backlog is faster in fewer, larger frames
 export const PAGE = 500;
 
 export class Log {
@@ -20,15 +20,15 @@ export class Log {
   #queue = [];
   #scheduled = false;
   #flushed = -Infinity;
-  #cost = 0; // of the last frame, from its rows to its pixels, in milliseconds
+  #frameMs = 0; // duration of the last frame including layout and paint, in milliseconds
   #origin = null;
   #onChange;
   #isFollowing;
   #lines = 0;
   rows = [];
 
-  // list: an empty ol. before: the number of the last event that is not loaded; 0 when there is none.
-  // onChange(count): so many events were taken in. isFollowing(): whether the reader is at the end.
+  // list: an empty ol. before: the number of the last event that is not loaded, or 0.
+  // onChange(count): called after that many events were added. isFollowing(): true while the reader is at the end.
   constructor(list, { before = 0, onChange = () => {}, isFollowing = () => true } = {}) {
     this.#list = list;
     this.before = before;
@@ -36,7 +36,7 @@ export class Log {
     this.#isFollowing = isFollowing;
   }
 
-  // When the job's first event was, in milliseconds.
+  // Sets the time of the job's first event, in milliseconds.
   set origin(time) {
     if (Number.isFinite(time)) this.#origin = time;
   }
@@ -50,14 +50,14 @@ export class Log {
     this.#schedule();
   }
 
-  // How many rows there are of each group.
+  // Returns the number of rows of each group.
   groups() {
     const found = new Map();
     for (const row of this.rows) found.set(row.group, (found.get(row.group) ?? 0) + (row.group === "log" ? row.parts.length : 1));
     return found;
   }
 
-  // The job is over: what has no answer gets none. Called again, it changes nothing.
+  // Marks calls without a result as unanswered, because the job has ended.
   finish() {
     if (this.#queue.length) return void setTimeout(() => this.finish(), 100);
     this.#maker.giveUp();
@@ -66,9 +66,9 @@ export class Log {
   #schedule() {
     if (this.#scheduled || !this.#queue.length) return;
     this.#scheduled = true;
-    const dear = this.#queue.length > BACKLOG ? 0 : Math.min(LONGEST_BETWEEN_MS, SPARED * this.#cost);
-    const wait = Math.max(BETWEEN_MS, dear) - (performance.now() - this.#flushed);
-    // A page that nobody sees gets no frames, but what came must not pile up until somebody looks.
+    const pause = this.#queue.length > BACKLOG ? 0 : Math.min(MAX_PAUSE_MS, PAUSE_FACTOR * this.#frameMs);
+    const wait = Math.max(MIN_PAUSE_MS, pause) - (performance.now() - this.#flushed);
+    // A hidden page gets no animation frames, but its events must not accumulate.
     const flush = () => (document.hidden ? this.#flush() : requestAnimationFrame(() => this.#flush()));
     wait > 0 ? setTimeout(flush, wait) : flush();
   }
@@ -77,8 +77,8 @@ export class Log {
     this.#scheduled = false;
     const began = performance.now();
     this.#flushed = began;
-    // Its turn comes when the frame is on the screen: thousands of rows cost the browser far more than the code here.
-    setTimeout(() => (this.#cost = performance.now() - began));
+    // The timer runs after layout and paint, which cost far more than this code for thousands of rows.
+    setTimeout(() => (this.#frameMs = performance.now() - began));
     const until = performance.now() + (this.#queue.length > BACKLOG ? PER_FRAME_OF_BACKLOG_MS : PER_FRAME_MS);
     const fresh = [];
     let taken = 0;
@@ -89,12 +89,12 @@ export class Log {
     }
     this.#queue.splice(0, taken);
     for (const row of fresh) this.rows.push(row);
-    // Rows that are too many already never get onto the page.
+    // Trim first, so that surplus rows are never added to the page.
     this.trim();
     const fragment = new DocumentFragment();
     for (const row of fresh) if (!row.gone) fragment.append(row.element);
     this.#list.append(fragment);
-    this.#list.classList.toggle("many", this.rows.length > FEW_ROWS);
+    this.#list.classList.toggle("many", this.rows.length > FULL_LAYOUT_ROWS);
     this.#onChange(taken);
     this.#schedule();
   }
@@ -112,12 +112,12 @@ export class Log {
     return row;
   }
 
-  // Keep the newest rows only. Who wants the others can have them loaded again.
+  // Keeps only the newest rows. The reader can load the others again.
   trim() {
-    const times = this.#isFollowing() ? 1 : WHILE_READING;
+    const times = this.#isFollowing() ? 1 : READING_FACTOR;
     let surplus = 0;
     let lines = this.#lines;
-    while (this.rows.length - surplus > MOST_ROWS * times || (lines > MOST_LINES * times && surplus < this.rows.length - 1)) {
+    while (this.rows.length - surplus > MAX_ROWS * times || (lines > MAX_LINES * times && surplus < this.rows.length - 1)) {
       lines -= this.#linesOf(this.rows[surplus]);
       surplus += 1;
     }
@@ -142,20 +142,20 @@ export class Log {
     if (place >= 0) this.rows.splice(place, 1);
   }
 
-  // Bring back some of what came before; read(after, limit) gives a page of the API. What is on the screen stays there.
+  // Loads a page of earlier events without moving the visible rows. read(after, limit) returns a page of the API.
   async loadEarlier(read) {
     const end = this.before;
     const events = [];
     let after = Math.max(0, end - PAGE);
     const start = after;
     while (after < end) {
-      // A page may be shorter than what was asked for, as it is bounded in bytes too.
+      // A page may be shorter than requested, because it is also limited in bytes.
       const page = await read(after, PAGE);
       if (!page.events.length) break;
       events.push(...page.events.filter((event) => (event.kind === "log.dropped" ? event.data.first_seq : event.seq) <= end));
       after = page.events.at(-1).seq;
     }
-    // More came meanwhile, and rows were dropped for it: what was read does not fit any more.
+    // New events caused a trim during the request, so the loaded events are no longer adjacent.
     if (this.before !== end) return;
     const first = events[0]?.kind === "log.dropped" ? events[0].data.first_seq - 1 : start;
     this.before = Math.max(0, Math.min(start, first));
@@ -178,7 +178,7 @@ export class Log {
   }
 }
 
-// Change what is above an element without moving it on the screen; not every browser does that by itself.
+// Changes the content above an element without moving the element on the screen, which not every browser does itself.
 export function keepingPlace(element, change) {
   const root = document.documentElement;
   const before = element?.getBoundingClientRect().top ?? 0;

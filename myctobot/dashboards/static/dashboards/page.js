@@ -1,6 +1,6 @@
-// What every page of the console needs beside HTML: asking before a cancel, clocks that tick, forms that are sent once.
+// Behaviour of every page of the console: confirmations, running clocks and forms that are sent only once.
 
-// How times read.
+// Format of times.
 const SHORT = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
 
 const dialog = document.createElement("dialog");
@@ -8,14 +8,14 @@ dialog.className = "confirm";
 dialog.innerHTML = "<form method=dialog><p></p><div class=actions><button value=yes class=danger></button><button value=no>Keep it</button></div></form>";
 document.body.append(dialog);
 
-// Listened for on the document: parts of a page are replaced while it is open.
+// Listen on the document, because parts of a page are replaced while it is open.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.confirm && !form.dataset.confirmed) {
     event.preventDefault();
     ask(form);
   } else if (form.hasAttribute("data-once")) {
-    // After the browser has read the form; a button that is disabled before would not be sent.
+    // Disable the buttons after the browser has read the form, because it does not send disabled buttons.
     setTimeout(() => form.querySelectorAll("button").forEach((button) => (button.disabled = true)));
   }
 });
@@ -33,12 +33,12 @@ function ask(form) {
   dialog.querySelector("[value=no]").focus();
 }
 
-// Browsers keep pages for those who come back, and some keep what was disabled.
+// Browsers restore cached pages on navigation, and some restore disabled buttons.
 window.addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("form[data-once] button:disabled")) button.disabled = false;
 });
 
-// A choice by pointer counts at once. With the arrow keys one goes past others to it, so the form's button sends it.
+// A choice by pointer is submitted immediately. Arrow keys pass other options, so keyboard users submit by the button.
 let byKeyboard = false;
 document.addEventListener("keydown", () => (byKeyboard = true), true);
 document.addEventListener("pointerdown", () => (byKeyboard = false), true);
@@ -55,7 +55,7 @@ export function duration(seconds) {
   return `${days} d ${hours % 24} h`;
 }
 
-// The server says how long it has been: a clock of this machine that is wrong changes nothing.
+// The server sends elapsed times, so a wrong clock of this machine does not matter.
 const began = new WeakMap();
 
 function tick() {
@@ -76,18 +76,18 @@ function localize(time) {
   time.title = at.toString();
 }
 
-// A time that is asked for in UTC is said in the reader's own zone too.
+// Also shows a time that is entered in UTC in the reader's time zone.
 document.addEventListener("input", ({ target }) => {
   if (!target.hasAttribute("data-utc")) return;
   const help = document.getElementById(`${target.id}_helptext`);
   help.dataset.usual ??= help.textContent;
   const at = new Date(`${target.value}Z`);
-  help.textContent = Number.isNaN(at.getTime()) ? help.dataset.usual : `Here that is ${at.toLocaleString(undefined, SHORT)}.`;
+  help.textContent = Number.isNaN(at.getTime()) ? help.dataset.usual : `In your time zone: ${at.toLocaleString(undefined, SHORT)}.`;
 });
 
 document.querySelector("[data-focus]")?.focus();
 
-// What is only an aid is empty when it cannot be had; for its sake nobody is sent to the login, away from a form half filled in.
+// An optional part becomes empty on an error. It must not redirect the reader away from a form to the login page.
 for (const end of ["htmx:beforeOnLoad", "htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(end, (event) => {
     if (!event.target.hasAttribute("data-aid") || event.detail.xhr.status === 200) return;
@@ -96,7 +96,7 @@ for (const end of ["htmx:beforeOnLoad", "htmx:sendError", "htmx:timeout"]) {
   });
 }
 
-// A part that is folded out stays so when it is replaced by its next version.
+// An opened part stays open when it is replaced.
 const open = new Set();
 document.addEventListener("toggle", (event) => {
   const id = event.target.id;
@@ -105,7 +105,7 @@ document.addEventListener("toggle", (event) => {
 document.addEventListener("htmx:afterSwap", () => {
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
 });
-// While somebody is asked, the button that was pressed must stay where it is.
+// Do not replace parts of the page while a confirmation is open, because its form must remain.
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (dialog.open) event.detail.shouldSwap = false;
 });

@@ -1,4 +1,4 @@
-// Makes the log's rows out of events. All that events say goes through clean() and into text nodes.
+// Creates the log's rows from events. All text of events goes through clean() into text nodes.
 
 import { counts, renderPatch } from "./diff.js";
 import { folded, scrolling, ToolCall } from "./tools.js";
@@ -7,20 +7,20 @@ import { bytes, clean, clock, make, plural } from "./text.js";
 export const LINES_PER_BLOCK = 200;
 const OPEN_PATCH_LINES = 800;
 
-// What the filter's buttons switch; rows of no group, such as warnings, are always there.
+// Groups of the filter's buttons. Rows without a group, such as warnings, are always visible.
 const GROUPS = new Map([
   ["agent.message", "messages"], ["agent.thinking", "thinking"], ["tool.call", "tools"], ["tool.result", "tools"],
   ["log.line", "log"], ["git.diff", "diffs"], ["git.pushed", "diffs"], ["job.phase", "phases"], ["agent.started", "phases"],
 ]);
 const PHASES = new Map([
-  ["preparing", "Preparing"], ["cloning", "Cloning"], ["agent", "The agent works"], ["pushing", "Pushing"], ["reporting", "Reporting"],
+  ["preparing", "Preparing"], ["cloning", "Cloning"], ["agent", "Agent running"], ["pushing", "Pushing"], ["reporting", "Reporting"],
 ]);
 const REASONS = new Map([
-  ["bound", "the job’s log is longer than what is kept, so its middle was dropped"],
-  ["retention", "logs are deleted some time after their job’s end"],
+  ["bound", "the job’s log is longer than the limit, so its middle was removed"],
+  ["retention", "logs are deleted some time after the job’s end"],
 ]);
 
-// One row: its element, and the parts of it that a search looks at, each {element, text()}.
+// One row: its element and its searchable parts, each {element, text()}.
 class Row {
   constructor(event, group, ...children) {
     this.seq = event.seq;
@@ -37,8 +37,8 @@ class Row {
     this.parts = [];
   }
 
-  // What a search finds here, made only when it is asked for.
-  says(text, element = this.what) {
+  // Adds a searchable part; text() is called only by a search or a copy.
+  addText(text, element = this.what) {
     this.parts.push({ row: this, element, text });
     return this;
   }
@@ -47,7 +47,7 @@ class Row {
     return this.parts.map((part) => part.text()).join("\n");
   }
 
-  // Times count from the job's first event.
+  // Shows the time since the job's first event.
   stamp(origin) {
     const at = new Date(this.at);
     if (Number.isNaN(at.getTime())) return;
@@ -55,44 +55,44 @@ class Row {
     this.time.title = at.toLocaleString();
   }
 
-  // Fold out all that may hide what was found.
+  // Opens everything that may hide a match.
   unfold() {
     for (const details of this.element.querySelectorAll("details")) {
       details.fill?.();
       details.open = true;
     }
-    // A diff's files are made when the diff is.
+    // Opening a diff creates the collapsed files in it.
     const inner = [...this.element.querySelectorAll("details:not([open])")];
     if (inner.length) this.unfold();
   }
 }
 
-// Turns events into rows. Lines of one source share a row; a tool's result goes into its call's.
+// Creates rows from events. Lines of one source share a row, and a tool's result goes into the row of its call.
 export class RowMaker {
   #block = null;
   #calls = new Map(); // by id: rows of calls without a result
   #orphans; // by id: rows of results whose call is not loaded
-  #answers; // by id: results whose row is not shown any more though they are newer than what would be loaded with it
+  #answers; // by id: results of removed rows that are newer than the events that would be loaded with the call
   #dropRow;
 
-  // dropRow(row): a row has become a part of another one.
+  // dropRow(row): called when a row became part of another one.
   constructor(dropRow = () => {}, orphans = new Map(), answers = new Map()) {
     this.#dropRow = dropRow;
     this.#orphans = orphans;
     this.#answers = answers;
   }
 
-  // A maker for events before those that this one had.
+  // Returns a maker for events before the ones of this maker.
   before() {
     return new RowMaker(this.#dropRow, this.#orphans, this.#answers);
   }
 
-  // Calls of earlier events may be answered by later ones.
+  // Takes over the calls of an earlier maker, because later events may answer them.
   adopt(earlier) {
     for (const [id, row] of earlier.#calls) if (!this.#calls.has(id)) this.#calls.set(id, row);
   }
 
-  // Returns a new row, or null when the event is in a row that is there already or is not shown here.
+  // Returns a new row, or null when the event went into an existing row or is not shown.
   add(event) {
     if (event.kind === "log.line") return this.#line(event);
     const make = MAKERS.get(event.kind);
@@ -104,13 +104,13 @@ export class RowMaker {
     return make ? make(event, event.data ?? {}) : null;
   }
 
-  // Nobody answers these calls any more.
+  // Marks the open calls as unanswered.
   giveUp() {
     for (const row of this.#calls.values()) row.tool.giveUp();
     this.#calls.clear();
   }
 
-  // A row is not shown any more. Numbers up to ``before`` will be loaded again should somebody want to see it.
+  // Forgets a removed row. Events up to ``before`` are loaded again when the reader asks for them.
   forget(row, before) {
     if (row === this.#block) this.#block = null;
     for (const rows of [this.#calls, this.#orphans]) if (rows.get(row.id) === row) rows.delete(row.id);
@@ -126,7 +126,7 @@ export class RowMaker {
     const line = make("span", "line", `${text}\n`);
     line.dataset.seq = event.seq;
     row.lines.append(line);
-    row.says(() => text, line);
+    row.addText(() => text, line);
     return row === old ? null : row;
   }
 
@@ -162,7 +162,7 @@ export class RowMaker {
 
   #truncated(event) {
     const { kind, bytes: missing, start } = event.data;
-    const cut = `This was too large to keep whole: ${bytes(missing)} of it are missing.`;
+    const cut = `This entry was too large to store: ${bytes(missing)} are missing.`;
     const id = kind === "tool.result" && /^\{"id":"([^"\\]*)"/.exec(start)?.[1];
     const call = id && this.#calls.get(id);
     if (!call) return truncatedRow(event, cut);
@@ -179,29 +179,29 @@ function newBlock(event, source) {
 }
 
 function toolRow(event, tool) {
-  const row = new Row(event, "tools", tool.element).says(() => tool.text());
+  const row = new Row(event, "tools", tool.element).addText(() => tool.text());
   return Object.assign(row, { tool, id: String(event.data.id) });
 }
 
 function truncatedRow(event, cut) {
   const { kind, start } = event.data;
-  const summary = make("summary", "", make("span", "missing", `${cut} `), make("span", "note", `Its kind is ${clean(kind)}; look at its beginning`));
+  const summary = make("summary", "", make("span", "missing", `${cut} `), make("span", "note", `Kind: ${clean(kind)}. Show its beginning`));
   const details = folded(summary, () => [scrolling("output", clean(start), "Its beginning")]);
-  return new Row(event, GROUPS.get(kind), details).says(() => `${cut}\n${clean(start)}`);
+  return new Row(event, GROUPS.get(kind), details).addText(() => `${cut}\n${clean(start)}`);
 }
 
 function plain(className) {
   return (event, data) => {
     const text = make("div", className, clean(data.text));
     text.dir = "auto";
-    return new Row(event, GROUPS.get(event.kind), text).says(() => clean(data.text));
+    return new Row(event, GROUPS.get(event.kind), text).addText(() => clean(data.text));
   };
 }
 
 function thinking(event, data) {
   const text = clean(data.text);
   const summary = make("summary", "", make("span", "note", "Thinking "), make("span", "beginning", text.slice(0, 120).replace(/\s+/g, " ")));
-  return new Row(event, "thinking", folded(summary, () => [make("div", "thought", text)])).says(() => text);
+  return new Row(event, "thinking", folded(summary, () => [make("div", "thought", text)])).addText(() => text);
 }
 
 function phase(event, data) {
@@ -210,9 +210,9 @@ function phase(event, data) {
   const at = new Date(event.at);
   const when = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString();
   const line = make("h3", "phase-name", name, make("span", "note", `${detail && `${detail},`} ${when}`));
-  // Where another attempt begins is said whatever is hidden.
+  // The start of another attempt is visible with every filter.
   const again = begins(event) && detail !== "";
-  const row = new Row(event, again ? "" : "phases", line).says(() => name + detail);
+  const row = new Row(event, again ? "" : "phases", line).addText(() => name + detail);
   if (again) row.element.dataset.attempt = detail.trim();
   return row;
 }
@@ -226,10 +226,10 @@ function started(event, data) {
   const servers = [data.mcp_servers].flat().filter(Boolean);
   const named = servers.map((server) => `${clean(server.name)} (${clean(server.status)})`);
   const about = [clean(data.model), data.cli_version && `version ${clean(data.cli_version)}`].filter(Boolean).join(", ");
-  const summary = make("summary", "", "The agent started ", make("span", "note", `${about}; ${plural(tools.length, "tool")}, ${plural(servers.length, "MCP server")}`));
+  const summary = make("summary", "", "Agent started ", make("span", "note", `${about}; ${plural(tools.length, "tool")}, ${plural(servers.length, "MCP server")}`));
   const list = (title, items) => (items.length ? [make("p", "note", title), make("ul", "names", ...items.map((item) => make("li", "", item)))] : []);
   const row = new Row(event, "phases", folded(summary, () => [...list("Tools", tools), ...list("MCP servers", named)]));
-  return row.says(() => ["The agent started", about, ...tools, ...named].join("\n"));
+  return row.addText(() => ["Agent started", about, ...tools, ...named].join("\n"));
 }
 
 function diff(event, data) {
@@ -242,49 +242,49 @@ function diff(event, data) {
     details.fill();
     details.open = true;
   }
-  return new Row(event, "diffs", details).says(() => `${title}\n${clean(patch)}`);
+  return new Row(event, "diffs", details).addText(() => `${title}\n${clean(patch)}`);
 }
 
 function pushed(event, data) {
   const [branch, sha] = [clean(data.branch), clean(data.sha)];
   const line = make("p", "pushed", "Pushed ", make("code", "", branch), " at ", make("code", "", sha.slice(0, 10)));
   line.lastChild.title = sha;
-  return new Row(event, "diffs", line).says(() => `Pushed ${branch} at ${sha}`);
+  return new Row(event, "diffs", line).addText(() => `Pushed ${branch} at ${sha}`);
 }
 
 function warning(event, data) {
   const [code, message] = [clean(data.code), clean(data.message)];
   const note = make("div", "warning", make("strong", "", "Warning: "), message, " ", make("code", "note", code));
   note.setAttribute("role", "note");
-  return new Row(event, "", note).says(() => `${message} ${code}`);
+  return new Row(event, "", note).addText(() => `${message} ${code}`);
 }
 
 function result(event, data) {
   const outcome = clean(data.outcome);
   const summary = clean(data.summary ?? data.result?.summary);
   const error = data.error ? clean(typeof data.error === "string" ? data.error : `${data.error.message} (${data.error.code})`) : "";
-  // What a shard says of its attempt; whether the job is tried again the page's header knows.
+  // The event has the outcome of the attempt. The page's header shows a retry of the job.
   const subject = outcome === "failed" ? "The attempt" : "The job";
   const line = make("p", "outcome", `${subject} `, make("strong", "", outcome === "cancelled" ? "was cancelled" : outcome));
   const row = new Row(event, "", line, error ? make("p", "error-text", error) : null, summary ? make("div", "message", summary) : null);
   row.element.dataset.outcome = outcome;
-  return row.says(() => [`${subject} ${outcome}`, error, summary].filter(Boolean).join("\n"));
+  return row.addText(() => [`${subject} ${outcome}`, error, summary].filter(Boolean).join("\n"));
 }
 
 function dropped(event, data) {
   const why = REASONS.get(data.reason) ?? clean(data.reason);
   const many = Number(data.events) || 0;
-  const text = `${plural(many, "event")} (${bytes(data.bytes)}) ${many === 1 ? "is" : "are"} not here any more: ${why}.`;
+  const text = `${plural(many, "event")} (${bytes(data.bytes)}) ${many === 1 ? "was" : "were"} removed: ${why}.`;
   const note = make("p", "missing", text);
   note.setAttribute("role", "note");
-  return Object.assign(new Row(event, "", note).says(() => text), { first: data.first_seq });
+  return Object.assign(new Row(event, "", note).addText(() => text), { first: data.first_seq });
 }
 
-// One event that is not as agreed must not take the rest of the log with it.
+// Shows a malformed event as text, so that it does not break the rest of the log.
 export function unreadable(event) {
   const text = clean(event);
-  const note = make("p", "missing", "This entry is not as it should be; it is shown as it came.");
-  return new Row(event, "", note, scrolling("output", text, "The entry")).says(() => text);
+  const note = make("p", "missing", "This entry has an unexpected format and is shown as text.");
+  return new Row(event, "", note, scrolling("output", text, "The entry")).addText(() => text);
 }
 
 const MAKERS = new Map([

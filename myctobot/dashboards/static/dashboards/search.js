@@ -1,6 +1,6 @@
-// Finds text in the rows that are loaded, in their folded parts too.
+// Finds text in the loaded rows, including their collapsed parts.
 
-const MOST_RANGES = 2_000;
+const MAX_RANGES = 2_000;
 const canHighlight = typeof Highlight === "function" && Boolean(globalThis.CSS?.highlights);
 
 export class Search {
@@ -10,7 +10,7 @@ export class Search {
   #found = [];
   #current = null;
 
-  // rows(): those that are loaded. isShown(row): whether the filter lets it through.
+  // rows(): returns the loaded rows. isShown(row): true when the filter shows the row.
   constructor(rows, isShown) {
     this.#rows = rows;
     this.#isShown = isShown;
@@ -20,21 +20,21 @@ export class Search {
     return this.#needle !== "";
   }
 
-  // "3 of 17", as it is said to the reader.
-  get standing() {
+  // Returns the text for the reader, such as "3 of 17".
+  get status() {
     if (!this.active) return "";
-    if (!this.#found.length) return "Nothing found";
+    if (!this.#found.length) return "No matches";
     const place = this.#found.indexOf(this.#current) + 1;
     return place ? `${place} of ${this.#found.length}` : `${this.#found.length} found`;
   }
 
-  look(text) {
+  find(text) {
     this.#needle = text.toLowerCase();
     this.#current = null;
     this.refresh();
   }
 
-  // Look again: rows came, went, or were filtered.
+  // Searches again after rows were added, removed or filtered.
   refresh() {
     for (const part of this.#found) this.#mark(part, false);
     this.#found = this.active ? this.#rows().filter(this.#isShown).flatMap((row) => row.parts.filter((part) => this.#matches(part))) : [];
@@ -43,7 +43,7 @@ export class Search {
     this.highlight();
   }
 
-  // Go to the next match, or by -1 to the one before; from the end round to the start.
+  // Goes to the next match (1) or the previous one (-1), and wraps around at the ends.
   go(step) {
     if (!this.#found.length) return;
     const here = this.#current ? this.#found.indexOf(this.#current) : this.#startOf(step);
@@ -56,7 +56,7 @@ export class Search {
     this.#show(this.#current);
   }
 
-  // The first step leads to the first match below what is on the screen.
+  // Returns the start for the first step, which leads to the first match at or below the top of the screen.
   #startOf(step) {
     const below = this.#found.findIndex((part) => part.row.element.getBoundingClientRect().bottom > 0);
     return below < 0 ? (step > 0 ? -1 : 0) : step > 0 ? below - 1 : below;
@@ -75,13 +75,13 @@ export class Search {
     part.element.scrollIntoView({ block: "center" });
     const [range] = this.#ranges(part.element, 1);
     if (!range) return;
-    // A long output scrolls by itself.
+    // A long output has its own scroll position.
     const box = range.startContainer.parentElement.closest("pre");
     if (box) box.scrollTop += range.getBoundingClientRect().top - box.getBoundingClientRect().top - box.clientHeight / 2;
     window.scrollBy(0, range.getBoundingClientRect().top - window.innerHeight / 2);
   }
 
-  // Colours what was found, without touching the text. Older browsers show the marked rows only.
+  // Highlights the matches without changing the text. Older browsers show only the marked rows.
   highlight() {
     if (!canHighlight) return;
     CSS.highlights.delete("found");
@@ -89,24 +89,24 @@ export class Search {
     if (!this.#found.length) return;
     const all = new Highlight();
     for (const part of this.#found) {
-      if (all.size >= MOST_RANGES) break;
-      for (const range of this.#ranges(part.element, MOST_RANGES - all.size)) all.add(range);
+      if (all.size >= MAX_RANGES) break;
+      for (const range of this.#ranges(part.element, MAX_RANGES - all.size)) all.add(range);
     }
     CSS.highlights.set("found", all);
     if (!this.#current) return;
-    const now = new Highlight(...this.#ranges(this.#current.element, MOST_RANGES));
+    const now = new Highlight(...this.#ranges(this.#current.element, MAX_RANGES));
     now.priority = 1;
     CSS.highlights.set("found-now", now);
   }
 
-  #ranges(element, most) {
+  #ranges(element, maximum) {
     const ranges = [];
     const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-    for (let node = walker.nextNode(); node && ranges.length < most; node = walker.nextNode()) {
+    for (let node = walker.nextNode(); node && ranges.length < maximum; node = walker.nextNode()) {
       const text = node.data.toLowerCase();
-      // In a few scripts the small letter is longer than the capital one, and places would not fit.
+      // In a few scripts a lower-case letter is longer than the upper-case one, so positions would be wrong.
       if (text.length !== node.data.length) continue;
-      for (let at = text.indexOf(this.#needle); at >= 0 && ranges.length < most; at = text.indexOf(this.#needle, at + this.#needle.length)) {
+      for (let at = text.indexOf(this.#needle); at >= 0 && ranges.length < maximum; at = text.indexOf(this.#needle, at + this.#needle.length)) {
         const range = new Range();
         range.setStart(node, at);
         range.setEnd(node, at + this.#needle.length);

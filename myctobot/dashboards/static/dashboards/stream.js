@@ -1,55 +1,55 @@
-// A job's events, once each and in order: over a WebSocket or, where none gets through, over Server-Sent Events.
-// Knows nothing of the page. A line that is lost, silent or out of order is given up, and the next one goes on after the
-// last number that came; so whatever breaks between, nothing is missed or taken twice.
+// Delivers a job's events once each and in order, over a WebSocket or, if that fails, over Server-Sent Events.
+// It is independent of the page. It drops a connection that is lost, silent or out of order, and the next connection
+// continues after the last received number. Therefore no event is missed or delivered twice.
 
-// An EventSource hears an event only under its name. One that is missing here would look like a gap, and the WebSocket bring it.
+// An EventSource needs the name of each event kind. A kind that is missing here looks like a gap, and the WebSocket is used.
 const KINDS = [
   "job.phase", "log.line", "agent.started", "agent.message", "agent.thinking", "tool.call", "tool.result", "agent.usage",
   "git.diff", "git.pushed", "job.warning", "job.result", "event.truncated", "log.dropped", "end",
 ];
 
 export const SILENCE_MS = 45_000; // three heartbeats
-const SETTLE_MS = 400; // who is refused is let in first and told then; until that is past, open is not yet live
-const SHORTEST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 10_000;
-const FAILURES_PER_WAY = 2;
+const SETTLE_MS = 400; // the server accepts a connection before it refuses it, so an open one is not live yet
+const MIN_WAIT_MS = 500;
+const MAX_WAIT_MS = 10_000;
+const FAILURES_PER_TRANSPORT = 2;
 
 const REFUSALS = new Map([
-  [4400, "The server did not understand this page. Reload it."],
+  [4400, "The server rejected the request. Reload the page."],
   [4401, "Your session has ended."],
-  [4403, "You may not watch this job any more."],
+  [4403, "You no longer have access to this job."],
   [4404, "There is no such job, or it belongs to another tenant."],
 ]);
 const CODES_OF_HTTP = new Map([[401, 4401], [403, 4403], [404, 4404]]);
 
 export class Gap extends Error {}
 
-// The last number once an event is added to what came before, or null when it came before already. Throws a Gap.
+// Returns the last number after an event, or null when the event is a duplicate. Throws a Gap.
 export function numberAfter(event, last) {
   const seq = event?.seq;
-  if (!Number.isSafeInteger(seq)) throw new Gap("an event without a number came");
+  if (!Number.isSafeInteger(seq)) throw new Gap("received an event without a number");
   if (seq <= last) return null;
-  // A mark stands for all numbers from its first to its own, and may begin within what is known already.
+  // A dropped marker replaces all numbers from its first to its own, and may overlap known events.
   const first = event.kind === "log.dropped" ? event.data?.first_seq : seq;
   if (Number.isSafeInteger(first) && first <= last + 1) return seq;
-  throw new Gap(`number ${last + 1} was to come, and ${seq} came`);
+  throw new Gap(`expected number ${last + 1}, received ${seq}`);
 }
 
 export class JobStream {
   #options;
   #last;
-  #way = "websocket";
-  #line = null; // the one that counts; what others still say is passed over
-  #failures = 0; // of the present way, in a row
-  #tries = 0; // since the last time that anything came
+  #transport = "websocket";
+  #connection = null; // the current connection; messages of older ones are ignored
+  #failures = 0; // consecutive failures of the current transport
+  #tries = 0; // attempts since the last received message
   #retry = null;
   #silence = null;
   #over = false;
 
-  // webSocketUrl, eventSourceUrl: without a query. after: the last number that is known.
-  // onEvents(events): new ones, in order. onState(state, detail): connecting, live, reconnecting, ended, refused.
-  // probe(): how the server answers plain HTTP, as a status; an EventSource does not say why it failed.
-  // platform: WebSocket, EventSource, setTimeout, clearTimeout and random; the browser's own unless a test brings others.
+  // webSocketUrl, eventSourceUrl: without a query. after: the last known number.
+  // onEvents(events): new events in order. onState(state, detail): connecting, live, reconnecting, ended, refused.
+  // probe(): returns the HTTP status for this job, because an EventSource does not give the reason of a failure.
+  // platform: WebSocket, EventSource, setTimeout, clearTimeout and random; a test can replace the browser's own.
   constructor({ webSocketUrl, eventSourceUrl, after = 0, onEvents, onState, probe = null, platform = {} }) {
     const own = {
       WebSocket: globalThis.WebSocket,
@@ -73,10 +73,10 @@ export class JobStream {
   stop() {
     this.#over = true;
     this.#options.clearTimeout(this.#retry);
-    this.#leave();
+    this.#disconnect();
   }
 
-  // Something changed for the better, such as the network: do not wait any longer.
+  // Reconnects immediately, for example when the network is back.
   wake() {
     if (this.#retry === null) return;
     this.#options.clearTimeout(this.#retry);
@@ -86,75 +86,75 @@ export class JobStream {
   #connect(state) {
     this.#retry = null;
     this.#options.onState(state, {});
-    const line = { heard: false, close: () => {}, settle: null };
-    this.#line = line;
-    this.#listenForSilence(line);
+    const connection = { received: false, close: () => {}, settle: null };
+    this.#connection = connection;
+    this.#restartSilenceTimer(connection);
     try {
-      this.#way === "websocket" ? this.#openWebSocket(line) : this.#openEventSource(line);
+      this.#transport === "websocket" ? this.#openWebSocket(connection) : this.#openEventSource(connection);
     } catch {
-      // A browser may refuse to try, by a policy of its owner.
-      this.#lose(line);
+      // A policy of the browser may forbid the connection.
+      this.#reconnect(connection);
     }
   }
 
-  #openWebSocket(line) {
+  #openWebSocket(connection) {
     const socket = new this.#options.WebSocket(`${this.#options.webSocketUrl}?after=${this.#last}`);
-    line.close = () => socket.close();
+    connection.close = () => socket.close();
     socket.onopen = () => {
-      line.settle = this.#options.setTimeout(() => this.#live(line), SETTLE_MS);
+      connection.settle = this.#options.setTimeout(() => this.#live(connection), SETTLE_MS);
     };
     socket.onmessage = ({ data }) => {
-      if (line !== this.#line) return;
-      this.#listenForSilence(line);
-      this.#take(line, () => JSON.parse(data).events);
+      if (connection !== this.#connection) return;
+      this.#restartSilenceTimer(connection);
+      this.#receive(connection, () => JSON.parse(data).events);
     };
     socket.onclose = ({ code }) => {
-      if (line !== this.#line) return;
-      REFUSALS.has(code) ? this.#refuse(code) : this.#lose(line);
+      if (connection !== this.#connection) return;
+      REFUSALS.has(code) ? this.#refuse(code) : this.#reconnect(connection);
     };
   }
 
-  #openEventSource(line) {
+  #openEventSource(connection) {
     const source = new this.#options.EventSource(`${this.#options.eventSourceUrl}?after=${this.#last}`);
-    line.close = () => source.close();
-    // It says nothing of heartbeats, and notices by itself when the line breaks; only the opening is watched.
+    connection.close = () => source.close();
+    // An EventSource hides heartbeats and detects a lost connection itself, so only its opening has a timeout.
     source.onopen = () => {
-      if (line !== this.#line) return;
+      if (connection !== this.#connection) return;
       this.#options.clearTimeout(this.#silence);
-      this.#hear(line);
-      this.#live(line);
+      this.#markReceived(connection);
+      this.#live(connection);
     };
     for (const kind of KINDS) {
       source.addEventListener(kind, ({ data }) => {
-        if (line === this.#line) this.#take(line, () => [JSON.parse(data)]);
+        if (connection === this.#connection) this.#receive(connection, () => [JSON.parse(data)]);
       });
     }
-    // It would come back by itself, to the address that it was opened with; the way back is this class's.
+    // An EventSource would reconnect with its old cursor, so this class closes it and reconnects.
     source.onerror = () => {
-      if (line !== this.#line) return;
-      if (!line.heard) this.#askWhy();
-      this.#lose(line);
+      if (connection !== this.#connection) return;
+      if (!connection.received) this.#probe();
+      this.#reconnect(connection);
     };
   }
 
-  // How the server answered plain HTTP about this job: who is refused there need not wait to be refused here.
+  // Handles the status of an HTTP response about this job: a refusal there also ends the stream.
   answered(status) {
     const code = CODES_OF_HTTP.get(status);
     if (code && !this.#over) this.#refuse(code);
   }
 
-  async #askWhy() {
+  async #probe() {
     this.answered(await this.#options.probe?.().catch(() => null));
   }
 
-  #take(line, read) {
+  #receive(connection, read) {
     const fresh = [];
     let end = null;
     let gap = false;
     try {
       for (const event of read()) {
         if (event?.kind === "end") {
-          if (event.data?.count !== this.#last) throw new Gap("the end counts other events than came");
+          if (event.data?.count !== this.#last) throw new Gap("the end has a different number of events");
           end = event.data;
           break;
         }
@@ -164,55 +164,55 @@ export class JobStream {
         fresh.push(event);
       }
     } catch {
-      // Out of order, or no events at all: what came before it counts, and it is asked for again.
+      // Keep the events before the gap or the invalid message, and request the rest again.
       gap = true;
     }
     if (fresh.length) this.#options.onEvents(fresh);
-    if (gap) return this.#lose(line, true);
-    this.#hear(line);
-    end ? this.#finish(end) : this.#live(line);
+    if (gap) return this.#reconnect(connection, true);
+    this.#markReceived(connection);
+    end ? this.#finish(end) : this.#live(connection);
   }
 
-  #hear(line) {
-    line.heard = true;
+  #markReceived(connection) {
+    connection.received = true;
     this.#failures = 0;
     this.#tries = 0;
   }
 
-  #live(line) {
-    if (line === this.#line && !line.live) {
-      line.live = true;
-      this.#options.onState("live", { way: this.#way });
+  #live(connection) {
+    if (connection === this.#connection && !connection.live) {
+      connection.live = true;
+      this.#options.onState("live", { way: this.#transport });
     }
   }
 
-  #listenForSilence(line) {
+  #restartSilenceTimer(connection) {
     this.#options.clearTimeout(this.#silence);
-    this.#silence = this.#options.setTimeout(() => line === this.#line && this.#lose(line), SILENCE_MS);
+    this.#silence = this.#options.setTimeout(() => connection === this.#connection && this.#reconnect(connection), SILENCE_MS);
   }
 
-  #lose(line, gap = false) {
-    this.#leave();
+  #reconnect(connection, gap = false) {
+    this.#disconnect();
     if (this.#over) return;
-    this.#failures += line.heard && !gap ? 0 : 1;
-    // Browsers open six connections for Server-Sent Events at most, so the WebSocket is tried again at every chance.
-    if (this.#failures >= FAILURES_PER_WAY || (this.#way === "sse" && line.heard)) {
-      this.#way = this.#way === "websocket" ? "sse" : "websocket";
+    this.#failures += connection.received && !gap ? 0 : 1;
+    // Browsers allow six connections for Server-Sent Events, so try the WebSocket again at every reconnect.
+    if (this.#failures >= FAILURES_PER_TRANSPORT || (this.#transport === "sse" && connection.received)) {
+      this.#transport = this.#transport === "websocket" ? "sse" : "websocket";
       this.#failures = 0;
     }
-    // By chance: many pages lose the same server at once.
-    const most = Math.min(LONGEST_WAIT_MS, SHORTEST_WAIT_MS * 2 ** ++this.#tries);
-    const wait = SHORTEST_WAIT_MS + this.#options.random() * (most - SHORTEST_WAIT_MS);
+    // Wait a random time, because many pages lose the same server at once.
+    const maximum = Math.min(MAX_WAIT_MS, MIN_WAIT_MS * 2 ** ++this.#tries);
+    const wait = MIN_WAIT_MS + this.#options.random() * (maximum - MIN_WAIT_MS);
     this.#retry = this.#options.setTimeout(() => this.#connect("reconnecting"), wait);
     this.#options.onState("reconnecting", {});
   }
 
-  #leave() {
-    const line = this.#line;
-    this.#line = null;
+  #disconnect() {
+    const connection = this.#connection;
+    this.#connection = null;
     this.#options.clearTimeout(this.#silence);
-    this.#options.clearTimeout(line?.settle);
-    line?.close();
+    this.#options.clearTimeout(connection?.settle);
+    connection?.close();
   }
 
   #refuse(code) {

@@ -1,14 +1,14 @@
-// A tool's call and its result, in one row that folds out.
+// A tool's call and its result in one collapsible row.
 
 import { replacement } from "./diff.js";
 import { clean, firstLine, make, pretty } from "./text.js";
 
-// What each of the agent's own tools is mainly about.
+// The main input of each of the agent's own tools.
 const MAIN_INPUT = {
   Bash: "command", Read: "file_path", Edit: "file_path", MultiEdit: "file_path", Write: "file_path", NotebookEdit: "notebook_path",
   Glob: "pattern", Grep: "pattern", WebFetch: "url", WebSearch: "query", Task: "description",
 };
-// An agent chooses what it calls a tool with; only an object has parts to look at.
+// An agent controls the input of a tool, which may be no object.
 const partsOf = (input) => (input && typeof input === "object" ? input : { input: input ?? "" });
 const STATES = { running: "running", ok: "done", error: "error", silent: "no answer" };
 
@@ -18,7 +18,7 @@ export function mainInput(name, input) {
   return firstLine(typeof main === "string" ? main : JSON.stringify(parts));
 }
 
-// A part that is folded; what is inside is made when somebody looks.
+// Creates a collapsed part. Its content is created when it is opened.
 export function folded(summary, fill) {
   const details = make("details", "", summary);
   details.fill = () => {
@@ -34,7 +34,7 @@ export class ToolCall {
   #state = make("span", "state");
   #details;
 
-  // call: an event tool.call, or null where only the result is there.
+  // call: an event tool.call, or null when only the result is loaded.
   constructor(call) {
     this.#call = call;
     const data = call?.data;
@@ -57,11 +57,11 @@ export class ToolCall {
     this.#result = result;
     const took = this.#call ? (Date.parse(result.at) - Date.parse(this.#call.at)) / 1000 : NaN;
     this.#show(result.data.is_error ? "error" : "ok", took >= 0.1 ? `${took.toFixed(took < 10 ? 1 : 0)} s` : "");
-    // Somebody may be looking at it already.
+    // Add the output immediately when the row is open.
     if (this.#details.childElementCount > 1) this.#details.append(...this.#output());
   }
 
-  // Its job, or its attempt, went on without an answer.
+  // Marks the call as unanswered.
   giveUp() {
     if (!this.#result) this.#show("silent");
   }
@@ -85,13 +85,13 @@ export class ToolCall {
   #output() {
     const { output, is_error: failed, cut } = this.#result.data;
     const text = clean(output);
-    const block = text ? scrolling("output", text, "Output") : make("p", "note", "It answered with nothing.");
+    const block = text ? scrolling("output", text, "Output") : make("p", "note", "No output.");
     if (failed) block.classList.add("failed");
     return cut ? [block, make("p", "missing", cut)] : [block];
   }
 }
 
-// A block of text that scrolls by itself, which the keyboard must be able to do.
+// Creates a block of text with its own scrolling, also by keyboard.
 export function scrolling(className, text, label) {
   const block = make("pre", className, text);
   block.tabIndex = 0;

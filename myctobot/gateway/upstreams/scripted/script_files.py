@@ -1,4 +1,4 @@
-"""Reads plays from YAML files and refuses what is not one, naming the file, the play and the key."""
+"""Reader of scripts in YAML files. Its errors name the file, the script and the key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import yaml
 
 from myctobot.errors import MyctobotError
 from myctobot.gateway.errors import TYPES_BY_STATUS
-from myctobot.gateway.upstreams.scripted.scripts import PLACEHOLDER, Match, Play, Step, StepError, ToolCall, When
+from myctobot.gateway.upstreams.scripted.scripts import (
+    PLACEHOLDER,
+    Match,
+    Script,
+    ScriptStep,
+    StepError,
+    ToolCall,
+    When,
+)
 
 MAX_DELAY_MS = 600_000
 MAX_REPEAT = 10_000
@@ -21,66 +29,66 @@ _CONTENT_KEYS = ("text", "thinking", "calls")
 _STEP_KEYS = (*_CONTENT_KEYS, "error", "when", "stop_reason", "usage", "delay_ms", "chunk", "chunk_delay_ms", "repeat")
 
 
-class PlayFileError(MyctobotError):
-    """A file of plays is not valid."""
+class ScriptFileError(MyctobotError):
+    """A script file is not valid."""
 
-    code = "invalid_play"
+    code = "invalid_script"
 
 
-def load_plays(path: Path) -> tuple[Play, ...]:
-    """Read a file, or every ``*.yaml`` of a folder by name.
+def load_scripts(path: Path) -> tuple[Script, ...]:
+    """Read a file, or every ``*.yaml`` file of a folder in the order of their names.
 
     Raises:
-        PlayFileError: nothing is there, or something in it is not valid.
+        ScriptFileError: there is no script file, or one is not valid.
     """
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     if not files:
-        raise PlayFileError(f"{path}: there is no *.yaml file here; set GATEWAY_PLAYS to a file or folder of plays")
-    plays: list[Play] = []
+        raise ScriptFileError(f"{path}: contains no *.yaml file; set GATEWAY_SCRIPTS to a file or folder of scripts")
+    scripts: list[Script] = []
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PlayFileError(f"{file}: cannot be read ({error}); set GATEWAY_PLAYS to a file of plays") from error
-        plays += parse_plays(text, str(file))
-    return tuple(plays)
+            raise ScriptFileError(f"{file}: cannot be read ({error}); set GATEWAY_SCRIPTS to another file") from error
+        scripts += parse_scripts(text, str(file))
+    return tuple(scripts)
 
 
-def parse_plays(text: str, source: str) -> list[Play]:
-    """Read the plays in a file's text.
+def parse_scripts(text: str, source: str) -> list[Script]:
+    """Parse the scripts in a file's text.
 
     Raises:
-        PlayFileError: with a sentence that starts with ``source`` and the play's name.
+        ScriptFileError: a script is not valid; the message starts with ``source`` and the script's name.
     """
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise PlayFileError(f"{source}: is not YAML: {error}") from error
-    top = _Node(document, source).mapping("plays")
-    plays = [_play(node, Path(source).name) for node in top.child("plays").items(at_least=1)]
-    names = [play.name for play in plays]
+        raise ScriptFileError(f"{source}: is not YAML: {error}") from error
+    top = _Node(document, source).mapping("scripts")
+    scripts = [_script(node, Path(source).name) for node in top.child("scripts").items(at_least=1)]
+    names = [script.name for script in scripts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise PlayFileError(f"{source}: play '{twice[0]}': name: is used twice")
-    return plays
+        raise ScriptFileError(f"{source}: script '{twice[0]}': name: is used twice")
+    return scripts
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A value of the file, and where it stands."""
+    """Value in the file and its location."""
 
     value: Any
     where: str
 
-    def fail(self, problem: str) -> PlayFileError:
-        return PlayFileError(f"{self.where}: {problem}")
+    def fail(self, problem: str) -> ScriptFileError:
+        return ScriptFileError(f"{self.where}: {problem}")
 
     def mapping(self, *keys: str) -> _Node:
         if not isinstance(self.value, dict):
             raise self.fail(f"must be a mapping with {', '.join(keys)}")
         for key in self.value:
             if key not in keys:
-                raise self.fail(f"{key}: is not known here; known are {', '.join(keys)}")
+                raise self.fail(f"{key}: is unknown here; the known keys are {', '.join(keys)}")
         return self
 
     def has(self, key: str) -> bool:
@@ -96,17 +104,17 @@ class _Node:
 
     def text(self) -> str:
         if not isinstance(self.value, str) or not self.value:
-            raise self.fail("must be a text")
+            raise self.fail("must be a non-empty text")
         return self.value
 
     def optional_text(self) -> str:
         return "" if self.value is None else self.text()
 
-    def whole(self, default: int, low: int, high: int) -> int:
+    def integer(self, default: int, minimum: int, maximum: int) -> int:
         if self.value is None:
             return default
-        if not isinstance(self.value, int) or isinstance(self.value, bool) or not low <= self.value <= high:
-            raise self.fail(f"must be a whole number from {low} to {high}")
+        if not isinstance(self.value, int) or isinstance(self.value, bool) or not minimum <= self.value <= maximum:
+            raise self.fail(f"must be a whole number from {minimum} to {maximum}")
         return self.value
 
     def pattern(self) -> re.Pattern[str] | None:
@@ -118,14 +126,14 @@ class _Node:
             raise self.fail(f"is not a regular expression: {error}") from error
 
 
-def _play(node: _Node, source: str) -> Play:
+def _script(node: _Node, source: str) -> Script:
     node.mapping("name", "match", "steps")
     name = node.child("name").text()
-    node = _Node(node.value, f"{node.where.split(': ')[0]}: play '{name}'")
+    node = _Node(node.value, f"{node.where.split(': ')[0]}: script '{name}'")
     match = _match(node.child("match"))
     captures = {group for pattern in match.patterns().values() for group in pattern.groupindex}
     turns = [turn for step in node.child("steps").items(at_least=1) for turn in _turns(step, captures)]
-    return Play(name, source, match, tuple(turns))
+    return Script(name, source, match, tuple(turns))
 
 
 def _match(node: _Node) -> Match:
@@ -142,26 +150,26 @@ def _match(node: _Node) -> Match:
     )
 
 
-def _turns(node: _Node, captures: set[str]) -> list[tuple[Step, ...]]:
+def _turns(node: _Node, captures: set[str]) -> list[tuple[ScriptStep, ...]]:
     node.mapping(*_STEP_KEYS, "first_of")
-    times = node.child("repeat").whole(1, 1, MAX_REPEAT)
+    times = node.child("repeat").integer(1, 1, MAX_REPEAT)
     if not node.has("first_of"):
         return [(_step(node, captures),)] * times
     others = sorted(set(node.value) - {"first_of", "repeat"})
     if others:
-        raise node.fail(f"{others[0]}: belongs into the entries of first_of")
+        raise node.fail(f"{others[0]}: must be in the entries of first_of")
     return [tuple(_step(entry, captures) for entry in node.child("first_of").items(at_least=1))] * times
 
 
-def _step(node: _Node, captures: set[str]) -> Step:
+def _step(node: _Node, captures: set[str]) -> ScriptStep:
     node.mapping(*_STEP_KEYS)
     contents = [key for key in _CONTENT_KEYS if node.has(key)]
     if node.has("error") == bool(contents):
-        raise node.fail("must have text, thinking or calls; or else an error")
+        raise node.fail("must have either an error or text, thinking or calls")
     stop_reason = node.child("stop_reason")
     if stop_reason.value is not None and stop_reason.value not in STOP_REASONS:
         raise stop_reason.fail(f"must be one of {', '.join(STOP_REASONS)}")
-    step = Step(
+    step = ScriptStep(
         text=node.child("text").optional_text(),
         thinking=node.child("thinking").optional_text(),
         calls=tuple(_call(call) for call in node.child("calls").items()) if node.has("calls") else (),
@@ -169,9 +177,9 @@ def _step(node: _Node, captures: set[str]) -> Step:
         error=_error(node.child("error")),
         stop_reason=stop_reason.value,
         usage=_usage(node.child("usage")),
-        delay_ms=node.child("delay_ms").whole(0, 0, MAX_DELAY_MS),
-        chunk=node.child("chunk").whole(40, 1, 1_000_000),
-        chunk_delay_ms=node.child("chunk_delay_ms").whole(0, 0, MAX_DELAY_MS),
+        delay_ms=node.child("delay_ms").integer(0, 0, MAX_DELAY_MS),
+        chunk=node.child("chunk").integer(40, 1, 1_000_000),
+        chunk_delay_ms=node.child("chunk_delay_ms").integer(0, 0, MAX_DELAY_MS),
     )
     _check_placeholders(node, step, captures)
     return step
@@ -199,11 +207,11 @@ def _error(node: _Node) -> StepError | None:
     if node.value is None:
         return None
     node.mapping("status", "type", "message", "retry_after_s")
-    status = node.child("status").whole(529, 400, 599)
+    status = node.child("status").integer(529, 400, 599)
     kind = node.child("type").optional_text() or TYPES_BY_STATUS.get(status, "api_error")
-    message = node.child("message").optional_text() or "This error is part of the play."
+    message = node.child("message").optional_text() or "This error is part of the script."
     retry = node.child("retry_after_s")
-    return StepError(status, kind, message, retry.whole(0, 0, 3600) if retry.value is not None else None)
+    return StepError(status, kind, message, retry.integer(0, 0, 3600) if retry.value is not None else None)
 
 
 def _usage(node: _Node) -> dict[str, int]:
@@ -211,17 +219,19 @@ def _usage(node: _Node) -> dict[str, int]:
         return {}
     keys = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     node.mapping(*keys)
-    return {key: node.child(key).whole(0, 0, 10**9) for key in keys if node.has(key)}
+    return {key: node.child(key).integer(0, 0, 10**9) for key in keys if node.has(key)}
 
 
-def _check_placeholders(node: _Node, step: Step, captures: set[str]) -> None:
+def _check_placeholders(node: _Node, step: ScriptStep, captures: set[str]) -> None:
     known = captures | set(step.when.result.groupindex if step.when.result else ())
     message = step.error.message if step.error else ""
     for text in _strings([step.text, step.thinking, message, [call.input for call in step.calls]]):
         for name in PLACEHOLDER.findall(text):
             if name not in known:
                 groups = ", ".join(sorted(known)) or "none"
-                raise node.fail(f"{{{{ {name} }}}} is no named group of the play's patterns (there are: {groups})")
+                raise node.fail(
+                    f"{{{{ {name} }}}} is not a named group of the script's patterns (known groups: {groups})"
+                )
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Plays: a model's part, written down. Which step comes next follows from the conversation alone.
+"""Scripts of a fake model. The conversation alone determines the next step of a script.
 
-A play holds no state on the server, so a repeated request gets the same answer and any number of jobs
-may play the same play at once.
+A script has no state on the server. A repeated request therefore gets the same response, and any number of
+jobs can use the same script at once.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from myctobot.gateway.errors import BadRequest, PlayedError
+from myctobot.gateway.errors import BadRequest, ScriptedError
 from myctobot.gateway.upstreams.scripted.conversation import Conversation
 
 PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z_]\w*) *\}\}")
-MAX_LISTED_PLAYS = 10
+MAX_LISTED_SCRIPTS = 10
 
 
 @dataclass(frozen=True)
 class Match:
-    """What a conversation must have for a play to fit; patterns are searched, not anchored."""
+    """Conditions of a script on the conversation. The patterns are searched, not anchored."""
 
     prompt: re.Pattern[str] | None = None
     system: re.Pattern[str] | None = None
@@ -37,7 +37,7 @@ class Match:
 
 @dataclass(frozen=True)
 class When:
-    """What the last tool result must look like for a step to fit."""
+    """Conditions of a step on the last tool result."""
 
     result: re.Pattern[str] | None = None
     not_result: re.Pattern[str] | None = None
@@ -59,8 +59,8 @@ class StepError:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One answer: thinking, text and tool calls, in this order; or an error."""
+class ScriptStep:
+    """One answer of the model: thinking, text and tool calls, in this order, or an error."""
 
     text: str = ""
     thinking: str = ""
@@ -75,13 +75,13 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Play:
-    """``turns`` holds the alternatives for each answer, in order; most have one."""
+class Script:
+    """Script with the alternatives for each answer in ``turns``; most answers have one alternative."""
 
     name: str
     source: str
     match: Match
-    turns: tuple[tuple[Step, ...], ...]
+    turns: tuple[tuple[ScriptStep, ...], ...]
 
     @property
     def label(self) -> str:
@@ -89,67 +89,67 @@ class Play:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    play: Play
-    step: Step
+class ChosenStep:
+    script: Script
+    step: ScriptStep
     captures: dict[str, str]
 
 
-def choose(plays: Iterable[Play], talk: Conversation) -> Chosen:
-    """Choose the first play that fits, and its step for this turn.
+def choose(scripts: Iterable[Script], conversation: Conversation) -> ChosenStep:
+    """Choose the first script that matches, and its step for this turn.
 
     Raises:
-        BadRequest: none fits, or the one that does has no step for this turn; the sentence says what is missing.
+        BadRequest: no script matches, or the matching one has no step for this turn; the message says what is missing.
     """
     missing: list[str] = []
-    for play in plays:
-        problem = mismatch(play.match, talk)
+    for script in scripts:
+        problem = mismatch(script.match, conversation)
         if problem is None:
-            step = _step(play, talk)
-            return Chosen(play, step, _captures(play.match, step, talk))
-        missing.append(f"{play.label} needs {problem}")
-    listed = "; ".join(missing[:MAX_LISTED_PLAYS]) + ("; …" if len(missing) > MAX_LISTED_PLAYS else "")
-    raise BadRequest(f"No play fits this conversation: {listed}. Add one to GATEWAY_PLAYS.")
+            step = _step(script, conversation)
+            return ChosenStep(script, step, _captures(script.match, step, conversation))
+        missing.append(f"{script.label} needs {problem}")
+    listed = "; ".join(missing[:MAX_LISTED_SCRIPTS]) + ("; …" if len(missing) > MAX_LISTED_SCRIPTS else "")
+    raise BadRequest(f"No script matches this conversation: {listed}. Add one to GATEWAY_SCRIPTS.")
 
 
-def mismatch(match: Match, talk: Conversation) -> str | None:
-    """Say what the conversation lacks, or None when it fits."""
+def mismatch(match: Match, conversation: Conversation) -> str | None:
+    """Describe what the conversation lacks; return None when it matches."""
     for name, pattern in match.patterns().items():
-        if not pattern.search(_subject(talk, name)):
+        if not pattern.search(_matched_text(conversation, name)):
             return f"a {name} that matches {pattern.pattern!r}"
-    absent = sorted(match.tools - talk.tools)
+    absent = sorted(match.tools - conversation.tools)
     return f"the tools {', '.join(absent)}" if absent else None
 
 
-def compose(chosen: Chosen, talk: Conversation, input_tokens: int) -> dict[str, Any]:
-    """Write the chosen step as a whole message of the Messages API.
+def compose(chosen: ChosenStep, conversation: Conversation, input_tokens: int) -> dict[str, Any]:
+    """Build a complete message of the Messages API from the chosen step.
 
     Raises:
-        PlayedError: the step is an error.
+        ScriptedError: the step is an error.
         BadRequest: the step calls a tool that the conversation does not offer.
     """
     step = chosen.step
     if step.error is not None:
         error = step.error
-        raise PlayedError(
+        raise ScriptedError(
             fill(error.message, chosen.captures),
             status=error.status,
             kind=error.kind,
             retry_after_s=error.retry_after_s,
         )
-    absent = sorted({call.tool for call in step.calls} - talk.tools)
+    absent = sorted({call.tool for call in step.calls} - conversation.tools)
     if absent:
-        offered = ", ".join(sorted(talk.tools)) or "no tools"
+        offered = ", ".join(sorted(conversation.tools)) or "no tools"
         raise BadRequest(
-            f"Play {chosen.play.label} calls {', '.join(absent)} in turn {talk.turns + 1}; "
-            f"this conversation offers {offered}. Ask for the capability in the job."
+            f"Script {chosen.script.label} calls {', '.join(absent)} in turn {conversation.turns + 1}; "
+            f"this conversation offers {offered}. Add the capability to the job."
         )
-    content = _content(chosen, talk)
+    content = _content(chosen, conversation)
     return {
-        "id": _identifier("msg", chosen.play.label, talk, 0),
+        "id": _identifier("msg", chosen.script.label, conversation, 0),
         "type": "message",
         "role": "assistant",
-        "model": talk.model,
+        "model": conversation.model,
         "content": content,
         "stop_reason": step.stop_reason or ("tool_use" if step.calls else "end_turn"),
         "stop_sequence": None,
@@ -164,7 +164,7 @@ def compose(chosen: Chosen, talk: Conversation, input_tokens: int) -> dict[str, 
 
 
 def fill(value: Any, captures: Mapping[str, str]) -> Any:
-    """Replace ``{{ name }}`` in every string within ``value``; what was put in is not looked at again."""
+    """Replace ``{{ name }}`` in every string within ``value``, without replacing again in the inserted text."""
     if isinstance(value, str):
         return PLACEHOLDER.sub(lambda found: captures[found[1]] if found[1] in captures else found[0], value)
     if isinstance(value, list):
@@ -175,62 +175,68 @@ def fill(value: Any, captures: Mapping[str, str]) -> Any:
 
 
 def estimate_tokens(text: str | bytes) -> int:
-    """Estimate roughly, at four characters a token."""
+    """Estimate the tokens of a text, at four characters per token."""
     return max(1, len(text) // 4)
 
 
-def _subject(talk: Conversation, name: str) -> str:
-    return {"prompt": talk.prompt, "system": talk.system, "model": talk.model, "result": talk.result or ""}[name]
+def _matched_text(conversation: Conversation, name: str) -> str:
+    return {
+        "prompt": conversation.prompt,
+        "system": conversation.system,
+        "model": conversation.model,
+        "result": conversation.result or "",
+    }[name]
 
 
-def _step(play: Play, talk: Conversation) -> Step:
-    if talk.turns >= len(play.turns):
+def _step(script: Script, conversation: Conversation) -> ScriptStep:
+    if conversation.turns >= len(script.turns):
         raise BadRequest(
-            f"Play {play.label} has {len(play.turns)} steps, and this conversation asks for number {talk.turns + 1}."
+            f"Script {script.label} has {len(script.turns)} steps; "
+            f"this conversation asks for step {conversation.turns + 1}."
         )
-    for step in play.turns[talk.turns]:
-        if _fits(step.when, talk):
+    for step in script.turns[conversation.turns]:
+        if _matches(step.when, conversation):
             return step
     raise BadRequest(
-        f"Play {play.label} has no step for turn {talk.turns + 1} that fits the last tool result; "
+        f"Script {script.label} has no step for turn {conversation.turns + 1} that matches the last tool result; "
         "add one without 'when' to its first_of."
     )
 
 
-def _fits(when: When, talk: Conversation) -> bool:
-    result = talk.result or ""
+def _matches(when: When, conversation: Conversation) -> bool:
+    result = conversation.result or ""
     return (
         (when.result is None or when.result.search(result) is not None)
         and (when.not_result is None or when.not_result.search(result) is None)
-        and (when.is_error is None or when.is_error == talk.result_is_error)
+        and (when.is_error is None or when.is_error == conversation.result_is_error)
     )
 
 
-def _captures(match: Match, step: Step, talk: Conversation) -> dict[str, str]:
+def _captures(match: Match, step: ScriptStep, conversation: Conversation) -> dict[str, str]:
     patterns = [*match.patterns().items()]
     if step.when.result is not None:
         patterns.append(("result", step.when.result))
     captures: dict[str, str] = {}
     for name, pattern in patterns:
-        found = pattern.search(_subject(talk, name))
+        found = pattern.search(_matched_text(conversation, name))
         captures |= {group: text or "" for group, text in (found.groupdict() if found else {}).items()}
     return captures
 
 
-def _content(chosen: Chosen, talk: Conversation) -> list[dict[str, Any]]:
+def _content(chosen: ChosenStep, conversation: Conversation) -> list[dict[str, Any]]:
     step, captures = chosen.step, chosen.captures
     content: list[dict[str, Any]] = []
     if step.thinking:
-        signature = _identifier("sig", chosen.play.label, talk, 0)
+        signature = _identifier("sig", chosen.script.label, conversation, 0)
         content.append({"type": "thinking", "thinking": fill(step.thinking, captures), "signature": signature})
     if step.text:
         content.append({"type": "text", "text": fill(step.text, captures)})
     for index, call in enumerate(step.calls, start=1):
-        identifier = _identifier("toolu", chosen.play.label, talk, index)
+        identifier = _identifier("toolu", chosen.script.label, conversation, index)
         content.append({"type": "tool_use", "id": identifier, "name": call.tool, "input": fill(call.input, captures)})
     return content
 
 
-def _identifier(prefix: str, label: str, talk: Conversation, index: int) -> str:
-    seed = json.dumps([label, talk.prompt, talk.turns, index]).encode()
+def _identifier(prefix: str, label: str, conversation: Conversation, index: int) -> str:
+    seed = json.dumps([label, conversation.prompt, conversation.turns, index]).encode()
     return f"{prefix}_{hashlib.sha256(seed).hexdigest()[:24]}"

@@ -1,4 +1,4 @@
-"""The shipped fake: plays a model from files, so that a real agent does real work without a provider."""
+"""Fake upstream that follows scripts, so that a real agent can work without a provider."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from typing import Any
 
 from myctobot.gateway import sse
 from myctobot.gateway.sse import UsageReader
-from myctobot.gateway.upstreams.base import Answer, UpstreamCall
+from myctobot.gateway.upstreams.base import UpstreamCall, UpstreamResponse
 from myctobot.gateway.upstreams.scripted.conversation import read_conversation
-from myctobot.gateway.upstreams.scripted.scripts import Play, Step, choose, compose, estimate_tokens
+from myctobot.gateway.upstreams.scripted.scripts import Script, ScriptStep, choose, compose, estimate_tokens
 
-# A waiting client sees that the line is alive.
+# Pings show a waiting client that the connection works.
 PING_EVERY_S = 5.0
 
 
 class ScriptedUpstream:
     name = "scripted"
 
-    def __init__(self, plays: Iterable[Play]) -> None:
-        self._plays = tuple(plays)
+    def __init__(self, scripts: Iterable[Script]) -> None:
+        self._scripts = tuple(scripts)
 
     @asynccontextmanager
-    async def answer(self, call: UpstreamCall) -> AsyncIterator[Answer]:
+    async def respond(self, call: UpstreamCall) -> AsyncIterator[UpstreamResponse]:
         input_tokens = estimate_tokens(call.request.body)
         if call.endpoint == "count_tokens":
-            yield _document({"input_tokens": input_tokens}, call, UsageReader())
+            yield _document_response({"input_tokens": input_tokens}, call, UsageReader())
             return
-        talk = read_conversation(call.request.document)
-        chosen = choose(self._plays, talk)
-        message = compose(chosen, talk, input_tokens)
+        conversation = read_conversation(call.request.document)
+        chosen = choose(self._scripts, conversation)
+        message = compose(chosen, conversation, input_tokens)
         usage = UsageReader()
         usage.read(message)
         if not call.request.stream:
             await asyncio.sleep(chosen.step.delay_ms / 1000)
-            yield _document(message, call, usage)
+            yield _document_response(message, call, usage)
             return
         headers = {"content-type": "text/event-stream; charset=utf-8", "request-id": call.request_id}
-        yield Answer(200, headers, _played(message, chosen.step), True, usage)
+        yield UpstreamResponse(200, headers, _stream_events(message, chosen.step), True, usage)
 
     async def close(self) -> None:
-        """Nothing is shared."""
+        """Do nothing, because calls share no resources."""
 
 
-def _document(document: dict[str, Any], call: UpstreamCall, usage: UsageReader) -> Answer:
+def _document_response(document: dict[str, Any], call: UpstreamCall, usage: UsageReader) -> UpstreamResponse:
     headers = {"content-type": "application/json", "request-id": call.request_id}
-    return Answer(200, headers, _once(json.dumps(document).encode()), False, usage)
+    return UpstreamResponse(200, headers, _once(json.dumps(document).encode()), False, usage)
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _played(message: dict[str, Any], step: Step) -> AsyncIterator[bytes]:
+async def _stream_events(message: dict[str, Any], step: ScriptStep) -> AsyncIterator[bytes]:
     for event in sse.opening_events(message):
         yield sse.encode_event(event)
     left = step.delay_ms / 1000

@@ -1,4 +1,4 @@
-"""``manage.py bootstrap``: the first tenant, its owner and key, and the local shards; safe to repeat."""
+"""Command ``manage.py bootstrap``: create the first tenant, its login and key, and the local shards."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from myctobot.stack.bootstrap import bootstrap
 
 
 class Command(BaseCommand):
-    help = "Make what a new installation needs: a tenant, a login, an API key and the local shards."
+    help = "Create what a new installation needs: a tenant, a login, an API key and the local shards. Safe to repeat."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--shards", type=int, default=1, help="how many shards to run on this host (default 1)")
-        parser.add_argument("--json", action="store_true", help="one line of JSON: login, password, api_key, shards")
+        parser.add_argument(
+            "--json", action="store_true", help="print one line of JSON: login, password, api_key, shards"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        answer = bootstrap(home=Path(settings.MYCTOBOT_HOME), shards=options["shards"])
+        result = bootstrap(home=Path(settings.MYCTOBOT_HOME), shards=options["shards"])
         if options["json"]:
-            self.stdout.write(json.dumps(answer))
+            self.stdout.write(json.dumps(result))
             return
-        for name, value in answer.items():
+        for name, value in result.items():
             self.stdout.write(f"{name}: {value}")

@@ -1,4 +1,4 @@
-"""``manage.py up``: the whole of MyCTOBot on this machine, until Ctrl-C."""
+"""Command ``manage.py up``: run all of MyCTOBot on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,49 +11,59 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from myctobot.stack.console import Console
+from myctobot.stack.console import StackConsole
 from myctobot.stack.environment import caller_environment
 from myctobot.stack.errors import StackError
 from myctobot.stack.plan import EXTRA, OPTIONAL
 from myctobot.stack.ports import LOOPBACK
-from myctobot.stack.up import GATEWAY_PORT, WEB_PORT, Options, run
+from myctobot.stack.up import GATEWAY_PORT, WEB_PORT, UpOptions, run
 
 
 class Command(BaseCommand):
     help = "Run PostgreSQL, Redis, web, gateway, control worker, beat and local shards until Ctrl-C."
-    # Nothing runs yet that a check could look at.
+    # System checks need a database, which does not run yet.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--shards", type=int, default=1, help="how many shards to run on this host (default 1)")
         parser.add_argument(
-            "--web-processes", type=int, default=1, metavar="N", help="web processes, on one port (default 1)"
+            "--web-processes",
+            type=int,
+            default=1,
+            metavar="N",
+            help="number of web processes on the web port (default 1)",
         )
         parser.add_argument(
-            "--without", action="append", default=[], metavar="NAME", choices=OPTIONAL, help="leave a process out"
+            "--without", action="append", default=[], metavar="NAME", choices=OPTIONAL, help="do not run this process"
         )
         parser.add_argument(
-            "--with", action="append", default=[], metavar="NAME", choices=EXTRA, help="run this too: flower, egress"
+            "--with",
+            action="append",
+            default=[],
+            metavar="NAME",
+            choices=EXTRA,
+            help="also run this process: flower, egress",
         )
         parser.add_argument(
-            "--ready-file", type=Path, metavar="PATH", help="write URLs and credentials there (JSON) when all answers"
+            "--ready-file",
+            type=Path,
+            metavar="PATH",
+            help="write URLs and credentials to this file (JSON) when all processes answer",
         )
-        parser.add_argument("--web-port", type=int, default=WEB_PORT, help="another is used if it is taken")
-        parser.add_argument(
-            "--gateway-port", type=int, default=GATEWAY_PORT, help="wanted port; another if it is taken"
-        )
+        parser.add_argument("--web-port", type=int, default=WEB_PORT, help="preferred port of the web processes")
+        parser.add_argument("--gateway-port", type=int, default=GATEWAY_PORT, help="preferred port of the gateway")
 
         parser.add_argument(
             "--listen",
             default=LOOPBACK,
             metavar="ADDRESS",
-            help="where shards in containers reach web, gateway and broker (default 127.0.0.1)",
+            help="address on which shards in containers reach web, gateway and broker (default 127.0.0.1)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["web_processes"] < 1:
-            raise CommandError("--web-processes: must be 1 or more; to run none, say --without web.")
-        wanted = Options(
+            raise CommandError("--web-processes: must be 1 or more; to run none, use --without web.")
+        wanted = UpOptions(
             home=Path(settings.MYCTOBOT_HOME),
             shards=options["shards"],
             web_processes=options["web_processes"],
@@ -65,7 +75,7 @@ class Command(BaseCommand):
             listen=_address(options["listen"]),
             caller=caller_environment(),
         )
-        console = Console(sys.stdout)
+        console = StackConsole(sys.stdout)
         try:
             asyncio.run(run(wanted, console))
         except StackError as error:
@@ -78,7 +88,9 @@ def _address(text: str) -> str:
     try:
         address = IPv4Address(text)
     except ValueError:
-        raise CommandError(f"--listen: {text!r} is no IPv4 address of this machine, such as 10.213.0.1.") from None
+        raise CommandError(f"--listen: {text!r} is not an IPv4 address, such as 10.213.0.1.") from None
     if address.is_unspecified or address.is_global:
-        raise CommandError("--listen: only loopback and private addresses; put a proxy with TLS before anything else.")
+        raise CommandError(
+            "--listen: must be a loopback or private address; for others, use a proxy with TLS in front."
+        )
     return str(address)

@@ -1,4 +1,4 @@
-"""``manage.py create_api_key``: a key for the REST API, printed this once."""
+"""``manage.py create_api_key``: create a key for the REST API and print it once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MAX_DAYS = 3650
 
 
 class Command(TenantCommand):
-    help = "Make an API key. The key alone goes to standard output, so that a shell can keep it in a variable."
+    help = "Create an API key. Only the key goes to standard output, so that a shell can store it in a variable."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--name", required=True, help="what it is for, such as my-laptop")
-        parser.add_argument("--role", choices=Role.values, default=Role.MEMBER.value, help="what it may do")
-        parser.add_argument("--days", type=int, help="how long it is valid; forever when not given")
+        parser.add_argument("--name", required=True, help="purpose of the key, such as my-laptop")
+        parser.add_argument("--role", choices=Role.values, default=Role.MEMBER.value, help="rights of the key")
+        parser.add_argument("--days", type=int, help="days until the key expires; without it the key does not expire")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name, days = options["name"].strip(), options["days"]
@@ -33,7 +33,5 @@ class Command(TenantCommand):
         expires_at = timezone.now() + timedelta(days=days) if days else None
         row, key = ApiKey.create(find_tenant(options["tenant"]), name, role=options["role"], expires_at=expires_at)
         until = f"until {expires_at:%Y-%m-%d}" if expires_at else "until it is revoked"
-        self.stderr.write(
-            f"'{row.name}' ({row.prefix}…), {row.role}, valid {until}. This is the only time it is shown."
-        )
+        self.stderr.write(f"'{row.name}' ({row.prefix}…), {row.role}, valid {until}. The key is shown only this time.")
         self.stdout.write(key)

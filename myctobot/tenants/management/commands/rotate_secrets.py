@@ -1,4 +1,4 @@
-"""``manage.py rotate_secrets``: after a new key was put first in ``SECRETS_KEYS``."""
+"""``manage.py rotate_secrets``: seal every secret with the first key of ``SECRETS_KEYS``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMED = 10
 
 
 class Command(BaseCommand):
-    help = "Seal every stored secret anew with the first key of SECRETS_KEYS. When it succeeds the old ones can go."
+    help = "Seal every stored secret with the first key of SECRETS_KEYS. Then remove the old keys."
 
     def handle(self, *args: Any, **options: Any) -> None:
         found = rotate(sealed_models())
@@ -21,5 +21,5 @@ class Command(BaseCommand):
             named = ", ".join(found.lost[:_NAMED]) + (" …" if len(found.lost) > _NAMED else "")
             raise CommandError(
                 f"No key of SECRETS_KEYS opens {len(found.lost)} row(s): {named}. Put the key that sealed them back "
-                "into SECRETS_KEYS and run this again, or store those secrets anew."
+                "into SECRETS_KEYS and run this command again, or store these secrets again."
             )

@@ -1,4 +1,4 @@
-"""``manage.py store_secret``: a secret that jobs name instead of carrying it."""
+"""``manage.py store_secret``: store a secret that jobs refer to by its name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from myctobot.tenants.management.base import TenantCommand, check_slug, find_tenant
 from myctobot.tenants.secrets import store_secret
 
-# As the API has it for a secret within a request: a shorter one could not be masked in a job's output.
+# The API has the same minimum, because a shorter secret cannot be masked in a job's output.
 MIN_LENGTH = 8
 MAX_LENGTH = 20_000
 _MAX_NAME = 60
@@ -22,7 +22,7 @@ class Command(TenantCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--name", required=True, help='what jobs call it: {"repo_token": {"secret": "NAME"}}')
+        parser.add_argument("--name", required=True, help='name for jobs: {"repo_token": {"secret": "NAME"}}')
 
     def handle(self, *args: Any, **options: Any) -> None:
         name = check_slug(options["name"], "--name", _MAX_NAME)
@@ -39,12 +39,12 @@ def read_value(name: str) -> str:
 
 
 def check_value(text: str) -> str:
-    """Return the value, without a line end that ``echo`` or an editor put behind a token.
+    """Return the value without the line end that ``echo`` or an editor appended.
 
-    A key in several lines keeps its own.
+    A key of several lines keeps its last line end.
 
     Raises:
-        CommandError: no request could carry it.
+        CommandError: no request can carry the value.
     """
     body = text.rstrip("\r\n")
     value = body + "\n" if "\n" in body else body

@@ -1,4 +1,4 @@
-"""What operators see of a job in the admin."""
+"""Pages of jobs in the admin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from jobs.dispatch.round import dispatch_round
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.tenants.models import Tenant
 from tests.factories.control_plane import make_job, running_job
 
@@ -30,7 +30,7 @@ def page_of(admin: Client, job: Job) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
-def test_a_jobs_bounds_are_on_its_page(admin: Client, tenant: Tenant, key: str) -> None:
+def test_the_page_of_a_job_shows_its_limits(admin: Client, tenant: Tenant, key: str) -> None:
     job = make_job(
         tenant,
         not_before=timezone.now() + timedelta(hours=2),
@@ -43,11 +43,11 @@ def test_a_jobs_bounds_are_on_its_page(admin: Client, tenant: Tenant, key: str) 
     page = page_of(admin, job)
     for fact in ("Queue timeout s 5432", "No output timeout s 123", "Concurrency key nightly", "Max attempts 7"):
         assert fact in page
-    assert "Hold time" in page
-    assert f"It is not to start before {job.ready_at:%Y-%m-%d %H:%M:%S} UTC. (parked)" in page
+    assert "Hold delayed" in page
+    assert f"The job starts at {job.ready_at:%Y-%m-%d %H:%M:%S} UTC at the earliest. (parked)" in page
 
 
-def test_why_it_waits_is_as_of_now(admin: Client, tenant: Tenant, key: str) -> None:
+def test_the_page_shows_the_current_reason_for_waiting(admin: Client, tenant: Tenant, key: str) -> None:
     for _ in range(2):
         running_job(tenant, key)
     job = make_job(tenant)
@@ -55,15 +55,15 @@ def test_why_it_waits_is_as_of_now(admin: Client, tenant: Tenant, key: str) -> N
     assert "Why it waits The only healthy shard with git is busy. (class_busy)" in page_of(admin, job)
 
 
-def test_each_attempt_says_what_went_wrong(admin: Client, tenant: Tenant, key: str) -> None:
+def test_the_page_shows_the_error_of_an_attempt(admin: Client, tenant: Tenant, key: str) -> None:
     job, runner = running_job(tenant, key)
     runner.finish("failed", error={"code": "disk_full", "message": "No space is left.", "retryable": True})
     page = page_of(admin, job)
     assert "disk_full No space is left." in page
-    assert "Hold time" in page
+    assert "Hold delayed" in page
 
 
-def test_the_list_can_be_narrowed_to_what_is_held(admin: Client, tenant: Tenant, key: str) -> None:
+def test_the_list_filters_held_jobs(admin: Client, tenant: Tenant, key: str) -> None:
     parked = make_job(tenant, not_before=timezone.now() + timedelta(hours=2))
     other = make_job(tenant)
     page = admin.get("/admin/jobs/job/?hold__exact=time").content.decode()

@@ -10,10 +10,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import Answer, Api, error_of, make_job, make_member, make_tenant
+from tests.factories.personas import Persona
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +26,7 @@ READS: dict[str, Call] = {
     "read": lambda api, job: api.get(f"/jobs/{job.public_id}"),
     "events": lambda api, job: api.get(f"/jobs/{job.public_id}/events"),
     "download": lambda api, job: api.get(f"/jobs/{job.public_id}/download"),
-    # These two change nothing, whatever their method says.
+    # These two calls only read, although their method is POST.
     "estimate": lambda api, job: api.post("/jobs/estimate", {"capabilities": ["git"]}),
     "ticket": lambda api, job: api.post(f"/jobs/{job.public_id}/ticket"),
     "stream": lambda api, job: api.get(f"/jobs/{job.public_id}/stream", Accept="text/event-stream"),
@@ -50,17 +51,17 @@ def job(tenant: Tenant, shard: Shard) -> Job:
 
 def is_let_in(response: Answer) -> bool:
     # A retry of a waiting job is refused for what the job is, not for who asks.
-    return response.status_code in (200, 201, 202) or error_of(response)["code"] == "job_is_not_over"
+    return response.status_code in (200, 201, 202) or error_of(response)["code"] == "job_not_finished"
 
 
 @table(EVERY)
-def test_a_key_of_the_tenant(call: Call, tenant: Tenant, job: Job) -> None:
-    assert is_let_in(call(Api.of(tenant), job))
+def test_the_owner_is_let_in_by_key(call: Call, owner: Persona, job: Job) -> None:
+    assert is_let_in(call(owner.api_by_key, job))
 
 
 @table(EVERY)
-def test_a_teammate_in_a_session(call: Call, tenant: Tenant, job: Job) -> None:
-    assert is_let_in(call(Api.session(make_member(tenant, "teammate")), job))
+def test_a_teammate_is_let_in_by_session(call: Call, teammate: Persona, job: Job) -> None:
+    assert is_let_in(call(teammate.api, job))
 
 
 @table(READS)
@@ -82,18 +83,17 @@ def test_a_viewer_does_not_write(call: Call, by_key: bool, tenant: Tenant, job: 
 
 @table(OF_ONE_JOB)
 @pytest.mark.parametrize("by_key", [True, False], ids=["key", "session"])
-def test_for_an_outsider_the_job_does_not_exist(call: Call, by_key: bool, job: Job) -> None:
-    other = make_tenant("other")
-    response = call(Api.of(other, Role.ADMIN) if by_key else Api.session(make_member(other, "outsider")), job)
-    unknown = call(Api.of(other), Job(public_id="job_there_is_none"))
+def test_for_an_outsider_the_job_does_not_exist(call: Call, by_key: bool, outsider: Persona, job: Job) -> None:
+    response = call(Api.of(outsider.tenant, Role.ADMIN) if by_key else outsider.api, job)
+    unknown = call(outsider.api_by_key, Job(public_id="job_there_is_none"))
     assert response.status_code == 404
     assert response.content == unknown.content
     job.refresh_from_db()
     assert job.status == "queued"
 
 
-def test_an_outsiders_list_is_its_own(job: Job) -> None:
-    assert Api.of(make_tenant("other")).get("/jobs").json()["results"] == []
+def test_the_list_of_an_outsider_is_empty(outsider: Persona, job: Job) -> None:
+    assert outsider.api_by_key.get("/jobs").json()["results"] == []
 
 
 @table(EVERY)
@@ -124,7 +124,7 @@ def _of_an_inactive_tenant(tenant: Tenant) -> str:
 def test_keys_that_have_ended(call: Call, dead: Callable[[Tenant], str], tenant: Tenant, job: Job) -> None:
     response = call(Api(dead(tenant)), job)
     assert response.status_code == 401
-    assert "API key is not valid" in error_of(response)["message"]
+    assert "API key is unknown, expired or revoked" in error_of(response)["message"]
 
 
 def test_a_key_that_expires_later_is_good(tenant: Tenant, job: Job) -> None:
@@ -132,7 +132,7 @@ def test_a_key_that_expires_later_is_good(tenant: Tenant, job: Job) -> None:
 
 
 @table(EVERY)
-def test_somebody_logged_in_without_a_tenant(call: Call, job: Job) -> None:
+def test_a_user_without_a_tenant_is_refused(call: Call, job: Job) -> None:
     response = call(Api.session(User.objects.create_user("nobody")), job)
     assert response.status_code == 403
     assert "belongs to no tenant" in error_of(response)["message"]
@@ -153,7 +153,7 @@ def test_a_member_of_two_tenants_names_one(tenant: Tenant, job: Job) -> None:
     assert api.get("/jobs", **{"MyCTOBot-Tenant": "a-third"}).status_code == 403
 
 
-def test_a_key_is_of_one_tenant_whatever_the_header_says(tenant: Tenant, job: Job) -> None:
+def test_a_key_belongs_to_one_tenant_despite_the_header(tenant: Tenant, job: Job) -> None:
     make_tenant("other")
     response = Api.of(tenant).get("/jobs", **{"MyCTOBot-Tenant": "other"})
     assert [one["id"] for one in response.json()["results"]] == [job.public_id]

@@ -1,4 +1,4 @@
-"""When a job would start that is not submitted yet."""
+"""Expected wait of a job that is not submitted yet."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from typing import Any
 
 import pytest
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.tenants.models import Role, Tenant
-from shards.models.shard import Assignment, Pool, Shard
+from shards.models import Assignment, Pool, Shard
 from tests.factories.control_plane import (
     Api,
     age,
     attempts_of,
     error_of,
     make_job,
-    make_member,
     make_shard,
-    make_tenant,
     running_job,
 )
+from tests.factories.personas import Persona
 
 pytestmark = pytest.mark.django_db
 
@@ -70,7 +69,7 @@ def test_a_higher_priority_goes_past_those_that_wait(tenant: Tenant, key: str, u
     assert normal > high + 100
 
 
-def test_what_nobody_could_ever_take_is_answered_too(tenant: Tenant, shard: Shard) -> None:
+def test_a_job_that_no_shard_could_ever_run_is_answered_too(tenant: Tenant, shard: Shard) -> None:
     found = estimate(Api.of(tenant), "git", "teleport")
     assert (found["code"], found["estimated_wait_s"]) == ("capability_missing", None)
     assert "teleport" in found["reason"]
@@ -106,18 +105,20 @@ def test_what_makes_no_sense_is_refused_by_name(
 
 
 class TestWhoAsks:
-    def test_a_teammate_and_a_viewer_hear_the_same_as_the_owner(self, tenant: Tenant, shard: Shard) -> None:
-        teammate = Api.session(make_member(tenant, "teammate"))
-        owner, viewer = Api.of(tenant), Api.of(tenant, Role.VIEWER)
-        assert estimate(owner, "git") == estimate(teammate, "git") == estimate(viewer, "git")
+    def test_a_teammate_and_a_viewer_get_the_same_answer_as_the_owner(
+        self, owner: Persona, teammate: Persona, tenant: Tenant, shard: Shard
+    ) -> None:
+        expected = estimate(owner.api_by_key, "git")
+        assert estimate(teammate.api, "git") == expected
+        assert estimate(Api.of(tenant, Role.VIEWER), "git") == expected
 
-    def test_an_outsider_hears_of_its_own_shards_only(self, tenant: Tenant) -> None:
+    def test_an_outsider_gets_an_answer_about_its_own_shards_only(self, tenant: Tenant, outsider: Persona) -> None:
         make_shard("closed", "git", pool="premium")
         Assignment.objects.create(tenant=tenant, pool=Pool.objects.get())
         assert estimate(Api.of(tenant), "git")["code"] == "next"
-        outsider = estimate(Api.of(make_tenant("other")), "git")
-        assert outsider["code"] == "no_shard"
-        assert "closed" not in outsider["reason"]
+        answer = estimate(outsider.api_by_key, "git")
+        assert answer["code"] == "no_shard"
+        assert "closed" not in answer["reason"]
 
     def test_an_address_of_its_own_hides_no_job(self, tenant: Tenant, shard: Shard) -> None:
         assert Api.of(tenant).get("/jobs/estimate").status_code == 405

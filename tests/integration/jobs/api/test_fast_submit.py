@@ -1,25 +1,27 @@
-"""Plain submits with a key do not go through Django, and are answered as if they did."""
+"""Plain submits with an API key bypass REST framework and get the same answers."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from django.db import OperationalError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.utils import timezone
+from rest_framework.request import Request
 
-from jobs.api.response_serializers import JobSerializer, show_new
-from jobs.lifecycle import submit as requests
-from jobs.models.job import Job
-from myctobot.asgi import application
+from jobs.api.views import JobList
+from jobs.lifecycle import submit
+from jobs.models import Job
+from jobs.queue.waiting import CachedWaitExplainer
+from myctobot.asgi import make_application
 from myctobot.tenants.authentication import find_api_key
 from myctobot.tenants.models import ApiKey, Role, Tenant
 from myctobot.tenants.secrets import store_secret
-from myctobot.web.threads import Answer, ShortCalls
+from myctobot.web.process_caches import ProcessCaches
 from tests.factories.control_plane import SECRETS, make_shard, make_tenant
 from tests.factories.viewers import in_thread
 from tests.integration.gateway.conftest import served
@@ -41,8 +43,8 @@ FULL: dict[str, Any] = {
     "retry": {"max_attempts": 4, "on": ["agent", "timeout"]},
     "max_turns": 7,
 }
-# A header that nobody knows goes Django's way.
-THROUGH_DJANGO = {"X-Unknown": "1"}
+# REST framework answers a request with a cookie, and the answer does not depend on this one.
+NOT_PLAIN = {"Cookie": "theme=dark"}
 
 
 @pytest.fixture
@@ -63,21 +65,22 @@ def key(tenant: Tenant) -> str:
 @pytest.fixture
 async def client(tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
     await in_thread(make_shard)
-    async with served(application) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
+    app = make_application(ProcessCaches())
+    async with served(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
         yield client
 
 
 @pytest.fixture
-def through_django(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that went Django's way."""
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Addresses that REST framework answered."""
     seen: list[str] = []
-    answer = ShortCalls.answer
+    initial = JobList.initial
 
-    def counted(self: ShortCalls, scope: Any, body: bytes) -> Answer:
-        seen.append(scope["path"])
-        return answer(self, scope, body)
+    def counted(self: JobList, request: Request, *args: Any, **kwargs: Any) -> None:
+        seen.append(request.path)
+        initial(self, request, *args, **kwargs)
 
-    monkeypatch.setattr(ShortCalls, "answer", counted)
+    monkeypatch.setattr(JobList, "initial", counted)
     return seen
 
 
@@ -86,7 +89,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def same(answer: httpx.Response) -> tuple[int, dict[str, str], Any]:
-    """What two answers to the same request have in common."""
+    """Return the parts of an answer that two equal requests share."""
     body = answer.json()
     for name in ("id", "created_at"):
         body.pop(name, None)
@@ -95,13 +98,13 @@ def same(answer: httpx.Response) -> tuple[int, dict[str, str], Any]:
 
 
 @pytest.mark.parametrize("body", [BODY, FULL, {**BODY, "task": {**BODY["task"], **REPO}}])
-async def test_both_ways_say_the_same(
-    client: httpx.AsyncClient, key: str, through_django: list[str], body: dict[str, Any]
+async def test_both_paths_give_the_same_answer(
+    client: httpx.AsyncClient, key: str, slow: list[str], body: dict[str, Any]
 ) -> None:
     short = await client.post(PATH, json=body, headers=bearer(key))
-    assert not through_django
-    long = await client.post(PATH, json=body, headers={**bearer(key), **THROUGH_DJANGO})
-    assert through_django == [PATH]
+    assert not slow
+    long = await client.post(PATH, json=body, headers={**bearer(key), **NOT_PLAIN})
+    assert slow == [PATH]
     assert short.status_code == 201
     assert same(short) == same(long)
     assert short.headers["location"] == f"{PATH}/{short.json()['id']}"
@@ -110,13 +113,11 @@ async def test_both_ways_say_the_same(
     assert {n: v for n, v in first.items() if n not in its_own} == {n: v for n, v in second.items() if n not in its_own}
 
 
-async def test_a_key_makes_one_job_whichever_way_it_comes(
-    client: httpx.AsyncClient, key: str, through_django: list[str]
-) -> None:
+async def test_a_key_makes_one_job_on_both_paths(client: httpx.AsyncClient, key: str, slow: list[str]) -> None:
     headers = {**bearer(key), "Idempotency-Key": "once"}
     made = await client.post(PATH, json=BODY, headers=headers)
-    assert not through_django
-    again = [await client.post(PATH, json=BODY, headers={**headers, **more}) for more in ({}, THROUGH_DJANGO)]
+    assert not slow
+    again = [await client.post(PATH, json=BODY, headers={**headers, **more}) for more in ({}, NOT_PLAIN)]
     assert [made.status_code, *(answer.status_code for answer in again)] == [201, 200, 200]
     assert {answer.json()["id"] for answer in (made, *again)} == {made.json()["id"]}
     other = await client.post(PATH, json={**BODY, "max_turns": 3}, headers=headers)
@@ -125,7 +126,7 @@ async def test_a_key_makes_one_job_whichever_way_it_comes(
 
 
 async def test_secrets_are_sealed_and_not_repeated(
-    client: httpx.AsyncClient, key: str, tenant: Tenant, through_django: list[str]
+    client: httpx.AsyncClient, key: str, tenant: Tenant, slow: list[str]
 ) -> None:
     await in_thread(lambda: store_secret(tenant, "jira", SECRETS["jira_token"]))
     body = {
@@ -135,18 +136,18 @@ async def test_secrets_are_sealed_and_not_repeated(
         "anthropic_api_key": SECRETS["anthropic_api_key"],
     }
     made = await client.post(PATH, json=body, headers=bearer(key))
-    assert (made.status_code, through_django) == (201, [])
+    assert (made.status_code, slow) == (201, [])
     assert not any(value in made.text for value in SECRETS.values())
     job = await in_thread(Job.objects.get)
     assert not any(value in str(job.__dict__) for value in SECRETS.values())
     assert (job.inline_secrets, job.named_secrets) == (["anthropic_api_key", "repo_token"], {"jira_token": "jira"})
 
 
-async def test_a_viewer_a_stranger_and_a_revoked_key_are_refused(
+async def test_a_viewer_an_unknown_key_and_a_revoked_key_are_refused(
     client: httpx.AsyncClient, tenant: Tenant, key: str
 ) -> None:
     _, viewer = await in_thread(lambda: ApiKey.create(tenant, "v", role=Role.VIEWER))
-    answers = [await client.post(PATH, json=BODY, headers=bearer(text)) for text in (viewer, "mctb_nobody", "-")]
+    answers = [await client.post(PATH, json=BODY, headers=bearer(text)) for text in (viewer, "mctb_unknown", "-")]
     assert [answer.status_code for answer in answers] == [403, 401, 401]
     assert (await client.post(PATH, json=BODY, headers=bearer(key))).status_code == 201
     await in_thread(lambda: ApiKey.objects.filter(name="k").update(revoked_at=timezone.now()))
@@ -158,14 +159,14 @@ ENDS: dict[str, tuple[int, Callable[[], object]]] = {
     "revoked": (401, lambda: ApiKey.objects.update(revoked_at=timezone.now())),
     "expired": (401, lambda: ApiKey.objects.update(expires_at=timezone.now())),
     "removed": (401, lambda: ApiKey.objects.all().delete()),
-    "of a tenant that is switched off": (401, lambda: Tenant.objects.update(is_active=False)),
-    "for reading alone from now on": (403, lambda: ApiKey.objects.update(role=Role.VIEWER)),
+    "of an inactive tenant": (401, lambda: Tenant.objects.update(is_active=False)),
+    "read-only from now on": (403, lambda: ApiKey.objects.update(role=Role.VIEWER)),
     "of another tenant": (201, lambda: ApiKey.objects.update(tenant=make_tenant("other"))),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_a_key_that_is_remembered_ends_at_once(client: httpx.AsyncClient, key: str, end: str) -> None:
+async def test_a_cached_key_ends_at_once(client: httpx.AsyncClient, key: str, end: str) -> None:
     status, change = ENDS[end]
     for _ in range(2):
         assert (await client.post(PATH, json=BODY, headers=bearer(key))).status_code == 201
@@ -176,7 +177,7 @@ async def test_a_key_that_is_remembered_ends_at_once(client: httpx.AsyncClient, 
     assert slugs == ["acme"] * 2 + (["other"] * 2 if status == 201 else [])
 
 
-async def test_who_calls_often_is_looked_up_once(
+async def test_frequent_calls_look_the_key_up_once(
     client: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[str] = []
@@ -205,7 +206,7 @@ UNUSUAL: dict[str, dict[str, Any]] = {
     "not UTF-8": {"content": b"\xff\xfe"},
     "a lone surrogate": {"content": b'{"task": {"type": "prompt", "prompt": "\\ud800"}, "capabilities": ["git"]}'},
     "an unknown field": {"json": {**BODY, "shards": 3}},
-    "nobody can": {"json": {**BODY, "capabilities": ["quantum"]}},
+    "no eligible shard": {"json": {**BODY, "capabilities": ["quantum"]}},
     "a secret in sight": {
         "json": {
             **BODY,
@@ -219,12 +220,14 @@ UNUSUAL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", UNUSUAL)
-async def test_what_is_wrong_is_refused_as_django_refuses_it(client: httpx.AsyncClient, key: str, what: str) -> None:
+async def test_an_invalid_request_gets_the_same_refusal_on_both_paths(
+    client: httpx.AsyncClient, key: str, what: str
+) -> None:
     unusual = UNUSUAL[what]
     content = {name: unusual[name] for name in ("json", "content") if name in unusual} or {"json": BODY}
     headers = {"Content-Type": "application/json", **bearer(key), **unusual.get("headers", {})}
     short = await client.post(PATH, headers=headers, **content)
-    long = await client.post(PATH, headers={**headers, **THROUGH_DJANGO}, **content)
+    long = await client.post(PATH, headers={**headers, **NOT_PLAIN}, **content)
     assert short.status_code == long.status_code >= 400
     assert unusual.get("says", "") in short.text
     assert short.content == long.content
@@ -232,8 +235,71 @@ async def test_what_is_wrong_is_refused_as_django_refuses_it(client: httpx.Async
     assert not await in_thread(Job.objects.exists)
 
 
-async def test_a_header_twice_and_a_cookie_go_djangos_way(
-    client: httpx.AsyncClient, key: str, through_django: list[str]
+class Numbering:
+    """Middleware that depends on the request, adds headers and refuses some requests."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        number = request.headers.get("X-Number", "")
+        if number == "refused":
+            return HttpResponse("no", status=418, headers={"X-Number": number})
+        response = self._get_response(request)
+        response.headers["X-Number"] = f"{number} {response.status_code}"
+        response.set_cookie("number", number)
+        return response
+
+
+KINDS: dict[str, tuple[int, dict[str, Any]]] = {
+    "a new job": (201, {"json": BODY}),
+    "the job of an earlier call": (200, {"json": BODY, "headers": {"Idempotency-Key": "once"}}),
+    "another request with the key": (409, {"json": FULL, "headers": {"Idempotency-Key": "once"}}),
+    "an invalid field": (400, {"json": {**BODY, "max_turns": 0}}),
+    "malformed": (400, {"content": b"{"}),
+    "no eligible shard": (400, {"json": {**BODY, "capabilities": ["quantum"]}}),
+    "an unknown key": (401, {"json": BODY, "headers": {"Authorization": "Bearer mctb_unknown"}}),
+    "not acceptable": (406, {"json": BODY, "headers": {"Accept": "text/html"}}),
+    "a foreign host": (400, {"json": BODY, "headers": {"Host": "evil.example.com"}}),
+    "refused by middleware": (418, {"json": BODY, "headers": {"X-Number": "refused"}}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_new_middleware_works_for_every_kind_of_answer(settings: Any, key: str, kind: str) -> None:
+    await in_thread(make_shard)
+    settings.MIDDLEWARE = [f"{__name__}.Numbering", *settings.MIDDLEWARE]
+    status, sent = KINDS[kind]
+    headers = {"Content-Type": "application/json", **bearer(key), "X-Number": "7", **sent.get("headers", {})}
+    content = {name: sent[name] for name in ("json", "content") if name in sent}
+    async with (
+        served(make_application(ProcessCaches())) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client,
+    ):
+        await client.post(PATH, json=BODY, headers={**bearer(key), "Idempotency-Key": "once"})
+        fast = await client.post(PATH, headers=headers, **content)
+        client.cookies.clear()
+        slow = await client.post(PATH, headers={**headers, **NOT_PLAIN}, **content)
+    assert fast.status_code == slow.status_code == status
+    assert fast.headers["X-Number"] == ("refused" if status == 418 else f"7 {status}")
+    changing = ("location", "content-length")
+    assert [pair for pair in fast.headers.items() if pair[0] not in changing] == [
+        pair for pair in slow.headers.items() if pair[0] not in changing
+    ]
+
+
+async def test_an_error_inside_has_the_headers_of_the_middleware(
+    client: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "submit", lambda *values, **more: 1 / 0)
+    fast = await client.post(PATH, json=BODY, headers=bearer(key))
+    slow = await client.post(PATH, json=BODY, headers={**bearer(key), **NOT_PLAIN})
+    assert same(fast) == same(slow)
+    assert (fast.status_code, fast.headers["X-Frame-Options"]) == (500, "DENY")
+
+
+async def test_a_repeated_header_a_cookie_and_a_query_take_the_slow_path(
+    client: httpx.AsyncClient, key: str, slow: list[str]
 ) -> None:
     twice = [("Authorization", f"Bearer {key}"), ("Authorization", "Bearer mctb_other")]
     answers = [
@@ -241,43 +307,43 @@ async def test_a_header_twice_and_a_cookie_go_djangos_way(
         await client.post(PATH, json=BODY, headers={**bearer(key), "Cookie": "sessionid=x"}),
         await client.post(f"{PATH}?x=1", json=BODY, headers=bearer(key)),
     ]
-    assert through_django == [PATH] * 3
+    assert slow == [PATH] * 3
     assert [answer.status_code for answer in answers] == [401, 201, 201]
 
 
-async def test_what_breaks_after_a_job_was_stored_makes_no_second_one(
-    client: httpx.AsyncClient, key: str, through_django: list[str], monkeypatch: pytest.MonkeyPatch
+async def test_an_error_after_a_job_was_stored_makes_no_second_job(
+    client: httpx.AsyncClient, key: str, slow: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(job: Job) -> None:
+    def broken(job: Job, waits: CachedWaitExplainer) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("jobs.api.fast_submit.show_new", broken)
+    monkeypatch.setattr("jobs.api.fast_submit.serialize_new_job", broken)
     answer = await client.post(PATH, json=BODY, headers=bearer(key))
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
-    assert not through_django
+    assert not slow
     assert await in_thread(Job.objects.count) == 1
 
 
 @pytest.mark.parametrize(("headers", "status"), [({"Idempotency-Key": "once"}, 201), ({}, 500)])
-async def test_a_database_that_restarts_costs_no_job_and_makes_no_second_one(
+async def test_a_restarted_database_loses_no_job_and_makes_no_second_one(
     client: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
 ) -> None:
     gone = [OperationalError("the connection is closed")]
-    submit = requests.submit
+    real_submit = submit.submit
 
-    def restarting(*values: Any) -> Any:
+    def restarting(*values: Any, **more: Any) -> Any:
         if gone:
             raise gone.pop()
-        return submit(*values)
+        return real_submit(*values, **more)
 
-    monkeypatch.setattr(requests, "submit", restarting)
+    monkeypatch.setattr(submit, "submit", restarting)
     answer = await client.post(PATH, json=BODY, headers={**bearer(key), **headers})
     assert answer.status_code == status
     assert status == 201 or answer.json()["error"]["retryable"]
     assert await in_thread(Job.objects.count) == (status == 201)
 
 
-async def test_what_breaks_before_a_caller_is_known_is_an_answer_too(
+async def test_an_error_before_the_caller_is_known_is_answered(
     client: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(text: str) -> None:
@@ -286,21 +352,3 @@ async def test_what_breaks_before_a_caller_is_known_is_an_answer_too(
     monkeypatch.setattr("myctobot.tenants.authentication.find_api_key", broken)
     answer = await client.post(PATH, json=BODY, headers=bearer(key))
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
-
-
-def test_a_new_job_is_shown_as_any_other(tenant: Tenant) -> None:
-    make_shard()
-    old = Job.objects.create(tenant=tenant, task=BODY["task"], capabilities=["git"], timeout_s=10, max_turns=1)
-    later = timezone.now() + timedelta(days=1)
-    for facts in ({}, {"retry_of": old}, {"not_before": later, "concurrency_key": "k", "callback_url": "https://a.b/"}):
-        job = Job(
-            tenant=tenant, task=BODY["task"], capabilities=["git"], timeout_s=10, max_turns=1,
-            created_at=timezone.now(), **facts,
-        )  # fmt: skip
-        job.save()
-        shown = dict(JobSerializer(Job.objects.get(pk=job.pk), context={"request": HttpRequest()}).data)
-        new = show_new(job)
-        assert list(new) == list(shown)
-        for name in ("waiting", "retry", "concurrency"):
-            assert dict(new.pop(name) or {}).keys() == dict(shown.pop(name) or {}).keys()
-        assert new == shown

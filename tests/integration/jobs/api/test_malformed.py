@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from jobs.models.job import Job
-from myctobot.contract.jobs import MAX_PROMPT_BYTES, MAX_REQUEST_BYTES
+from jobs.models import Job
+from myctobot.contract.limits import MAX_PROMPT_BYTES, MAX_REQUEST_BYTES
 from tests.factories.control_plane import Api, error_of
-
-from .requests import VALID, api, changed, refused
+from tests.factories.requests import VALID, api, changed, refused
 
 pytestmark = pytest.mark.django_db
 __all__ = ["api"]
@@ -19,7 +18,7 @@ __all__ = ["api"]
 
 def test_a_prompt_over_the_bound(api: Api) -> None:
     error = refused(api, changed("task.prompt", "ü" * (MAX_PROMPT_BYTES // 2 + 1)))
-    assert error["message"] == f"task.prompt: Has {MAX_PROMPT_BYTES + 2} bytes; at most {MAX_PROMPT_BYTES} are taken."
+    assert error["message"] == f"task.prompt: Has {MAX_PROMPT_BYTES + 2} bytes; the maximum is {MAX_PROMPT_BYTES}."
 
 
 def test_a_prompt_at_the_bound(api: Api) -> None:
@@ -32,7 +31,7 @@ def test_a_task_of_five_megabytes(api: Api) -> None:
     assert str(MAX_REQUEST_BYTES) in error["message"]
 
 
-def test_a_large_body_is_refused_whatever_length_it_claims(api: Api) -> None:
+def test_a_large_body_is_refused_despite_its_content_length(api: Api) -> None:
     body = json.dumps(changed("task.prompt", "x" * 5 * 2**20)).encode()
     response = api.http.generic(
         "POST", "/api/v1/jobs", body, "application/json", headers=api.headers, CONTENT_LENGTH=""
@@ -63,11 +62,11 @@ def test_malformed_json(api: Api, body: bytes) -> None:
     assert refused(api, body)["message"]
 
 
-def test_a_key_that_stands_twice_is_named(api: Api) -> None:
+def test_a_repeated_key_is_named(api: Api) -> None:
     body = json.dumps(VALID).replace('"issue_key"', '"prompt": "Do something else.", "issue_key"')
     error = refused(api, body.encode())
     assert error["code"] == "parse_error"
-    assert "'prompt' stands twice" in error["message"]
+    assert "'prompt' occurs twice" in error["message"]
 
 
 @pytest.mark.parametrize("body", [[], "text", 5, None, True, [VALID]], ids=lambda body: repr(body)[:10])
@@ -91,9 +90,28 @@ def test_several_mistakes_are_all_named(api: Api) -> None:
     assert "(and 1 more)" in error["message"]
 
 
-def test_a_job_that_nobody_could_ever_run(api: Api) -> None:
+@pytest.mark.parametrize("place", ["", "task."])
+def test_thousands_of_unknown_fields_are_counted(api: Api, place: str) -> None:
+    unknown = {f"x{number:05}": 1 for number in range(70_000)}
+    body = changed("task", {**VALID["task"], **unknown}) if place else {**VALID, **unknown}
+    error = refused(api, body)
+    others = error["fields"].pop(place.rstrip(".") or "request")
+    assert others == ["Has 69980 more unknown fields."]
+    assert sorted(error["fields"]) == [f"{place}x{number:05}" for number in range(20)]
+    assert len(json.dumps(error)) < 20_000
+
+
+@pytest.mark.parametrize(("path", "maximum"), [("capabilities", 20), ("retry.on", 3)])
+def test_a_list_that_is_too_long_is_one_problem(api: Api, path: str, maximum: int) -> None:
+    name, _, inner = path.partition(".")
+    entries = [1] * 100_000
+    error = refused(api, {**VALID, name: {inner: entries} if inner else entries})
+    assert error["fields"] == {path: [f"Ensure this field has no more than {maximum} elements."]}
+
+
+def test_a_job_that_no_shard_could_ever_run(api: Api) -> None:
     error = refused(api, changed("capabilities", ["git", "playwright"]))
-    assert error["code"] == "nobody_can_run"
+    assert error["code"] == "no_eligible_shard"
     assert "playwright" in error["fields"]["capabilities"][0]
 
 

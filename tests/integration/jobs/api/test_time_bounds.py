@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs.models.job import Job
+from jobs.models import Job
 from tests.factories.control_plane import Api
-
-from .requests import VALID, api, changed, refused
+from tests.factories.requests import VALID, api, changed, refused
 
 pytestmark = pytest.mark.django_db
 __all__ = ["api"]
@@ -44,7 +43,7 @@ def test_null_lifts_a_bound_that_is_usual(api: Api, settings: Any) -> None:
     assert (answer["queue_timeout_s"], answer["no_output_timeout_s"]) == (None, None)
 
 
-def test_a_time_that_is_past_parks_nobody(api: Api) -> None:
+def test_a_time_in_the_past_parks_no_job(api: Api) -> None:
     assert api.post("/jobs", {**VALID, "not_before": "2020-01-01T00:00:00Z"}).json()["waiting"]["code"] == "next"
 
 

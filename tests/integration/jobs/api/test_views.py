@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 
 from jobs.dispatch.round import dispatch_round
-from jobs.models.job import Attempt, Job
+from jobs.models import Attempt, Job
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import Api, Runner, error_of, fresh, make_job, make_tenant, running_job
 
 pytestmark = pytest.mark.django_db
@@ -166,7 +166,7 @@ class TestCancel:
         runner.finish(outcome, error={"code": "x", "message": "It broke.", "retryable": False})
         response = api.post(f"/jobs/{job.public_id}/cancel")
         assert response.status_code == 409
-        assert error_of(response)["code"] == "job_is_over"
+        assert error_of(response)["code"] == "job_finished"
         assert outcome in error_of(response)["message"]
 
 
@@ -185,14 +185,14 @@ class TestRetry:
     def test_a_job_that_has_not_ended(self, api: Api, tenant: Tenant) -> None:
         response = api.post(f"/jobs/{make_job(tenant).public_id}/retry")
         assert response.status_code == 409
-        assert error_of(response)["code"] == "job_is_not_over"
+        assert error_of(response)["code"] == "job_not_finished"
 
     def test_secrets_that_were_wiped_are_asked_for(self, api: Api, tenant: Tenant) -> None:
         old = make_job(tenant, secrets={"repo_token": "ghp_0123456789", "jira_token": "jira-0123456789"})
         api.post(f"/jobs/{old.public_id}/cancel")
         response = api.post(f"/jobs/{old.public_id}/retry", {"repo_token": "ghp_0123456789"})
         assert response.status_code == 409
-        assert error_of(response)["code"] == "secrets_needed_again"
+        assert error_of(response)["code"] == "secrets_required"
         assert error_of(response)["secrets"] == ["jira_token"]
         again = {"repo_token": "ghp_0123456789", "jira_token": "jira-0123456789"}
         assert api.post(f"/jobs/{old.public_id}/retry", again).status_code == 201

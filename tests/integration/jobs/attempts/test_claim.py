@@ -8,10 +8,10 @@ import pytest
 from django.db import connection
 
 from jobs.dispatch.round import dispatch_round
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Attempt, Job
+from jobs.lifecycle.cancel import cancel
+from jobs.models import Attempt, Job
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Shard, ShardState
+from shards.models import Shard, ShardState
 from tests.factories.control_plane import (
     Runner,
     attempts_of,
@@ -141,7 +141,7 @@ def test_a_job_that_does_not_exist_is_refused_in_the_same_words(sent: Job, key: 
     assert response.content == Runner(other, sent).claim().content
 
 
-def test_a_job_that_was_cancelled_meanwhile(sent: Job, key: str, tenant: Tenant) -> None:
+def test_a_claim_of_a_cancelled_job_is_refused(sent: Job, key: str, tenant: Tenant) -> None:
     cancel(tenant, sent.public_id)
     assert Runner(key, sent).claim().status_code == 409
     assert fresh(sent).status == "cancelled"

@@ -1,4 +1,4 @@
-"""How an attempt ends, and the job with it."""
+"""End of an attempt and of its job."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from jobs.attempts.gateway_grants import find_grant
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Job
+from jobs.lifecycle.cancel import cancel
+from jobs.models import Job
 from myctobot.tenants.models import Tenant
 from tests.factories.control_plane import (
     REPO_TOKEN,
@@ -76,7 +76,7 @@ def test_a_failure_that_meets_a_cancel_is_the_end(job: Job, runner: Runner, tena
     assert (fresh(job).status, fresh(job).error_message) == ("failed", "No such repository.")
 
 
-def test_an_error_beside_a_success_means_nothing(job: Job, runner: Runner) -> None:
+def test_an_error_with_a_success_is_ignored(job: Job, runner: Runner) -> None:
     runner.finish("completed", error=ERROR)
     assert (fresh(job).status, fresh(job).error_code) == ("completed", "")
 
@@ -115,7 +115,7 @@ class TestCancelled:
         assert (fresh(job).status, fresh(job).error_code) == ("failed", "cancel_unproven")
         assert "may still run" in fresh(job).error_message
 
-    def test_when_nobody_asked_it_is_a_failure(self, job: Job, runner: Runner) -> None:
+    def test_a_cancel_without_a_request_is_a_failure(self, job: Job, runner: Runner) -> None:
         Job.objects.update(max_attempts=1)
         runner.finish("cancelled", proof=PROOF)
         assert (fresh(job).status, fresh(job).error_code) == ("failed", "interrupted")

@@ -7,17 +7,12 @@ from typing import Any
 
 import pytest
 
-from jobs.dispatch.round import burn
 from jobs.events.reader import read_events
-from jobs.models.job import EventBatch, Job
-from myctobot.contract.jobs import (
-    CLAIM_HEADER,
-    MASK,
-    MAX_BATCH_EVENTS,
-    MAX_EVENT_BYTES,
-    MAX_REQUEST_BYTES,
-    secret_spellings,
-)
+from jobs.lifecycle.transitions import invalidate_attempt
+from jobs.models import EventBatch, Job
+from myctobot.contract.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_REQUEST_BYTES
+from myctobot.contract.redaction import MASK, secret_encodings
+from myctobot.contract.runner import CLAIM_HEADER
 from myctobot.tenants.models import Tenant
 from tests.factories.control_plane import (
     CANARIES,
@@ -157,7 +152,7 @@ def test_the_phase_is_the_jobs(job: Job, runner: Runner) -> None:
 class TestCleaning:
     @pytest.mark.parametrize("secret", CANARIES)
     def test_secrets_in_every_spelling(self, job: Job, runner: Runner, secret: str) -> None:
-        spellings = sorted(secret_spellings(secret))
+        spellings = sorted(secret_encodings(secret))
         runner.events(*spellings, {"nested": [{"deep": secret, secret: 1}]}, f"x{secret[:9]}\x00{secret[9:]}y")
         rows = whole_database()
         assert not [spelling for spelling in spellings if spelling in rows]
@@ -213,7 +208,7 @@ class TestFencing:
 
     @pytest.mark.parametrize("state", ["lost", "withdrawn"])
     def test_of_a_burnt_attempt(self, job: Job, runner: Runner, state: str) -> None:
-        burn(attempts_of(job)[0], state, code="test", message="")
+        invalidate_attempt(attempts_of(job)[0], state, code="test", message="")
         assert error_of(runner.events("x"))["code"] == "fenced"
         assert error_of(runner.finish())["code"] == "fenced"
         assert stored(job) == []

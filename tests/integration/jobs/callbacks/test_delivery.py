@@ -1,4 +1,4 @@
-"""Callbacks: one for each thing, signed, sent again until they are taken, with a history."""
+"""Callbacks: one for each event, signed, redelivered until accepted, with a history."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from jobs.callbacks import delivery, signing
 from jobs.callbacks.delivery import deliver_due
 from jobs.callbacks.models import Callback, Delivery
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Job
+from jobs.lifecycle.cancel import cancel
+from jobs.models import Job
 from myctobot.lib.http_client import TIMEOUT_S
 from myctobot.tenants.key_rotation import rotate, sealed_models
 from myctobot.tenants.models import CallbackSecret, Role, Tenant
+from tests.factories.control_plane import SECRETS, Api, Runner, end_pause, make_job, make_tenant, running_job
+from tests.factories.personas import Persona
 from tests.fixtures.endpoint import Endpoint, endpoint
 
-from .support import SECRETS, Api, Runner, end_pause, make_job, make_tenant, running_job
-
-# Deliveries go on in threads of their own, with connections of their own.
+# Deliveries use threads with database connections of their own.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -53,7 +53,7 @@ def started(tenant: Tenant, key: str, hook: Endpoint, **changes: Any) -> tuple[J
     return running_job(tenant, key, callback_url=hook.url, **changes)
 
 
-def test_start_and_end_are_told_and_signed(tenant: Tenant, key: str, hook: Endpoint) -> None:
+def test_start_and_end_are_delivered_and_signed(tenant: Tenant, key: str, hook: Endpoint) -> None:
     job, runner = started(tenant, key, hook, secrets=SECRETS)
     runner.finish(result={"summary": "Done.", "branch": "fix/a"})
     assert kinds(job) == ["job.started", "job.completed"]
@@ -67,7 +67,7 @@ def test_start_and_end_are_told_and_signed(tenant: Tenant, key: str, hook: Endpo
     assert (end["id"], end["status"], end["branch"], end["summary"]) == (job.public_id, "completed", "fix/a", "Done.")
 
 
-def test_repeated_calls_of_a_runner_announce_nothing_twice(tenant: Tenant, key: str, hook: Endpoint) -> None:
+def test_repeated_calls_of_a_runner_create_one_callback(tenant: Tenant, key: str, hook: Endpoint) -> None:
     job, runner = started(tenant, key, hook)
     runner.claim()
     for _ in range(3):
@@ -78,7 +78,7 @@ def test_repeated_calls_of_a_runner_announce_nothing_twice(tenant: Tenant, key: 
     assert len(hook.received) == 2
 
 
-def test_another_try_is_no_second_start_and_no_failure(tenant: Tenant, key: str, hook: Endpoint) -> None:
+def test_a_retry_is_neither_a_second_start_nor_a_failure(tenant: Tenant, key: str, hook: Endpoint) -> None:
     job, runner = started(tenant, key, hook)
     runner.finish("failed", error={"code": "disk_full", "message": "Full.", "retryable": True})
     assert kinds(job) == ["job.started"]
@@ -92,13 +92,13 @@ def test_another_try_is_no_second_start_and_no_failure(tenant: Tenant, key: str,
     assert kinds(job) == ["job.started", "job.failed"]
 
 
-def test_a_cancel_is_told(tenant: Tenant, hook: Endpoint, key: str) -> None:
+def test_a_cancel_is_delivered(tenant: Tenant, hook: Endpoint, key: str) -> None:
     job = make_job(tenant, callback_url=hook.url)
     cancel(tenant, job.public_id)
     assert kinds(job) == ["job.cancelled"]
 
 
-def test_without_an_address_nothing_is_made(tenant: Tenant, key: str) -> None:
+def test_without_an_address_there_is_no_callback(tenant: Tenant, key: str) -> None:
     job, runner = running_job(tenant, key)
     runner.finish()
     assert kinds(job) == []
@@ -109,13 +109,13 @@ def refreshed(callback: Callback) -> Callback:
 
 
 def one(tenant: Tenant, hook: Endpoint) -> Callback:
-    """A callback that waits to be sent."""
+    """Create a callback that waits for delivery."""
     job = make_job(tenant, callback_url=hook.url)
     cancel(tenant, job.public_id)
     return Callback.objects.get(job=job)
 
 
-def test_what_is_not_taken_is_sent_again_under_the_same_id(tenant: Tenant, key: str, hook: Endpoint) -> None:
+def test_a_refused_callback_is_sent_again_with_the_same_id(tenant: Tenant, key: str, hook: Endpoint) -> None:
     hook.statuses = [500, 503, 200]
     callback = one(tenant, hook)
     for _ in range(3):
@@ -129,7 +129,7 @@ def test_what_is_not_taken_is_sent_again_under_the_same_id(tenant: Tenant, key: 
     assert list(callback.deliveries.order_by("pk").values_list("status", flat=True)) == [500, 503, 200]
 
 
-def test_between_two_tries_is_a_pause(tenant: Tenant, key: str, hook: Endpoint) -> None:
+def test_deliveries_have_pauses(tenant: Tenant, key: str, hook: Endpoint) -> None:
     hook.statuses = [500]
     one(tenant, hook)
     deliver_due()
@@ -141,7 +141,7 @@ def test_between_two_tries_is_a_pause(tenant: Tenant, key: str, hook: Endpoint) 
     ("status", "age", "state"),
     [(410, timedelta(0), "disabled"), (500, timedelta(hours=25), "given_up"), (302, timedelta(0), "waiting")],
 )
-def test_how_it_ends(tenant: Tenant, key: str, hook: Endpoint, status: int, age: timedelta, state: str) -> None:
+def test_final_states(tenant: Tenant, key: str, hook: Endpoint, status: int, age: timedelta, state: str) -> None:
     hook.statuses, hook.location = [status], "https://localhost/elsewhere"
     callback = one(tenant, hook)
     Callback.objects.update(created_at=Now() - age)
@@ -151,9 +151,7 @@ def test_how_it_ends(tenant: Tenant, key: str, hook: Endpoint, status: int, age:
     assert len(hook.received) == 1
 
 
-def test_a_private_address_is_refused_and_the_history_says_so(
-    tenant: Tenant, key: str, hook: Endpoint, settings: Any
-) -> None:
+def test_a_private_address_is_refused_and_recorded(tenant: Tenant, key: str, hook: Endpoint, settings: Any) -> None:
     settings.CALLBACK_PRIVATE_HOSTS = []
     delivery._outgoing.cache_clear()
     job = make_job(tenant, callback_url="https://localhost/hook")
@@ -163,7 +161,7 @@ def test_a_private_address_is_refused_and_the_history_says_so(
     assert hook.received == []
 
 
-def test_killed_while_sending_it_is_sent_again(
+def test_a_callback_is_sent_again_after_a_kill(
     tenant: Tenant, key: str, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callback = one(tenant, hook)
@@ -176,7 +174,7 @@ def test_killed_while_sending_it_is_sent_again(
     assert [headers["webhook-id"] for headers, _ in hook.received] == [callback.public_id] * 2
 
 
-def test_one_tenants_dead_endpoint_does_not_hold_up_anothers(tenant: Tenant, key: str, hook: Endpoint) -> None:
+def test_a_dead_endpoint_does_not_delay_another_tenant(tenant: Tenant, key: str, hook: Endpoint) -> None:
     dead = [one(tenant, hook) for _ in range(12)]
     other = one(make_tenant("other"), hook)
     assert deliver_due() == 9
@@ -185,13 +183,13 @@ def test_one_tenants_dead_endpoint_does_not_hold_up_anothers(tenant: Tenant, key
     assert Callback.objects.filter(pk__in=[callback.pk for callback in dead], state="waiting").count() == 4
 
 
-def test_a_secret_that_cannot_be_read_holds_up_its_tenant_alone(tenant: Tenant, key: str, hook: Endpoint) -> None:
+def test_an_unreadable_secret_affects_its_tenant_only(tenant: Tenant, key: str, hook: Endpoint) -> None:
     mine, other = one(tenant, hook), one(make_tenant("other"), hook)
     signing.secret_of(tenant)
     CallbackSecret.objects.filter(tenant=tenant).update(sealed="v1:made with a key that is gone")
     assert deliver_due() == 2
     assert [row.state for row in (refreshed(mine), refreshed(other))] == ["waiting", "delivered"]
-    assert "secret cannot be opened" in mine.deliveries.get().error
+    assert "secret cannot be decrypted" in mine.deliveries.get().error
     admin = Api.of(tenant, Role.ADMIN)
     assert admin.get("/callback-secret").json()["error"]["code"] == "signing_secret_unreadable"
     assert admin.post("/callback-secret").json()["secret"].startswith("whsec_")
@@ -200,17 +198,17 @@ def test_a_secret_that_cannot_be_read_holds_up_its_tenant_alone(tenant: Tenant, 
     assert refreshed(mine).state == "delivered"
 
 
-def test_name_servers_that_do_not_answer_hold_up_their_own_alone(
+def test_a_silent_name_server_affects_its_callback_only(
     tenant: Tenant, key: str, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, deadline = socket.getaddrinfo, time.monotonic() + 2 * TIMEOUT_S
 
-    def look_up(host: str, *args: Any, **kwargs: Any) -> Any:
+    def resolve(host: str, *args: Any, **kwargs: Any) -> Any:
         while host == "hang.example" and not hook.received and time.monotonic() < deadline:
             time.sleep(0.05)
         return real("localhost", *args, **kwargs)
 
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     for number in range(24):
         stuck = make_tenant(f"stuck-{number}")
         cancel(stuck, make_job(stuck, callback_url="https://hang.example/").public_id)
@@ -220,7 +218,7 @@ def test_name_servers_that_do_not_answer_hold_up_their_own_alone(
 
 
 class TestSecret:
-    def test_admins_read_and_rotate_it_and_others_do_not(self, tenant: Tenant) -> None:
+    def test_only_admins_read_and_rotate_it(self, tenant: Tenant) -> None:
         admin = Api.of(tenant, Role.ADMIN)
         first = admin.get("/callback-secret").json()["secret"]
         assert first.startswith("whsec_")
@@ -232,7 +230,7 @@ class TestSecret:
         other = Api.of(make_tenant("other"), Role.ADMIN).get("/callback-secret").json()["secret"]
         assert other not in (first, admin.get("/callback-secret").json()["secret"])
 
-    def test_the_old_one_verifies_for_a_day(self, tenant: Tenant) -> None:
+    def test_the_previous_secret_verifies_for_a_day(self, tenant: Tenant) -> None:
         old = signing.secret_of(tenant)
         new = signing.rotate(tenant)
         for secret in (old, new):
@@ -241,7 +239,7 @@ class TestSecret:
         with pytest.raises(WebhookVerificationError):
             Webhook(old).verify("{}", signing.headers(tenant, "msg_1", "{}"))
 
-    def test_it_is_sealed_and_rotates_with_the_keys(self, tenant: Tenant) -> None:
+    def test_it_is_encrypted_and_re_encrypted_with_new_keys(self, tenant: Tenant) -> None:
         secret = signing.secret_of(tenant)
         assert secret not in CallbackSecret.objects.get().sealed
         assert CallbackSecret in sealed_models()
@@ -250,7 +248,7 @@ class TestSecret:
 
 
 class TestHistory:
-    def test_the_api_shows_it_and_sends_again(self, tenant: Tenant, key: str, hook: Endpoint) -> None:
+    def test_the_api_shows_it_and_redelivers(self, tenant: Tenant, key: str, hook: Endpoint) -> None:
         hook.statuses = [500, 200]
         callback = one(tenant, hook)
         deliver_due()
@@ -263,7 +261,7 @@ class TestHistory:
         assert shown["state"] == "delivered"
         assert [row["asked_by"] for row in shown["deliveries"]] == ["", "API key test", ""]
 
-    def test_a_delivered_one_may_be_sent_again(self, tenant: Tenant, key: str, hook: Endpoint) -> None:
+    def test_a_delivered_callback_can_be_redelivered(self, tenant: Tenant, key: str, hook: Endpoint) -> None:
         callback = one(tenant, hook)
         deliver_due()
         path = f"/jobs/{callback.job.public_id}/callbacks/{callback.public_id}/resend"
@@ -271,13 +269,15 @@ class TestHistory:
         deliver_due()
         assert len(hook.received) == 2
 
-    def test_viewers_look_and_outsiders_see_nothing(self, tenant: Tenant, key: str, hook: Endpoint) -> None:
+    def test_viewers_read_and_outsiders_find_nothing(
+        self, tenant: Tenant, outsider: Persona, key: str, hook: Endpoint
+    ) -> None:
         callback = one(tenant, hook)
         path = f"/jobs/{callback.job.public_id}/callbacks"
-        viewer, outsider = Api.of(tenant, Role.VIEWER), Api.of(make_tenant("other"))
+        viewer, stranger = Api.of(tenant, Role.VIEWER), outsider.api_by_key
         assert viewer.get(path).status_code == 200
         assert viewer.post(f"{path}/{callback.public_id}/resend").status_code == 403
-        assert outsider.get(path).status_code == 404
-        assert outsider.post(f"{path}/{callback.public_id}/resend").status_code == 404
-        assert Api.of(tenant).post(f"{path}/msg_nobody/resend").json()["error"]["code"] == "unknown_callback"
+        assert stranger.get(path).status_code == 404
+        assert stranger.post(f"{path}/{callback.public_id}/resend").status_code == 404
+        assert Api.of(tenant).post(f"{path}/msg_unknown/resend").json()["error"]["code"] == "unknown_callback"
         assert Api().get(path).status_code == 401

@@ -1,4 +1,4 @@
-"""Shards of ephemeral pools run one job and are made anew: no second job ever runs in a container."""
+"""Recycling: shards of ephemeral pools run one job and are re-created, so no container runs a second job."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from jobs.attempts.claim import _answer
-from jobs.attempts.claim import claim as attempts
+from jobs.attempts.claim_rows import Claim
 from jobs.capacity.recycling import recycle_used
-from jobs.dispatch.round import burn, dispatch_round
-from jobs.models.job import Attempt, Job
+from jobs.dispatch.round import dispatch_round
+from jobs.lifecycle.transitions import invalidate_attempt
+from jobs.models import Attempt, Job
 from jobs.tasks import dispatch_round_task
+from myctobot.contract.runner import ClaimAnswer
 from myctobot.tenants.models import Tenant
-from shards.lifecycle.states import suspensions as closing
-from shards.models.shard import Assignment, Pool, PoolMode, Shard
+from shards.lifecycle import suspensions
+from shards.models import Assignment, Pool, PoolMode, Shard
 from shards.monitoring.models import Alert
 from shards.operations.models import Operation
-
-from .pools import FullProvider, PoolWorld
-from .support import Runner, error_of, fresh, make_job, make_shard, number_of, running_job
+from tests.factories.control_plane import Runner, error_of, fresh, make_job, make_shard, number_of, running_job
+from tests.factories.pools import FullProvider, PoolWorld
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def world(maker: FullProvider, tenant: Tenant) -> PoolWorld:
-    """An ephemeral pool with one shard."""
+    """Create an ephemeral pool with one shard."""
     world = PoolWorld(maker, tenant, mode="ephemeral")
     world.grow()
     return world
@@ -41,7 +41,7 @@ def shard(world: PoolWorld) -> Shard:
 
 
 def sent_anyway(world: PoolWorld, shard: Shard) -> Job:
-    """A job whose message reaches a shard that should not get it."""
+    """Create a job whose message reaches a shard that should not get it."""
     job = make_job(world.tenant)
     Job.objects.filter(pk=job.pk).update(attempt_number=1, hold="sent")
     Attempt.objects.create(job=job, number=1, queue=shard.queues[0], shard_class=shard.shard_class)
@@ -61,7 +61,7 @@ class TestLife:
         assert job.public_id in shard.state_reason
         assert recycle_used() == []
 
-    def test_it_is_made_anew_as_soon_as_the_job_has_ended(self, world: PoolWorld, shard: Shard) -> None:
+    def test_it_is_re_created_when_the_job_has_ended(self, world: PoolWorld, shard: Shard) -> None:
         runner = world.start(make_job(world.tenant), shard)
         old_key = world.key_of(shard)
         assert runner.finish().status_code == 200
@@ -74,22 +74,22 @@ class TestLife:
         world.start(make_job(world.tenant), shard)
 
     @pytest.mark.parametrize("end", ["lost", "withdrawn"])
-    def test_so_it_is_when_the_attempt_ended_in_another_way(self, world: PoolWorld, shard: Shard, end: str) -> None:
+    def test_it_is_re_created_after_every_end_of_an_attempt(self, world: PoolWorld, shard: Shard, end: str) -> None:
         runner = world.start(make_job(world.tenant), shard)
-        burn(Attempt.objects.get(job=runner.job), end, code=end, message="m")
+        invalidate_attempt(Attempt.objects.get(job=runner.job), end, code=end, message="m")
         assert recycle_used() == [shard.name]
 
-    def test_twice_asked_is_once_done(self, world: PoolWorld, shard: Shard) -> None:
+    def test_two_requests_re_create_it_once(self, world: PoolWorld, shard: Shard) -> None:
         world.start(make_job(world.tenant), shard).finish()
         assert (recycle_used(), recycle_used()) == ([shard.name], [])
 
-    def test_it_has_one_slot_whatever_it_says(self, world: PoolWorld, shard: Shard) -> None:
+    def test_it_has_one_slot_regardless_of_its_report(self, world: PoolWorld, shard: Shard) -> None:
         Shard.objects.update(max_concurrent_jobs=8, report={"slots": 8})
         jobs = [make_job(world.tenant) for _ in range(3)]
         dispatch_round()
         assert sorted(number_of(job) for job in jobs) == [0, 0, 1]
 
-    def test_a_refused_claim_leaves_it_clean(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_refused_claim_does_not_mark_it(self, world: PoolWorld, shard: Shard) -> None:
         job = sent_anyway(world, shard)
         Attempt.objects.update(queue="cap.other")
         assert world.runner(job, shard).claim().status_code == 409
@@ -97,30 +97,30 @@ class TestLife:
         assert (shard.state, shard.is_used) == ("ready", False)
 
 
-class TestNeverTwice:
-    def test_a_second_job_is_refused_and_waits_again(self, world: PoolWorld, shard: Shard) -> None:
+class TestOneJobOnly:
+    def test_a_second_job_is_refused_and_queued_again(self, world: PoolWorld, shard: Shard) -> None:
         world.start(make_job(world.tenant), shard)
         job = sent_anyway(world, shard)
         assert world.runner(job, shard).claim().status_code == 409
         assert (fresh(job).status, fresh(job).hold) == ("queued", "")
 
-    def test_after_its_job_too(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_second_job_is_refused_after_the_first_one(self, world: PoolWorld, shard: Shard) -> None:
         world.start(make_job(world.tenant), shard).finish()
         assert world.runner(sent_anyway(world, shard), shard).claim().status_code == 409
 
-    def test_nor_when_an_operator_resumes_it(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_second_job_is_refused_after_a_resume(self, world: PoolWorld, shard: Shard) -> None:
         world.start(make_job(world.tenant), shard).finish()
-        closing.resume(shard.name, by="ada")
+        suspensions.resume(shard.name, by="ada")
         job = make_job(world.tenant)
         dispatch_round()
         assert number_of(job) == 0
         refused = world.runner(sent_anyway(world, shard), shard).claim()
-        assert "made anew" in error_of(refused)["message"]
+        assert "re-created" in error_of(refused)["message"]
         assert recycle_used() == [shard.name]
         shard.refresh_from_db()
         assert shard.state == "draining"
 
-    def test_nor_while_it_is_made_anew(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_second_job_is_refused_during_the_recycling(self, world: PoolWorld, shard: Shard) -> None:
         runner = world.start(make_job(world.tenant), shard)
         key = world.key_of(shard)
         runner.finish()
@@ -128,7 +128,7 @@ class TestNeverTwice:
         Shard.objects.update(state="provisioning")
         assert Runner(key, sent_anyway(world, shard)).claim().status_code == 409
 
-    def test_nor_with_the_key_that_it_had_then(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_second_job_is_refused_with_the_previous_key(self, world: PoolWorld, shard: Shard) -> None:
         runner = world.start(make_job(world.tenant), shard)
         key = world.key_of(shard)
         runner.finish()
@@ -137,7 +137,7 @@ class TestNeverTwice:
         assert Runner(key, sent_anyway(world, shard)).claim().status_code == 401
 
     @pytest.mark.django_db(transaction=True)
-    def test_of_claims_at_the_same_moment_one_is_honoured(self, world: PoolWorld, shard: Shard) -> None:
+    def test_one_of_simultaneous_claims_is_accepted(self, world: PoolWorld, shard: Shard) -> None:
         jobs = [sent_anyway(world, shard) for _ in range(5)]
         key, start, codes = world.key_of(shard), Barrier(5), []
 
@@ -154,12 +154,12 @@ class TestNeverTwice:
         assert sorted(codes) == [200, 409, 409, 409, 409]
         assert count_of_claims() == 1
 
-    def test_a_repeated_claim_of_the_same_runner_is_honoured(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_repeated_claim_of_the_same_runner_is_accepted(self, world: PoolWorld, shard: Shard) -> None:
         runner = world.start(make_job(world.tenant), shard)
         assert runner.claim().json() == runner.claim().json()
         assert count_of_claims() == 1
 
-    def test_the_runner_of_a_job_that_has_ended_writes_nothing(self, world: PoolWorld, shard: Shard) -> None:
+    def test_the_runner_of_an_ended_job_cannot_write(self, world: PoolWorld, shard: Shard) -> None:
         runner = world.start(make_job(world.tenant), shard)
         runner.finish()
         assert runner.events("late").status_code == 409
@@ -168,7 +168,7 @@ class TestNeverTwice:
         world.operate()
         assert runner.events("later").status_code == 401
 
-    def test_what_ran_jobs_before_its_pool_became_ephemeral(self, tenant: Tenant) -> None:
+    def test_a_shard_with_earlier_jobs_is_recycled_when_its_pool_becomes_ephemeral(self, tenant: Tenant) -> None:
         shard, key = make_shard("old", pool="old")
         Assignment.objects.create(tenant=tenant, pool=shard.pool)
         running_job(tenant, key)[1].finish()
@@ -178,7 +178,7 @@ class TestNeverTwice:
         Attempt.objects.create(job=job, number=1, queue=shard.queues[0], shard_class=shard.shard_class)
         assert Runner(key, job).claim().status_code == 409
 
-    def test_when_its_pool_becomes_ephemeral_during_a_claim(
+    def test_a_pool_that_becomes_ephemeral_during_a_claim(
         self, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shard, key = make_shard("old", pool="old", slots=2)
@@ -186,27 +186,29 @@ class TestNeverTwice:
         jobs = [make_job(tenant) for _ in range(2)]
         dispatch_round()
 
-        def switching(wanted: object) -> object:
-            Pool.objects.update(mode=PoolMode.EPHEMERAL)
-            return _answer(wanted)  # type: ignore[arg-type]  # as attempts calls it
+        usual = Claim.answer
 
-        monkeypatch.setattr(attempts, "_answer", switching)
+        def answer_after_switch(claim: Claim) -> ClaimAnswer:
+            Pool.objects.update(mode=PoolMode.EPHEMERAL)
+            return usual(claim)
+
+        monkeypatch.setattr(Claim, "answer", answer_after_switch)
         assert [Runner(key, job).claim().status_code for job in jobs] == [200, 409]
         shard.refresh_from_db()
         assert shard.is_used
 
 
-class TestSparesTakeItsPlace:
+class TestSpares:
     @pytest.fixture
     def world(self, maker: FullProvider, tenant: Tenant) -> PoolWorld:
-        """An ephemeral pool whose only active shard is at work, with a spare."""
+        """Create an ephemeral pool with one busy shard and one spare."""
         world = PoolWorld(maker, tenant, mode="ephemeral", warm_spares=1)
         world.grow()
         world.start(make_job(tenant), world.shards()[0])
         world.grow()
         return world
 
-    def test_while_it_is_made_anew_and_then_it_stands_by(self, world: PoolWorld) -> None:
+    def test_a_spare_replaces_it_and_it_becomes_the_spare(self, world: PoolWorld) -> None:
         used, spare = world.shards()
         assert (used.is_spare, spare.is_spare) == (False, True)
         Attempt.objects.update(state="ended", ended_at=Now())
@@ -217,21 +219,21 @@ class TestSparesTakeItsPlace:
         used.refresh_from_db()
         assert (used.state, used.is_spare) == ("ready", True)
 
-    def test_the_pool_does_not_grow_for_it(self, world: PoolWorld) -> None:
+    def test_the_pool_does_not_grow_during_the_recycling(self, world: PoolWorld) -> None:
         Attempt.objects.update(state="ended", ended_at=Now())
         recycle_used()
-        assert not world.beat().built
+        assert not world.autoscale().built
 
 
-class TestTrouble:
+class TestFailures:
     @pytest.fixture
     def used(self, world: PoolWorld, shard: Shard) -> Shard:
-        """Had its job; the provider fails from now on."""
+        """Return a used shard whose provider fails from now on."""
         world.start(make_job(world.tenant), shard).finish()
         world.maker.is_full = True
         return shard
 
-    def test_a_recycle_that_fails_is_tried_again_later(self, world: PoolWorld, used: Shard) -> None:
+    def test_a_failed_recycle_is_retried_later(self, world: PoolWorld, used: Shard) -> None:
         recycle_used()
         world.operate()
         assert recycle_used() == []
@@ -241,7 +243,7 @@ class TestTrouble:
         world.operate()
         assert world.states() == {used.name: "ready"}
 
-    def test_it_stays_out_after_three_and_somebody_is_told_once(self, world: PoolWorld, used: Shard) -> None:
+    def test_after_three_failures_it_takes_no_jobs_with_one_alert(self, world: PoolWorld, used: Shard) -> None:
         for _ in range(3):
             recycle_used()
             world.operate()
@@ -249,25 +251,25 @@ class TestTrouble:
         assert (recycle_used(), recycle_used()) == ([], [])
         assert Alert.objects.filter(kind="shard.not_recycled").count() == 1
         assert world.runner(sent_anyway(world, used), used).claim().status_code in (401, 409)
-        # It does not come back by itself, so another one is built.
+        # It does not return by itself, so another shard is built.
         world.maker.is_full = False
-        assert len(world.beat().built) == 1
+        assert len(world.autoscale().built) == 1
 
-    def test_a_restart_in_between_loses_nothing(self, world: PoolWorld, shard: Shard) -> None:
+    def test_recycling_survives_a_restart(self, world: PoolWorld, shard: Shard) -> None:
         world.start(make_job(world.tenant), shard).finish()
-        # Nothing was sent and nobody remembers anything: what is to be done stands in the database.
+        # No message and no memory is involved: the pending work is in the database.
         assert recycle_used() == [shard.name]
         Operation.objects.update(state="failed", ended_at=Now() - timedelta(minutes=5))
         assert recycle_used() == [shard.name]
 
-    def test_a_machine_that_nobody_can_make_anew_stays_out(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_machine_that_cannot_be_re_created_takes_no_jobs(self, world: PoolWorld, shard: Shard) -> None:
         world.start(make_job(world.tenant), shard).finish()
         Shard.objects.update(provider="", provider_ref="")
         assert recycle_used() == []
         assert "no container" in Alert.objects.get().text
 
-    def test_one_that_an_operator_drained_is_left_to_them(self, world: PoolWorld, shard: Shard) -> None:
+    def test_a_shard_that_an_operator_drained_is_left_alone(self, world: PoolWorld, shard: Shard) -> None:
         runner = world.start(make_job(world.tenant), shard)
-        closing.drain(shard.name, by="ada", reason="look at it")
+        suspensions.drain(shard.name, by="ada", reason="look at it")
         runner.finish()
         assert recycle_used() == []

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: limits hold, a busy shard stays, and an ephemeral container has one job."""
+"""Random events in any order: limits hold, busy shards stay, and an ephemeral container runs one job."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from jobs.capacity import pool_load as autoscaling
+from jobs.capacity import pool_load
 from jobs.capacity.pool_load import use_spares
 from jobs.capacity.recycling import recycle_used
-from jobs.dispatch.round import burn, dispatch_round
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Attempt, Job
+from jobs.dispatch.round import dispatch_round
+from jobs.lifecycle.cancel import cancel
+from jobs.lifecycle.transitions import invalidate_attempt
+from jobs.models import Attempt, Job
 from myctobot.errors import MyctobotError
 from shards.autoscaling.pool_state import BY, members_of
-from shards.lifecycle.states import suspensions as closing
-from shards.models.shard import Shard
+from shards.lifecycle import suspensions
+from shards.models import Shard
 from shards.operations.executor import carry_out
 from shards.operations.models import Operation
 from shards.operations.requests import request
-
-from .pools import RULES, FullProvider, PoolWorld, running_on, the_time
-from .support import Runner, make_job, make_tenant
+from tests.factories.control_plane import Runner, make_job, make_tenant
+from tests.factories.pools import RULES, FullProvider, PoolWorld, clock_timestamp, running_on
 
 pytestmark = pytest.mark.django_db
 
-LEAST, MOST = 1, 3
+MIN_SHARDS, MAX_SHARDS = 1, 3
 
 
 class Chaos(PoolWorld):
-    """A pool to which anything may happen; the number says to which of those it may happen to."""
+    """Pool with random events, whose numbers select their targets."""
 
     def __init__(self, maker: FullProvider, mode: str, spares: int) -> None:
-        limits = {"min_shards": LEAST, "max_shards": MOST, "max_shards_per_type": MOST}
+        limits = {"min_shards": MIN_SHARDS, "max_shards": MAX_SHARDS, "max_shards_per_type": MAX_SHARDS}
         super().__init__(maker, make_tenant(), mode=mode, limits=limits, warm_spares=spares)
         self.runners: list[Runner] = []
-        # Claims that were honoured, by the key of the container that made them.
+        # This counts accepted claims by the key of the container.
         self.claims: Counter[str] = Counter()
 
     def submit(self, number: int) -> None:
@@ -62,12 +62,12 @@ class Chaos(PoolWorld):
                 self.runners.append(runner)
 
     def message(self, number: int) -> None:
-        """A message that no round sent, whatever shards are busy."""
-        there = self.shards()
-        if there:
+        """Claim a job by a message that no round sent, on a free or a busy shard."""
+        shards = self.shards()
+        if shards:
             facts = {"task": {}, "capabilities": ["git"], "timeout_s": 600, "max_turns": 1}
             job = Job.objects.create(tenant=self.tenant, attempt_number=1, hold="sent", **facts)
-            queue, name = there[0].queues[0], there[0].shard_class
+            queue, name = shards[0].queues[0], shards[0].shard_class
             Attempt.objects.create(job=job, number=1, queue=queue, shard_class=name)
 
     def finish(self, number: int) -> None:
@@ -77,7 +77,7 @@ class Chaos(PoolWorld):
     def lose(self, number: int) -> None:
         running = list(Attempt.objects.filter(state="running").order_by("pk"))
         if running:
-            burn(running[number % len(running)], "lost", code="lost", message="m")
+            invalidate_attempt(running[number % len(running)], "lost", code="lost", message="m")
 
     def cancel(self, number: int) -> None:
         if self.runners:
@@ -85,14 +85,14 @@ class Chaos(PoolWorld):
 
     def scale(self, number: int) -> None:
         busy = {shard.name for shard in self.shards() if running_on(shard)}
-        found = self.beat()
-        assert not busy & {*found.let_go, *found.removed}
-        if found.let_go:
-            assert len([member for member in members_of(self.pool) if not member.is_closed]) >= LEAST
+        found = self.autoscale()
+        assert not busy & {*found.released, *found.removed}
+        if found.released:
+            assert len([member for member in members_of(self.pool) if not member.is_suspended]) >= MIN_SHARDS
 
     def operate_one(self, number: int) -> None:
         operation = Operation.objects.filter(state="queued").order_by("pk").first()
-        # One in four fails, where there is anything that can.
+        # One in four operations fails.
         self.maker.is_full = number % 4 == 0
         if operation is not None:
             if operation.kind == "destroy":
@@ -106,30 +106,30 @@ class Chaos(PoolWorld):
         use_spares()
 
     def drain(self, number: int) -> None:
-        self._to_some(number, lambda shard: closing.drain(shard.name, by="ada", reason="why not"))
+        self._on_one_shard(number, lambda shard: suspensions.drain(shard.name, by="ada", reason="why not"))
 
-    def let_go_of_a_busy_one(self, number: int) -> None:
-        """As if a claim had come just before a drain of autoscaling's own."""
-        self._to_some(number, lambda shard: closing.drain(shard.name, by=BY, reason="idle a moment ago"))
+    def release_a_busy_one(self, number: int) -> None:
+        """Drain a busy shard as if a claim had come just before autoscaling drained it."""
+        self._on_one_shard(number, lambda shard: suspensions.drain(shard.name, by=BY, reason="idle a moment ago"))
 
     def resume(self, number: int) -> None:
-        self._to_some(number, lambda shard: closing.resume(shard.name, by="ada"))
+        self._on_one_shard(number, lambda shard: suspensions.resume(shard.name, by="ada"))
 
-    def ask_to_recycle(self, number: int) -> None:
-        # Of a busy one it is refused because its worker reports a runner, and here none does.
-        self._to_some(number, lambda shard: running_on(shard) or request(shard, "recycle", by="ada"))
+    def request_recycle(self, number: int) -> None:
+        # Skip busy shards. A real worker would report its runner, and the request would be refused.
+        self._on_one_shard(number, lambda shard: running_on(shard) or request(shard, "recycle", by="ada"))
 
-    def _to_some(self, number: int, does: Callable[[Shard], object]) -> None:
-        there = self.shards()
-        if there:
+    def _on_one_shard(self, number: int, action: Callable[[Shard], object]) -> None:
+        shards = self.shards()
+        if shards:
             with suppress(MyctobotError):
-                does(there[number % len(there)])
+                action(shards[number % len(shards)])
 
     def check(self) -> None:
-        """What must never be otherwise."""
+        """Assert the invariants."""
         room = [member for member in members_of(self.pool) if member.counts]
-        assert len(room) <= MOST
-        assert len(self.maker.list()) <= MOST
+        assert len(room) <= MAX_SHARDS
+        assert len(self.maker.list()) <= MAX_SHARDS
         made = {found.ref for found in self.maker.list()}
         for shard in Shard.objects.filter(attempts__state="running").distinct():
             assert shard.provider_ref in made, shard.state
@@ -139,17 +139,17 @@ class Chaos(PoolWorld):
 
 
 EVENTS = (
-    "submit", "submit", "message", "message", "let_go_of_a_busy_one",
+    "submit", "submit", "message", "message", "release_a_busy_one",
     "dispatch", "claim", "claim", "finish", "finish", "lose", "cancel", "scale", "scale", "scale",
-    "operate_one", "operate_one", "operate_one", "recycle", "spare", "drain", "resume", "ask_to_recycle",
+    "operate_one", "operate_one", "operate_one", "recycle", "spare", "drain", "resume", "request_recycle",
 )  # fmt: skip
 Happens = list[tuple[str, int]]
-# Two jobs on two shards, and one of them more than once.
+# These events run two jobs on two shards, and repeat the claim of one job.
 BUSY: Happens = [
     ("scale", 0), ("operate_one", 1), ("submit", 0), ("submit", 0), ("dispatch", 0), ("claim", 0), ("scale", 0),
     ("operate_one", 1), ("dispatch", 0), ("claim", 0), ("claim", 1), ("scale", 0), ("finish", 0),
     ("message", 0), ("claim", 0), ("claim", 1), ("recycle", 0),
-    ("claim", 0), ("message", 0), ("claim", 0), ("claim", 1), ("let_go_of_a_busy_one", 0),
+    ("claim", 0), ("message", 0), ("claim", 0), ("claim", 1), ("release_a_busy_one", 0),
     ("scale", 0), ("scale", 0), ("operate_one", 1), ("operate_one", 1), ("submit", 0), ("claim", 0),
 ]  # fmt: skip
 
@@ -161,7 +161,7 @@ BUSY: Happens = [
 )
 @example(spares=1, events=BUSY)
 @example(spares=0, events=BUSY)
-# To make a failure smaller takes minutes, and the events of one are read well enough as they are.
+# Without shrinking, because that takes minutes and the events are readable as they are.
 @settings(
     max_examples=12, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -169,7 +169,7 @@ BUSY: Happens = [
 def test_limits_hold_and_a_busy_shard_stays(
     maker: FullProvider, monkeypatch: pytest.MonkeyPatch, mode: str, spares: int, events: Happens
 ) -> None:
-    monkeypatch.setattr(autoscaling, "database_now", the_time)
+    monkeypatch.setattr(pool_load, "database_now", clock_timestamp)
     with transaction.atomic():
         chaos = Chaos(maker, mode, spares)
         for found in maker.list():
@@ -181,5 +181,5 @@ def test_limits_hold_and_a_busy_shard_stays(
         transaction.set_rollback(True)
 
 
-def test_the_rules_are_such_that_everything_may_happen() -> None:
+def test_the_rules_allow_every_event() -> None:
     assert {part["cooldown"] for name, part in RULES.items() if name != "limits"} == {"0s"}

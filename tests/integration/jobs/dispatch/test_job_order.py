@@ -1,4 +1,4 @@
-"""Who is next, who stands aside, and what brings a job back: rounds on the real database."""
+"""Rounds on the real database: fair shares, limits, concurrency keys, deadlines and suspensions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
+from jobs.dispatch import concurrency_keys
 from jobs.dispatch.round import dispatch_round
-from jobs.dispatch.round import queries as queue
+from jobs.lifecycle.cancel import cancel
 from jobs.lifecycle.reaper import CANCEL_DEADLINE_S, RUN_GRACE_S, recover
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Attempt, Job, Priority, ShareState
+from jobs.models import Attempt, FairShareClocks, Job, Priority
 from jobs.models.states import Hold
-from jobs.queue.waiting import Waiting, waiting_of
+from jobs.queue.waiting import WaitStatus, wait_status
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Closure, Pool, Shard
-
-from .support import (
+from shards.models import Pool, Shard, Suspension
+from tests.factories.control_plane import (
     Api,
     Runner,
     age,
@@ -32,21 +31,21 @@ from .support import (
     number_of,
     running_job,
 )
-from .test_recovery import lose
+from tests.integration.jobs.lifecycle.test_reaper import lose
 
 pytestmark = pytest.mark.django_db
 REPO = {"type": "prompt", "prompt": "Fix it.", "repo_url": "https://example.com/a.git", "branch": "fix/a"}
 
 
-def why(job: Job) -> Waiting:
-    waiting = waiting_of(fresh(job), estimate=False)
+def why(job: Job) -> WaitStatus:
+    waiting = wait_status(fresh(job), estimate=False)
     assert waiting is not None
     return waiting
 
 
 def sent(*jobs: Job) -> list[bool]:
-    """Which of them are on their way to a slot, or have one."""
-    return [fresh(job).hold == Hold.SENT or fresh(job).status == "running" for job in jobs]
+    """Tell for each job whether it has a slot or an attempt on its way."""
+    return [fresh(job).hold == Hold.DISPATCHED or fresh(job).status == "running" for job in jobs]
 
 
 def take(key: str, job: Job) -> Runner:
@@ -62,7 +61,7 @@ class TestShares:
         dispatch_round()
         assert sent(other, *mine) == [True, True, False, False, False, False]
 
-    def test_a_newcomer_goes_before_whoever_has_slots(self, tenant: Tenant, key: str) -> None:
+    def test_a_new_tenant_goes_before_a_tenant_with_slots(self, tenant: Tenant, key: str) -> None:
         _, first = running_job(tenant, key)
         running_job(tenant, key)
         mine = make_job(tenant)
@@ -71,7 +70,7 @@ class TestShares:
         dispatch_round()
         assert sent(mine, other) == [False, True]
 
-    def test_with_one_slot_they_take_turns(self, tenant: Tenant) -> None:
+    def test_with_one_slot_tenants_alternate(self, tenant: Tenant) -> None:
         _, key = make_shard("single", slots=1)
         jobs = {tenant.pk: [make_job(tenant) for _ in range(4)]}
         other = make_tenant("other")
@@ -79,50 +78,50 @@ class TestShares:
         order = []
         for _ in range(8):
             dispatch_round()
-            job = Job.objects.get(hold=Hold.SENT)
+            job = Job.objects.get(hold=Hold.DISPATCHED)
             order.append(job.tenant_id)
             take(key, job).finish()
         assert [order.count(pk) for pk in jobs] == [4, 4]
         assert all(first != second for first, second in zip(order[::2], order[1::2], strict=True))
 
-    def test_time_in_which_nobody_waited_is_held_against_nobody(self, tenant: Tenant, key: str) -> None:
-        ShareState.objects.create(pk=1, counted_at=Now() - timedelta(hours=2))
+    def test_slots_used_while_no_job_waited_do_not_count_against_a_tenant(self, tenant: Tenant, key: str) -> None:
+        FairShareClocks.objects.create(pk=1, counted_at=Now() - timedelta(hours=2))
         running_job(tenant, key)
         mine, other = make_job(tenant), make_job(make_tenant("other"))
         dispatch_round()
-        # The tenant has had its slot for a moment: the two hours before count for nothing.
+        # The two hours before do not count, so the tenant has used its slot for a moment only.
         assert sent(mine, other) == [False, True]
-        assert all(clock < 60 for clock in ShareState.objects.get().virtual.values())
+        assert all(clock < 60 for clock in FairShareClocks.objects.get().by_tenant.values())
 
-    def test_what_was_used_while_nobody_waited_counts_for_nothing(self, tenant: Tenant, key: str) -> None:
+    def test_usage_while_no_job_waited_is_ignored(self, tenant: Tenant, key: str) -> None:
         running_job(tenant, key)
         Attempt.objects.update(sent_at=Now() - timedelta(hours=2))
-        ShareState.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(hours=2)})
+        FairShareClocks.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(hours=2)})
         dispatch_round()
         make_job(make_tenant("other"))
         dispatch_round()
-        assert all(clock < 60 for clock in ShareState.objects.get().virtual.values())
+        assert all(clock < 60 for clock in FairShareClocks.objects.get().by_tenant.values())
 
-    def test_while_all_is_full_the_clocks_run_on(self, tenant: Tenant, key: str) -> None:
+    def test_clocks_advance_while_all_slots_are_busy(self, tenant: Tenant, key: str) -> None:
         running_job(tenant, key)
         running_job(tenant, key)
         make_job(make_tenant("other"))
         Attempt.objects.update(sent_at=Now() - timedelta(seconds=100))
-        ShareState.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(seconds=50)})
+        FairShareClocks.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(seconds=50)})
         dispatch_round()
-        state = ShareState.objects.get()
+        state = FairShareClocks.objects.get()
         assert state.counted_at > Attempt.objects.earliest("sent_at").sent_at + timedelta(seconds=60)
 
-    def test_what_a_job_used_counts_though_it_ended_before_anybody_looked(self, tenant: Tenant, key: str) -> None:
+    def test_usage_of_jobs_that_ended_between_rounds_counts(self, tenant: Tenant, key: str) -> None:
         _, runner = running_job(tenant, key)
         make_job(make_tenant("other"))
         Attempt.objects.update(sent_at=Now() - timedelta(seconds=100))
         runner.finish()
-        ShareState.objects.update(counted_at=Now() - timedelta(seconds=300))
+        FairShareClocks.objects.update(counted_at=Now() - timedelta(seconds=300))
         dispatch_round()
-        assert ShareState.objects.get().virtual[str(tenant.pk)] == pytest.approx(100, abs=10)
+        assert FairShareClocks.objects.get().by_tenant[str(tenant.pk)] == pytest.approx(100, abs=10)
 
-    def test_who_waits_for_a_full_class_loses_nothing(self, tenant: Tenant, key: str) -> None:
+    def test_tenants_waiting_for_a_full_class_keep_their_share(self, tenant: Tenant, key: str) -> None:
         running_job(tenant, key)
         running_job(tenant, key)
         other = make_tenant("other")
@@ -130,12 +129,12 @@ class TestShares:
         make_shard("elsewhere", "playwright")
         make_job(tenant, "playwright")
         Attempt.objects.update(sent_at=Now() - timedelta(seconds=100))
-        ShareState.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(seconds=300)})
+        FairShareClocks.objects.update_or_create(pk=1, defaults={"counted_at": Now() - timedelta(seconds=300)})
         dispatch_round()
-        clocks = ShareState.objects.get().virtual
+        clocks = FairShareClocks.objects.get().by_tenant
         assert (str(other.pk) in clocks, clocks[str(tenant.pk)]) == (False, pytest.approx(200, abs=10))
 
-    def test_weights(self, tenant: Tenant) -> None:
+    def test_slots_follow_weights(self, tenant: Tenant) -> None:
         make_shard("wide", slots=8)
         Tenant.objects.filter(pk=tenant.pk).update(weight=300)
         mine, theirs = [make_job(tenant) for _ in range(8)], []
@@ -144,7 +143,7 @@ class TestShares:
         dispatch_round()
         assert (sum(sent(*mine)), sum(sent(*theirs))) == (6, 2)
 
-    def test_age_raises_a_batch_job(self, tenant: Tenant, shard: Shard) -> None:
+    def test_ageing_raises_a_batch_job(self, tenant: Tenant, shard: Shard) -> None:
         batch = make_job(tenant, priority=Priority.BATCH)
         normal = [make_job(tenant) for _ in range(2)]
         Job.objects.filter(pk=batch.pk).update(ready_at=Now() - timedelta(minutes=31))
@@ -153,7 +152,7 @@ class TestShares:
 
 
 class TestLimits:
-    def test_a_tenant_has_no_more_slots_than_it_may(self, tenant: Tenant, shard: Shard) -> None:
+    def test_a_tenant_gets_slots_up_to_its_limit(self, tenant: Tenant, shard: Shard) -> None:
         Tenant.objects.update(max_running_jobs=1)
         jobs = [make_job(tenant) for _ in range(2)]
         dispatch_round()
@@ -163,7 +162,7 @@ class TestLimits:
             "The tenant is at its limit of 1 running jobs.",
         )
 
-    def test_slots_in_a_pool_of_its_own_count_for_the_limit_and_not_for_the_share(self, tenant: Tenant) -> None:
+    def test_slots_in_its_own_pool_count_for_the_limit_only(self, tenant: Tenant) -> None:
         _, key = make_shard("mine", "browser", "git", pool="mine")
         make_shard("shared", "git", slots=1)
         tenant.assignments.create(pool=Pool.objects.get())
@@ -174,21 +173,21 @@ class TestLimits:
         assert sent(mine, other) == [False, True]
         assert why(mine).code == "tenant_limit"
 
-    def test_a_tenant_has_no_more_waiting_jobs_than_it_may(self, tenant: Tenant, shard: Shard) -> None:
+    def test_a_tenant_may_queue_jobs_up_to_its_limit(self, tenant: Tenant, shard: Shard) -> None:
         Tenant.objects.update(max_waiting_jobs=2)
         body = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
         api = Api.of(tenant)
         assert [api.post("/jobs", body).status_code for _ in range(3)] == [201, 201, 429]
         refused = error_of(api.post("/jobs", body))
-        assert (refused["code"], refused["retryable"]) == ("too_many_waiting", True)
-        # Whom no room would help is told so.
-        assert error_of(api.post("/jobs", {**body, "capabilities": ["quantum"]}))["code"] == "nobody_can_run"
+        assert (refused["code"], refused["retryable"]) == ("queue_limit_reached", True)
+        # A job that no shard can run is refused for that reason, even at the limit.
+        assert error_of(api.post("/jobs", {**body, "capabilities": ["quantum"]}))["code"] == "no_eligible_shard"
         dispatch_round()
         assert api.post("/jobs", body).status_code == 429
-        Job.objects.filter(hold=Hold.SENT).update(status="running", hold="")
+        Job.objects.filter(hold=Hold.DISPATCHED).update(status="running", hold="")
         assert api.post("/jobs", body).status_code == 201
 
-    def test_an_inactive_tenants_jobs_say_so(self, tenant: Tenant, shard: Shard) -> None:
+    def test_jobs_of_an_inactive_tenant_have_a_reason(self, tenant: Tenant, shard: Shard) -> None:
         job = make_job(tenant)
         Tenant.objects.update(is_active=False)
         dispatch_round()
@@ -200,7 +199,7 @@ class TestKeys:
         facts = {"concurrency_key": "deploy", **changes}
         return make_job(tenant, **facts), make_job(tenant, **facts)
 
-    def test_the_second_waits_and_says_for_whom(self, tenant: Tenant, shard: Shard) -> None:
+    def test_the_second_job_waits_and_names_the_first(self, tenant: Tenant, shard: Shard) -> None:
         first, second = self.pair(tenant)
         dispatch_round()
         assert sent(first, second) == [True, False]
@@ -213,7 +212,7 @@ class TestKeys:
         dispatch_round()
         assert sent(first, second, other) == [True, False, True]
 
-    def test_others_keys_do_not_count(self, tenant: Tenant, shard: Shard) -> None:
+    def test_keys_of_other_tenants_do_not_count(self, tenant: Tenant, shard: Shard) -> None:
         first = make_job(tenant, concurrency_key="deploy")
         other = make_job(make_tenant("other"), concurrency_key="deploy")
         dispatch_round()
@@ -225,7 +224,7 @@ class TestKeys:
         dispatch_round()
         assert sent(*jobs) == [True, True, False, False]
 
-    def test_many_behind_a_key_do_not_hold_up_the_rest(self, tenant: Tenant, shard: Shard) -> None:
+    def test_many_jobs_with_a_busy_key_do_not_block_others(self, tenant: Tenant, shard: Shard) -> None:
         for _ in range(20):
             self.pair(tenant)
         last = make_job(tenant)
@@ -233,7 +232,7 @@ class TestKeys:
         assert sent(last) == [True]
 
     @pytest.mark.parametrize("how", ["finish", "cancel", "lost", "failed"])
-    def test_its_turn_comes_when_the_first_gives_its_slot_back(self, tenant: Tenant, key: str, how: str) -> None:
+    def test_the_next_job_is_released_when_the_first_frees_its_slot(self, tenant: Tenant, key: str, how: str) -> None:
         first, second = self.pair(tenant)
         dispatch_round()
         runner = take(key, first)
@@ -250,29 +249,29 @@ class TestKeys:
         dispatch_round()
         assert sent(second) == [True]
 
-    def test_a_cancel_before_the_start_gives_it_back_too(self, tenant: Tenant, shard: Shard) -> None:
+    def test_a_cancel_before_the_start_frees_the_key(self, tenant: Tenant, shard: Shard) -> None:
         first, second = self.pair(tenant)
         dispatch_round()
         cancel(tenant, first.public_id)
         dispatch_round()
         assert sent(second) == [True]
 
-    def test_whoever_nobody_woke_is_found(self, tenant: Tenant, shard: Shard) -> None:
+    def test_a_job_that_no_end_released_is_found(self, tenant: Tenant, shard: Shard) -> None:
         job, _ = self.pair(tenant)
-        # As if a round had put it aside in the very moment in which the holder ended.
-        Job.objects.filter(pk=job.pk).update(hold=Hold.KEY)
-        assert queue.release_free_keys() == 1
+        # This state occurs when a round holds the job at the moment when the holder ends.
+        Job.objects.filter(pk=job.pk).update(hold=Hold.CONCURRENCY)
+        assert concurrency_keys.release_free_keys() == 1
         dispatch_round()
         assert sent(job) == [True]
 
-    def test_nobody_is_woken_for_a_key_that_is_held(self, tenant: Tenant, shard: Shard) -> None:
+    def test_no_job_is_released_while_the_key_is_held(self, tenant: Tenant, shard: Shard) -> None:
         self.pair(tenant)
         dispatch_round()
-        assert queue.release_free_keys() == 0
+        assert concurrency_keys.release_free_keys() == 0
 
 
-class TestBounds:
-    def test_a_wait_that_is_too_long_ends_with_its_reason(self, tenant: Tenant) -> None:
+class TestDeadlines:
+    def test_an_overdue_wait_ends_with_its_reason(self, tenant: Tenant) -> None:
         make_shard(heard=False)
         job = make_job(tenant, queue_timeout_s=60)
         recover()
@@ -282,9 +281,9 @@ class TestBounds:
         ended = fresh(job)
         assert (ended.status, ended.error_code, ended.error_retryable) == ("failed", "queue_timeout", True)
         assert "queue_timeout_s of 60" in ended.error_message
-        assert "never heard of" in ended.error_message
+        assert "never reported" in ended.error_message
 
-    def test_a_sent_one_is_withdrawn(self, tenant: Tenant, key: str) -> None:
+    def test_an_overdue_sent_attempt_is_withdrawn(self, tenant: Tenant, key: str) -> None:
         job = make_job(tenant, queue_timeout_s=60)
         dispatch_round()
         Job.objects.update(queue_deadline=Now() - timedelta(seconds=1))
@@ -292,13 +291,13 @@ class TestBounds:
         assert (fresh(job).error_code, attempts_of(job)[0].state) == ("queue_timeout", "withdrawn")
         assert Runner(key, job).claim().status_code == 409
 
-    def test_a_running_one_waits_no_more(self, tenant: Tenant, key: str) -> None:
+    def test_a_running_job_has_no_queue_deadline(self, tenant: Tenant, key: str) -> None:
         job, _ = running_job(tenant, key, queue_timeout_s=60)
         assert fresh(job).queue_deadline is None
         lose(job)
         assert fresh(job).queue_deadline is not None
 
-    def test_a_cancel_that_nobody_proves_ends_and_says_what_is_known(self, tenant: Tenant, key: str) -> None:
+    def test_an_unconfirmed_cancel_ends_with_what_is_known(self, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)
         cancel(tenant, job.public_id)
         Job.objects.update(cancel_requested_at=Now() - timedelta(seconds=CANCEL_DEADLINE_S + 1))
@@ -309,7 +308,7 @@ class TestBounds:
         assert "Known: the attempt is fenced" in ended.error_message
         assert runner.events("too late").status_code == 409
 
-    def test_a_run_that_does_not_end_is_fenced(self, tenant: Tenant, key: str) -> None:
+    def test_a_run_over_its_timeout_is_fenced(self, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)
         age(attempts_of(job)[0], "claimed_at", 600 + RUN_GRACE_S - 5)
         recover()
@@ -320,7 +319,7 @@ class TestBounds:
         assert runner.events("too late").status_code == 409
 
 
-class TestAgain:
+class TestRetries:
     def test_another_shard_is_preferred(self, tenant: Tenant, key: str) -> None:
         job, _ = running_job(tenant, key)
         make_shard("two")
@@ -329,7 +328,7 @@ class TestAgain:
         dispatch_round()
         assert attempts_of(job)[-1].queue == "shard.two"
 
-    def test_an_agents_failure_is_tried_again_when_asked_for(self, tenant: Tenant, key: str) -> None:
+    def test_a_failure_of_the_agent_is_retried_when_requested(self, tenant: Tenant, key: str) -> None:
         error = {"code": "agent_failed", "message": "It gave up.", "retryable": False}
         for retry_on, status in (["infrastructure"], "failed"), (["agent"], "queued"):
             job, runner = running_job(tenant, key, retry_on=retry_on)
@@ -337,9 +336,9 @@ class TestAgain:
             assert fresh(job).status == status
 
 
-class TestClosures:
+class TestSuspensions:
     @pytest.mark.parametrize("what", ["shard", "class", "pool"])
-    def test_what_is_closed_gets_nothing_and_the_reason_says_by_whom(self, tenant: Tenant, what: str) -> None:
+    def test_a_suspended_target_gets_no_jobs_and_the_reason_says_by_whom(self, tenant: Tenant, what: str) -> None:
         pool = Pool.objects.create(name="premium")
         shard, _ = make_shard("one", "git", pool="premium")
         tenant.assignments.create(pool=pool)
@@ -348,11 +347,11 @@ class TestClosures:
             "class": {"shard_class": shard.shard_class},
             "pool": {"pool": pool},
         }
-        closure = Closure.objects.create(closed_by="anna", reason="kernel update", **places[what])
+        suspension = Suspension.objects.create(suspended_by="anna", reason="kernel update", **places[what])
         job = make_job(tenant)
         dispatch_round()
-        assert why(job).code == "closed"
+        assert why(job).code == "suspended"
         assert "by anna: kernel update" in why(job).reason
-        Closure.objects.filter(pk=closure.pk).update(reopened_at=Now(), reopened_by="anna")
+        Suspension.objects.filter(pk=suspension.pk).update(resumed_at=Now(), resumed_by="anna")
         dispatch_round()
         assert Attempt.objects.count() == 1

@@ -18,20 +18,31 @@ from django.utils import timezone
 from redis import ConnectionError, Redis
 from redis.client import Pipeline
 
-from jobs.broker import _to, send_all
-from jobs.dispatch.round import Round, dispatch_round
-from jobs.dispatch.round import round as dispatch
-from jobs.dispatch.routing import lane_of
+from jobs.broker import send_all
+from jobs.dispatch import placement
+from jobs.dispatch.round import RoundResult, dispatch_round
+from jobs.dispatch.round_metrics import round_clock
 from jobs.dispatch.routing import pick as real_pick
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Attempt, Job, Priority
-from jobs.queue.waiting import waiting_of
+from jobs.lifecycle import transitions
+from jobs.lifecycle.cancel import cancel
+from jobs.models import Attempt, Job, Priority
+from jobs.models.lanes import lane_of
+from jobs.queue.waiting import wait_status
 from myctobot.celery import app
-from myctobot.contract.jobs import EXECUTE_TASK
+from myctobot.contract.runner import EXECUTE_TASK
+from myctobot.messaging import direct_queue
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Assignment, Shard, ShardState
-
-from .support import SECRETS, Runner, attempts_of, fresh, make_job, make_shard, make_tenant, running_job
+from shards.models import Assignment, Shard, ShardState
+from tests.factories.control_plane import (
+    SECRETS,
+    Runner,
+    attempts_of,
+    fresh,
+    make_job,
+    make_shard,
+    make_tenant,
+    running_job,
+)
 
 pytestmark = pytest.mark.django_db
 QUEUE = "cap.filesystem+git"
@@ -45,13 +56,13 @@ def broker() -> Iterator[Redis]:
 
 
 def why(job: Job) -> tuple[str, str]:
-    waiting = waiting_of(fresh(job), estimate=False)
+    waiting = wait_status(fresh(job), estimate=False)
     assert waiting is not None
     return waiting.code, waiting.reason
 
 
 def many(tenant: Tenant, count: int, *capabilities: str, **changes: Any) -> list[Job]:
-    """Jobs that wait, in the order of the list."""
+    """Submit waiting jobs, in the order of the list."""
     facts = {"task": {}, "timeout_s": 60, "max_turns": 5, "lane": lane_of(capabilities), **changes}
     return Job.objects.bulk_create(
         [Job(tenant=tenant, capabilities=sorted(capabilities), **facts) for _ in range(count)]
@@ -59,7 +70,7 @@ def many(tenant: Tenant, count: int, *capabilities: str, **changes: Any) -> list
 
 
 def rounds_asked_for(broker: Redis) -> int:
-    """How many rounds the control worker is asked for; who asks shortly after another (test) waits a bit."""
+    """Return the number of requested rounds. The debouncer delays a request that follows another one shortly."""
     until = time.monotonic() + 5
     while not broker.llen("control") and time.monotonic() < until:
         time.sleep(0.01)
@@ -67,7 +78,7 @@ def rounds_asked_for(broker: Redis) -> int:
 
 
 def messages(broker: Redis, queue: str = QUEUE) -> list[list[Any]]:
-    """The arguments of the messages in a queue, oldest first."""
+    """Return the arguments of the messages in a queue, oldest first."""
     raw: list[str] = broker.lrange(queue, 0, -1)  # type: ignore[assignment]  # not asynchronous here
     bodies = [json.loads(base64.b64decode(json.loads(text)["body"])) for text in raw]
     return [body[0] for body in bodies][::-1]
@@ -75,14 +86,14 @@ def messages(broker: Redis, queue: str = QUEUE) -> list[list[Any]]:
 
 def test_a_waiting_job_gets_an_attempt_and_a_message(broker: Redis, tenant: Tenant, shard: Shard) -> None:
     job = make_job(tenant)
-    assert dispatch_round() == Round(sent=1)
+    assert dispatch_round() == RoundResult(sent=1)
     (attempt,) = attempts_of(job)
     assert (attempt.number, attempt.state, attempt.queue, attempt.shard) == (1, "sent", QUEUE, None)
     assert messages(broker) == [[job.public_id, 1]]
     assert (fresh(job).status, fresh(job).waiting_code) == ("queued", "dispatched")
 
 
-def test_the_message_carries_nothing_but_the_job_and_the_attempt(broker: Redis, tenant: Tenant, shard: Shard) -> None:
+def test_the_message_has_only_the_job_and_the_attempt(broker: Redis, tenant: Tenant, shard: Shard) -> None:
     job = make_job(tenant, secrets=SECRETS, task={"type": "prompt", "prompt": "canary-prompt"})
     dispatch_round()
     (raw,) = broker.lrange(QUEUE, 0, -1)  # type: ignore[misc]  # not asynchronous here
@@ -93,7 +104,7 @@ def test_the_message_carries_nothing_but_the_job_and_the_attempt(broker: Redis, 
     assert not [word for word in ("canary", "secret", tenant.slug, "prompt") if word in text]
 
 
-def test_no_key_of_the_broker_holds_a_secret_or_a_prompt(broker: Redis, tenant: Tenant, key: str) -> None:
+def test_the_broker_stores_no_secret_and_no_prompt(broker: Redis, tenant: Tenant, key: str) -> None:
     running_job(tenant, key, secrets=SECRETS, task={"type": "prompt", "prompt": "canary-prompt"})
     everything = ""
     for name in broker.scan_iter():
@@ -101,23 +112,23 @@ def test_no_key_of_the_broker_holds_a_secret_or_a_prompt(broker: Redis, tenant: 
     assert "canary" not in everything
 
 
-def test_only_free_slots_are_filled_and_the_rest_learn_why_they_wait(tenant: Tenant, shard: Shard) -> None:
+def test_only_free_slots_are_filled_and_other_jobs_have_a_reason(tenant: Tenant, shard: Shard) -> None:
     jobs = [make_job(tenant) for _ in range(4)]
-    assert dispatch_round() == Round(sent=2)
+    assert dispatch_round() == RoundResult(sent=2)
     assert [fresh(job).attempt_number for job in jobs] == [1, 1, 0, 0]
-    waiting = waiting_of(fresh(jobs[3]))
+    waiting = wait_status(fresh(jobs[3]))
     assert waiting is not None
     assert (waiting.code, waiting.reason) == ("class_busy", "The only healthy shard with git is busy.")
 
 
-def test_a_second_round_sends_nothing_twice(broker: Redis, tenant: Tenant, shard: Shard) -> None:
+def test_a_second_round_sends_no_job_again(broker: Redis, tenant: Tenant, shard: Shard) -> None:
     make_job(tenant)
     dispatch_round()
-    assert dispatch_round() == Round(0)
+    assert dispatch_round() == RoundResult(0)
     assert len(messages(broker)) == 1
 
 
-def test_priority_goes_before_age(tenant: Tenant, shard: Shard) -> None:
+def test_priority_comes_before_age(tenant: Tenant, shard: Shard) -> None:
     batch = make_job(tenant, priority=Priority.BATCH)
     normal = make_job(tenant)
     high = make_job(tenant, priority=Priority.HIGH)
@@ -126,66 +137,66 @@ def test_priority_goes_before_age(tenant: Tenant, shard: Shard) -> None:
     assert [fresh(job).attempt_number for job in (high, older, normal, batch)] == [1, 1, 0, 0]
 
 
-def test_a_parked_job_waits_for_its_time(tenant: Tenant, shard: Shard) -> None:
+def test_a_delayed_job_waits_until_its_time(tenant: Tenant, shard: Shard) -> None:
     job = make_job(tenant, not_before=timezone.now() + timedelta(hours=1))
-    assert dispatch_round() == Round(0)
-    waiting = waiting_of(job)
+    assert dispatch_round() == RoundResult(0)
+    waiting = wait_status(job)
     assert waiting is not None
     assert waiting.code == "parked"
     Job.objects.filter(pk=job.pk).update(ready_at=timezone.now() - timedelta(seconds=1))
     assert dispatch_round().sent == 1
 
 
-def test_a_time_in_the_past_parks_nothing_and_makes_no_job_old(tenant: Tenant, shard: Shard) -> None:
+def test_a_time_in_the_past_neither_delays_nor_ages_a_job(tenant: Tenant, shard: Shard) -> None:
     job = make_job(tenant, not_before=timezone.now() - timedelta(days=30))
     assert job.hold == ""
     assert timezone.now() - job.ready_at < timedelta(minutes=1)
 
 
-def test_jobs_of_an_inactive_tenant_stay(tenant: Tenant, shard: Shard) -> None:
+def test_jobs_of_an_inactive_tenant_are_not_dispatched(tenant: Tenant, shard: Shard) -> None:
     make_job(tenant)
     Tenant.objects.update(is_active=False)
-    assert dispatch_round() == Round(0)
+    assert dispatch_round() == RoundResult(0)
 
 
-def test_many_waiting_for_one_class_do_not_hold_up_another(tenant: Tenant, shard: Shard) -> None:
+def test_many_jobs_for_one_class_do_not_block_another(tenant: Tenant, shard: Shard) -> None:
     make_shard("busy", "browser", "git", state=ShardState.DRAINING)
     many(tenant, 300, "browser")
     last = make_job(tenant)
-    assert dispatch_round() == Round(sent=1)
+    assert dispatch_round() == RoundResult(sent=1)
     assert fresh(last).attempt_number == 1
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"state": ShardState.DRAINING}, "closed"),
+        ({"state": ShardState.DRAINING}, "suspended"),
         ({"last_heartbeat_at": None}, "no_healthy_shard"),
         ({"is_active": False}, "no_shard"),
     ],
 )
-def test_a_shard_that_takes_no_jobs_gets_none(tenant: Tenant, shard: Shard, change: dict[str, Any], code: str) -> None:
+def test_an_unavailable_shard_gets_no_jobs(tenant: Tenant, shard: Shard, change: dict[str, Any], code: str) -> None:
     job = make_job(tenant)
     Shard.objects.update(**change)
-    assert dispatch_round() == Round(0)
+    assert dispatch_round() == RoundResult(0)
     assert why(job)[0] == code
 
 
-def test_a_silent_shard_gets_none_and_the_reason_says_since_when(tenant: Tenant, shard: Shard) -> None:
+def test_a_silent_shard_gets_no_jobs_and_the_reason_says_since_when(tenant: Tenant, shard: Shard) -> None:
     job = make_job(tenant)
     Shard.objects.update(last_heartbeat_at=timezone.now() - timedelta(seconds=20))
     dispatch_round()
     assert "silent since" in why(job)[1]
 
 
-def test_a_running_job_takes_its_slot(tenant: Tenant, key: str) -> None:
+def test_a_running_job_occupies_a_slot(tenant: Tenant, key: str) -> None:
     running_job(tenant, key)
     for _ in range(2):
         make_job(tenant)
-    assert dispatch_round() == Round(sent=1)
+    assert dispatch_round() == RoundResult(sent=1)
 
 
-def test_a_pool_is_for_those_who_are_assigned(broker: Redis, tenant: Tenant) -> None:
+def test_a_pool_serves_assigned_tenants_only(broker: Redis, tenant: Tenant) -> None:
     pooled, _ = make_shard("pooled", "git", pool="premium")
     Assignment.objects.create(tenant=tenant, pool=pooled.pool)
     job = make_job(tenant)
@@ -193,7 +204,7 @@ def test_a_pool_is_for_those_who_are_assigned(broker: Redis, tenant: Tenant) -> 
     assert messages(broker, "cap.git@premium") == [[job.public_id, 1]]
 
 
-def test_an_assigned_shard_is_reached_by_its_own_queue(broker: Redis, tenant: Tenant, shard: Shard) -> None:
+def test_an_assigned_shard_uses_its_own_queue(broker: Redis, tenant: Tenant, shard: Shard) -> None:
     make_shard("two")
     Assignment.objects.create(tenant=tenant, shard=shard, is_default=True)
     job = make_job(tenant)
@@ -204,42 +215,42 @@ def test_an_assigned_shard_is_reached_by_its_own_queue(broker: Redis, tenant: Te
     assert messages(broker) == [[other.public_id, 1]]
 
 
-def test_a_cancel_between_the_look_and_the_sending_wins(
+def test_a_cancel_between_reading_and_sending_wins(
     broker: Redis, tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tenant)
 
-    def cancel_meanwhile(*args: Any) -> Any:
+    def cancel_before_send(*args: Any) -> Any:
         cancel(tenant, job.public_id)
         return real_pick(*args)
 
-    monkeypatch.setattr(dispatch, "pick", cancel_meanwhile)
+    monkeypatch.setattr(placement, "pick", cancel_before_send)
     assert dispatch_round().sent == 0
     assert attempts_of(job) == []
     assert messages(broker) == []
 
 
-def test_numbers_are_never_used_twice(tenant: Tenant, key: str) -> None:
+def test_attempt_numbers_are_never_reused(tenant: Tenant, key: str) -> None:
     job = make_job(tenant)
     for expected in (1, 2, 3):
         dispatch_round()
         attempt = attempts_of(job)[-1]
         assert attempt.number == expected
-        dispatch.burn(attempt, "withdrawn", code="test", message="")
+        transitions.invalidate_attempt(attempt, "withdrawn", code="test", message="")
     assert Runner(key, job, 2).claim().status_code == 409
 
 
-def test_ended_attempts_are_burnt_once(tenant: Tenant, shard: Shard) -> None:
+def test_ended_attempts_are_invalidated_once(tenant: Tenant, shard: Shard) -> None:
     job = make_job(tenant)
     dispatch_round()
     (attempt,) = attempts_of(job)
-    assert dispatch.burn(attempt, "withdrawn", code="a", message="")
-    assert not dispatch.burn(attempt, "lost", code="b", message="")
+    assert transitions.invalidate_attempt(attempt, "withdrawn", code="a", message="")
+    assert not transitions.invalidate_attempt(attempt, "lost", code="b", message="")
     assert attempts_of(job)[0].error_code == "a"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rounds_at_once_never_send_a_job_twice(broker: Redis, tenant: Tenant) -> None:
+def test_concurrent_rounds_send_each_job_once(broker: Redis, tenant: Tenant) -> None:
     make_shard(slots=12)
     jobs = [make_job(tenant) for _ in range(20)]
     start, rounds = Barrier(5), []
@@ -260,28 +271,28 @@ def test_rounds_at_once_never_send_a_job_twice(broker: Redis, tenant: Tenant) ->
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_submit_asks_for_a_round_once_it_is_committed(broker: Redis, tenant: Tenant, shard: Shard) -> None:
+def test_a_submit_requests_a_round_after_commit(broker: Redis, tenant: Tenant, shard: Shard) -> None:
     make_job(tenant)
     assert rounds_asked_for(broker) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_finish_asks_for_a_round(broker: Redis, tenant: Tenant, key: str) -> None:
+def test_a_finish_requests_a_round(broker: Redis, tenant: Tenant, key: str) -> None:
     _, runner = running_job(tenant, key)
-    # What the submit asked for is over.
+    # Wait until the debounce interval of the submit is over.
     broker.flushdb()
     runner.finish()
     assert rounds_asked_for(broker) == 1
 
 
-def test_messages_are_those_that_celery_makes(broker: Redis) -> None:
-    app.send_task(EXECUTE_TASK, args=["job_x", 3], **_to(QUEUE))
+def test_messages_equal_those_of_celery(broker: Redis) -> None:
+    app.send_task(EXECUTE_TASK, args=["job_x", 3], queue=direct_queue(QUEUE))  # type: ignore[arg-type]  # a Queue is accepted too
     send_all([("job_x", 3, QUEUE), ("job_y", 1, QUEUE), ("job_z", 2, "elsewhere")])
     theirs, mine, second = (json.loads(text) for text in cast(list[str], broker.lrange(QUEUE, 0, -1))[::-1])
     for message in (theirs, mine):
         task_id = message["headers"].pop("id")
         assert message["headers"].pop("root_id") == message["properties"].pop("correlation_id") == task_id
-        # Where an answer would go, and which delivery it is.
+        # The reply address and the delivery tag differ.
         assert message["properties"].pop("reply_to") or message is mine
         assert message["properties"].pop("delivery_tag")
     assert mine == theirs
@@ -290,9 +301,9 @@ def test_messages_are_those_that_celery_makes(broker: Redis) -> None:
     assert messages(broker, "elsewhere") == [["job_z", 2]]
 
 
-class TestABrokerThatIsAway:
+class TestUnavailableBroker:
     def fail(self, monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-        """Let so many pipelines find it away; what is returned has their sizes, and those of all that came after."""
+        """Make a number of pipelines fail, and return the sizes of these and all later pipelines."""
         sizes: list[int] = []
         execute = Pipeline.execute
 
@@ -303,9 +314,11 @@ class TestABrokerThatIsAway:
             return execute(pipeline, *args, **options)
 
         monkeypatch.setattr(Pipeline, "execute", away)
+        # Round metrics use a pipeline too, once a second.
+        monkeypatch.setattr(round_clock, "_flush_at", float("inf"))
         return sizes
 
-    def test_for_a_moment_is_asked_again(self, broker: Redis, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_short_outage_is_retried(self, broker: Redis, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
         make_shard("one", slots=9)
         jobs = [make_job(tenant) for _ in range(3)]
         sizes = self.fail(monkeypatch, 1)
@@ -313,20 +326,20 @@ class TestABrokerThatIsAway:
         assert sizes == [3, 3]
         assert messages(broker) == [[job.public_id, 1] for job in jobs]
 
-    def test_that_was_never_there_holds_up_no_round(
+    def test_a_broker_that_never_answered_does_not_delay_a_round(
         self, tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job = make_job(tenant)
-        # Nothing listens on this port; a pool of its own has no connection from before.
+        # Nothing listens on this port, and a new pool has no open connection.
         with Celery(broker="redis://127.0.0.1:1/0", set_as_current=False) as away:
             monkeypatch.setattr("jobs.broker.app", away)
             began = time.monotonic()
             assert dispatch_round().sent == 1
-        # Two more tries with pauses of some tenths of a second; as delivered they would be six.
+        # Two retries with pauses of some tenths of a second; Celery's defaults would take six seconds.
         assert time.monotonic() - began < 4
         assert attempts_of(job)[0].state == "sent"
 
-    def test_for_longer_costs_no_job(self, tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_long_outage_loses_no_job(self, tenant: Tenant, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fail(monkeypatch, 99)
         job = make_job(tenant)
         assert dispatch_round().sent == 1

@@ -1,4 +1,4 @@
-"""A log that is too long loses its middle, an old one goes; a mark says so in both cases."""
+"""Limits of logs: a long log loses its middle, an old log is deleted, and a marker replaces the events."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from django.db.models.functions import Now
 
 from jobs.events.reader import read_events, read_page
 from jobs.maintenance.retention import clean_up
-from jobs.models.job import EventBatch, Job
+from jobs.models import EventBatch, Job
 from jobs.tasks import retention_task
-from myctobot.contract.jobs import MAX_EVENT_BYTES
+from myctobot.contract.limits import MAX_EVENT_BYTES
 from myctobot.tenants.models import Tenant
-
-from .support import Runner, age_job, error_of, fresh, make_job, running_job
+from tests.factories.control_plane import Runner, age_job, error_of, fresh, make_job, running_job
 
 pytestmark = pytest.mark.django_db
 LINE = "x" * 900
@@ -30,8 +29,8 @@ def numbers(job: Job, after: int = 0) -> list[int]:
     return [event["seq"] for event in read_events(job.pk, after, 10_000)]
 
 
-def covered(job: Job, after: int = 0) -> bool:
-    """Whether a reader finds every number: by its event, or by a mark that stands for it."""
+def is_complete(job: Job, after: int = 0) -> bool:
+    """Return whether each number has its event or a marker that replaces it."""
     last = after
     for event in read_events(job.pk, after, 10_000):
         first = event["data"]["first_seq"] if event["kind"] == "log.dropped" else event["seq"]
@@ -41,58 +40,58 @@ def covered(job: Job, after: int = 0) -> bool:
     return last == fresh(job).next_seq - 1
 
 
-class TestBound:
+class TestLimit:
     @pytest.fixture(autouse=True)
-    def _small(self, settings: Any) -> None:
+    def _low_limit(self, settings: Any) -> None:
         settings.JOB_LOG_MAX_BYTES = 20_000
 
-    def test_the_middle_goes_and_a_mark_says_how_much(self, running: tuple[Job, Runner]) -> None:
+    def test_a_marker_replaces_the_middle_and_has_its_size(self, running: tuple[Job, Runner]) -> None:
         job, runner = running
         for _ in range(50):
             runner.events(LINE, LINE)
         events = read_events(job.pk, 0, 1000)
-        marks = [event for event in events if event["kind"] == "log.dropped"]
+        markers = [event for event in events if event["kind"] == "log.dropped"]
         assert [event["seq"] for event in events][:4] == [1, 2, 3, 4]
         assert events[-1]["seq"] == 100
-        assert len(marks) == 1
-        gone = marks[0]["data"]
+        assert len(markers) == 1
+        gone = markers[0]["data"]
         assert gone["reason"] == "bound"
-        assert gone["events"] == marks[0]["seq"] - gone["first_seq"] + 1 == 100 - (len(events) - 1)
-        assert covered(job)
+        assert gone["events"] == markers[0]["seq"] - gone["first_seq"] + 1 == 100 - (len(events) - 1)
+        assert is_complete(job)
 
-    def test_what_is_stored_stays_within_the_bound(self, running: tuple[Job, Runner], settings: Any) -> None:
+    def test_stored_events_stay_within_the_limit(self, running: tuple[Job, Runner], settings: Any) -> None:
         job, runner = running
         for count in range(60):
             runner.events(*[LINE] * (1 + count % 4))
             stored = EventBatch.objects.filter(job=job).aggregate(total=Sum("bytes"))["total"]
             assert stored == fresh(job).log_bytes <= settings.JOB_LOG_MAX_BYTES
-        assert covered(job)
+        assert is_complete(job)
 
-    def test_bytes_add_up(self, running: tuple[Job, Runner]) -> None:
+    def test_the_marker_counts_the_removed_bytes(self, running: tuple[Job, Runner]) -> None:
         job, runner = running
         for _ in range(60):
             runner.events(LINE)
-        mark = next(event for event in read_events(job.pk, 0, 100) if event["kind"] == "log.dropped")
+        marker = next(event for event in read_events(job.pk, 0, 100) if event["kind"] == "log.dropped")
         lines = {batch.bytes for batch in EventBatch.objects.filter(job=job, bytes__gt=0)}
         assert len(lines) <= 3
-        assert min(lines) <= mark["data"]["bytes"] / mark["data"]["events"] <= max(lines)
+        assert min(lines) <= marker["data"]["bytes"] / marker["data"]["events"] <= max(lines)
 
     @pytest.mark.parametrize("after", [0, 3, 15, 40, 77, 99])
-    def test_a_reader_goes_on_from_wherever_it_was(self, running: tuple[Job, Runner], after: int) -> None:
+    def test_a_reader_continues_from_any_position(self, running: tuple[Job, Runner], after: int) -> None:
         job, runner = running
         for _ in range(50):
             runner.events(LINE, LINE)
-        assert covered(job, after)
+        assert is_complete(job, after)
 
-    def test_a_batch_larger_than_the_bound_is_kept_while_it_is_the_newest(self, running: tuple[Job, Runner]) -> None:
+    def test_a_batch_above_the_limit_is_kept_while_it_is_the_newest(self, running: tuple[Job, Runner]) -> None:
         job, runner = running
         runner.events("before")
         runner.events(*[LINE] * 30)
         runner.events("after")
         assert numbers(job)[-1] == 32
-        assert covered(job)
+        assert is_complete(job)
 
-    def test_a_bound_that_was_lowered(self, running: tuple[Job, Runner], settings: Any) -> None:
+    def test_a_lower_limit_applies_to_a_stored_log(self, running: tuple[Job, Runner], settings: Any) -> None:
         job, runner = running
         settings.JOB_LOG_MAX_BYTES = 10**6
         for _ in range(100):
@@ -100,11 +99,11 @@ class TestBound:
         settings.JOB_LOG_MAX_BYTES = 20_000
         for _ in range(3):
             runner.events(LINE)
-        assert covered(job)
+        assert is_complete(job)
         assert numbers(job)[-1] == 103
 
 
-def test_an_event_that_is_too_large_is_cut_though_the_runner_did_not(running: tuple[Job, Runner]) -> None:
+def test_the_control_plane_truncates_an_event_that_is_too_large(running: tuple[Job, Runner]) -> None:
     job, runner = running
     size = MAX_EVENT_BYTES + 5000
     assert runner.events({"source": "agent", "text": "y" * size}).status_code == 200
@@ -116,7 +115,7 @@ def test_an_event_that_is_too_large_is_cut_though_the_runner_did_not(running: tu
     assert len(kept) + event["data"]["bytes"] == size + len('{"source":"agent","text":""}')
 
 
-def test_a_shard_cannot_make_marks_of_its_own(running: tuple[Job, Runner]) -> None:
+def test_a_shard_cannot_send_markers(running: tuple[Job, Runner]) -> None:
     _, runner = running
     forged = {"seq": 1, "at": "2030", "kind": "log.dropped", "data": {"first_seq": 1, "events": 9, "bytes": 1}}
     assert "events.0.kind" in error_of(runner.events(first=1, events=[forged]))["fields"]
@@ -135,7 +134,7 @@ def test_pages_end_by_size_and_hold_at_least_a_batch(running: tuple[Job, Runner]
 
 class TestRetention:
     @pytest.fixture(autouse=True)
-    def _days(self, settings: Any) -> None:
+    def _retention_days(self, settings: Any) -> None:
         settings.EVENT_RETENTION_DAYS, settings.JOB_RETENTION_DAYS = 30, 90
 
     def ended(self, tenant: Tenant, key: str, days: float) -> Job:
@@ -145,7 +144,7 @@ class TestRetention:
         age_job(job, days)
         return job
 
-    def test_an_old_log_goes_and_leaves_a_mark(self, tenant: Tenant, key: str) -> None:
+    def test_an_old_log_is_replaced_by_a_marker(self, tenant: Tenant, key: str) -> None:
         old, young = self.ended(tenant, key, 31), self.ended(tenant, key, 29)
         size = fresh(old).log_bytes
         assert clean_up() == (1, 0)
@@ -153,18 +152,18 @@ class TestRetention:
         assert read_events(old.pk, 0, 9)[0]["data"] == {
             "first_seq": 1, "events": 3, "bytes": size, "reason": "retention",
         }  # fmt: skip
-        assert covered(old)
+        assert is_complete(old)
         assert numbers(young) == [1, 2, 3]
         assert clean_up() == (0, 0)
 
-    def test_a_job_without_events_needs_no_mark(self, tenant: Tenant, key: str) -> None:
+    def test_a_job_without_events_gets_no_marker(self, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)
         runner.finish()
         age_job(job, 31)
         assert clean_up() == (0, 0)
         assert numbers(job) == []
 
-    def test_an_older_job_goes_with_all_that_is_its(self, tenant: Tenant, key: str) -> None:
+    def test_an_older_job_is_deleted_with_its_rows(self, tenant: Tenant, key: str) -> None:
         old = self.ended(tenant, key, 91)
         retried = make_job(tenant)
         Job.objects.filter(pk=retried.pk).update(retry_of=old)
@@ -173,20 +172,20 @@ class TestRetention:
         assert fresh(retried).retry_of is None
         assert not EventBatch.objects.exists()
 
-    def test_what_has_not_ended_stays_however_old_it_is(self, tenant: Tenant, key: str) -> None:
+    def test_a_running_job_is_kept_at_any_age(self, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)
         runner.events("a")
         Job.objects.filter(pk=job.pk).update(created_at=Now())
         assert clean_up() == (0, 0)
         assert numbers(job) == [1]
 
-    def test_zero_days_keep_everything(self, tenant: Tenant, key: str, settings: Any) -> None:
+    def test_zero_days_disable_the_deletion(self, tenant: Tenant, key: str, settings: Any) -> None:
         settings.EVENT_RETENTION_DAYS = settings.JOB_RETENTION_DAYS = 0
         job = self.ended(tenant, key, 5000)
         assert clean_up() == (0, 0)
         assert numbers(job) == [1, 2, 3]
 
-    def test_many_are_done_in_one_run_and_a_run_ends_in_time(self, tenant: Tenant, key: str) -> None:
+    def test_a_run_deletes_many_logs_and_respects_its_time_limit(self, tenant: Tenant, key: str) -> None:
         for _ in range(3):
             self.ended(tenant, key, 31)
         assert clean_up(run_for_s=0) == (0, 0)

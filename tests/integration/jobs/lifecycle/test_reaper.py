@@ -1,4 +1,4 @@
-"""Attempts that nobody claims, and runners that fall silent."""
+"""Unclaimed attempts and silent runners."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ import pytest
 from jobs.attempts.gateway_grants import find_grant
 from jobs.dispatch.round import dispatch_round
 from jobs.events.reader import read_events
+from jobs.lifecycle.cancel import cancel
 from jobs.lifecycle.reaper import MAX_UNCLAIMED, recover
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import EventBatch, Job
+from jobs.models import EventBatch, Job
 from jobs.tasks import tick_task
-from myctobot.contract.jobs import CLAIM_DEADLINE_S, LEASE_S, LOST_AFTER_S
+from myctobot.contract.limits import CLAIM_DEADLINE_S, LEASE_S, LOST_AFTER_S
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Shard
-
-from .support import Runner, age, attempts_of, end_pause, error_of, fresh, make_job, make_shard, running_job
+from shards.models import Shard
+from tests.factories.control_plane import (
+    Runner,
+    age,
+    attempts_of,
+    end_pause,
+    error_of,
+    fresh,
+    make_job,
+    make_shard,
+    running_job,
+)
 
 pytestmark = pytest.mark.django_db
 SILENT = LOST_AFTER_S - LEASE_S
@@ -38,7 +47,7 @@ class TestUnclaimed:
         recover()
         assert attempts_of(job)[0].state == "sent"
 
-    def test_past_it_it_is_withdrawn_and_the_job_sent_anew(self, tenant: Tenant, key: str) -> None:
+    def test_after_the_deadline_it_is_withdrawn_and_the_job_is_dispatched_again(self, tenant: Tenant, key: str) -> None:
         job = make_job(tenant)
         dispatch_round()
         age(attempts_of(job)[0], "sent_at", CLAIM_DEADLINE_S + 1)

@@ -1,4 +1,4 @@
-"""Where a job's secrets are while it lives, and that they are nowhere after."""
+"""Storage of a job's secrets while it lives, and their removal afterwards."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 
 from jobs.dispatch.round import dispatch_round
+from jobs.lifecycle.cancel import cancel
 from jobs.lifecycle.reaper import MAX_UNCLAIMED, recover
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Attempt, Job
+from jobs.lifecycle.secrets import JobSecrets
+from jobs.models import Attempt, Job
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import Secret, Tenant
-from myctobot.tenants.secrets import store_secret
-from shards.models.shard import Shard
-
-from .support import (
+from myctobot.tenants.secrets import UnknownSecret, store_secret
+from shards.models import Shard
+from tests.factories.control_plane import (
     CANARIES,
     JIRA_TOKEN,
     PROVIDER_KEY,
@@ -51,7 +51,7 @@ def rows_with(text: str) -> list[str]:
     return sorted({row.partition(":")[0] for row in whole_database().splitlines() if text in row})
 
 
-def test_no_row_shows_a_secret_and_the_prompt_stands_in_its_own_row_alone(tenant: Tenant, key: str) -> None:
+def test_no_row_shows_a_secret_and_only_the_jobs_row_has_the_prompt(tenant: Tenant, key: str) -> None:
     job_id = Api.of(tenant).post("/jobs", REQUEST).json()["id"]
     dispatch_round()
     runner = Runner(key, Job.objects.get(public_id=job_id))
@@ -81,7 +81,7 @@ def test_no_admin_page_shows_a_secret(tenant: Tenant, key: str) -> None:
     pages = ["jobs/job/", f"jobs/job/{job.pk}/change/", "shards/shard/", "shards/shard/1/change/"]
     pages += ["tenants/secret/", f"tenants/secret/{stored.pk}/change/", "tenants/apikey/", "tenants/tenant/"]
     shard = Shard.objects.get()
-    hidden = [*CANARIES, job.sealed, stored.sealed, key, shard.key_hash, digest(runner.token)]
+    hidden = [*CANARIES, job.encrypted_secrets, stored.sealed, key, shard.key_hash, digest(runner.token)]
     for page in pages:
         response = admin.get("/admin/" + page.replace("shard/1/", f"shard/{shard.pk}/"))
         assert response.status_code == 200, page
@@ -181,11 +181,11 @@ ENDS: list[Callable[[Job, Runner], None]] = [_complete, _fail, _cancel, _cancel_
 @pytest.mark.parametrize("end", ENDS)
 def test_every_kind_of_end_wipes_the_secrets(tenant: Tenant, key: str, end: Callable[[Job, Runner], None]) -> None:
     job, runner = running_job(tenant, key, secrets=SECRETS)
-    assert fresh(job).sealed
+    assert fresh(job).encrypted_secrets
     runner.events(*[f"leaked {canary}" for canary in CANARIES])
     end(job, runner)
     assert fresh(job).is_over
-    assert fresh(job).sealed is None
+    assert fresh(job).encrypted_secrets is None
     assert Attempt.objects.get().gateway_token_hash is None
     assert [rows_with(canary) for canary in CANARIES] == [[], [], []]
 
@@ -193,7 +193,7 @@ def test_every_kind_of_end_wipes_the_secrets(tenant: Tenant, key: str, end: Call
 def test_the_end_of_a_waiting_job_wipes_them_too(tenant: Tenant, shard: Shard) -> None:
     job = make_job(tenant, secrets=SECRETS)
     cancel(tenant, job.public_id)
-    assert fresh(job).sealed is None
+    assert fresh(job).encrypted_secrets is None
 
 
 def test_so_does_giving_up_on_shards_that_claim_nothing(tenant: Tenant, shard: Shard) -> None:
@@ -202,7 +202,7 @@ def test_so_does_giving_up_on_shards_that_claim_nothing(tenant: Tenant, shard: S
         dispatch_round()
         age(attempts_of(job)[-1], "sent_at", 31)
         recover()
-    assert (fresh(job).status, fresh(job).error_code, fresh(job).sealed) == ("failed", "unclaimed", None)
+    assert (fresh(job).status, fresh(job).error_code, fresh(job).encrypted_secrets) == ("failed", "unclaimed", None)
 
 
 def test_the_database_itself_refuses_secrets_in_a_job_that_has_ended(tenant: Tenant, shard: Shard) -> None:
@@ -213,15 +213,55 @@ def test_the_database_itself_refuses_secrets_in_a_job_that_has_ended(tenant: Ten
 
 def test_the_sealed_secrets_of_one_job_open_no_other(tenant: Tenant, key: str) -> None:
     one, two = make_job(tenant, secrets=SECRETS), make_job(tenant)
-    Job.objects.filter(pk=two.pk).update(sealed=one.sealed)
+    Job.objects.filter(pk=two.pk).update(encrypted_secrets=one.encrypted_secrets)
     dispatch_round()
     assert Runner(key, two).claim().status_code == 409
     assert fresh(two).error_code == "secret_unavailable"
 
 
 def test_secrets_stay_out_of_what_a_request_looks_like_in_python(tenant: Tenant, shard: Shard) -> None:
-    from jobs.lifecycle.submit import JobRequest
+    from jobs.lifecycle.job_request import JobRequest
 
     request = JobRequest(task={}, capabilities=["git"], priority=20, timeout_s=1, max_turns=1, secrets=SECRETS)
     assert not [canary for canary in CANARIES if canary in repr(request)]
     assert REPO_TOKEN not in json.dumps(make_job(tenant, secrets=SECRETS).named_secrets)
+
+
+def test_secrets_are_opened_as_they_were_sealed(tenant: Tenant, shard: Shard) -> None:
+    store_secret(tenant, "github", REPO_TOKEN)
+    given = JobSecrets({"repo_token": {"secret": "github"}, "jira_token": JIRA_TOKEN})
+    job = Job(tenant=tenant, public_id="job_x")
+    given.seal_into(job)
+    assert (job.inline_secrets, job.named_secrets) == (["jira_token"], {"repo_token": "github"})
+    opened = JobSecrets.of(job)
+    assert opened.values(tenant.pk) == {"repo_token": REPO_TOKEN, "jira_token": JIRA_TOKEN}
+    assert opened.values(tenant.pk, ("jira_token", "unknown")) == {"jira_token": JIRA_TOKEN}
+    Secret.objects.all().delete()
+    assert opened.readable_values(tenant.pk) == [JIRA_TOKEN]
+    assert JIRA_TOKEN not in repr(opened)
+
+
+def test_a_job_without_secrets_stores_none(tenant: Tenant) -> None:
+    job = Job(tenant=tenant, public_id="job_x")
+    JobSecrets({}).seal_into(job)
+    assert (job.encrypted_secrets, job.inline_secrets, job.named_secrets) == (None, [], {})
+    assert JobSecrets.of(job).values(tenant.pk) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_retry", "field"),
+    [
+        ("repo_token", False, "task.repo_token"),
+        ("jira_token", False, "context.jira_token"),
+        ("anthropic_api_key", False, "anthropic_api_key"),
+        ("repo_token", True, "repo_token"),
+    ],
+)
+def test_an_unknown_stored_secret_is_named_by_its_field(
+    tenant: Tenant, name: str, field: str, *, is_retry: bool
+) -> None:
+    job = Job(tenant=tenant, public_id="job_x")
+    with pytest.raises(UnknownSecret) as refused:
+        JobSecrets({name: {"secret": "none"}}).seal_into(job, is_retry=is_retry)
+    assert list(refused.value.fields) == [field]
+    assert job.encrypted_secrets is None

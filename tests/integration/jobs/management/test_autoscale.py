@@ -1,4 +1,4 @@
-"""``manage.py autoscale`` with what is on record: jobs that ran, and pools that are paused."""
+"""``manage.py autoscale`` with recorded jobs and paused pools."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
-from jobs.models.job import Attempt, Job
+from jobs.models import Attempt, Job
 from myctobot.tenants.models import AuditEntry, Tenant
 from shards.autoscaling.decision_log import resumed_at
-from shards.models.shard import Pool
-
-from .pools import RULES
-from .support import make_shard, running_job
+from shards.models import Pool
+from tests.factories.control_plane import make_shard, running_job
+from tests.factories.pools import RULES
 
 pytestmark = pytest.mark.django_db
 
@@ -37,46 +36,46 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture
 def ran(tenant: Tenant) -> Attempt:
-    """A job that ran for ten minutes."""
+    """Create a job that ran for ten minutes."""
     runner = running_job(tenant, make_shard()[1])[1]
     runner.finish()
     Attempt.objects.update(claimed_at=Now() - timedelta(minutes=10), ended_at=Now())
     return Attempt.objects.get()
 
 
-def test_jobs_on_record_are_played(ran: Attempt, rules: str) -> None:
+def test_recorded_jobs_are_simulated(ran: Attempt, rules: str) -> None:
     found = json.loads(run("simulate", rules, "--json"))
     assert found["jobs"] == 1
-    # One shard for ten minutes, counted in hundredths of hours.
+    # One shard for ten minutes, in hundredths of an hour.
     assert 0.16 <= found["shard_hours"] <= 0.18
 
 
-def test_of_one_pool_alone(ran: Attempt, rules: str) -> None:
+def test_the_simulation_can_use_the_jobs_of_one_pool(ran: Attempt, rules: str) -> None:
     with pytest.raises(CommandError, match="No job ran in pool blue within the last 7 days"):
         run("simulate", rules, "--pool", "blue")
     Attempt.objects.update(shard_class="filesystem+git@blue")
     assert "jobs         1\n" in run("simulate", rules, "--pool", "blue")
 
 
-def test_of_some_days_alone(ran: Attempt, rules: str) -> None:
+def test_the_simulation_can_use_the_jobs_of_some_days(ran: Attempt, rules: str) -> None:
     Attempt.objects.update(ended_at=Now() - timedelta(days=3))
     with pytest.raises(CommandError, match="within the last 2 days"):
         run("simulate", rules, "--days", "2")
 
 
-def test_a_job_comes_when_it_could_begin(ran: Attempt, rules: str) -> None:
+def test_a_delayed_job_arrives_when_it_is_ready(ran: Attempt, rules: str) -> None:
     Job.objects.update(not_before=Now() + timedelta(hours=1))
     assert "wait p50 s   0\n" in run("simulate", rules)
 
 
-def test_a_pool_may_build_again(db: None) -> None:
+def test_builds_of_a_pool_are_resumed(db: None) -> None:
     pool = Pool.objects.create(name="blue")
-    assert run("resume", "blue", "--by", "ada") == "Pool blue may build again.\n"
+    assert run("resume", "blue", "--by", "ada") == "Pool blue may build shards again.\n"
     assert resumed_at(pool) is not None
     assert AuditEntry.objects.get(action="pool.scaling_resumed").actor == "ada"
 
 
-def test_a_pool_that_there_is_not(db: None) -> None:
+def test_an_unknown_pool_is_reported(db: None) -> None:
     Pool.objects.create(name="blue")
-    with pytest.raises(CommandError, match="no pool 'red'; there are: blue"):
+    with pytest.raises(CommandError, match="no pool 'red'; the pools are: blue"):
         run("resume", "red")

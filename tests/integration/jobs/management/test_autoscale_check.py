@@ -1,4 +1,4 @@
-"""``manage.py autoscale check``."""
+"""``manage.py autoscale`` with rules and jobs from files."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def stored(folder: Path, text: str) -> Path:
     return path
 
 
-def test_rules_are_told_in_words(tmp_path: Path) -> None:
+def test_rules_are_described(tmp_path: Path) -> None:
     path = stored(tmp_path, json.dumps(RULES))
-    told = check(path)
-    assert "grow when    avg_queue_wait > 30s AND all_shards_at_capacity\n" in told
-    assert "2 to 20, 5 of a type" in told
-    assert "6 from 08:00 to 18:00 UTC, mon\n" in told
-    assert "longer than 60 s" in told
+    output = check(path)
+    assert "grow when    avg_queue_wait > 30s AND all_shards_at_capacity\n" in output
+    assert "2 to 20, at most 5 of a type" in output
+    assert "6 from 08:00 to 18:00 UTC, mon\n" in output
+    assert "longer than 60 s" in output
     assert json.loads(check(path, "--json")) == {"ok": True, "fields": {}}
 
 
-def test_a_mistake_is_pointed_at(tmp_path: Path) -> None:
+def test_an_error_is_shown_with_its_position(tmp_path: Path) -> None:
     rules = {**RULES, "scale_up": {"condition": "avg_wait > 30s", "cooldown": "5m"}, "limits": {}}
     path = stored(tmp_path, json.dumps(rules))
     with pytest.raises(CommandError) as caught:
@@ -53,21 +53,21 @@ def test_a_mistake_is_pointed_at(tmp_path: Path) -> None:
     out = StringIO()
     with pytest.raises(CommandError):
         call_command("autoscale", "check", str(path), "--json", stdout=out)
-    told = json.loads(out.getvalue())
-    assert not told["ok"]
-    assert set(told["fields"]) >= {"scale_up.condition", "limits.min_shards"}
+    output = json.loads(out.getvalue())
+    assert not output["ok"]
+    assert set(output["fields"]) >= {"scale_up.condition", "limits.min_shards"}
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("{", "no well-formed JSON"), ("[" * 100_000, "no well-formed JSON"), (" " * 300_000, "more than")],
+    [("{", "is not valid JSON"), ("[" * 100_000, "is not valid JSON"), (" " * 300_000, "more than")],
 )
-def test_what_is_no_rule_file(tmp_path: Path, text: str, says: str) -> None:
+def test_an_invalid_rule_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(CommandError, match=says):
         check(stored(tmp_path, text))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="No such file"):
         check(tmp_path / "none.json")
 
@@ -82,20 +82,20 @@ class TestSimulate:
         call_command("autoscale", "simulate", str(rules), str(tmp_path / "jobs.csv"), *options, stdout=out)
         return out.getvalue()
 
-    def test_figures_and_a_chart(self, tmp_path: Path) -> None:
-        told = self.simulate(tmp_path, self.JOBS)
-        assert "jobs         18\n" in told
-        assert "shards most  5\n" in told
-        rows = [line for line in told.splitlines() if line.startswith(("shards   ", "running  ", "waiting  "))]
-        assert [row.rsplit(" ", 3)[1] for row in rows] == ["5", "5", "15"]
-        assert "Thu 00:00" in told
+    def test_the_report_has_figures_and_a_chart(self, tmp_path: Path) -> None:
+        output = self.simulate(tmp_path, self.JOBS)
+        assert "jobs         18\n" in output
+        assert "shards max   5\n" in output
+        rows = [line for line in output.splitlines() if line.startswith(("shards   ", "running  ", "waiting  "))]
+        assert [row.rsplit(" ", 1)[1] for row in rows] == ["5", "5", "15"]
+        assert "Thu 00:00" in output
 
-    def test_for_machines(self, tmp_path: Path) -> None:
+    def test_the_report_is_available_as_json(self, tmp_path: Path) -> None:
         found = json.loads(self.simulate(tmp_path, self.JOBS, "--json", "--slots", "9", "--build", "5"))
-        assert (found["jobs"], found["wait_most_s"], found["built"], found["flaps"]) == (18, 0, 0, 0)
+        assert (found["jobs"], found["wait_max_s"], found["built"], found["flaps"]) == (18, 0, 0, 0)
         slow = json.loads(self.simulate(tmp_path, self.JOBS, "--json"))
         assert slow["wait_p95_s"] > 0
-        assert sum(change["shards"] for change in slow["changes"]) == slow["built"] - slow["let_go"]
+        assert sum(change["shards"] for change in slow["changes"]) == slow["built"] - slow["released"]
         assert all(change["reason"] for change in slow["changes"])
 
     @pytest.mark.parametrize(
@@ -108,15 +108,15 @@ class TestSimulate:
             ("at,length_s\n2026-11-26T00:00:00Z,long\n", "line 2, length_s"),
             ("at,length_s\n2026-11-26T00:00:00Z,nan\n", "line 2, length_s"),
             ("at,length_s\n2026-11-26T00:00:00Z\n", "line 2, length_s"),
-            ("at,length_s\n2024-01-01,5\n2026-01-01,5\n", "a year at most"),
-            ('at,length_s\n"2026-11-26,5\n', "no well-formed CSV"),
+            ("at,length_s\n2024-01-01,5\n2026-01-01,5\n", "within one year"),
+            ('at,length_s\n"2026-11-26,5\n', "not valid CSV"),
         ],
     )
-    def test_jobs_that_cannot_be_read(self, tmp_path: Path, jobs: str, says: str) -> None:
+    def test_invalid_jobs_are_reported(self, tmp_path: Path, jobs: str, says: str) -> None:
         with pytest.raises(CommandError, match=says):
             self.simulate(tmp_path, jobs)
 
     @pytest.mark.parametrize("value", ["0", "-1", "many", "1000000"])
-    def test_options_that_are_wrong(self, tmp_path: Path, value: str) -> None:
+    def test_invalid_options_are_reported(self, tmp_path: Path, value: str) -> None:
         with pytest.raises(CommandError, match="slots"):
             self.simulate(tmp_path, self.JOBS, f"--slots={value}")

@@ -1,4 +1,4 @@
-"""What an earlier release stored is readable after the upgrade."""
+"""Rows of earlier releases after the upgrade."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from jobs.events.reader import read_events
-from jobs.models.job import EventBatch, Job
+from jobs.models import EventBatch, Job
 
 EVENTS = [
     {"seq": 1, "at": "2030-01-01T00:00:00Z", "kind": "log.line", "data": {"text": "a\nb\u2028"}},
@@ -16,7 +16,7 @@ EVENTS = [
 
 
 @pytest.mark.django_db(transaction=True)
-def test_events_that_were_json_become_lines() -> None:
+def test_json_events_become_lines() -> None:
     latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
     executor = MigrationExecutor(connection)
     first = [("jobs", "0001_initial"), ("tenants", "0001_initial")]
@@ -38,7 +38,7 @@ def test_events_that_were_json_become_lines() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_jobs_that_wait_keep_their_place() -> None:
+def test_waiting_jobs_keep_their_position() -> None:
     latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
     executor = MigrationExecutor(connection)
     before = [("jobs", "0003_event_indexes"), ("tenants", "0001_initial")]

@@ -1,4 +1,4 @@
-"""The estimate of waiting, on jobs in the database."""
+"""Estimates of waiting times for jobs in the database."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs.dispatch.round import dispatch_round
-from jobs.models.job import Attempt, Job
-from jobs.queue.waiting import lately, waiting_of
+from jobs.models import Attempt, Job
+from jobs.queue.waiting import CachedWaitExplainer, wait_status
 from myctobot.tenants.models import Tenant
-from tests.factories.control_plane import Api
-
-from .support import Runner, age, attempts_of, end_pause, fresh, make_job, make_shard, number_of, running_job
+from tests.factories.control_plane import (
+    Api,
+    Runner,
+    age,
+    attempts_of,
+    end_pause,
+    fresh,
+    make_job,
+    make_shard,
+    number_of,
+    running_job,
+)
 
 pytestmark = pytest.mark.django_db
 
 
 def estimate_wait_s(job: Job) -> int | None:
-    waiting = waiting_of(job)
+    waiting = wait_status(job)
     assert waiting is not None
     return waiting.estimated_wait_s
 
 
 @pytest.fixture
 def history(tenant: Tenant, key: str) -> None:
-    """Three jobs that took 200 s each."""
+    """Create three ended jobs that took 200 s each."""
     for seconds in (200, 200, 200):
         job, runner = running_job(tenant, key)
         runner.finish()
@@ -42,24 +51,24 @@ def start(tenant: Tenant, key: str, seconds_ago: float) -> None:
     age(attempts_of(job)[0], "claimed_at", seconds_ago)
 
 
-def test_behind_full_slots_it_follows_from_what_is_usual(tenant: Tenant, key: str, history: None) -> None:
+def test_with_busy_slots_it_follows_from_past_durations(tenant: Tenant, key: str, history: None) -> None:
     start(tenant, key, 150)
     start(tenant, key, 20)
     first, second, third = (make_job(tenant) for _ in range(3))
     dispatch_round()
     estimates = [estimate_wait_s(fresh(job)) for job in (first, second, third)]
-    # Two hundred seconds each: the slots are free after 50 and 180 s, and the first again after 250.
+    # At 200 s a job, the slots are free after 50 and 180 s, and the first one again after 250 s.
     assert estimates == [pytest.approx(50, abs=3), pytest.approx(180, abs=3), pytest.approx(250, abs=3)]
 
 
-def test_a_job_that_was_sent_is_about_to_start(tenant: Tenant, key: str, history: None) -> None:
+def test_a_sent_job_is_about_to_start(tenant: Tenant, key: str, history: None) -> None:
     job = make_job(tenant)
     dispatch_round()
     assert fresh(job).waiting_code == "dispatched"
     assert estimate_wait_s(fresh(job)) == 0
 
 
-def test_without_history_or_shards_nobody_can_say(tenant: Tenant, key: str) -> None:
+def test_without_history_or_shards_it_is_unknown(tenant: Tenant, key: str) -> None:
     for _ in range(2):
         running_job(tenant, key)
     job = make_job(tenant)
@@ -71,23 +80,28 @@ def test_without_history_or_shards_nobody_can_say(tenant: Tenant, key: str) -> N
     assert estimate_wait_s(fresh(elsewhere)) is None
 
 
-def test_a_burst_of_submits_looks_once(tenant: Tenant, key: str, history: None) -> None:
+def test_a_burst_of_submits_reads_the_queue_once(tenant: Tenant, key: str, history: None) -> None:
     start(tenant, key, 150)
     start(tenant, key, 150)
-    api = Api.of(tenant)
-    body = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
-    with CaptureQueriesContext(connection) as first:
-        one = api.post("/jobs", body).json()["waiting"]
-    with CaptureQueriesContext(connection) as second:
-        another = api.post("/jobs", body).json()["waiting"]
-    assert one == another
-    assert one["estimated_wait_s"] == pytest.approx(50, abs=3)
-    assert len(second) < len(first) - 5
-    lately.forget()
-    assert api.post("/jobs", body).json()["waiting"]["estimated_wait_s"] > 200
+    now = [100.0]
+    explainer = CachedWaitExplainer(lambda: now[0])
+    waits = []
+    queries = []
+    for _ in range(2):
+        job = make_job(tenant)
+        with CaptureQueriesContext(connection) as seen:
+            waits.append(explainer.explain_stored(job))
+        queries.append(len(seen))
+    assert waits[0] == waits[1]
+    assert waits[0].estimated_wait_s == pytest.approx(50, abs=3)
+    assert queries[0] > 0 == queries[1]
+    now[0] += 2
+    later = explainer.explain_stored(make_job(tenant)).estimated_wait_s
+    assert later is not None
+    assert later > 200
 
 
-def test_a_new_job_that_is_parked_waits_that_long(tenant: Tenant, key: str, history: None) -> None:
+def test_a_new_delayed_job_waits_at_least_until_its_time(tenant: Tenant, key: str, history: None) -> None:
     body = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
     later = (timezone.now() + timedelta(hours=1)).isoformat()
     waiting = Api.of(tenant).post("/jobs", {**body, "not_before": later}).json()["waiting"]
@@ -95,7 +109,7 @@ def test_a_new_job_that_is_parked_waits_that_long(tenant: Tenant, key: str, hist
     assert waiting["estimated_wait_s"] == pytest.approx(3600, abs=5)
 
 
-def test_the_api_gives_it(tenant: Tenant, key: str, history: None) -> None:
+def test_the_api_returns_it(tenant: Tenant, key: str, history: None) -> None:
     start(tenant, key, 150)
     start(tenant, key, 150)
     job = make_job(tenant)
@@ -116,7 +130,7 @@ def test_usage_is_the_sum_of_all_attempts(tenant: Tenant, key: str) -> None:
     assert api.get(f"/jobs/{job.public_id}").json()["usage"] == {
         "turns": 3, "input_tokens": 30, "output_tokens": 5, "cost_usd": 0.5,
     }  # fmt: skip
-    # The attempt is lost, and another one goes on.
+    # The attempt is lost, and another one continues.
     from tests.integration.jobs.lifecycle.test_reaper import lose
 
     lose(job)
@@ -130,7 +144,7 @@ def test_usage_is_the_sum_of_all_attempts(tenant: Tenant, key: str) -> None:
     }  # fmt: skip
 
 
-def test_before_the_first_figures_there_is_no_usage(tenant: Tenant, key: str) -> None:
+def test_without_figures_there_is_no_usage(tenant: Tenant, key: str) -> None:
     job, _ = running_job(tenant, key)
     assert Api.of(tenant).get(f"/jobs/{job.public_id}").json()["usage"] is None
 

@@ -1,4 +1,4 @@
-"""The shard API through the web process's own ASGI application, where no middleware stands before it."""
+"""Shard API in the ASGI application of the web process, without Django middleware."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import httpx
 import pytest
 from django.db import connection, transaction
 
-from jobs.lifecycle import admission as room
-from jobs.models.job import Job
+from jobs.lifecycle import admission
+from jobs.models import Job
 from myctobot.asgi import application
-from myctobot.contract.jobs import CLAIM_HEADER
+from myctobot.contract.runner import CLAIM_HEADER
 from myctobot.tenants.models import ApiKey, Tenant
 from tests.factories.control_plane import Runner, event, running_job
 from tests.factories.viewers import in_thread
@@ -50,33 +50,33 @@ async def post(client: httpx.AsyncClient, running: tuple[Job, Runner], **headers
     return await client.post(f"/shard/v1/jobs/{job.public_id}/events", json=body, headers=sent)
 
 
-async def test_a_batch_is_stored_and_no_cookie_given(client: httpx.AsyncClient, running: tuple[Job, Runner]) -> None:
+async def test_a_batch_is_stored_without_a_cookie(client: httpx.AsyncClient, running: tuple[Job, Runner]) -> None:
     answer = await post(client, running)
     assert answer.json() == {"next_seq": 2, "lease_s": 60, "cancel": False}
     assert "set-cookie" not in answer.headers
 
 
-async def test_a_login_opens_nothing_here(client: httpx.AsyncClient, running: tuple[Job, Runner]) -> None:
+async def test_a_session_gives_no_access(client: httpx.AsyncClient, running: tuple[Job, Runner]) -> None:
     answer = await post(client, running, Authorization="", Cookie="sessionid=x")
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "unknown_shard_key"
 
 
 @pytest.mark.parametrize("path", ["/shard/v1/nonsense", "/shard/", "/shard/v1/jobs/x/events/more"])
-async def test_an_address_that_is_none_is_answered_in_json(client: httpx.AsyncClient, path: str) -> None:
+async def test_an_unknown_address_is_answered_in_json(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.post(path, json={})
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "no_such_address"
 
 
-async def test_a_mistake_of_ours_is_answered_in_json_and_the_next_call_works(
+async def test_an_internal_error_is_answered_in_json_and_the_next_call_works(
     client: httpx.AsyncClient, running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("a mistake")
 
     with monkeypatch.context() as patched:
-        patched.setattr("jobs.attempts.ingest.append_events", broken)
+        patched.setattr("jobs.shard_api.runner_calls.append_events", broken)
         answer = await post(client, running)
         assert answer.status_code == 500
         assert answer.json()["error"] == {
@@ -92,7 +92,7 @@ async def test_pages_keep_their_middleware(client: httpx.AsyncClient) -> None:
     assert (await client.get("/login/")).headers["X-Frame-Options"] == "DENY"
 
 
-async def test_connections_go_back_to_the_pool(
+async def test_connections_return_to_the_pool(
     client: httpx.AsyncClient, running: tuple[Job, Runner], settings: Any
 ) -> None:
     for _ in range(settings.DATABASE_POOL_SIZE + 8):
@@ -100,20 +100,20 @@ async def test_connections_go_back_to_the_pool(
     assert await in_thread(Job.objects.count) == 1
 
 
-async def test_submits_that_wait_for_each_other_hold_up_no_runner(
+async def test_submits_that_wait_for_each_other_do_not_delay_a_runner(
     client: httpx.AsyncClient, running: tuple[Job, Runner], tenant: Tenant
 ) -> None:
     _, member = await in_thread(lambda: ApiKey.create(tenant, "k"))
-    # So few may wait that each submit must be sure of its place.
+    # With this low limit, each submit counts the waiting jobs under a lock.
     await in_thread(lambda: Tenant.objects.filter(pk=tenant.pk).update(max_waiting_jobs=100))
     body = {"task": {"type": "prompt", "prompt": "Say it."}, "capabilities": ["git"]}
     headers = {"Authorization": f"Bearer {member}"}
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        # Submits of one tenant go one by one; here is one that takes long.
+        # Submits of one tenant run one after the other, and this one takes long.
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [room._SUBMIT_LOCK, tenant.pk])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [admission._SUBMIT_LOCK, tenant.pk])
             held.set()
             over.wait(30)
         connection.close()

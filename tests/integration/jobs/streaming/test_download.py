@@ -1,4 +1,4 @@
-"""A job's whole log as a file."""
+"""Download of the whole log of a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.tenants.models import Role, Tenant
 from tests.factories.control_plane import Api, Runner, make_job, make_tenant, running_job
 
@@ -27,7 +27,7 @@ def running(tenant: Tenant, key: str) -> tuple[Job, Runner]:
     return running_job(tenant, key)
 
 
-def test_it_has_every_event_on_a_line_of_its_own(tenant: Tenant, running: tuple[Job, Runner]) -> None:
+def test_the_file_has_one_line_for_each_event(tenant: Tenant, running: tuple[Job, Runner]) -> None:
     job, runner = running
     for _ in range(3):
         runner.events(*["two\nlines and a \u2028"] * 400)
@@ -45,5 +45,5 @@ def test_a_job_without_events_is_an_empty_file(tenant: Tenant, key: str) -> None
     assert body(answer) == ""
 
 
-def test_another_tenants_is_unknown(running: tuple[Job, Runner]) -> None:
+def test_the_log_of_another_tenant_is_unknown(running: tuple[Job, Runner]) -> None:
     assert Api.of(make_tenant("other")).get(f"/jobs/{running[0].public_id}/download").status_code == 404

@@ -1,4 +1,4 @@
-"""The hub when things break: lost hints, a deaf layer, a database that is away, viewers that fall behind."""
+"""Failures of the hub: lost notifications, a layer that receives nothing, no database, slow viewers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from django.db import OperationalError
 from redis.asyncio import Redis
 
 from jobs.events.encoding import head
-from jobs.models.job import Job
-from jobs.streaming import feed, hub, notify, window
-from jobs.streaming import reader as source
-from jobs.streaming.batch import Batch, End, Heartbeat
+from jobs.models import Job
+from jobs.streaming import feed, hub, notify, reader, window
+from jobs.streaming.batch import Batch, End, StreamHeartbeat
 from jobs.streaming.hub import Hub
 from jobs.streaming.publisher import channel_layer
 from tests.factories.control_plane import Runner, running_job
@@ -33,11 +32,11 @@ def running(tenant: Any, key: str) -> tuple[Job, Runner]:
 
 
 async def follow(one: Hub, job: Job, after: int = 0) -> tuple[list[int], End | None]:
-    """Follow to the end; the numbers, and the end."""
+    """Follow a job to its end, and return the event numbers and the end."""
     seen: list[int] = []
     stream = one.follow(job.pk, job.public_id, after)
-    async with asyncio.timeout(30), aclosing(stream) as news:  # type: ignore[type-var]  # a generator
-        async for item in news:
+    async with asyncio.timeout(30), aclosing(stream) as stream_events:  # type: ignore[type-var]  # it is a generator
+        async for item in stream_events:
             if isinstance(item, End):
                 return seen, item
             if isinstance(item, Batch):
@@ -55,7 +54,7 @@ async def post(runner: Runner, count: int, start_at: int = 0) -> None:
         assert (await in_thread(runner.events, str(number), str(-number))).status_code == 200
 
 
-async def test_every_other_hint_is_lost(running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_second_notification_is_lost(running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch) -> None:
     job, runner = running
     publish, count = notify._publish, iter(range(10**6))
     monkeypatch.setattr(notify, "_publish", lambda *what: publish(*what) if next(count) % 2 else None)
@@ -66,12 +65,12 @@ async def test_every_other_hint_is_lost(running: tuple[Job, Runner], monkeypatch
 
 
 @pytest.mark.parametrize("inline", [True, False])
-async def test_hints_twice_and_out_of_order(
+async def test_notifications_are_repeated_and_out_of_order(
     running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch, inline: bool
 ) -> None:
     job, runner = running
     if not inline:
-        monkeypatch.setattr(notify, "MOST_INLINE_BYTES", 0)
+        monkeypatch.setattr(notify, "MAX_INLINE_BYTES", 0)
     publish, held = notify._publish, list[tuple[Any, ...]]()
 
     def disorder(*what: Any) -> None:
@@ -88,16 +87,18 @@ async def test_hints_twice_and_out_of_order(
     assert [await viewer for viewer in viewers] == [(list(range(1, 31)), End(30, "completed"))] * 2
 
 
-async def test_the_database_is_away_for_a_while(running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_database_is_unavailable_for_a_while(
+    running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
     job, runner = running
-    read, away = source._released, True
+    read, away = reader._run_and_release, True
 
     def sometimes(what: Any) -> Any:
         if away:
             raise OperationalError("the server closed the connection unexpectedly")
         return read(what)
 
-    monkeypatch.setattr(source, "_released", sometimes)
+    monkeypatch.setattr(reader, "_run_and_release", sometimes)
     _, viewers = start(job, 3)
     await post(runner, 3)
     await asyncio.sleep(1.5)
@@ -107,7 +108,7 @@ async def test_the_database_is_away_for_a_while(running: tuple[Job, Runner], mon
     assert [await viewer for viewer in viewers] == [([1, 2, 3, 4, 5, 6], End(6, "completed"))] * 3
 
 
-async def test_redis_cannot_be_reached(
+async def test_redis_is_unavailable(
     running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     job, runner = running
@@ -125,7 +126,7 @@ async def test_redis_cannot_be_reached(
     assert one.watched == 0
 
 
-async def test_a_subscription_that_the_server_has_forgotten_is_made_anew(
+async def test_a_subscription_that_the_server_lost_is_renewed(
     running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "SILENT_AFTER_S", 0.3)
@@ -133,16 +134,16 @@ async def test_a_subscription_that_the_server_has_forgotten_is_made_anew(
     _, viewers = start(job)
     layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
     await until(lambda: layer.groups)
-    # The layer still believes that it listens.
+    # The layer still assumes that it is subscribed.
     await layer._shards[0]._pubsub.unsubscribe(*layer._shards[0]._subscribed_to)
     heard: list[Any] = []
-    take = feed.Feed.take
+    take = feed.Feed.on_notification
 
     def hear(self: feed.Feed, message: dict[str, Any]) -> None:
         heard.append(message)
         take(self, message)
 
-    monkeypatch.setattr(feed.Feed, "take", hear)
+    monkeypatch.setattr(feed.Feed, "on_notification", hear)
     for number in range(60):
         await in_thread(runner.events, str(number))
         await asyncio.sleep(0.1)
@@ -155,7 +156,9 @@ async def test_a_subscription_that_the_server_has_forgotten_is_made_anew(
     assert seen == list(range(1, end.count + 1))
 
 
-async def test_who_reaches_redis_can_neither_read_nor_speak(running: tuple[Job, Runner], tenant: Any, key: str) -> None:
+async def test_an_attacker_on_redis_can_neither_read_nor_forge_messages(
+    running: tuple[Job, Runner], tenant: Any, key: str
+) -> None:
     job, runner = running
     other, other_runner = await in_thread(running_job, tenant, key)
     redis = Redis.from_url(settings.REDIS_URL)
@@ -165,12 +168,12 @@ async def test_who_reaches_redis_can_neither_read_nor_speak(running: tuple[Job, 
     layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
     await until(lambda: layer.groups)
     group, alien = (layer._get_group_channel_name(notify.group_name(one.public_id)) for one in (job, other))
-    # What nobody listens to is not sent at all.
+    # Without subscribers nothing is sent.
     await tap.subscribe(alien)
     await in_thread(other_runner.events, *(f"canary {number}" for number in range(9)))
     overheard = await next_message(tap, alien)
     assert b"canary" not in overheard
-    # Plain lies, noise, and what another job said.
+    # The attacker sends forged messages, noise and a replayed message of another job.
     plain = registry.get_serializer("msgpack")
     lie = {"type": "job.events", "job": job.public_id, "first_seq": 1, "last_seq": 1, "lines": "lie"}
     for forged in (plain.serialize(lie), json.dumps(lie), b"", b"\xff" * 50, overheard):
@@ -190,18 +193,18 @@ async def next_message(tap: Any, channel: str) -> bytes:
     raise AssertionError("nothing was published")
 
 
-async def test_a_viewer_that_comes_when_another_has_just_left_is_heard(running: tuple[Job, Runner]) -> None:
+async def test_a_viewer_that_joins_while_the_last_one_leaves_is_subscribed(running: tuple[Job, Runner]) -> None:
     job, runner = running
     one, viewers = start(job)
     layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
     await until(lambda: layer.groups)
-    # Another job keeps the ear open. Its viewer leaves before anything of it has begun, and somebody else comes.
+    # Another job keeps the subscription open. A viewer leaves before its feed has started, and another one joins.
     feed_of = one._enter(-1, "job_other")
     one._leave(feed_of)
     again = one._enter(-1, "job_other")
-    assert one._ear is not None
-    ear = one._ear
-    await until(lambda: ear.hears("job_other"))
+    assert one._subscription is not None
+    subscription = one._subscription
+    await until(lambda: subscription.is_active("job_other"))
     one._leave(again)
     await in_thread(runner.finish)
     await viewers[0]
@@ -221,15 +224,15 @@ async def test_one_subscription_serves_all_viewers_and_ends_with_the_last(runnin
     await until(lambda: not layer.channels and not layer.groups and not one.watched)
 
 
-async def test_a_viewer_that_reads_nothing_holds_up_nobody_and_has_all_in_the_end(
+async def test_a_slow_viewer_does_not_delay_others_and_gets_everything(
     running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(window, "MOST_BYTES", 2000)
+    monkeypatch.setattr(window, "MAX_BYTES", 2000)
     job, runner = running
     one, viewers = start(job, 3)
     slow = one.follow(job.pk, job.public_id, 0)
     await in_thread(runner.events, "first")
-    async with aclosing(slow):  # type: ignore[type-var]  # a generator
+    async with aclosing(slow):  # type: ignore[type-var]  # it is a generator
         first = await anext(slow)
         for _ in range(30):
             await in_thread(runner.events, *["x" * 100] * 5)
@@ -240,11 +243,11 @@ async def test_a_viewer_that_reads_nothing_holds_up_nobody_and_has_all_in_the_en
     assert rest == everything[0]
 
 
-def _lines(item: Batch | End | Heartbeat) -> tuple[str, ...]:
+def _lines(item: Batch | End | StreamHeartbeat) -> tuple[str, ...]:
     return item.events.lines if isinstance(item, Batch) else ()
 
 
-async def test_many_who_come_at_once_read_each_page_once(
+async def test_simultaneous_viewers_share_each_page_read(
     running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, runner = running
@@ -252,7 +255,7 @@ async def test_many_who_come_at_once_read_each_page_once(
     await in_thread(runner.events, *map(str, range(500)))
     await in_thread(runner.finish)
     reads: list[int] = []
-    read = source.read_batches
+    read = reader.read_batches
 
     async def counted(job_pk: int, after: int) -> Any:
         reads.append(after)
@@ -264,10 +267,10 @@ async def test_many_who_come_at_once_read_each_page_once(
     assert reads == [0]
 
 
-async def test_silence_is_filled_with_heartbeats(running: tuple[Job, Runner]) -> None:
+async def test_heartbeats_are_sent_while_there_are_no_events(running: tuple[Job, Runner]) -> None:
     job, _ = running
-    news = Hub().follow(job.pk, job.public_id, 0, heartbeat_s=0.05)
-    async with asyncio.timeout(5), aclosing(news):  # type: ignore[type-var]  # a generator
-        items = [await anext(news) for _ in range(3)]
-    assert all(isinstance(item, Heartbeat) for item in items)
-    assert isinstance(news, AsyncIterator)
+    stream_events = Hub().follow(job.pk, job.public_id, 0, heartbeat_s=0.05)
+    async with asyncio.timeout(5), aclosing(stream_events):  # type: ignore[type-var]  # it is a generator
+        items = [await anext(stream_events) for _ in range(3)]
+    assert all(isinstance(item, StreamHeartbeat) for item in items)
+    assert isinstance(stream_events, AsyncIterator)

@@ -1,4 +1,4 @@
-"""Following a job by Server-Sent Events, through the real ASGI application and server."""
+"""Server-Sent Events of a job through the real ASGI application and server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.models.job import Job
+from jobs.models import Job
 from jobs.streaming.publisher import channel_layer
 from myctobot.asgi import application
 from myctobot.tenants.models import ApiKey, Tenant
@@ -43,7 +43,7 @@ def running(tenant: Tenant, key: str) -> tuple[Job, Runner]:
 
 
 async def follow(client: httpx.AsyncClient, job: Job, query: str = "", **headers: str) -> AsyncIterator[dict[str, Any]]:
-    """Yield the stream's frames as {id, event, data}."""
+    """Yield the frames of the stream as {id, event, data}."""
     async with client.stream("GET", f"/jobs/{job.public_id}/stream{query}", headers=headers) as response:
         assert response.status_code == 200
         assert response.headers["content-type"] == "text/event-stream"
@@ -67,7 +67,9 @@ def texts(frames: list[dict[str, Any]]) -> list[str]:
     return [frame["data"]["data"]["text"] for frame in frames if frame["event"] == "log.line"]
 
 
-async def test_a_job_that_is_over_replays_and_ends(client: httpx.AsyncClient, running: tuple[Job, Runner]) -> None:
+async def test_the_stream_of_an_ended_job_replays_and_ends(
+    client: httpx.AsyncClient, running: tuple[Job, Runner]
+) -> None:
     job, runner = running
     await in_thread(runner.events, *(f"line {number}" for number in range(450)))
     await in_thread(runner.finish)
@@ -80,7 +82,7 @@ async def test_a_job_that_is_over_replays_and_ends(client: httpx.AsyncClient, ru
 
 
 async def test_a_job_that_ended_before_it_started(client: httpx.AsyncClient, tenant: Tenant, key: str) -> None:
-    from jobs.lifecycle.submit import cancel
+    from jobs.lifecycle.cancel import cancel
 
     job = await in_thread(make_job, tenant)
     await in_thread(cancel, tenant, job.public_id)
@@ -98,7 +100,7 @@ async def test_a_job_that_ended_before_it_started(client: httpx.AsyncClient, ten
         ("?after=99", {}, []),
     ],
 )
-async def test_a_viewer_comes_back_where_it_was(
+async def test_a_viewer_resumes_at_its_position(
     client: httpx.AsyncClient, running: tuple[Job, Runner], query: str, headers: dict[str, str], expected: list[str]
 ) -> None:
     job, runner = running
@@ -107,7 +109,7 @@ async def test_a_viewer_comes_back_where_it_was(
     assert texts(await whole(client, job, query, **headers)) == expected
 
 
-async def test_live_events_come_once_each_and_in_order_to_every_viewer(
+async def test_every_viewer_gets_live_events_once_and_in_order(
     client: httpx.AsyncClient, running: tuple[Job, Runner]
 ) -> None:
     job, runner = running
@@ -125,7 +127,7 @@ async def test_live_events_come_once_each_and_in_order_to_every_viewer(
     assert texts(await late) == [str(number) for number in range(10, 60)]
 
 
-async def test_events_are_seen_though_every_hint_is_lost(
+async def test_events_arrive_without_any_notification(
     client: httpx.AsyncClient, running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.streaming.notify._publish", lambda *_: None)
@@ -137,7 +139,7 @@ async def test_events_are_seen_though_every_hint_is_lost(
     assert texts(await viewer) == ["0", "1", "2"]
 
 
-async def test_many_viewers_leave_the_api_its_connections(
+async def test_many_viewers_leave_connections_for_the_api(
     client: httpx.AsyncClient, running: tuple[Job, Runner], settings: Any
 ) -> None:
     job, runner = running
@@ -150,19 +152,17 @@ async def test_many_viewers_leave_the_api_its_connections(
             assert (await anext(stream))["id"] == "1"
         assert (await many.get(f"/jobs/{job.public_id}")).status_code == 200
         for stream in streams:
-            await stream.aclose()  # type: ignore[attr-defined]  # they are generators
+            await stream.aclose()  # type: ignore[attr-defined]  # the streams are generators
 
 
-async def test_a_viewer_that_leaves_leaves_nothing_behind(
-    client: httpx.AsyncClient, running: tuple[Job, Runner]
-) -> None:
+async def test_a_leaving_viewer_leaves_no_resources(client: httpx.AsyncClient, running: tuple[Job, Runner]) -> None:
     job, runner = running
     await in_thread(runner.events, "first")
-    async with aclosing(follow(client, job)) as stream:  # type: ignore[type-var]  # it is a generator
+    async with aclosing(follow(client, job)) as stream:  # type: ignore[type-var]  # follow returns a generator
         await anext(stream)
     await in_thread(runner.finish)
     await whole(client, job)
     layer = channel_layer()._get_layer()  # type: ignore[attr-defined]  # the layer of this event loop
     async with asyncio.timeout(10):
-        while layer.channels or layer.groups:  # noqa: ASYNC110  # the layer tells nobody
+        while layer.channels or layer.groups:  # noqa: ASYNC110  # the layer sends no signal
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Following a job over a WebSocket, through the real ASGI application and server."""
+"""WebSocket streams through the real ASGI application and server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from django.db.models.functions import Now
 from django.test import Client
 from websockets.exceptions import InvalidStatus
 
-from jobs.lifecycle.submit import cancel
-from jobs.models.job import Job
+from jobs.lifecycle.cancel import cancel
+from jobs.models import Job
 from jobs.streaming import access
 from myctobot.asgi import application
 from myctobot.stack.serve import WEBSOCKETS
@@ -26,7 +26,7 @@ from tests.factories.viewers import in_thread, numbers, read, socket, until, wat
 from tests.integration.gateway.conftest import served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
-# By then an access has been asked about; see _ask_at_once.
+# Longer than the interval of access checks; see _check_often.
 ASKED_S = 0.7
 
 
@@ -60,7 +60,7 @@ async def ended(running: tuple[Job, Runner], count: int = 3) -> Job:
 
 
 class TestEvents:
-    async def test_a_job_that_is_over_replays_and_ends(
+    async def test_an_ended_job_is_replayed_and_closed(
         self, url: str, running: tuple[Job, Runner], bearer: dict[str, str]
     ) -> None:
         job = await ended(running, 450)
@@ -81,7 +81,7 @@ class TestEvents:
     @pytest.mark.parametrize(
         ("query", "expected"), [("", [1, 2, 3]), ("?after=2", [3]), ("?after=3", []), ("?after=99", [])]
     )
-    async def test_a_viewer_comes_back_where_it_was(
+    async def test_a_viewer_resumes_at_its_position(
         self, url: str, running: tuple[Job, Runner], bearer: dict[str, str], query: str, expected: list[int]
     ) -> None:
         job = await ended(running)
@@ -89,7 +89,7 @@ class TestEvents:
         assert numbers(events) == expected
         assert code == 1000
 
-    async def test_live_events_come_once_each_to_early_and_late_viewers(
+    async def test_early_and_late_viewers_get_live_events_exactly_once(
         self, url: str, running: tuple[Job, Runner], bearer: dict[str, str]
     ) -> None:
         job, runner = running
@@ -103,7 +103,7 @@ class TestEvents:
         assert [numbers(events) for events, _, _ in early] == [list(range(1, 61))] * 3
         assert numbers(late[0]) == list(range(11, 61))
 
-    async def test_what_a_viewer_sends_means_nothing(
+    async def test_messages_of_a_viewer_are_ignored(
         self, url: str, running: tuple[Job, Runner], bearer: dict[str, str]
     ) -> None:
         job, runner = running
@@ -132,7 +132,7 @@ class TestEvents:
 
 class TestAccess:
     @pytest.mark.parametrize("after", ["-1", "x", "1e3", "9" * 30, "\u0663"])
-    async def test_a_number_that_is_none(
+    async def test_an_invalid_event_number(
         self, url: str, running: tuple[Job, Runner], bearer: dict[str, str], after: str
     ) -> None:
         events, code, reason = await watch(url, running[0], f"?after={after}", **bearer)
@@ -147,7 +147,7 @@ class TestAccess:
         assert (await watch(url, running[0], Authorization=header))[1] == 4401
 
     @pytest.mark.parametrize("field", ["expires_at", "revoked_at"])
-    async def test_with_a_key_that_has_ended(
+    async def test_with_a_revoked_or_expired_key(
         self, url: str, running: tuple[Job, Runner], tenant: Tenant, field: str
     ) -> None:
         row, key = await in_thread(ApiKey.create, tenant, "old")
@@ -155,7 +155,7 @@ class TestAccess:
         assert (await watch(url, running[0], Authorization=f"Bearer {key}"))[1] == 4401
 
     @pytest.mark.parametrize("over", [False, True])
-    async def test_another_tenants_job_is_unknown_before_and_after_its_end(
+    async def test_a_job_of_another_tenant_is_unknown_before_and_after_its_end(
         self, url: str, running: tuple[Job, Runner], over: bool
     ) -> None:
         if over:
@@ -168,7 +168,7 @@ class TestAccess:
             assert (await client.get(path, headers={"Authorization": f"Bearer {stranger}"})).status_code == 404
         assert (await watch(url, "job_no_such", Authorization=f"Bearer {stranger}"))[2] == reason
 
-    async def test_an_address_that_is_none(self, url: str) -> None:
+    async def test_an_unknown_path(self, url: str) -> None:
         with pytest.raises(InvalidStatus) as refused:
             async with socket(url, "x/y"):
                 pass
@@ -176,7 +176,7 @@ class TestAccess:
 
 
 class TestSession:
-    async def test_a_members_page(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
+    async def test_the_page_of_a_member(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
         job = await ended(running)
         user = await in_thread(make_member, tenant, "ann", Role.VIEWER)
         cookie = await in_thread(session_cookie, user)
@@ -194,31 +194,31 @@ class TestSession:
         cookie = await in_thread(session_cookie, user)
         assert (await watch(url, running[0], Cookie=cookie, Origin=origin))[:2] == ([], 4403)
 
-    async def test_a_name_that_points_here_is_no_origin_of_ours(
+    async def test_a_foreign_name_that_resolves_here_is_refused(
         self, url: str, running: tuple[Job, Runner], tenant: Tenant, bearer: dict[str, str]
     ) -> None:
         # DNS rebinding: the attacker's own name, for both the page and the connection.
         host = f"evil.example:{url.rpartition(':')[2]}"
         assert (await watch(url, running[0], Host=host, Origin=f"http://{host}", **bearer))[1] == 4403
 
-    async def test_a_cookie_without_an_origin_is_no_page(
+    async def test_a_cookie_without_an_origin_is_refused(
         self, url: str, running: tuple[Job, Runner], tenant: Tenant
     ) -> None:
         cookie = await in_thread(session_cookie, await in_thread(make_member, tenant, "ann"))
         assert (await watch(url, running[0], Cookie=cookie))[1] == 4403
 
-    async def test_somebody_of_another_tenant(self, url: str, running: tuple[Job, Runner]) -> None:
+    async def test_a_member_of_another_tenant(self, url: str, running: tuple[Job, Runner]) -> None:
         user = await in_thread(make_member, await in_thread(make_tenant, "other"), "eve")
         cookie = await in_thread(session_cookie, user)
         assert (await watch(url, running[0], Cookie=cookie, Origin=url))[1] == 4404
 
-    async def test_somebody_without_a_tenant(self, url: str, running: tuple[Job, Runner]) -> None:
+    async def test_a_user_without_a_tenant(self, url: str, running: tuple[Job, Runner]) -> None:
         user = await in_thread(User.objects.create_user, "nobody")
         cookie = await in_thread(session_cookie, user)
         assert (await watch(url, running[0], Cookie=cookie, Origin=url))[1] == 4401
 
     @pytest.mark.parametrize("cookie", ["sessionid=forged", "sessionid=", "=;;", "other=1"])
-    async def test_a_cookie_that_is_none(self, url: str, running: tuple[Job, Runner], cookie: str) -> None:
+    async def test_an_invalid_cookie(self, url: str, running: tuple[Job, Runner], cookie: str) -> None:
         assert (await watch(url, running[0], Cookie=cookie, Origin=url))[1] == 4401
 
     async def test_a_user_of_several_tenants(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
@@ -242,7 +242,7 @@ class TestTicket:
         ticket = await self.ticket(await in_thread(Api.of, tenant, Role.VIEWER), job)
         assert numbers((await watch(url, job, f"?ticket={ticket}"))[0]) == [1, 2, 3]
 
-    async def test_it_gives_no_session_away(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
+    async def test_it_does_not_contain_the_session(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
         job = await ended(running)
         api = await in_thread(Api.session, await in_thread(make_member, tenant, "ann"))
         ticket = await self.ticket(api, job)
@@ -250,14 +250,12 @@ class TestTicket:
         assert session not in str(signing.loads(ticket, salt="jobs.stream-ticket"))
         assert numbers((await watch(url, job, f"?ticket={ticket}"))[0]) == [1, 2, 3]
 
-    async def test_it_ends_with_the_key_that_asked_for_it(
-        self, url: str, running: tuple[Job, Runner], tenant: Tenant
-    ) -> None:
+    async def test_it_ends_with_its_key(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
         ticket = await self.ticket(await in_thread(Api.of, tenant), running[0])
         await in_thread(ApiKey.objects.update, revoked_at=Now())
         assert (await watch(url, running[0], f"?ticket={ticket}"))[:2] == ([], 4401)
 
-    async def test_it_opens_no_other_job(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
+    async def test_it_is_refused_for_another_job(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
         ticket = await self.ticket(await in_thread(Api.of, tenant), running[0])
         other = await in_thread(make_job, tenant)
         assert (await watch(url, other, f"?ticket={ticket}"))[1] == 4401
@@ -272,27 +270,29 @@ class TestTicket:
         assert "expired" in reason
 
     @pytest.mark.parametrize("ticket", ["", "x", "a:b:c"])
-    async def test_a_forged_one(self, url: str, running: tuple[Job, Runner], ticket: str) -> None:
+    async def test_a_forged_ticket(self, url: str, running: tuple[Job, Runner], ticket: str) -> None:
         assert (await watch(url, running[0], f"?ticket={ticket}"))[1] == 4401
 
-    async def test_one_that_another_key_signed(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
+    async def test_a_ticket_signed_with_another_key(
+        self, url: str, running: tuple[Job, Runner], tenant: Tenant
+    ) -> None:
         content = {"job": running[0].public_id, "tenant_id": tenant.pk, "api_key_id": 1}
         forged = signing.dumps(content, key="another", salt="jobs.stream-ticket")
         assert (await watch(url, running[0], f"?ticket={forged}"))[1] == 4401
 
-    async def test_nobody_gets_one_for_another_tenants_job(self, running: tuple[Job, Runner]) -> None:
+    async def test_no_ticket_for_a_job_of_another_tenant(self, running: tuple[Job, Runner]) -> None:
         api = await in_thread(Api.of, await in_thread(make_tenant, "other"))
         answer = await in_thread(api.post, f"/jobs/{running[0].public_id}/ticket")
         assert answer.status_code == 404
 
 
-async def test_accesses_are_asked_about_together_and_a_silent_database_ends_nobody(
+async def test_accesses_are_checked_together_and_stay_valid_without_the_database(
     url: str, running: tuple[Job, Runner], bearer: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "CHECK_EVERY_S", 0.1)
     asked: list[int] = []
 
-    def away(accesses: set[access.Access]) -> set[access.Access]:
+    def away(accesses: set[access.WatchAccess]) -> set[access.WatchAccess]:
         asked.append(len(accesses))
         raise OperationalError("the server closed the connection unexpectedly")
 
@@ -306,12 +306,12 @@ async def test_accesses_are_asked_about_together_and_a_silent_database_ends_nobo
     assert set(asked) == {1}
 
 
-class TestWhileItGoesOn:
+class TestOpenStreams:
     @pytest.fixture(autouse=True)
-    def _ask_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _check_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(access, "CHECK_EVERY_S", 0.1)
 
-    async def test_a_revoked_key_watches_no_more(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
+    async def test_a_revoked_key_ends_the_stream(self, url: str, running: tuple[Job, Runner], tenant: Tenant) -> None:
         job, runner = running
         row, key = await in_thread(ApiKey.create, tenant, "soon gone")
         async with socket(url, job, Authorization=f"Bearer {key}") as connection:
@@ -324,7 +324,7 @@ class TestWhileItGoesOn:
         assert (events, code) == ([], 4403)
 
     @pytest.mark.parametrize("change", ["leaves", "logs out", "is switched off", "tenant"])
-    async def test_so_does_a_member_who(
+    async def test_a_member_without_access_ends_the_stream(
         self, url: str, running: tuple[Job, Runner], tenant: Tenant, change: str
     ) -> None:
         job, runner = running
@@ -344,7 +344,7 @@ class TestWhileItGoesOn:
             await in_thread(runner.events, "not for you")
             assert (await read(connection))[:2] == ([], 4403)
 
-    async def test_sse_ends_too_and_is_refused_when_it_comes_back(
+    async def test_sse_ends_too_and_a_reconnect_is_refused(
         self, url: str, running: tuple[Job, Runner], tenant: Tenant
     ) -> None:
         job, runner = running
@@ -373,7 +373,7 @@ class TestWhileItGoesOn:
             assert (await read(connection))[:2] == ([], 4404)
 
 
-async def test_a_viewer_that_leaves_leaves_nothing_behind(
+async def test_a_leaving_viewer_leaves_no_resources(
     url: str, running: tuple[Job, Runner], bearer: dict[str, str]
 ) -> None:
     from jobs.streaming.hub import hub

@@ -1,4 +1,4 @@
-"""The panel's pages of shards: the list, adding and changing one, what can be done to it, and who may."""
+"""Admin pages of shards: list, forms, actions and permissions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from jobs.models.job import Attempt
+from jobs.models import Attempt
 from myctobot.tenants.models import AuditEntry, Tenant
-from shards.lifecycle.transitions import move
-from shards.models.shard import Assignment, Closure, Pool, Shard, ShardState
+from shards.lifecycle.transitions import transition
+from shards.models import Assignment, Pool, Shard, ShardState, Suspension
 from shards.monitoring.models import ShardSample
 from shards.operations.models import Operation, OperationKind, OperationState
 from tests.factories.control_plane import make_job, make_shard, make_tenant
@@ -52,7 +52,7 @@ def page(shard: Shard, end: str = "change/") -> str:
 
 
 def contained(name: str = "one", **facts: Any) -> Shard:
-    """A shard that has a container of the provider ``memory``."""
+    """Create a shard with a container of the provider ``memory``."""
     shard, _ = make_shard(name)
     Shard.objects.filter(pk=shard.pk).update(**{"provider": "memory", "provider_ref": "ref-1", **facts})
     shard.refresh_from_db()
@@ -66,10 +66,12 @@ class TestTheList:
                   "version": "9.9.9"}  # fmt: skip
         Shard.objects.filter(pk=shard.pk).update(report=report, last_heartbeat_at=Now() - timedelta(seconds=4))
         row = words(admin.get(LIST))
-        for fact in ("one", "ready", "1 of 2", "42 %", "2.0 of 8.0 GB", "4 s ago", "9.9.9", "premium", "by hand"):
+        for fact in ("one", "ready", "1 of 2", "42 %", "2.0 of 8.0 GB", "9.9.9", "premium", "none"):
             assert fact in row
+        # A busy machine may take some seconds to render the page.
+        assert re.search(r"\b([4-9]|1\d) s ago", row)
 
-    def test_one_that_was_never_heard_of_spoils_nothing(self, admin: Client) -> None:
+    def test_a_shard_that_never_reported_is_listed(self, admin: Client) -> None:
         make_shard("new", state=ShardState.REQUESTED, heard=False)
         assert "never" in words(admin.get(LIST))
 
@@ -104,36 +106,36 @@ class TestAdding:
         assert 'value="browser,filesystem,git,playwright"' in text
         assert re.search(r'value="playwright"\s+selected', text)
 
-    def test_a_shard_is_added_and_its_container_asked_for(self, admin: Client) -> None:
+    def test_a_shard_is_added_and_provisioning_is_requested(self, admin: Client) -> None:
         answer = admin.post(f"{LIST}add/", {**FORM, "_provision": "1"}, follow=True)
-        assert "Shard pw-1 is on record, and is being made." in words(answer)
+        assert "Shard pw-1 is added and will be provisioned." in words(answer)
         assert Operation.objects.get().kind == OperationKind.PROVISION
         actions = list(AuditEntry.objects.order_by("pk").values_list("actor", "action"))
         assert actions == [("anna", "shard.created"), ("anna", "shard.provision_requested")]
 
     def test_without_a_provider_it_is_on_record_and_says_what_is_missing(self, admin: Client) -> None:
         answer = admin.post(f"{LIST}add/", {**FORM, "provider": "", "_provision": "1"}, follow=True)
-        assert "Shard pw-1 is on record, but: Shard pw-1: no provision, because it has no provider" in words(answer)
+        assert "Shard pw-1 is added, but not provisioned: Shard pw-1: provision is not possible" in words(answer)
 
     @pytest.mark.parametrize(
         ("change", "said"),
         [
             ({"name": "Not A Slug"}, "is not a lower-case slug"),
             ({"name": "preview"}, "choose another name"),
-            ({"provider": "nobody"}, "nobody is not one of the available choices"),
-            ({"mcp_servers": '{"git": {}}'}, "must say which program"),
+            ({"provider": "vmware"}, "vmware is not one of the available choices"),
+            ({"mcp_servers": '{"git": {}}'}, "must name the program"),
             ({"resource_spec": '{"cpus": -1}'}, "must be a number from 0.1 to 512"),
             ({"resource_spec": "{"}, "Enter a valid JSON"),
             ({"max_concurrent_jobs": "0"}, "greater than or equal to 1"),
         ],
     )
-    def test_a_mistake_is_said_at_its_field(self, admin: Client, change: dict[str, str], said: str) -> None:
+    def test_a_mistake_is_shown_at_its_field(self, admin: Client, change: dict[str, str], said: str) -> None:
         assert said in words(admin.post(f"{LIST}add/", {**FORM, **change}))
         assert not Shard.objects.exists()
 
 
 class TestChanging:
-    def test_what_follows_for_a_shard_that_lives_is_said(self, admin: Client) -> None:
+    def test_consequences_for_a_running_shard_are_shown(self, admin: Client) -> None:
         shard, _ = make_shard("one")
         text = words(admin.post(page(shard), {**FORM, "provider": "", "capabilities": "git"}, follow=True))
         assert "Its queue is cap.git now" in text
@@ -157,7 +159,7 @@ class TestChanging:
 
 
 class TestRemoving:
-    def test_one_with_a_container_stays_and_says_why(self, admin: Client) -> None:
+    def test_a_shard_with_a_container_stays_and_the_reason_is_shown(self, admin: Client) -> None:
         shard = contained()
         for answer in (
             admin.get(page(shard, "delete/"), follow=True),
@@ -166,9 +168,9 @@ class TestRemoving:
             assert "destroy it first" in words(answer)
         assert Shard.objects.exists()
 
-    def test_what_is_left_over_goes(self, admin: Client) -> None:
+    def test_a_shard_without_a_container_is_removed(self, admin: Client) -> None:
         shard, _ = make_shard("one", state=ShardState.GONE)
-        move(shard, ShardState.REQUESTED)
+        transition(shard, ShardState.REQUESTED)
         admin.post(page(shard, "delete/"), {"post": "yes"})
         assert not Shard.objects.exists()
         assert AuditEntry.objects.get().action == "shard.removed"
@@ -184,28 +186,28 @@ class TestDoing:
         shard, _ = make_shard("one")
         assert "This field is required" in words(admin.post(page(shard, "do/drain/"), {"reason": " "}))
         assert "is drained" in words(admin.post(page(shard, "do/drain/"), {"reason": "kernel"}, follow=True))
-        assert Closure.objects.get().reason == "kernel"
+        assert Suspension.objects.get().reason == "kernel"
         entry = AuditEntry.objects.get()
         assert (entry.actor, entry.action, entry.details) == ("anna", "shard.drained", {"reason": "kernel"})
         assert "takes jobs again" in words(admin.post(page(shard, "do/resume/"), follow=True))
 
-    def test_to_look_does_nothing(self, admin: Client) -> None:
+    def test_opening_an_action_changes_nothing(self, admin: Client) -> None:
         shard = contained()
         for name in ("drain", "restart", "destroy", "snapshot", "token"):
             assert admin.get(page(shard, f"do/{name}/")).status_code == 200
         assert not Operation.objects.exists()
         assert not AuditEntry.objects.exists()
 
-    def test_to_destroy_a_shard_its_name_is_typed(self, admin: Client) -> None:
+    def test_destroying_a_shard_requires_its_name(self, admin: Client) -> None:
         shard = contained()
         assert "That is not the shard&#x27;s name" in words(admin.post(page(shard, "do/destroy/"), {"name": "tow"}))
         assert not Operation.objects.exists()
-        assert "Asked for: destroy of shard one" in words(
+        assert "Requested: destroy of shard one" in words(
             admin.post(page(shard, "do/destroy/"), {"name": "one"}, follow=True)
         )
         assert Operation.objects.get().requested_by == "anna"
 
-    def test_running_jobs_end_only_if_that_is_said(self, admin: Client) -> None:
+    def test_running_jobs_end_only_if_allowed(self, admin: Client) -> None:
         shard = contained()
         job = make_job(make_tenant())
         Attempt.objects.create(job=job, number=1, queue="shard.one", state="running", shard=shard)
@@ -223,16 +225,16 @@ class TestDoing:
         assert re.findall(r'<option value="([a-z]+)"', text) == ["before", "clean"]
         assert "Select a valid choice" in words(admin.post(page(shard, "do/restore/"), {"label": "other"}))
 
-    def test_what_its_provider_cannot_is_refused_with_a_sentence(self, admin: Client) -> None:
+    def test_an_unsupported_action_is_refused_with_a_reason(self, admin: Client) -> None:
         shard = contained(provider="process")
-        assert "the provider process has no snapshots" in words(admin.get(page(shard, "do/snapshot/")))
-        assert "has no snapshots" in words(admin.post(page(shard, "do/snapshot/"), {"label": "x"}))
+        assert "the provider process does not support snapshots" in words(admin.get(page(shard, "do/snapshot/")))
+        assert "does not support snapshots" in words(admin.post(page(shard, "do/snapshot/"), {"label": "x"}))
         assert not Operation.objects.exists()
 
-    def test_while_something_is_done_nothing_else_begins(self, admin: Client) -> None:
+    def test_no_action_starts_during_an_operation(self, admin: Client) -> None:
         shard = contained()
         Operation.objects.create(shard=shard, kind="restart", requested_by="bob")
-        assert "Something is being done to it: restart, asked for by bob." in words(admin.get(page(shard, "do/stop/")))
+        assert "An operation is in progress: restart, requested by bob." in words(admin.get(page(shard, "do/stop/")))
 
     def test_a_token_for_a_machine_is_shown_once(self, admin: Client) -> None:
         shard, _ = make_shard("one", state=ShardState.REQUESTED)
@@ -242,21 +244,21 @@ class TestDoing:
 
     def test_a_spare_is_activated(self, admin: Client) -> None:
         shard = contained(is_spare=True)
-        assert "it takes jobs" in words(admin.post(page(shard, "do/activate/"), follow=True))
+        assert "Spare one is activated: it takes jobs." in words(admin.post(page(shard, "do/activate/"), follow=True))
         shard.refresh_from_db()
         assert not shard.is_spare
 
-    def test_what_is_unknown_is_not_found(self, admin: Client) -> None:
+    def test_an_unknown_action_is_not_found(self, admin: Client) -> None:
         shard, _ = make_shard("one")
         assert admin.get(page(shard, "do/explode/")).status_code == 404
         assert admin.get(f"{LIST}999999/do/drain/").status_code == 404
 
-    def test_many_are_worked_on_at_once(self, admin: Client) -> None:
+    def test_a_bulk_action_reports_each_shard(self, admin: Client) -> None:
         one, two = contained(), make_shard("two")[0]
         data = {"action": "restart", "_selected_action": [one.pk, two.pk], "reason": ""}
         text = words(admin.post(LIST, data, follow=True))
-        assert "Shard one is going to be restarted." in text
-        assert "Shard two: Shard two: no restart, because it has no provider" in text
+        assert "Shard one will be restarted." in text
+        assert "Shard two: restart is not possible, because it has no provider" in text
 
 
 class TestLooking:
@@ -266,7 +268,7 @@ class TestLooking:
         Operation.objects.create(
             shard=shard, kind="restart", state="failed", error="no room", steps=steps, requested_by="bob"
         )
-        move(shard, ShardState.SUSPECT, reason="silent", by="")
+        transition(shard, ShardState.SUSPECT, reason="silent", by="")
         text = words(admin.get(page(shard)))
         for fact in ("clone the &lt;template&gt;", "no room", "bob", "silent", "ref-1"):
             assert fact in text
@@ -284,7 +286,7 @@ class TestLooking:
         assert admin.get(page(shard, "change/?span=7d")).status_code == 200
         assert admin.get(page(shard, "change/?span=nonsense")).status_code == 200
 
-    def test_the_live_part_is_fetched_again_only_while_something_is_done(self, admin: Client) -> None:
+    def test_the_live_part_is_refreshed_only_during_an_operation(self, admin: Client) -> None:
         shard = contained()
         operation = Operation.objects.create(shard=shard, kind="restart", requested_by="bob")
         running = admin.get(page(shard, "live/"))
@@ -302,9 +304,9 @@ class TestLooking:
         for path in (LIST, page(shard), page(shard, "live/")):
             assert evil not in admin.get(path).content.decode()
 
-    def test_a_shard_that_is_silent_is_said_so_where_its_log_would_be(self, admin: Client) -> None:
+    def test_the_log_of_a_silent_shard_shows_its_last_heartbeat(self, admin: Client) -> None:
         shard, _ = make_shard("one")
-        assert "Shard one did not answer within 3 s. It was heard of last: " in words(admin.get(page(shard, "log/")))
+        assert "Shard one did not answer within 3 s. Last heartbeat: " in words(admin.get(page(shard, "log/")))
 
 
 class TestWho:
@@ -317,13 +319,13 @@ class TestWho:
         return client
 
     @pytest.mark.parametrize("name", ["drain", "destroy", "token", "activate", "provision"])
-    def test_who_may_only_look_does_nothing(self, viewer: Client, name: str) -> None:
+    def test_a_viewer_cannot_act(self, viewer: Client, name: str) -> None:
         shard = contained()
         data = {"reason": "x", "name": "one"}
         assert viewer.post(page(shard, f"do/{name}/"), data).status_code == 403
-        assert (Operation.objects.count(), Closure.objects.count(), AuditEntry.objects.count()) == (0, 0, 0)
+        assert (Operation.objects.count(), Suspension.objects.count(), AuditEntry.objects.count()) == (0, 0, 0)
 
-    def test_who_may_only_look_sees_no_buttons(self, viewer: Client) -> None:
+    def test_a_viewer_sees_no_buttons(self, viewer: Client) -> None:
         text = words(viewer.get(page(contained())))
         assert "ref-1" in text
         assert "Destroy" not in text
@@ -337,9 +339,9 @@ class TestWho:
         assert client.get("/admin/preview/").status_code == 403
 
     @pytest.mark.parametrize(
-        "path", ["shards/operation", "shards/scalingdecision", "shards/closure", "tenants/auditentry"]
+        "path", ["shards/operation", "shards/scalingdecision", "shards/suspension", "tenants/auditentry"]
     )
-    def test_what_happened_is_changed_by_nobody(self, admin: Client, path: str) -> None:
+    def test_history_cannot_be_changed(self, admin: Client, path: str) -> None:
         AuditEntry.objects.create(actor="a", action="b.c", subject="d/e")
         entry = AuditEntry.objects.get()
         assert admin.get(f"/admin/{path}/").status_code == 200
@@ -361,7 +363,7 @@ class TestPools:
         "assignments-INITIAL_FORMS": "0",
     }
 
-    def test_a_mistake_in_the_rules_is_said_at_their_field(self, admin: Client) -> None:
+    def test_a_mistake_in_the_rules_is_shown_at_their_field(self, admin: Client) -> None:
         data = {**self.FORM, "provider": "memory", "scaling_rules": RULES % "avg_queue_weight > 30s"}
         text = words(admin.post("/admin/shards/pool/add/", data))
         assert "scale_up.condition:" in text
@@ -370,9 +372,9 @@ class TestPools:
 
     def test_rules_need_something_to_build(self, admin: Client) -> None:
         data = {**self.FORM, "scaling_rules": RULES % "avg_queue_wait > 30s"}
-        assert words(admin.post("/admin/shards/pool/add/", data)).count("A pool that is scaled needs one") == 2
+        assert words(admin.post("/admin/shards/pool/add/", data)).count("Required for autoscaling") == 2
 
-    def test_a_pool_without_rules_is_scaled_by_nobody(self, admin: Client) -> None:
+    def test_a_pool_without_rules_is_not_scaled(self, admin: Client) -> None:
         admin.post("/admin/shards/pool/add/", {**self.FORM, "scaling_rules": ""})
         assert Pool.objects.get().scaling_rules is None
         assert AuditEntry.objects.get().action == "pool.created"
@@ -383,9 +385,9 @@ class TestPreview:
         make_shard("one")
         make_shard("two", "browser")
         text = words(admin.get(f"/admin/preview/?tenant={tenant.slug}&capabilities=git"))
-        assert "It goes to the queue cap.filesystem+git at once." in text
+        assert "The job goes to the queue cap.filesystem+git at once." in text
         assert "over-qualified by 1: filesystem" in text
         assert "lacks git" in text
 
-    def test_what_is_missing_is_said(self, admin: Client) -> None:
-        assert "There is no tenant “nobody”." in words(admin.get("/admin/preview/?tenant=nobody&capabilities=git"))
+    def test_an_unknown_tenant_is_reported(self, admin: Client) -> None:
+        assert "There is no tenant “green”." in words(admin.get("/admin/preview/?tenant=green&capabilities=git"))

@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from myctobot.tenants.models import AuditEntry, Tenant
-from shards.models.shard import Assignment, Pool, Shard, ShardState
+from shards.models import Assignment, Pool, Shard, ShardState
 from shards.monitoring.models import ShardSample
 from shards.operations.models import Operation
-from tests.factories.control_plane import Api, error_of, make_shard, make_tenant
+from tests.factories.control_plane import Api, error_of, make_operator, make_shard, make_tenant
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def operator(db: None) -> Api:
-    return Api.session(User.objects.create_user("olga", is_staff=True))
+    return Api.session(make_operator())
 
 
 def last_entry(subject: str) -> AuditEntry:
@@ -51,7 +50,7 @@ class TestAdding:
     def test_one_that_cannot_be_provisioned_is_not_added(self, operator: Api) -> None:
         answer = operator.post("/shards", {"name": "one", "template": "general", "provision": True})
         assert (answer.status_code, error_of(answer)["code"]) == (409, "wrong_state")
-        assert "set up by hand" in error_of(answer)["message"]
+        assert "it has no provider" in error_of(answer)["message"]
         assert not Shard.objects.exists()
         assert not AuditEntry.objects.exists()
 
@@ -63,7 +62,7 @@ class TestAdding:
             ({"name": "taken"}, "name", "already exists"),
             ({"name": 5}, "name", "Must be text"),
             ({"capabilities": None}, "capabilities", "null"),
-            ({"capabilities": ["A B"]}, "capabilities", "no capability"),
+            ({"capabilities": ["A B"]}, "capabilities", "not a capability"),
             ({"template": "nothing"}, "template", "database, full, general, playwright"),
             ({"pool": "nothing"}, "pool", "there are: none"),
             ({"provider": "nothing"}, "provider", "lxc, memory, process, proxmox"),
@@ -72,10 +71,10 @@ class TestAdding:
             ({"is_active": "yes"}, "is_active", "true or false"),
             ({"provision": 1}, "provision", "true or false"),
             ({"mcp_servers": []}, "mcp_servers", "object"),
-            ({"mcp_servers": {"git": {}}}, "mcp_servers", "which program"),
+            ({"mcp_servers": {"git": {}}}, "mcp_servers", "the program to start"),
             ({"resource_spec": {"cpus": -1}}, "resource_spec", "cpus"),
-            ({"state": "ready"}, "state", "no such field"),
-            ({"key_hash": "0" * 64}, "key_hash", "no such field"),
+            ({"state": "ready"}, "state", "Unknown field"),
+            ({"key_hash": "0" * 64}, "key_hash", "Unknown field"),
         ],
     )
     def test_a_mistake_names_its_field(self, operator: Api, change: dict[str, Any], field: str, said: str) -> None:
@@ -84,6 +83,13 @@ class TestAdding:
         assert answer.status_code == 400
         assert said in " ".join(error_of(answer)["fields"][field])
         assert Shard.objects.count() == 1
+
+    def test_thousands_of_unknown_resources_are_counted(self, operator: Api) -> None:
+        spec = {f"{number:05}{'x' * 100}": 1 for number in range(5000)}
+        answer = operator.post("/shards", {"name": "one", "capabilities": ["git"], "resource_spec": spec})
+        problems = error_of(answer)["fields"]["resource_spec"]
+        assert (len(problems), problems[-1]) == (21, "Has 4980 more unknown keys.")
+        assert max(map(len, problems)) < 200
 
     def test_without_capabilities_there_is_no_class(self, operator: Api) -> None:
         answer = operator.post("/shards", {"name": "one"})
@@ -147,7 +153,7 @@ class TestChanging:
         answer = operator.send("patch", "/shards/one", {"capabilities": ["git"], "max_concurrent_jobs": 1}).json()
         assert answer["shard"]["queues"] == ["cap.git", "shard.one"]
         said = " ".join(answer["consequences"])
-        for words in ("Its queue is cap.git now", "config.json still says", "until fewer run than its slots"):
+        for words in ("Its queue is cap.git now", "config.json still has", "until a slot is free"):
             assert words in said
         assert last_entry("shard/one").details == {
             "capabilities": {"was": ["filesystem", "git"], "is": ["git"]}, "max_concurrent_jobs": {"was": 2, "is": 1},
@@ -165,7 +171,7 @@ class TestChanging:
         assert "canary-5d1f" not in str(last_entry("shard/one").details)
         assert "TOKEN" in str(last_entry("shard/one").details)
 
-    def test_its_state_and_its_name_are_not_set_by_hand(self, operator: Api) -> None:
+    def test_a_caller_cannot_set_state_and_name(self, operator: Api) -> None:
         make_shard("one")
         for body in ({"state": "gone"}, {"name": "two"}, {"provider_ref": "x"}):
             assert operator.send("patch", "/shards/one", body).status_code == 400
@@ -174,7 +180,7 @@ class TestChanging:
         shard, _ = make_shard("one")
         Shard.objects.filter(pk=shard.pk).update(provider="memory", provider_ref="ref-1")
         answer = operator.send("patch", "/shards/one", {"provider": "lxc"})
-        assert "destroy it there first" in error_of(answer)["fields"]["provider"][0]
+        assert "destroy it first" in error_of(answer)["fields"]["provider"][0]
 
 
 class TestRemoving:
@@ -244,10 +250,16 @@ class TestAssignments:
         Assignment.objects.create(pool=pool, tenant=tenant, is_default=True)
         body = {"assignments": [{"tenant": tenant.slug, "is_default": True}]}
         answer = operator.send("put", "/shards/one/assignments", body)
-        assert "has its default at premium already" in error_of(answer)["fields"]["assignments"][0]
+        assert "is already premium" in error_of(answer)["fields"]["assignments"][0]
         assert Assignment.objects.count() == 1
 
-    def test_a_tenant_stands_there_once(self, operator: Api, tenant: Tenant) -> None:
+    def test_too_many_assignments_are_one_problem(self, operator: Api) -> None:
+        make_shard("one")
+        body = {"assignments": [{"wrong": 1}] * 50_000}
+        fields = error_of(operator.send("put", "/shards/one/assignments", body))["fields"]
+        assert fields == {"assignments": ["Must have at most 1000 entries; use a pool for more."]}
+
+    def test_a_tenant_is_listed_once(self, operator: Api, tenant: Tenant) -> None:
         make_shard("one")
         body = {"assignments": [{"tenant": tenant.slug}, {"tenant": tenant.slug}]}
         assert "twice" in error_of(operator.send("put", "/shards/one/assignments", body))["message"]
@@ -294,7 +306,7 @@ class TestTheRest:
 
     @pytest.mark.parametrize(
         ("query", "field"),
-        [("", "tenant"), ("tenant=nobody&capabilities=git", "tenant"), ("tenant=acme", "capabilities"),
+        [("", "tenant"), ("tenant=unknown&capabilities=git", "tenant"), ("tenant=acme", "capabilities"),
          ("tenant=acme&capabilities=A+B", "capabilities"), ("tenant=%00&capabilities=git", "tenant")],
     )  # fmt: skip
     def test_a_preview_names_what_it_needs(self, operator: Api, tenant: Tenant, query: str, field: str) -> None:

@@ -1,22 +1,21 @@
-"""What operators may do over REST, and nobody else."""
+"""REST calls that only operators may make."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from django.contrib.auth.models import User
 
 from jobs.dispatch.round import dispatch_round
 from myctobot.tenants.models import Role, Tenant
-from shards.models.shard import Closure, Shard
-from tests.factories.control_plane import Answer, Api, error_of, make_job, make_member
+from shards.models import Shard, Suspension
+from tests.factories.control_plane import Answer, Api, error_of, make_job, make_member, make_operator
 
 pytestmark = pytest.mark.django_db
 
 CALLS: dict[str, Callable[[Api], Answer]] = {
     "queues": lambda api: api.get("/queues"),
-    "closures": lambda api: api.get("/closures"),
+    "suspensions": lambda api: api.get("/suspensions"),
     "pause": lambda api: api.post("/queues/pause", {"shard_class": "filesystem+git", "reason": "x"}),
     "resume": lambda api: api.post("/queues/resume", {"shard_class": "filesystem+git"}),
     "drain": lambda api: api.post("/shards/one/drain", {"reason": "x"}),
@@ -26,24 +25,24 @@ CALLS: dict[str, Callable[[Api], Answer]] = {
 
 @pytest.fixture
 def operator(shard: Shard) -> Api:
-    return Api.session(User.objects.create_user("olga", is_staff=True))
+    return Api.session(make_operator())
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_nobody_but_operators(call: Callable[[Api], Answer], tenant: Tenant, shard: Shard) -> None:
+def test_only_operators_are_allowed(call: Callable[[Api], Answer], tenant: Tenant, shard: Shard) -> None:
     admin = Api.session(make_member(tenant, "anna", Role.ADMIN))
     assert [call(api).status_code for api in (Api(), Api.of(tenant, Role.ADMIN), admin)] == [401, 403, 403]
-    assert Closure.objects.count() == 0
+    assert Suspension.objects.count() == 0
 
 
 def test_a_drain_and_its_end(operator: Api, tenant: Tenant) -> None:
-    assert operator.post("/shards/one/drain", {"reason": "kernel"}).json()["closed_by"] == "olga"
+    assert operator.post("/shards/one/drain", {"reason": "kernel"}).json()["suspended_by"] == "olga"
     make_job(tenant)
     assert dispatch_round().sent == 0
-    assert error_of(operator.post("/shards/one/drain", {"reason": "again"}))["code"] == "already_closed"
-    assert operator.post("/shards/one/resume").json()["reopened_by"] == "olga"
+    assert error_of(operator.post("/shards/one/drain", {"reason": "again"}))["code"] == "already_suspended"
+    assert operator.post("/shards/one/resume").json()["resumed_by"] == "olga"
     assert dispatch_round().sent == 1
-    assert error_of(operator.post("/shards/one/resume"))["code"] == "nothing_to_reopen"
+    assert error_of(operator.post("/shards/one/resume"))["code"] == "nothing_to_resume"
     assert error_of(operator.post("/shards/two/drain", {"reason": "x"}))["code"] == "unknown_shard"
 
 
@@ -52,11 +51,11 @@ def test_a_pause_and_its_end(operator: Api, tenant: Tenant) -> None:
     make_job(tenant)
     assert dispatch_round().sent == 0
     (row,) = operator.get("/queues").json()["classes"]
-    assert "olga: cost" in row["not_well"]["one"]
+    assert "olga: cost" in row["unhealthy"]["one"]
     assert operator.post("/queues/resume", {"shard_class": "filesystem+git"}).status_code == 200
     assert dispatch_round().sent == 1
-    (closure,) = operator.get("/closures").json()["results"]
-    assert (closure["reason"], closure["reopened_by"]) == ("cost", "olga")
+    (suspension,) = operator.get("/suspensions").json()["results"]
+    assert (suspension["reason"], suspension["resumed_by"]) == ("cost", "olga")
 
 
 @pytest.mark.parametrize(

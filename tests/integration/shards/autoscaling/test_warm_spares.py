@@ -1,4 +1,4 @@
-"""Warm spares: each is used once, however many ask."""
+"""Warm spares: concurrent callers never get the same one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from shards.autoscaling import warm_spares as spares
+from shards.autoscaling import warm_spares
 from shards.autoscaling.warm_spares import activate
 from shards.lifecycle.suspensions import drain
-from shards.models.shard import Pool, PoolMode, Shard
+from shards.models import Pool, PoolMode, Shard
 from shards.monitoring.models import StateChange
 from tests.factories.control_plane import make_shard
 
@@ -35,7 +35,7 @@ def test_the_oldest_is_taken_and_it_is_none_any_more() -> None:
     assert activate(blue(), reason="two jobs wait") == first
     first.refresh_from_db()
     assert not first.is_spare
-    assert StateChange.objects.get().reason == "a warm spare is needed: two jobs wait"
+    assert StateChange.objects.get().reason == "Warm spare activated: two jobs wait"
     assert activate(blue(), reason="r") == second
     assert activate(blue(), reason="r") is None
 
@@ -56,13 +56,13 @@ def test_nothing_is_activated(why: str) -> None:
     assert activate(blue(), reason="r") is None
 
 
-def test_nor_one_that_is_drained() -> None:
+def test_a_drained_spare_is_not_activated() -> None:
     make_spare("one")
     drain("one", by="ada", reason="disk")
     assert activate(blue(), reason="r") is None
 
 
-def test_nor_a_used_one_where_none_may_be_used_twice() -> None:
+def test_a_used_spare_of_an_ephemeral_pool_is_not_activated() -> None:
     make_spare("one")
     Shard.objects.update(is_used=True)
     Pool.objects.update(mode=PoolMode.EPHEMERAL)
@@ -72,23 +72,23 @@ def test_nor_a_used_one_where_none_may_be_used_twice() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_its_worker_is_told_once_it_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(spares, "hint_refresh", told.append)
+def test_its_worker_is_notified_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    notified: list[str] = []
+    monkeypatch.setattr(warm_spares, "notify_activation", notified.append)
     make_spare("one")
     activate(blue(), reason="r")
-    assert told == ["one"]
+    assert notified == ["one"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_asks_at_the_same_moment_gets_another_one() -> None:
+def test_concurrent_callers_get_different_spares() -> None:
     for number in range(4):
         make_spare(f"s{number}")
     start, got = Barrier(8), []
 
     def take() -> None:
         start.wait(10)
-        # Whoever finds all locked asks again, as the next look does.
+        # A caller that finds all rows locked tries again, like the next scaling pass.
         found = next((spare for _ in range(20) if (spare := activate(blue(), reason="r"))), None)
         got.append(found.name if found else None)
         connection.close()

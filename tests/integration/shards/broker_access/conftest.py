@@ -10,7 +10,7 @@ from redis import Redis
 
 from myctobot.lib.crypto import digest
 from myctobot.stack.redis import EmbeddedRedis
-from shards.broker_access import redis_acl as server
+from shards.broker_access import redis_acl
 from tests.fixtures.broker import (
     PASSWORD,
     QUEUES,
@@ -33,12 +33,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]
 
 @pytest.fixture
 def operator(service: EmbeddedRedis, settings: Settings) -> Iterator[Operator]:
-    """The broker, empty but for the user of one shard."""
+    """Provide an empty broker with the user of one shard."""
     settings.REDIS_URL = settings.SHARD_BROKER_URL = service.url
     made = Operator(service.url)
     made.redis.flushall()
-    server.reconcile([])
-    server.grant("s1", QUEUES, digest(PASSWORD))
+    redis_acl.reconcile([])
+    redis_acl.grant("s1", QUEUES, digest(PASSWORD))
     made.redis.execute_command("ACL", "LOG", "RESET")
     yield made
     made.close()
@@ -46,8 +46,8 @@ def operator(service: EmbeddedRedis, settings: Settings) -> Iterator[Operator]:
 
 @pytest.fixture
 def shard(operator: Operator) -> Iterator[Any]:
-    """What whoever took the shard can use."""
-    with Redis.from_url(server.broker_url_for("s1", PASSWORD), decode_responses=True, socket_timeout=5) as client:
+    """Connect as the shard's broker user, as an attacker on the shard could."""
+    with Redis.from_url(redis_acl.broker_url_for("s1", PASSWORD), decode_responses=True, socket_timeout=5) as client:
         yield client
 
 
@@ -59,6 +59,6 @@ def control() -> Iterator[ControlStandIn]:
 
 @pytest.fixture
 def worker(operator: Operator, control: ControlStandIn, tmp_path: Path) -> Iterator[LimitedWorker]:
-    with limited_worker(tmp_path, control, server.broker_url_for("s1", PASSWORD)) as made:
+    with limited_worker(tmp_path, control, redis_acl.broker_url_for("s1", PASSWORD)) as made:
         eventually(lambda: "ready." in made.said() or made.process.poll() is not None, "the worker does not start")
         yield made

@@ -1,4 +1,4 @@
-"""Whoever took a shard has its broker user. What it is for is in ``test_worker``; everything else is refused."""
+"""Attacks with a shard's broker user: every command is refused that the worker does not need (see ``test_worker``)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from redis import RedisError
 from redis.exceptions import NoPermissionError
 
 from myctobot.lib.crypto import digest
-from shards.broker_access import redis_acl as server
+from shards.broker_access import redis_acl
 from tests.fixtures.broker import PASSWORD, Operator
 
 pytestmark = pytest.mark.needs("a redis of 7.0 or newer")
 
 SCRIPT = "return redis.call('lrange', KEYS[1], 0, -1)"
 ATTACKS = [
-    # Forging messages: for others, for its class, for itself, for the control plane.
+    # Forge messages for other shards, its class, itself and the control plane.
     ("LPUSH", "cap.database", "x"),
     ("LPUSH", "cap.git", "x"),
     ("LPUSH", "shard.s1", "x"),
@@ -35,7 +35,7 @@ ATTACKS = [
     ("COPY", "cap.git", "shard.s2"),
     ("RENAME", "cap.git", "shard.s2"),
     ("SORT", "cap.git", "STORE", "shard.s2"),
-    # Taking or reading what is not its own.
+    # Take or read messages of others.
     ("BRPOP", "cap.database", "1"),
     ("BRPOP", "cap.git", "cap.database", "1"),
     ("BRPOP", "shard.s2", "1"),
@@ -55,7 +55,7 @@ ATTACKS = [
     ("HGET", "unacked:s2", "x"),
     ("ZRANGE", "unacked_index", "0", "-1"),
     ("GET", "myctobot:round-wanted"),
-    # Destroying.
+    # Destroy data.
     ("DEL", "cap.database"),
     ("DEL", "cap.git"),
     ("UNLINK", "shard.s2"),
@@ -66,7 +66,7 @@ ATTACKS = [
     ("FLUSHALL",),
     ("FLUSHDB",),
     ("SWAPDB", "0", "1"),
-    # Ordering every worker about, and listening where it has no business.
+    # Command other workers, and listen to foreign channels.
     ("PUBLISH", "/0.celery.pidbox", '{"method": "shutdown"}'),
     ("PUBLISH", "/1.celery.pidbox", "x"),
     ("PUBLISH", "/0.celeryev/other", "x"),
@@ -80,11 +80,11 @@ ATTACKS = [
     ("PSUBSCRIBE", "/0.celery.pidbox", "asgi*"),
     ("SSUBSCRIBE", "x"),
     ("PUBSUB", "CHANNELS"),
-    # Bindings, by which messages would be copied.
+    # Change bindings, which would copy messages.
     ("SADD", "_kombu.binding.celery", "cap.git\x06\x16\x06\x16shard.s1"),
     ("SADD", "_kombu.binding.reply.celery.pidbox", "x"),
     ("SMEMBERS", "_kombu.binding.celery"),
-    # Scripts run with the rights of who calls them, and are one more thing to get wrong.
+    # Run scripts, which are not needed.
     ("EVAL", SCRIPT, "1", "cap.database"),
     ("EVAL", "return 1", "0"),
     ("EVAL_RO", SCRIPT, "1", "cap.database"),
@@ -93,7 +93,7 @@ ATTACKS = [
     ("SCRIPT", "FLUSH"),
     ("FCALL", "f", "0"),
     ("FUNCTION", "LIST"),
-    # The server itself.
+    # Control the server.
     ("KEYS", "*"),
     ("SCAN", "0"),
     ("RANDOMKEY",),
@@ -138,14 +138,14 @@ ATTACKS = [
     ("COMMAND",),
     ("WAIT", "0", "1"),
 ]
-# What every user may do, whatever its rules: prove who it is, and hang up.
+# Commands that every user may run: authentication and the end of a connection.
 ALWAYS = {"auth", "hello", "quit", "reset"}
-# They name no key and no channel that could be another's.
+# Commands without a key or channel of another shard.
 HARMLESS = {"ping", "unsubscribe", "punsubscribe"}
-MOST_ARGUMENTS = 6
+MAX_ARGUMENTS = 6
 REFUSALS = (
     "not permitted",
-    # The server says so before it asks who wants it. The last two are refused to everybody, and to this user anyway.
+    # The server checks these before the user's rights. The last two commands are disabled for all users.
     "wrong number of arguments",
     "unknown subcommand",
     "DEBUG command not allowed",
@@ -155,21 +155,21 @@ REFUSALS = (
 
 @pytest.fixture
 def others(operator: Operator) -> None:
-    """Another shard's messages and the control plane's; whatever is refused leaves them alone."""
-    server.grant("s2", ["cap.database", "shard.s2"], digest("mctr_of-s2"))
+    """Store messages of another shard and of the control plane, which refused commands must not change."""
+    redis_acl.grant("s2", ["cap.database", "shard.s2"], digest("mctr_of-s2"))
     for key in ("cap.git", "cap.database", "shard.s2", "control", "x.reply.celery.pidbox"):
         operator.redis.lpush(key, "m")
     operator.redis.hset("unacked:s2", "x", "m")
 
 
 def attempt(client: Any, command: Sequence[str]) -> Any:
-    """Say exactly that, without what redis-py knows of the command."""
+    """Send exactly these words, without redis-py's handling of the command."""
     connection = client.connection_pool.get_connection()
     try:
         connection.send_command(*command)
         return connection.read_response()
     finally:
-        # It may be in a state of which the pool knows nothing.
+        # The connection may be in a state that the pool does not know.
         connection.disconnect()
         client.connection_pool.release(connection)
 
@@ -180,7 +180,7 @@ def test_it_is_refused(others: None, shard: Any, operator: Operator, command: tu
     with pytest.raises(NoPermissionError):
         attempt(shard, command)
     assert contents(operator) == before
-    assert server.listed().keys() == {"s1", "s2"}
+    assert redis_acl.listed().keys() == {"s1", "s2"}
 
 
 def contents(operator: Operator) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def test_it_cannot_become_another_user(shard: Any, user: str, password: str) -> 
         attempt(shard, ("HELLO", "3", "AUTH", user, password))
 
 
-def test_after_a_reset_it_is_nobody(shard: Any) -> None:
+def test_after_a_reset_it_has_no_user(shard: Any) -> None:
     connection = shard.connection_pool.get_connection()
     connection.send_command("RESET")
     assert connection.read_response() == "RESET"
@@ -212,7 +212,7 @@ def test_after_a_reset_it_is_nobody(shard: Any) -> None:
 
 
 def every_command(operator: Operator) -> Iterator[tuple[list[str], int]]:
-    """Each command, subcommands as two words, and how many words it needs at least."""
+    """Yield each command, subcommands as two words, with its minimum number of words."""
     answer: Any = operator.redis.connection_pool.get_connection()
     answer.send_command("COMMAND")
     for entry in answer.read_response():
@@ -234,8 +234,8 @@ def test_no_command_touches_what_is_anothers(others: None, shard: Any, operator:
     for words, arity in every_command(operator):
         if words[0] in ALWAYS | HARMLESS or (words == ["psubscribe"] and key == "/0.celery.pidbox"):
             continue
-        # Numbers of keys, of databases and the like stand anywhere: a refusal comes before they are looked at.
-        for extra in range(MOST_ARGUMENTS):
+        # Use numbers for all arguments, because the server checks rights before it parses arguments.
+        for extra in range(MAX_ARGUMENTS):
             command = [*words, *[key] * (max(arity - len(words), 0) + extra)]
             said[" ".join(command)] = outcome(shard, command)
     assert {command: what for command, what in said.items() if what not in REFUSALS} == {}
@@ -249,7 +249,7 @@ def outcome(shard: Any, command: Sequence[str]) -> str:
     except NoPermissionError:
         return "not permitted"
     except RedisError as error:
-        # EXEC says more before it says why.
+        # The error of EXEC has a prefix before the reason.
         why = str(error).removeprefix("Transaction discarded because of: ").replace("NOPERM ", "not permitted: ")
         return next((start for start in REFUSALS if why.startswith(start)), why)
     return "done"
@@ -287,6 +287,6 @@ def test_it_may_not_do_what_the_server_refuses_to_everybody(operator: Operator, 
 
 
 def may(operator: Operator, *command: str) -> bool:
-    """What the server says of the shard's user, without doing it."""
+    """Ask the server if the shard's user may run a command."""
     answer = operator.redis.execute_command("ACL DRYRUN", "shard-s1", *command)
     return answer in (True, "OK", b"OK")

@@ -1,4 +1,4 @@
-"""The commands that give shards their users."""
+"""Commands that manage the shards' broker users."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
-from shards.broker_access import redis_acl as server
-from shards.models.shard import Shard
+from shards.broker_access import redis_acl
+from shards.models import Shard
 from tests.factories.control_plane import make_shard
 from tests.fixtures.broker import Operator
-
-from .test_users import is_let_in
+from tests.integration.shards.broker_access.test_accounts import is_let_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.needs("a redis of 7.0 or newer")]
 
@@ -27,13 +26,13 @@ def call(*arguments: str) -> str:
 
 @pytest.fixture
 def one(operator: Operator) -> Shard:
-    server.revoke("s1")
+    redis_acl.revoke("s1")
     made, _ = make_shard("one")
     return made
 
 
 def password_of(one: Shard) -> str:
-    password = server.password_in(
+    password = redis_acl.password_in(
         json.loads(call("create_shard_key", "--shard", one.name, "--json"))["broker_url"], "one"
     )
     assert password
@@ -43,10 +42,10 @@ def password_of(one: Shard) -> str:
 def test_a_new_key_comes_with_a_broker_user(one: Shard) -> None:
     first, second = password_of(one), password_of(one)
     assert (is_let_in("one", first), is_let_in("one", second)) == (False, True)
-    assert server.listed()["one"].queues == set(one.queues)
+    assert redis_acl.listed()["one"].queues == set(one.queues)
 
 
-def test_the_key_alone_goes_to_standard_output(one: Shard) -> None:
+def test_only_the_key_goes_to_standard_output(one: Shard) -> None:
     out, err = io.StringIO(), io.StringIO()
     call_command("create_shard_key", "--shard", "one", stdout=out, stderr=err)
     assert out.getvalue().startswith("mcts_")
@@ -54,7 +53,7 @@ def test_the_key_alone_goes_to_standard_output(one: Shard) -> None:
     assert "redis://shard-one:mctr_" in err.getvalue()
 
 
-def test_no_key_is_made_while_the_broker_is_away(one: Shard, settings: Settings) -> None:
+def test_no_key_is_issued_while_the_broker_is_down(one: Shard, settings: Settings) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:9/0"
     before = Shard.objects.values_list("key_hash", "broker_password_hash").get(name="one")
     with pytest.raises(CommandError, match=r"does not answer.*Nothing has changed"):
@@ -62,17 +61,17 @@ def test_no_key_is_made_while_the_broker_is_away(one: Shard, settings: Settings)
     assert Shard.objects.values_list("key_hash", "broker_password_hash").get(name="one") == before
 
 
-def test_what_is_shown(one: Shard) -> None:
-    assert call("broker_access", "show") == "No shard has a user of its own."
+def test_the_report_has_all_figures(one: Shard) -> None:
+    assert call("broker_access", "show") == "No shard has its own user."
     password_of(one)
-    assert call("broker_access", "show") == f"shard-one  takes from {', '.join(sorted(one.queues))}"
+    assert call("broker_access", "show") == f"shard-one  reads {', '.join(sorted(one.queues))}"
     shown = json.loads(call("broker_access", "show", "--json"))
     assert shown == {"one": {"user": "shard-one", "queues": sorted(one.queues)}}
 
 
-def test_a_lost_user_is_found_and_made_again(one: Shard, operator: Operator) -> None:
+def test_a_lost_user_is_found_and_created_again(one: Shard, operator: Operator) -> None:
     password = password_of(one)
-    assert "each with a user of its own" in call("broker_access", "check")
+    assert "each with its own user" in call("broker_access", "check")
     operator.redis.acl_deluser("shard-one")
     with pytest.raises(CommandError, match="one has no user"):
         call("broker_access", "check")
@@ -82,19 +81,19 @@ def test_a_lost_user_is_found_and_made_again(one: Shard, operator: Operator) -> 
 
 
 def test_a_user_is_given_again(one: Shard, operator: Operator) -> None:
-    with pytest.raises(CommandError, match="no password of its own"):
+    with pytest.raises(CommandError, match="'one' has no password"):
         call("broker_access", "apply", "--shard", "one")
     password = password_of(one)
     operator.redis.acl_deluser("shard-one")
-    assert "shard-one may take from cap." in call("broker_access", "apply", "--shard", "one")
+    assert "shard-one may read cap." in call("broker_access", "apply", "--shard", "one")
     assert is_let_in("one", password)
 
 
 @pytest.mark.parametrize(
     ("rule", "words"),
-    [("(+brpop ~control)", "one may take from .*control"), (None, "stranger has a user")],
+    [("(+brpop ~control)", "one may read .*control"), (None, "stranger has a user")],
 )
-def test_what_should_not_be_is_named(one: Shard, operator: Operator, rule: str | None, words: str) -> None:
+def test_problems_are_named(one: Shard, operator: Operator, rule: str | None, words: str) -> None:
     password_of(one)
     change = ("shard-one", rule) if rule else ("shard-stranger", "on")
     operator.redis.execute_command("ACL SETUSER", *change)
@@ -106,5 +105,5 @@ def test_what_should_not_be_is_named(one: Shard, operator: Operator, rule: str |
 
 def test_a_shard_that_uses_the_control_planes_password_is_named(one: Shard) -> None:
     one.issue_key()
-    with pytest.raises(CommandError, match="one uses a password that is not its own"):
+    with pytest.raises(CommandError, match="one uses a shared broker password"):
         call("broker_access", "check")

@@ -1,4 +1,4 @@
-"""A real worker lives under its shard's user, and the broker refuses it nothing."""
+"""A real worker runs with its shard's broker user without a refused command."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from myctobot.lib.crypto import digest
-from shards.broker_access import redis_acl as server
-from shards.broker_access.acl_rules import Access
+from shards.broker_access import redis_acl
+from shards.broker_access.acl_rules import BrokerAccount
 from tests.fixtures.broker import PASSWORD, QUEUES, ControlStandIn, LimitedWorker, Operator, eventually
 
 pytestmark = pytest.mark.needs("a redis of 7.0 or newer")
@@ -21,13 +21,13 @@ HASH = digest(PASSWORD)
 
 def deliver(operator: Operator, control: ControlStandIn, queue: str, job_id: str) -> None:
     operator.send(queue, job_id)
-    eventually(lambda: job_id in control.claimed, f"nobody took {job_id} from {queue}")
+    eventually(lambda: job_id in control.claimed, f"no worker took {job_id} from {queue}")
 
 
 def heard(control: ControlStandIn) -> None:
-    """Wait until the worker has heard what is said now, and has done it."""
-    told = control.heartbeats
-    eventually(lambda: control.heartbeats > told + 1, "no heartbeat")
+    """Wait until the worker has received and applied the present orders."""
+    before = control.heartbeats
+    eventually(lambda: control.heartbeats > before + 1, "no heartbeat")
 
 
 def test_it_takes_jobs_from_both_queues_and_answers(
@@ -38,7 +38,7 @@ def test_it_takes_jobs_from_both_queues_and_answers(
     assert operator.ask("ping") == {"ok": "pong"}
     assert operator.ask("capabilities")["shard"] == "s1"
     assert any("takes jobs from cap.git" in line for line in operator.ask("tail_log", lines=20))
-    assert operator.ask("cancel", job_id="job_x") == {"ok": "poked 0 runner(s)"}
+    assert operator.ask("cancel", job_id="job_x") == {"ok": "woke 0 runner(s)"}
     assert operator.refusals() == []
 
 
@@ -74,8 +74,8 @@ def test_it_does_not_notice_that_its_rights_are_given_again(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
     connections = {one["id"] for one in operator.redis.client_list() if one["user"] == "shard-s1"}
-    server.grant("s1", QUEUES, HASH)
-    assert not server.reconcile([Access("s1", QUEUES, HASH)])
+    redis_acl.grant("s1", QUEUES, HASH)
+    assert not redis_acl.reconcile([BrokerAccount("s1", QUEUES, HASH)])
     deliver(operator, control, "cap.git", "job_still")
     assert operator.ask("ping") == {"ok": "pong"}
     assert {one["id"] for one in operator.redis.client_list() if one["user"] == "shard-s1"} >= connections
@@ -83,21 +83,21 @@ def test_it_does_not_notice_that_its_rights_are_given_again(
 
 def test_it_changes_its_class(worker: LimitedWorker, operator: Operator, control: ControlStandIn) -> None:
     queues = ["cap.filesystem+git@premium", "shard.s1"]
-    server.grant("s1", queues, HASH)
+    redis_acl.grant("s1", queues, HASH)
     control.queues = queues
     deliver(operator, control, queues[0], "job_new")
     heard(control)
     operator.redis.delete("myctobot:broker-access:leaving:s1")
-    assert server.reconcile([Access("s1", queues, HASH)]).changed == ("s1",)
+    assert redis_acl.reconcile([BrokerAccount("s1", queues, HASH)]).changed == ("s1",)
     deliver(operator, control, queues[0], "job_newer")
     assert operator.refusals() == []
-    assert server.listed()["s1"].queues == set(queues)
+    assert redis_acl.listed()["s1"].queues == set(queues)
 
 
 def test_it_is_drained_and_comes_back(worker: LimitedWorker, operator: Operator, control: ControlStandIn) -> None:
     control.orders = ["drain"]
     eventually(lambda: "no queue: draining" in worker.said(), "it does not drain")
-    # By then nothing is on its way any more.
+    # No message is in transit by then.
     time.sleep(1.5)
     operator.send("cap.git", "job_late")
     heard(control)
@@ -107,12 +107,12 @@ def test_it_is_drained_and_comes_back(worker: LimitedWorker, operator: Operator,
     assert operator.refusals() == []
 
 
-def test_a_message_that_comes_while_it_lets_go_of_a_queue_is_worked_on(
+def test_a_message_that_arrives_while_it_leaves_a_queue_is_executed(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
     control.orders = ["drain"]
     sent: list[str] = []
-    # Whichever the last one is that it takes, it came close to the end.
+    # The last message that it takes was sent shortly before the end.
     while "no queue: draining" not in worker.said():
         sent.append(f"job_{len(sent)}")
         operator.send("cap.git", sent[-1])
@@ -134,7 +134,7 @@ def test_on_sigterm_it_loses_no_message(worker: LimitedWorker, operator: Operato
     assert operator.refusals() == []
 
 
-def test_on_sighup_it_begins_anew_and_loses_no_message(
+def test_on_sighup_it_restarts_and_loses_no_message(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
     os.kill(worker.process.pid, signal.SIGHUP)
@@ -150,18 +150,18 @@ def test_on_sighup_it_begins_anew_and_loses_no_message(
 def test_a_user_that_is_gone_for_a_while_ends_no_worker(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
-    server.revoke("s1")
+    redis_acl.revoke("s1")
     eventually(lambda: "Cannot connect" in worker.said(), "it does not notice")
-    server.grant("s1", QUEUES, HASH)
+    redis_acl.grant("s1", QUEUES, HASH)
     deliver(operator, control, "cap.git", "job_again")
 
 
 def test_rights_that_are_gone_for_a_while_end_no_worker(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
-    server.reconcile([Access("s1", ["cap.other"], HASH)])
-    eventually(lambda: "refuses this shard its queues" in worker.said(), "it does not notice")
+    redis_acl.reconcile([BrokerAccount("s1", ["cap.other"], HASH)])
+    eventually(lambda: "does not allow this shard to read its queues" in worker.said(), "it does not notice")
     time.sleep(2)
-    assert worker.said().count("refuses this shard") == 1
-    server.grant("s1", QUEUES, HASH)
+    assert worker.said().count("does not allow this shard to read") == 1
+    redis_acl.grant("s1", QUEUES, HASH)
     deliver(operator, control, "cap.git", "job_again")

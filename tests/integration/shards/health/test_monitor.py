@@ -1,4 +1,4 @@
-"""Shards that fall silent and come back, as the watch sees them."""
+"""Health monitor: shards that fall silent and return."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from myctobot.contract.jobs import HEARTBEAT_EVERY_S
+from myctobot.contract.limits import HEARTBEAT_EVERY_S
 from myctobot.lib.clock import database_now
 from shards.errors import WrongState
-from shards.health.monitor import look, watch
-from shards.health.reachability import Heard, Hearing
-from shards.health.rules import monitor as watching
+from shards.health import monitor as watching
+from shards.health.monitor import check_reachability, watch
+from shards.health.reachability import Reachability, ReachabilityMonitor
+from shards.health.rules import next_state
 from shards.lifecycle.suspensions import drain, resume
-from shards.lifecycle.transitions import move
-from shards.models.shard import Pool, PoolMode, Shard, ShardState
+from shards.lifecycle.transitions import transition
+from shards.models import Pool, PoolMode, Shard, ShardState
 from shards.monitoring.models import Alert, StateChange
 from shards.operations.models import Operation, OperationKind
 from tests.factories.control_plane import JsonClient, make_shard
-
-from .test_heartbeat import REPORT
+from tests.integration.shards.shard_api.test_heartbeat import REPORT
 
 pytestmark = pytest.mark.django_db
-EVER = Heard(datetime.fromisoformat("2020-01-01T00:00:00Z"))
+EVER = Reachability(datetime.fromisoformat("2020-01-01T00:00:00Z"))
 
 
 def silent(shard: Shard, seconds: float) -> None:
@@ -69,7 +69,7 @@ def test_a_silent_shard_is_suspect_and_then_lost(shard: Shard) -> None:
     assert story(shard) == [("ready", "suspect"), ("suspect", "lost")]
 
 
-def test_who_comes_back_has_to_be_steady_first(shard: Shard, key: str) -> None:
+def test_a_returning_shard_has_to_be_steady_first(shard: Shard, key: str) -> None:
     silent(shard, 100)
     watch(EVER)
     watch(EVER)
@@ -83,7 +83,7 @@ def test_who_comes_back_has_to_be_steady_first(shard: Shard, key: str) -> None:
     assert state(shard) == "ready"
 
 
-def test_who_comes_and_goes_has_to_be_steady_for_longer(shard: Shard) -> None:
+def test_a_flapping_shard_has_to_be_steady_for_longer(shard: Shard) -> None:
     for _ in range(2):
         silent(shard, 16)
         watch(EVER)
@@ -99,7 +99,7 @@ def test_who_comes_and_goes_has_to_be_steady_for_longer(shard: Shard) -> None:
     assert state(shard) == "ready"
 
 
-def test_falls_of_long_ago_are_forgiven(shard: Shard) -> None:
+def test_old_silences_do_not_count_as_flapping(shard: Shard) -> None:
     for _ in range(5):
         StateChange.objects.create(shard=shard, was="ready", state="suspect")
     StateChange.objects.update(at=Now() - timedelta(minutes=11))
@@ -110,7 +110,7 @@ def test_falls_of_long_ago_are_forgiven(shard: Shard) -> None:
     assert state(shard) == "ready"
 
 
-def test_a_drain_goes_on_after_a_silence(shard: Shard, key: str) -> None:
+def test_a_drain_continues_after_a_silence(shard: Shard, key: str) -> None:
     drain(shard.name, by="anna", reason="kernel")
     silent(shard, 91)
     watch(EVER)
@@ -121,7 +121,7 @@ def test_a_drain_goes_on_after_a_silence(shard: Shard, key: str) -> None:
     assert beat(key)["orders"] == ["drain"]
 
 
-def test_a_drain_that_ended_meanwhile_does_not(shard: Shard, key: str) -> None:
+def test_a_drain_that_ended_during_a_silence_does_not_continue(shard: Shard, key: str) -> None:
     drain(shard.name, by="anna", reason="kernel")
     silent(shard, 91)
     watch(EVER)
@@ -131,7 +131,7 @@ def test_a_drain_that_ended_meanwhile_does_not(shard: Shard, key: str) -> None:
     assert state(shard) == "suspect"
 
 
-def test_one_that_had_its_job_takes_no_other_after_a_silence() -> None:
+def test_a_used_ephemeral_shard_takes_no_other_job_after_a_silence() -> None:
     shard, key = make_shard("once", pool="fresh")
     Pool.objects.update(mode=PoolMode.EPHEMERAL)
     Shard.objects.filter(pk=shard.pk).update(state=ShardState.LOST, is_used=True)
@@ -140,7 +140,7 @@ def test_one_that_had_its_job_takes_no_other_after_a_silence() -> None:
     assert state(shard) == "draining"
 
 
-def test_who_is_being_restarted_may_be_silent(shard: Shard) -> None:
+def test_a_shard_being_restarted_may_be_silent(shard: Shard) -> None:
     Operation.objects.create(shard=shard, kind=OperationKind.RESTART, state="running", requested_by="anna")
     silent(shard, 200)
     assert watch(EVER) == 0
@@ -149,16 +149,16 @@ def test_who_is_being_restarted_may_be_silent(shard: Shard) -> None:
 
 
 @pytest.mark.parametrize("seconds", [10, 14])
-def test_a_break_of_our_own_is_nobodys_silence(shard: Shard, seconds: float) -> None:
+def test_an_outage_does_not_count_as_silence(shard: Shard, seconds: float) -> None:
     silent(shard, 300)
-    assert watch(Heard(database_now() - timedelta(seconds=seconds))) == 0
-    assert watch(Heard(database_now() - timedelta(seconds=16))) == 1
+    assert watch(Reachability(database_now() - timedelta(seconds=seconds))) == 0
+    assert watch(Reachability(database_now() - timedelta(seconds=16))) == 1
 
 
 def test_a_heartbeat_of_this_very_moment_wins(shard: Shard) -> None:
     silent(shard, 16)
     (row,) = watching._candidates()
-    change = watching._decide(row, EVER, database_now())
+    change = next_state(row.inputs(), reachable_since=EVER.since, now=database_now())
     assert change is not None
     Shard.objects.update(last_heartbeat_at=Now())
     assert not watching._move(row, change)
@@ -168,7 +168,7 @@ def test_a_heartbeat_of_this_very_moment_wins(shard: Shard) -> None:
 def test_an_operator_of_this_very_moment_wins(shard: Shard) -> None:
     silent(shard, 16)
     (row,) = watching._candidates()
-    change = watching._decide(row, EVER, database_now())
+    change = next_state(row.inputs(), reachable_since=EVER.since, now=database_now())
     assert change is not None
     drain(shard.name, by="anna", reason="kernel")
     assert not watching._move(row, change)
@@ -176,15 +176,15 @@ def test_an_operator_of_this_very_moment_wins(shard: Shard) -> None:
 
 
 def test_a_move_that_is_not_in_the_table_is_refused(shard: Shard) -> None:
-    with pytest.raises(WrongState, match="is ready; from there it cannot become lost"):
-        move(shard, "lost")
-    assert not move(shard, "suspect", only_if=Q(state="draining"))
-    assert move(shard, "suspect", only_if=Q(state="ready"))
-    assert not move(shard, "suspect")
+    with pytest.raises(WrongState, match="is ready and cannot become lost"):
+        transition(shard, "lost")
+    assert not transition(shard, "suspect", expected=Q(state="draining"))
+    assert transition(shard, "suspect", expected=Q(state="ready"))
+    assert not transition(shard, "suspect")
     assert story(shard) == [("ready", "suspect")]
 
 
-def test_well_shards_cost_one_look(django_assert_num_queries: Any) -> None:
+def test_healthy_shards_cost_one_query(django_assert_num_queries: Any) -> None:
     for number in range(5):
         make_shard(f"well-{number}")
     with django_assert_num_queries(2):
@@ -192,7 +192,7 @@ def test_well_shards_cost_one_look(django_assert_num_queries: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_watches_at_once_note_a_change_once() -> None:
+def test_concurrent_monitors_store_a_change_once() -> None:
     shards = [make_shard(f"s-{number}")[0] for number in range(8)]
     Shard.objects.update(last_heartbeat_at=Now() - timedelta(seconds=20))
     moved: list[int] = []
@@ -214,7 +214,7 @@ def test_two_watches_at_once_note_a_change_once() -> None:
 
 @contextmanager
 def web(answers: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The web process as the control worker sees it; the list has what was asked."""
+    """Simulate the web process for the control worker, and yield the list of its requests."""
     asked: list[str] = []
 
     def get(url: str, **_: Any) -> httpx.Response:
@@ -225,48 +225,48 @@ def web(answers: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     with monkeypatch.context() as patched:
         patched.setattr(httpx, "get", get)
-        patched.setattr(watching, "_hearing", Hearing())
+        patched.setattr(watching, "_monitor", ReachabilityMonitor())
         yield asked
 
 
-def test_nobody_is_asked_while_all_are_heard(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_is_sent_while_all_shards_report(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     with web(False, monkeypatch) as asked:
-        look()
+        check_reachability()
         make_shard("silent")
         Shard.objects.filter(name="silent").update(last_heartbeat_at=Now() - timedelta(hours=1))
-        first = look()
-        assert (look().since, first.deaf_since, asked) == (first.since, None, [])
+        first = check_reachability()
+        assert (check_reachability().since, first.unreachable_since, asked) == (first.since, None, [])
 
 
-def test_while_the_web_process_is_away_nobody_is_blamed_and_operators_are_told_once(
+def test_an_outage_of_the_web_process_alerts_once_and_moves_no_shard(
     shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent(shard, 300)
     with web(False, monkeypatch):
-        heard = look()
-        assert heard.deaf_since is not None
+        heard = check_reachability()
+        assert heard.unreachable_since is not None
         for _ in range(3):
-            assert watch(look()) == 0
+            assert watch(check_reachability()) == 0
         assert not Alert.objects.exists()
-        later = Heard(heard.since, heard.deaf_since - timedelta(seconds=31))
+        later = Reachability(heard.since, heard.unreachable_since - timedelta(seconds=31))
         for _ in range(3):
             watch(later)
-    (told,) = Alert.objects.all()
-    assert (told.kind, told.count) == ("control.deaf", 1)
+    (stored,) = Alert.objects.all()
+    assert (stored.kind, stored.count) == ("control.deaf", 1)
     assert state(shard) == "ready"
 
 
-def test_when_it_answers_the_silence_is_the_shards(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_web_process_answers_silence_counts(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     silent(shard, 300)
     with web(True, monkeypatch) as asked:
-        heard = look()
-        assert heard.deaf_since is None
-        assert watch(heard) == 0, "this process has just begun to look"
+        heard = check_reachability()
+        assert heard.unreachable_since is None
+        assert watch(heard) == 0, "this process has just started its checks"
         assert asked
-    assert watch(Heard(heard.since - timedelta(seconds=16))) == 1
+    assert watch(Reachability(heard.since - timedelta(seconds=16))) == 1
 
 
-def test_steadiness_is_kept_by_heartbeats(shard: Shard, key: str) -> None:
+def test_heartbeats_keep_a_shard_steady(shard: Shard, key: str) -> None:
     beat(key)
     shard.refresh_from_db()
     first = shard.steady_since
@@ -283,5 +283,5 @@ def test_steadiness_is_kept_by_heartbeats(shard: Shard, key: str) -> None:
 def test_a_heartbeat_is_one_statement(key: str, shard: Shard) -> None:
     with CaptureQueriesContext(connection) as queries:
         beat(key)
-    # Prepared statements go past Django's log: nothing beside that one is said.
+    # Django does not log prepared statements, so the log must be empty.
     assert [query["sql"][:60] for query in queries] == []

@@ -12,10 +12,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from myctobot.tenants.models import AuditEntry
-from shards.models.shard import Shard
+from shards.models import Shard
 from shards.operations.models import Operation, OperationKind
-
-from .support import LivelyProvider, do, post
+from tests.factories.operations import LivelyProvider, do, post
 
 pytestmark = pytest.mark.django_db
 
@@ -37,11 +36,11 @@ def test_shards_are_listed_with_what_matters(shard: Shard) -> None:
     assert run("list").split() == ["made", "ready", "0/1", "memory", "filesystem+git"]
 
 
-def test_a_shard_is_added_from_a_template_and_asked_for(shard: Shard, maker: LivelyProvider) -> None:
+def test_a_shard_is_added_from_a_template_and_provisioning_is_requested(shard: Shard, maker: LivelyProvider) -> None:
     said = run(
         "add", "new", "--template", "general", "--provider", "memory", "--slots", "3", "--provision", "--by", "anna"
     )
-    assert said == "Asked for: provision of shard new."
+    assert said == "Requested: provision of shard new."
     made = Shard.objects.get(name="new")
     assert (made.max_concurrent_jobs, made.capabilities) == (3, ["filesystem", "git"])
     assert Operation.objects.get(shard=made).requested_by == "anna"
@@ -55,8 +54,8 @@ def test_a_shard_is_added_from_a_template_and_asked_for(shard: Shard, maker: Liv
         (("add", "x", "--template", "nothing"), "template: There is no template 'nothing'; there are: "),
         (("add", "made", "--template", "general"), "name: "),
         (("destroy", "nobody"), "There is no shard 'nobody'; there are: made."),
-        (("snapshot", "made", "Bad Label"), "label: Name the snapshot by a lower-case slug"),
-        (("start", "made"), "it is requested, and that is done only to one that is lost or stopped or suspect"),
+        (("snapshot", "made", "Bad Label"), "label: The snapshot's name must be a lower-case slug"),
+        (("start", "made"), "it is requested, and the operation needs a shard that is lost or stopped or suspect"),
     ],
 )
 def test_a_mistake_is_named(shard: Shard, arguments: tuple[str, ...], said: str) -> None:
@@ -95,7 +94,7 @@ def test_differences_are_shown(shard: Shard, maker: LivelyProvider) -> None:
     do(shard, OperationKind.PROVISION)
     assert run("reconcile", "memory") == "No differences."
     Shard.objects.update(provider_ref="", state="requested")
-    assert "which no shard knows; left alone for now" in run("reconcile", "memory")
+    assert "which belongs to no shard; not repaired yet" in run("reconcile", "memory")
 
 
 def test_providers_say_what_they_lack(shard: Shard) -> None:

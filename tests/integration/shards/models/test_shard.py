@@ -6,7 +6,7 @@ from django.db import IntegrityError
 
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import Tenant
-from shards.models.shard import Assignment, Pool, Shard
+from shards.models import Assignment, Pool, Shard
 from tests.factories.control_plane import make_shard
 
 pytestmark = pytest.mark.django_db
@@ -20,13 +20,13 @@ def test_a_shards_class_follows_its_capabilities_and_pool() -> None:
     assert shard.queues == ["cap.browser+git@premium", "shard.two"]
 
 
-def test_of_a_key_only_the_digest_is_kept() -> None:
+def test_only_the_digest_of_a_key_is_stored() -> None:
     shard, key = make_shard()
     assert shard.key_hash == digest(key)
 
 
 @pytest.mark.parametrize("name", ["Upper", "with space", "a.b", "-a", "a+b", ""])
-def test_names_are_slugs_since_queues_are_made_of_them(name: str) -> None:
+def test_names_are_slugs_because_queues_contain_them(name: str) -> None:
     with pytest.raises(ValidationError):
         Shard(name=name, capabilities=["git"]).full_clean()
 

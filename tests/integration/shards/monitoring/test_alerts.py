@@ -1,4 +1,4 @@
-"""What operators are told, and how often."""
+"""Alerts to operators: channels, grouping, repetition and retries."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from django.core import mail
 from django.db import transaction
 from standardwebhooks import Webhook
 
-from shards.lifecycle.transitions import move
-from shards.models.shard import Shard
+from shards.lifecycle.transitions import transition
+from shards.models import Shard
 from shards.monitoring import alerts
-from shards.monitoring.alert_rules import MOST_SINGLE, MOST_TRIES, next_pause_s
-from shards.monitoring.alerts import alert, alert_once, tell_due
+from shards.monitoring.alert_rules import MAX_SINGLE, MAX_TRIES, next_pause_s
+from shards.monitoring.alerts import alert, alert_once, deliver_due
 from shards.monitoring.channels import EmailChannel
 from shards.monitoring.models import Alert
 from tests.factories.control_plane import make_shard
@@ -45,40 +45,40 @@ def letters(settings: Any) -> list[mail.EmailMessage]:
 
 
 def pass_time(seconds: float = 11) -> None:
-    """As if that had happened so long before."""
+    """Make all alerts older."""
     for one in Alert.objects.all():
         moved = {name: getattr(one, name) - timedelta(seconds=seconds) for name in ("created_at", "ready_at", "due_at")}
         Alert.objects.filter(pk=one.pk).update(**moved)
 
 
-def told(hook: Endpoint) -> list[str]:
+def subjects(hook: Endpoint) -> list[str]:
     return [json.loads(text)["data"]["subject"] for _, text in hook.received]
 
 
 def fall(shard: Shard) -> None:
-    move(shard, "suspect", reason="silent since noon")
+    transition(shard, "suspect", reason="silent since noon")
 
 
-def test_a_fall_is_told_by_every_way_once(shard: Shard, hook: Endpoint, letters: list[mail.EmailMessage]) -> None:
+def test_every_channel_delivers_an_alert_once(shard: Shard, hook: Endpoint, letters: list[mail.EmailMessage]) -> None:
     fall(shard)
-    assert tell_due() == 0, "it waits for company first"
+    assert deliver_due() == 0, "it waits for others of its kind first"
     pass_time()
-    assert tell_due() == 1
+    assert deliver_due() == 1
     pass_time(10_000)
-    assert tell_due() == 0
-    assert told(hook) == ["Shard one is suspect"]
+    assert deliver_due() == 0
+    assert subjects(hook) == ["Shard one is suspect"]
     (letter,) = letters
     assert (letter.subject, letter.to) == ("[MyCTOBot] Shard one is suspect", ["ops@example.com", "anna@example.com"])
     assert "Shard one was ready and is suspect. Silent since noon" in letter.body
     assert set(Alert.objects.get().delivered) == {"log", "webhook", "email"}
 
 
-def test_what_is_sent_is_signed_and_keeps_its_id(shard: Shard, hook: Endpoint) -> None:
+def test_a_webhook_is_signed_and_keeps_its_id(shard: Shard, hook: Endpoint) -> None:
     hook.statuses = [500, 200]
     fall(shard)
     for _ in range(2):
         pass_time(100)
-        tell_due()
+        deliver_due()
     assert len({headers["webhook-id"] for headers, _ in hook.received}) == 1
     for headers, text in hook.received:
         body = Webhook(SECRET).verify(text, headers)
@@ -90,31 +90,31 @@ def test_without_a_secret_it_is_not_signed(shard: Shard, hook: Endpoint, setting
     settings.ALERT_WEBHOOK_SECRET = ""
     fall(shard)
     pass_time()
-    tell_due()
+    deliver_due()
     assert "webhook-signature" not in hook.received[0][0]
 
 
-def test_without_any_way_set_up_the_log_is_told(shard: Shard, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_other_channels_the_log_has_the_alert(shard: Shard, caplog: pytest.LogCaptureFixture) -> None:
     fall(shard)
     pass_time()
-    tell_due()
+    deliver_due()
     assert "Shard one is suspect" in caplog.text
     assert Alert.objects.get().ended_at is not None
 
 
-def test_one_way_that_fails_has_nothing_told_twice_by_another(
+def test_a_failing_channel_causes_no_repetition_by_another(
     shard: Shard, hook: Endpoint, letters: list[mail.EmailMessage]
 ) -> None:
     hook.statuses = [500, 302, 200]
     fall(shard)
     for _ in range(4):
         pass_time(200)
-        tell_due()
+        deliver_due()
     assert (len(hook.received), len(letters)) == (3, 1)
     assert Alert.objects.get().failures == {}
 
 
-def test_a_mail_server_that_fails_has_no_hook_called_twice(
+def test_a_failing_mail_server_causes_no_second_webhook(
     shard: Shard, hook: Endpoint, letters: list[mail.EmailMessage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: mail.EmailMessage, fail_silently: bool = False) -> int:
@@ -125,46 +125,46 @@ def test_a_mail_server_that_fails_has_no_hook_called_twice(
         broken.setattr(mail.EmailMessage, "send", refuse)
         for _ in range(2):
             pass_time(200)
-            tell_due()
-        assert Alert.objects.get().failures == {"email": "The mail server did not take it: gone"}
+            deliver_due()
+        assert Alert.objects.get().failures == {"email": "The mail server refused the message: gone"}
     pass_time(500)
-    tell_due()
+    deliver_due()
     assert (len(hook.received), len(letters)) == (1, 1)
 
 
-def test_it_is_given_up_after_five_tries(shard: Shard, hook: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+def test_delivery_ends_after_five_tries(shard: Shard, hook: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     hook.statuses = [503]
     fall(shard)
     for _ in range(8):
         pass_time(10_000)
-        tell_due()
-    assert len(hook.received) == MOST_TRIES == 5
+        deliver_due()
+    assert len(hook.received) == MAX_TRIES == 5
     row = Alert.objects.get()
     assert row.ended_at is not None
-    assert row.failures == {"webhook": "It answered 503."}
-    assert "alert.given_up" in caplog.text
+    assert row.failures == {"webhook": "The URL answered 503."}
+    assert "alert.undelivered" in caplog.text
 
 
 def test_the_tries_are_over_within_about_half_an_hour() -> None:
-    pauses = [next_pause_s(tries) for tries in range(1, MOST_TRIES + 1)]
+    pauses = [next_pause_s(tries) for tries in range(1, MAX_TRIES + 1)]
     assert pauses[-1] is None
     assert 1500 < sum(pause for pause in pauses if pause is not None) < 2100
 
 
-def test_a_way_that_is_away_is_tried_once_a_round(hook: Endpoint) -> None:
+def test_a_failing_channel_is_tried_once_per_batch(hook: Endpoint) -> None:
     hook.statuses = [503]
     for number in range(3):
         alert("operation.failed", f"Provision of {number} failed", "No space left.")
     pass_time()
-    assert tell_due() == 3
+    assert deliver_due() == 3
     assert len(hook.received) == 1
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """End of the process."""
 
 
-def test_a_crash_loses_nothing_and_has_nothing_told_twice(
+def test_a_crash_neither_loses_nor_repeats_an_alert(
     shard: Shard, hook: Endpoint, letters: list[mail.EmailMessage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(self: EmailChannel, one: Alert, text: str) -> None:
@@ -175,37 +175,37 @@ def test_a_crash_loses_nothing_and_has_nothing_told_twice(
     with monkeypatch.context() as broken:
         broken.setattr(EmailChannel, "send", crash)
         with pytest.raises(Killed):
-            tell_due()
-    assert tell_due() == 0, "another may be at it still"
+            deliver_due()
+    assert deliver_due() == 0, "another process may still deliver it"
     pass_time(200)
-    assert tell_due() == 1
+    assert deliver_due() == 1
     assert (len(hook.received), len(letters)) == (1, 1)
 
 
-def test_what_is_undone_is_not_told(shard: Shard, hook: Endpoint) -> None:
+def test_an_alert_of_a_rolled_back_transaction_is_not_sent(shard: Shard, hook: Endpoint) -> None:
     with transaction.atomic():
         fall(shard)
         transaction.set_rollback(True)
     pass_time()
-    assert tell_due() == 0
+    assert deliver_due() == 0
 
 
-def test_who_comes_and_goes_is_told_of_once_in_ten_minutes_with_how_often(shard: Shard, hook: Endpoint) -> None:
+def test_alerts_of_a_flapping_shard_are_counted_for_ten_minutes(shard: Shard, hook: Endpoint) -> None:
     fall(shard)
-    move(shard, "ready")
+    transition(shard, "ready")
     pass_time()
-    tell_due()
+    deliver_due()
     for _ in range(4):
         fall(shard)
-        move(shard, "ready")
+        transition(shard, "ready")
         pass_time(60)
-        tell_due()
-    assert sorted(told(hook)) == ["Shard one is ready", "Shard one is suspect"]
+        deliver_due()
+    assert sorted(subjects(hook)) == ["Shard one is ready", "Shard one is suspect"]
     pass_time(400)
-    tell_due()
+    deliver_due()
     assert len(hook.received) == 4
     texts = [json.loads(text)["data"]["text"] for _, text in hook.received[2:]]
-    assert all("This is the latest of 4 times since " in text for text in texts)
+    assert all("This is the latest of 4 occurrences since " in text for text in texts)
 
 
 def test_many_at_once_are_one_message_that_names_the_common_cause(hook: Endpoint) -> None:
@@ -213,75 +213,75 @@ def test_many_at_once_are_one_message_that_names_the_common_cause(hook: Endpoint
     for shard in shards[:25]:
         fall(shard)
     pass_time()
-    assert tell_due() == 1
+    assert deliver_due() == 1
     pass_time(10_000)
-    assert tell_due() == 0
+    assert deliver_due() == 0
     ((_, text),) = hook.received
     data = json.loads(text)["data"]
     assert data["subject"] == "25 shards fell silent"
-    assert data["text"].startswith("That is 25 of 30 shards at once: rather than each of them, what they share")
+    assert data["text"].startswith("25 of 30 shards fell silent at once, so a common cause is likely")
     assert "… and 5 more." in data["text"]
     assert Alert.objects.filter(part_of=None).count() == 1
 
 
-def test_those_that_fall_a_little_later_go_with_the_others(hook: Endpoint) -> None:
+def test_alerts_shortly_after_others_are_grouped_with_them(hook: Endpoint) -> None:
     shards = [make_shard(f"s-{number}")[0] for number in range(10)]
     for shard in shards[:3]:
         fall(shard)
     pass_time(11)
     for shard in shards[3:6]:
         fall(shard)
-    tell_due()
-    assert told(hook) == ["6 shards fell silent"]
-    assert "That is 6 of 10" in hook.received[0][1]
+    deliver_due()
+    assert subjects(hook) == ["6 shards fell silent"]
+    assert "6 of 10 shards fell silent at once" in hook.received[0][1]
 
 
-@pytest.mark.parametrize(("fallen", "messages"), [(MOST_SINGLE, MOST_SINGLE), (MOST_SINGLE + 1, 1)])
-def test_a_few_are_told_of_one_by_one(hook: Endpoint, fallen: int, messages: int) -> None:
+@pytest.mark.parametrize(("fallen", "messages"), [(MAX_SINGLE, MAX_SINGLE), (MAX_SINGLE + 1, 1)])
+def test_few_alerts_are_sent_one_by_one(hook: Endpoint, fallen: int, messages: int) -> None:
     shards = [make_shard(f"s-{number}")[0] for number in range(20)]
     for shard in shards[:fallen]:
         fall(shard)
     pass_time()
-    assert tell_due() == messages
+    assert deliver_due() == messages
     assert not any("at once" in text for _, text in hook.received)
 
 
-def test_what_is_told_is_one_line_where_it_must_be(letters: list[mail.EmailMessage]) -> None:
+def test_the_subject_of_an_alert_is_one_line(letters: list[mail.EmailMessage]) -> None:
     alert("operation.failed", "Provision failed\nBcc: all@example.com", "a\x00b\nc")
     pass_time()
-    tell_due()
+    deliver_due()
     (letter,) = letters
     assert letter.subject == "[MyCTOBot] Provision failed Bcc: all@example.com"
     assert "Bcc" not in letter.message()
     assert "a?b\nc" in letter.body
 
 
-def test_alert_once_is_told_once_for_ever(hook: Endpoint) -> None:
+def test_alert_once_is_never_repeated(hook: Endpoint) -> None:
     for _ in range(3):
-        alert_once("control.deaf", "Nobody is heard", "Look.", key="that outage")
+        alert_once("control.deaf", "No shard reports", "Check.", key="that outage")
         pass_time(1000)
-        tell_due()
-    assert told(hook) == ["Nobody is heard"]
+        deliver_due()
+    assert subjects(hook) == ["No shard reports"]
 
 
-def test_who_is_held_by_another_round_is_left_to_it(shard: Shard, hook: Endpoint) -> None:
+def test_a_claimed_alert_is_not_delivered_twice(shard: Shard, hook: Endpoint) -> None:
     fall(shard)
     pass_time()
-    alerts._take_due()
-    assert tell_due() == 0
-    # It was killed: its turn comes again, at the end of the time that it had.
+    alerts._claim_due()
+    assert deliver_due() == 0
+    # Its process was killed, so another one delivers it after the claim expires.
     pass_time(181)
-    assert tell_due() == 1
-    assert told(hook) == ["Shard one is suspect"]
+    assert deliver_due() == 1
+    assert subjects(hook) == ["Shard one is suspect"]
 
 
-def test_nobody_at_the_address(settings: Any, shard: Shard) -> None:
+def test_an_unreachable_webhook(settings: Any, shard: Shard) -> None:
     settings.ALERT_WEBHOOK_URL = "http://127.0.0.1:1/"
     fall(shard)
     pass_time()
-    tell_due()
+    deliver_due()
     row = Alert.objects.get()
-    assert row.failures["webhook"].startswith("It could not be reached: ")
+    assert row.failures["webhook"].startswith("The URL could not be reached: ")
     assert row.due_at > row.created_at
 
 
@@ -289,5 +289,5 @@ def test_an_answer_without_end_is_not_read(shard: Shard, hook: Endpoint) -> None
     hook.body = b"x" * 1_000_000
     fall(shard)
     pass_time()
-    assert tell_due() == 1
+    assert deliver_due() == 1
     assert "webhook" in Alert.objects.get().delivered

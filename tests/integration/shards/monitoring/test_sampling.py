@@ -1,4 +1,4 @@
-"""Samples of shards: taken, shown and removed."""
+"""Samples of shards: storage, series and retention."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pytest
 from django.db.models.functions import Now
 
 from myctobot.lib.clock import database_now
-from shards.models.shard import Shard
+from shards.models import Shard
 from shards.monitoring import retention
 from shards.monitoring.alerts import alert
 from shards.monitoring.models import Alert, ShardSample, StateChange
 from shards.monitoring.retention import clean_up
 from shards.monitoring.sampling import sample, series
 from tests.factories.control_plane import JsonClient, make_shard
-
-from .test_heartbeat import REPORT
+from tests.integration.shards.shard_api.test_heartbeat import REPORT
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +30,7 @@ def add(shard: Shard, at: datetime, **values: Any) -> ShardSample:
     return ShardSample.objects.create(shard=shard, at=at, state="ready", **{**usual, **values})
 
 
-def test_a_sample_is_what_the_shard_said(shard: Shard, key: str) -> None:
+def test_a_sample_has_the_reported_values(shard: Shard, key: str) -> None:
     beat(key, slots=1, running=["job_a.1", "job_b.2"])
     assert sample() == 1
     row = ShardSample.objects.get()
@@ -50,7 +49,7 @@ def test_two_samples_of_one_moment_are_one(shard: Shard, key: str) -> None:
     assert ShardSample.objects.exclude(pk=first.pk).count() == 1
 
 
-def test_who_is_silent_or_switched_off_has_none(shard: Shard, key: str) -> None:
+def test_a_silent_or_inactive_shard_has_no_sample(shard: Shard, key: str) -> None:
     beat(key)
     Shard.objects.update(last_heartbeat_at=Now() - timedelta(seconds=16))
     assert sample() == 0
@@ -58,13 +57,13 @@ def test_who_is_silent_or_switched_off_has_none(shard: Shard, key: str) -> None:
     assert sample() == 0
 
 
-def test_who_has_said_nothing_yet_spoils_nothing(shard: Shard, key: str) -> None:
+def test_a_shard_without_a_report_is_skipped(shard: Shard, key: str) -> None:
     beat(key)
     make_shard("new")
     assert sample() == 1
 
 
-def test_a_shard_that_lies_spoils_nothing_for_the_others(shard: Shard, key: str) -> None:
+def test_false_values_of_one_shard_do_not_affect_others(shard: Shard, key: str) -> None:
     _, liar = make_shard("liar")
     most = 2**40
     beat(liar, memory_mb=most, memory_total_mb=most, disk_free_mb=most, cpu_percent=100_000, slots=64)
@@ -88,7 +87,7 @@ def test_a_series_is_averaged_in_the_database(shard: Shard) -> None:
 
 
 @pytest.mark.parametrize(("points", "most"), [(-1, 1), (0, 1), (7, 7), (10**9, 120)])
-def test_a_series_has_no_more_points_than_asked_for_or_sampled(shard: Shard, points: int, most: int) -> None:
+def test_a_series_has_at_most_the_requested_and_sampled_points(shard: Shard, points: int, most: int) -> None:
     since = database_now() - timedelta(hours=1)
     for number in range(120):
         add(shard, since + timedelta(seconds=30 * number))
@@ -100,7 +99,7 @@ def test_a_series_that_begins_tomorrow_is_empty(shard: Shard) -> None:
 
 
 def test_old_samples_go_batch_by_batch(shard: Shard, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "AT_ONCE", 3)
+    monkeypatch.setattr(retention, "BATCH_SIZE", 3)
     settings.SHARD_SAMPLE_RETENTION_DAYS = 7
     now = database_now()
     for number in range(10):
@@ -121,15 +120,15 @@ def test_without_a_bound_samples_stay(shard: Shard, settings: Any) -> None:
     assert clean_up() == 0
 
 
-def test_old_history_goes_and_what_is_not_told_yet_stays(shard: Shard) -> None:
+def test_old_history_is_removed_but_undelivered_alerts_stay(shard: Shard) -> None:
     StateChange.objects.create(shard=shard, was="ready", state="suspect")
     StateChange.objects.update(at=Now() - timedelta(days=91))
     StateChange.objects.create(shard=shard, was="suspect", state="ready")
-    for subject in ("told", "part", "not told"):
+    for subject in ("delivered", "part", "undelivered"):
         alert("operation.failed", subject, "text")
-    told = Alert.objects.get(subject="told")
-    Alert.objects.exclude(subject="not told").update(ended_at=Now() - timedelta(days=91))
-    Alert.objects.filter(subject="part").update(part_of=told)
+    delivered = Alert.objects.get(subject="delivered")
+    Alert.objects.exclude(subject="undelivered").update(ended_at=Now() - timedelta(days=91))
+    Alert.objects.filter(subject="part").update(part_of=delivered)
     clean_up()
     assert StateChange.objects.get().state == "ready"
-    assert Alert.objects.get().subject == "not told"
+    assert Alert.objects.get().subject == "undelivered"

@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    # Models need settings, whose environment is made after this file is loaded.
-    from shards.models.shard import Shard
-
-    from .support import LivelyProvider
+    # Models need settings, whose environment is set after this file is loaded.
+    from shards.models import Shard
+    from tests.factories.operations import LivelyProvider
 
 
 @pytest.fixture
 def maker(settings: Any) -> LivelyProvider:
-    """The provider ``memory``, with shards inside."""
+    """Provider ``memory`` whose containers run shards."""
     from shards.providers import registry
-
-    from .support import LivelyProvider
+    from tests.factories.operations import LivelyProvider
 
     path = f"{LivelyProvider.__module__}.{LivelyProvider.__name__}"
     settings.PROVIDERS = {**settings.PROVIDERS, "memory": path}
@@ -29,6 +27,6 @@ def maker(settings: Any) -> LivelyProvider:
 
 @pytest.fixture
 def shard(db: None, maker: LivelyProvider) -> Shard:
-    from .support import new_shard
+    from tests.factories.operations import new_shard
 
     return new_shard()

@@ -6,36 +6,35 @@ import pytest
 
 from myctobot.lib.crypto import digest
 from myctobot.tenants.models import AuditEntry
-from shards.models.shard import Shard
+from shards.models import Shard
 from shards.monitoring.models import Alert
 from shards.operations.enrolment import issue_token
 from tests.factories.control_plane import JsonClient, error_of
-
-from .support import REPORT, post
+from tests.factories.operations import REPORT, post
 
 pytestmark = pytest.mark.django_db
 
 
-def test_a_token_opens_once(shard: Shard) -> None:
+def test_a_token_enrols_once(shard: Shard) -> None:
     token = issue_token(shard, by="anna")
     config = post("/shard/v1/enroll", {"token": token}).json()["config"]
     assert JsonClient(config["shard_key"]).post("/shard/v1/heartbeat", REPORT).status_code == 200
     again = post("/shard/v1/enroll", {"token": token})
     assert (again.status_code, error_of(again)["code"]) == (401, "bad_enrolment")
-    # Whoever came first may have been the wrong one.
+    # The first use may have been an attack.
     post("/shard/v1/enroll", {"token": token})
     assert AuditEntry.objects.filter(action="shard.enrolment_repeated", subject="shard/made").count() == 1
     assert Alert.objects.filter(kind="enrolment.repeated").count() == 1
 
 
-def test_what_is_stored_opens_nothing(shard: Shard) -> None:
+def test_a_stored_digest_does_not_enrol(shard: Shard) -> None:
     token = issue_token(shard, by="anna")
     assert post("/shard/v1/enroll", {"token": digest(token)}).status_code == 401
     assert token not in str(list(AuditEntry.objects.values_list("details", flat=True)))
 
 
 @pytest.mark.parametrize("life", [timedelta(seconds=-1)])
-def test_an_old_token_opens_nothing(shard: Shard, life: timedelta) -> None:
+def test_an_expired_token_does_not_enrol(shard: Shard, life: timedelta) -> None:
     assert post("/shard/v1/enroll", {"token": issue_token(shard, by="anna", life=life)}).status_code == 401
 
 

@@ -7,7 +7,7 @@ import pytest
 from django.db.models.functions import Now
 
 from shards.errors import WrongState
-from shards.models.shard import Shard, ShardState
+from shards.models import Shard, ShardState
 from shards.operations.executor import carry_out, sweep
 from shards.operations.journal import Abandoned, OperationJournal
 from shards.operations.models import Operation, OperationKind, OperationState
@@ -15,14 +15,13 @@ from shards.operations.reconciler import reconcile
 from shards.operations.requests import request
 from shards.providers.base import ContainerState
 from shards.providers.errors import ProviderUnreachable
-
-from .support import LivelyProvider, do
+from tests.factories.operations import LivelyProvider, do
 
 pytestmark = pytest.mark.django_db
 
 
 def left_behind(operation: Operation) -> None:
-    """As if its process had been killed a while ago."""
+    """Make an operation look as if its process had been killed."""
     Operation.objects.filter(pk=operation.pk).update(
         state=OperationState.RUNNING, alive_at=Now() - timedelta(minutes=2), started_at=Now() - timedelta(minutes=3)
     )
@@ -53,14 +52,14 @@ def test_an_operation_that_is_alive_is_left_alone(shard: Shard) -> None:
     assert operation.state == OperationState.RUNNING
 
 
-def test_whoever_was_given_up_stops_at_its_next_step(shard: Shard) -> None:
+def test_an_abandoned_operation_stops_at_its_next_step(shard: Shard) -> None:
     operation = request(shard, OperationKind.PROVISION, by="anna")
     Operation.objects.update(state=OperationState.FAILED)
     with pytest.raises(Abandoned):
         OperationJournal(operation).step("create the container")
 
 
-def test_whoever_was_given_up_leaves_the_shard_to_its_successor(
+def test_an_abandoned_operation_does_not_change_the_shard(
     shard: Shard, maker: LivelyProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     do(shard, OperationKind.PROVISION)
@@ -104,7 +103,7 @@ def test_nothing_is_concluded_from_a_provider_that_does_not_answer(shard: Shard,
 
 
 class TestJobsThatRunThere:
-    """The worker's report may be seconds old: what counts are attempts, under the lock that claims take."""
+    """Attempts count, under the lock that claims take, because the worker's report may be seconds old."""
 
     @pytest.fixture
     def busy(self, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -118,17 +117,17 @@ class TestJobsThatRunThere:
         with pytest.raises(WrongState, match="it runs a job"):
             request(shard, kind, by="anna")
 
-    def test_nor_is_one_that_came_since_it_was_asked_for(self, shard: Shard, busy: list[int]) -> None:
+    def test_a_job_claimed_after_the_request_is_not_ended(self, shard: Shard, busy: list[int]) -> None:
         busy[0] = 0
         operation = request(shard, OperationKind.DESTROY, by="anna")
         busy[0] = 1
         carry_out(operation.pk)
         operation.refresh_from_db()
         shard.refresh_from_db()
-        assert "has taken a job meanwhile" in operation.error
+        assert "has claimed a job since the request" in operation.error
         assert (shard.state, bool(shard.provider_ref)) == (ShardState.READY, True)
 
-    def test_unless_somebody_says_so(self, shard: Shard, busy: list[int]) -> None:
+    def test_they_end_if_allowed(self, shard: Shard, busy: list[int]) -> None:
         operation = request(shard, OperationKind.DESTROY, by="anna", force=True)
         carry_out(operation.pk)
         shard.refresh_from_db()

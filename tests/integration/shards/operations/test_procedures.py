@@ -6,20 +6,19 @@ from django.test import override_settings
 from myctobot.tenants.models import AuditEntry
 from shards.broker_access import redis_acl as broker
 from shards.errors import OperationUnderWay, WrongState
-from shards.lifecycle.states import suspensions as closing
-from shards.models.shard import Shard, ShardState
+from shards.lifecycle import suspensions
+from shards.models import Shard, ShardState
 from shards.monitoring.models import StateChange
 from shards.operations.models import Enrolment, Operation, OperationKind, OperationState
 from shards.operations.requests import request
 from shards.providers.base import ContainerState
 from shards.providers.errors import OutOfRoom, ProviderBusy
-
-from .support import LivelyProvider, do
+from tests.factories.operations import LivelyProvider, do
 
 pytestmark = pytest.mark.django_db
 
 
-def test_a_shard_is_made_enrols_and_is_ready(shard: Shard, maker: LivelyProvider) -> None:
+def test_a_shard_is_provisioned_enrols_and_is_ready(shard: Shard, maker: LivelyProvider) -> None:
     operation = do(shard, OperationKind.PROVISION)
     assert (operation.state, operation.error) == (OperationState.DONE, "")
     assert shard.state == ShardState.READY
@@ -33,7 +32,7 @@ def test_a_shard_is_made_enrols_and_is_ready(shard: Shard, maker: LivelyProvider
 def test_each_step_is_written_down(shard: Shard) -> None:
     texts = [step["text"] for step in do(shard, OperationKind.PROVISION).steps]
     assert texts[0] == "create the container with memory"
-    assert texts[-1] == "wait until its worker reports"
+    assert texts[-1] == "wait for its heartbeat"
     moves = StateChange.objects.filter(shard=shard).order_by("pk").values_list("was", "state")
     assert list(moves) == [("requested", "provisioning"), ("provisioning", "ready")]
     actions = set(AuditEntry.objects.filter(subject="shard/made").values_list("action", flat=True))
@@ -41,7 +40,7 @@ def test_each_step_is_written_down(shard: Shard) -> None:
 
 
 @pytest.mark.parametrize("method", ["create", "start"])
-def test_what_fails_leaves_nothing_and_says_why(shard: Shard, maker: LivelyProvider, method: str) -> None:
+def test_a_failed_provision_leaves_nothing_and_has_a_reason(shard: Shard, maker: LivelyProvider, method: str) -> None:
     maker.fail_next(method, OutOfRoom("storage local-lvm is full"))
     operation = do(shard, OperationKind.PROVISION)
     assert (operation.state, operation.error) == (OperationState.FAILED, "storage local-lvm is full")
@@ -51,21 +50,21 @@ def test_what_fails_leaves_nothing_and_says_why(shard: Shard, maker: LivelyProvi
     assert do(shard, OperationKind.PROVISION).state == OperationState.DONE
 
 
-def test_a_shard_that_is_not_heard_of_is_removed(shard: Shard, maker: LivelyProvider) -> None:
+def test_a_shard_that_does_not_report_is_removed(shard: Shard, maker: LivelyProvider) -> None:
     maker.is_silent = True
     operation = do(shard, OperationKind.PROVISION)
     assert operation.error == "The container runs, but it has not enrolled within 1 s."
     assert maker.list() == []
 
 
-def test_what_cannot_be_removed_stays_on_record(shard: Shard, maker: LivelyProvider) -> None:
+def test_a_container_that_cannot_be_removed_keeps_its_reference(shard: Shard, maker: LivelyProvider) -> None:
     maker.is_silent = True
     maker.fail_next("destroy", ProviderBusy("CT 104 is locked (backup)"))
     operation = do(shard, OperationKind.PROVISION)
     assert operation.error == "The container runs, but it has not enrolled within 1 s."
     assert [found.ref for found in maker.list()] == [shard.provider_ref]
     assert shard.state == ShardState.STOPPED
-    assert shard.state_reason.endswith("What was made could not be removed: CT 104 is locked (backup)")
+    assert shard.state_reason.endswith("Its container could not be removed: CT 104 is locked (backup)")
     assert do(shard, OperationKind.DESTROY).state == OperationState.DONE
     assert maker.list() == []
 
@@ -81,10 +80,10 @@ def test_destroy_leaves_nothing(shard: Shard, maker: LivelyProvider) -> None:
     assert do(shard, OperationKind.PROVISION).state == OperationState.DONE
 
 
-def test_a_recycled_shard_has_nothing_of_what_it_was(shard: Shard, maker: LivelyProvider) -> None:
+def test_a_recycled_shard_has_new_credentials(shard: Shard, maker: LivelyProvider) -> None:
     do(shard, OperationKind.PROVISION)
     before = dict(maker.configs[shard.provider_ref])
-    closing.drain(shard.name, by="anna", reason="a job was there")
+    suspensions.drain(shard.name, by="anna", reason="a job was there")
     assert do(shard, OperationKind.RECYCLE).state == OperationState.DONE
     after = maker.configs[shard.provider_ref]
     assert before["shard_key"] != after["shard_key"]
@@ -93,7 +92,7 @@ def test_a_recycled_shard_has_nothing_of_what_it_was(shard: Shard, maker: Lively
 
 def test_a_recycle_that_fails_leaves_the_shard_stopped(shard: Shard, maker: LivelyProvider) -> None:
     do(shard, OperationKind.PROVISION)
-    closing.drain(shard.name, by="anna", reason="a job was there")
+    suspensions.drain(shard.name, by="anna", reason="a job was there")
     maker.fail_next("restore", OutOfRoom("storage local-lvm is full"))
     assert do(shard, OperationKind.RECYCLE).state == OperationState.FAILED
     assert (shard.state, shard.state_reason) == ("stopped", "recycle failed: storage local-lvm is full")
@@ -119,25 +118,25 @@ def test_stop_and_start(shard: Shard, maker: LivelyProvider) -> None:
 
 def test_a_drained_shard_that_is_restarted_stays_drained(shard: Shard) -> None:
     do(shard, OperationKind.PROVISION)
-    closing.drain(shard.name, by="anna", reason="kernel update")
+    suspensions.drain(shard.name, by="anna", reason="kernel update")
     do(shard, OperationKind.RESTART)
     assert shard.state == ShardState.DRAINING
 
 
-def test_one_thing_at_a_time_is_done_to_a_shard(shard: Shard) -> None:
+def test_a_shard_has_one_operation_at_a_time(shard: Shard) -> None:
     request(shard, OperationKind.PROVISION, by="anna")
-    with pytest.raises(OperationUnderWay, match="provision, asked for by anna, is under way"):
+    with pytest.raises(OperationUnderWay, match="provision, requested by anna, is in progress"):
         request(shard, OperationKind.DESTROY, by="bob")
 
 
-def test_a_shard_without_a_provider_is_left_alone(shard: Shard) -> None:
+def test_a_shard_without_a_provider_has_no_operations(shard: Shard) -> None:
     Shard.objects.update(provider="")
-    with pytest.raises(WrongState, match="its machine was set up by hand"):
+    with pytest.raises(WrongState, match="an operator manages its machine"):
         request(shard, OperationKind.RESTART, by="anna")
 
 
 @override_settings(SHARD_CONTROL_URL="https://control.example")
-def test_a_container_is_told_where_to_enrol_and_nothing_else(shard: Shard, maker: LivelyProvider) -> None:
+def test_a_container_gets_only_its_enrolment_data(shard: Shard, maker: LivelyProvider) -> None:
     do(shard, OperationKind.PROVISION)
     environment = maker.environment_of(shard.provider_ref)
     assert set(environment) == {"MYCTOBOT_CONTROL_URL", "MYCTOBOT_SHARD", "MYCTOBOT_ENROL_TOKEN"}

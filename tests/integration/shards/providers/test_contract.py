@@ -1,4 +1,4 @@
-"""The promises of every provider, kept by those that need no containers; tests/lxc has those of the real ones."""
+"""Contract of all providers, for those without real containers; tests/lxc covers the others."""
 
 from __future__ import annotations
 

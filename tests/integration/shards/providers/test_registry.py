@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from shards.operations import periodic as upkeep
+from shards.operations import periodic
 from shards.providers import registry
 from shards.providers.errors import ProviderError
 
 
 @pytest.fixture(autouse=True)
-def _made_anew() -> Iterator[None]:
+def _fresh_registry() -> Iterator[None]:
     registry.provider.cache_clear()
     yield
     registry.provider.cache_clear()
@@ -26,15 +26,15 @@ def test_an_unknown_provider_is_named_with_those_that_there_are() -> None:
 
 def test_a_setting_that_will_not_do_is_named(settings: Any) -> None:
     settings.LXC_NETWORK = "banana"
-    with pytest.raises(ProviderError, match="The provider lxc is not configured: LXC_NETWORK holds 'banana'"):
+    with pytest.raises(ProviderError, match="The provider lxc is not configured: LXC_NETWORK contains 'banana'"):
         registry.provider("lxc")
 
 
 @pytest.mark.django_db
-def test_and_it_keeps_nothing_else_from_being_put_right(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_does_not_prevent_other_repairs(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.LXC_NETWORK = "banana"
-    looked_at: list[str] = []
-    monkeypatch.setattr(upkeep, "_providers_in_use", lambda: ["lxc", "memory"])
-    monkeypatch.setattr(upkeep, "reconcile", lambda name, repair: looked_at.append(name))
-    upkeep.reconcile_all()
-    assert looked_at == ["memory"]
+    reconciled: list[str] = []
+    monkeypatch.setattr(periodic, "_providers_in_use", lambda: ["lxc", "memory"])
+    monkeypatch.setattr(periodic, "reconcile", lambda name, repair: reconciled.append(name))
+    periodic.reconcile_all()
+    assert reconciled == ["memory"]

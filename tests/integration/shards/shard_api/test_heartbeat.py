@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
-from shards.lifecycle.transitions import move
-from shards.models.shard import Closure, Shard, ShardState
+from shards.lifecycle.transitions import transition
+from shards.models import Shard, ShardState, Suspension
 from shards.monitoring.models import StateChange
 from tests.factories.control_plane import JsonClient, error_of, make_shard
 
@@ -52,7 +52,7 @@ def test_the_report_is_kept(key: str, shard: Shard) -> None:
         (ShardState.READY, True, ShardState.READY, []),
         (ShardState.DRAINING, True, ShardState.DRAINING, ["drain"]),
         (ShardState.READY, False, ShardState.READY, ["drain"]),
-        # Alive enough to claim what was sent to it; the watch trusts it again when it is steady.
+        # It may claim jobs that were sent to it; the monitor makes it ready when it is steady.
         (ShardState.SUSPECT, True, ShardState.SUSPECT, []),
         (ShardState.LOST, True, ShardState.LOST, []),
         (ShardState.PROVISIONING, True, ShardState.PROVISIONING, ["drain"]),
@@ -74,16 +74,16 @@ def test_a_spare_takes_no_jobs_until_it_is_activated(key: str, shard: Shard) -> 
     assert beat(key).json()["orders"] == []
 
 
-def test_who_is_heard_of_unexpectedly_leaves_a_line_in_its_history() -> None:
+def test_an_unexpected_heartbeat_is_in_the_history() -> None:
     shard, key = make_shard("two", state=ShardState.REQUESTED, heard=False)
     for _ in range(3):
         beat(key)
     (change,) = StateChange.objects.filter(shard=shard)
-    assert (change.was, change.state, change.reason) == ("requested", "ready", "heard of")
+    assert (change.was, change.state, change.reason) == ("requested", "ready", "first heartbeat")
 
 
 def test_the_last_words_of_a_worker_that_is_stopped_do_not_wake_it(key: str, shard: Shard) -> None:
-    move(shard, ShardState.STOPPED, by="anna")
+    transition(shard, ShardState.STOPPED, by="anna")
     assert beat(key).json()["orders"] == ["drain"]
     shard.refresh_from_db()
     assert shard.state == "stopped"
@@ -93,9 +93,9 @@ def test_the_last_words_of_a_worker_that_is_stopped_do_not_wake_it(key: str, sha
     assert shard.state == "ready"
 
 
-def test_who_was_to_drain_goes_on_with_it_when_somebody_starts_it() -> None:
+def test_a_drained_shard_that_is_started_continues_its_drain() -> None:
     shard, key = make_shard("two", state=ShardState.STOPPED, heard=False)
-    Closure.objects.create(shard=shard, closed_by="anna", reason="kernel")
+    Suspension.objects.create(shard=shard, suspended_by="anna", reason="kernel")
     assert beat(key).json()["orders"] == ["drain"]
     shard.refresh_from_db()
     assert shard.state == "draining"

@@ -8,9 +8,9 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from jobs.models.job import Job
+from jobs.models import Job
 from myctobot.tenants.models import ApiKey, Tenant
-from shards.models.shard import Shard
+from shards.models import Shard
 from tests.factories.control_plane import Api, JsonClient, error_of, make_shard
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +53,7 @@ def test_the_command_prints_a_new_key_alone_and_ends_the_old_one(shard: Shard, k
     assert JsonClient(key).post("/shard/v1/heartbeat").status_code == 401
     assert JsonClient(out.strip()).post("/shard/v1/heartbeat").status_code == 400
     assert out.strip() not in err
-    assert "old one has ended" in err
+    assert "old key is revoked" in err
 
 
 def test_the_command_speaks_json(shard: Shard) -> None:

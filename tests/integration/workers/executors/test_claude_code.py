@@ -1,4 +1,4 @@
-"""The real Claude Code CLI in the real sandbox, with a model that says what the test wants."""
+"""Real Claude Code CLI in the real sandbox, with a model whose answers the test defines."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from workers.errors import JobError
 from workers.executors import mcp
 from workers.executors.base import AgentReport, AgentTask
 from workers.executors.claude_code import CLI, ClaudeCode, environment, find_cli
-from workers.sandbox.sandbox import Limits, Mount, Sandbox, SandboxConfig
+from workers.sandbox.sandbox import Mount, ResourceLimits, Sandbox, SandboxConfig
 
 UID = 64604
 TOKEN = "gateway-token-canary-51c0"
 GIT_SERVER = Path(sys.prefix, "bin", "mcp-server-git")
-Told = list[tuple[EventKind, dict[str, Any]]]
+Emitted = list[tuple[EventKind, dict[str, Any]]]
 
 
 class Scene:
-    """One run of an agent, and what came of it."""
+    """One run of an agent, and its events."""
 
     def __init__(self, job_dir: Path, turns: Sequence[dict[str, Any]], **api: Any) -> None:
         self.job_dir, self.api = job_dir, MessagesApi(turns, **api)
         self.repo = job_dir / "agent" / "repo"
         self.repo.mkdir(parents=True)
-        self.told: Told = []
+        self.emitted: Emitted = []
         self.servers: dict[str, McpServer] = {}
         self.capabilities: tuple[str, ...] = ()
         self.pids: list[int] = []
@@ -43,17 +43,19 @@ class Scene:
         (self.repo / path).parent.mkdir(parents=True, exist_ok=True)
         (self.repo / path).write_text(content)
 
-    def play(self, prompt: str = "Do it.", max_turns: int = 10, limits: Limits | None = None) -> AgentReport:
+    def run_agent(
+        self, prompt: str = "Do it.", max_turns: int = 10, limits: ResourceLimits | None = None
+    ) -> AgentReport:
         with serving(self.api):
-            return asyncio.run(self._play(prompt, max_turns, limits or Limits()))
+            return asyncio.run(self._run(prompt, max_turns, limits or ResourceLimits()))
 
-    async def _play(self, prompt: str, max_turns: int, limits: Limits) -> AgentReport:
+    async def _run(self, prompt: str, max_turns: int, limits: ResourceLimits) -> AgentReport:
         needed = {path for server in self.servers.values() for path in mcp.paths_needed(server.command)}
         sandbox = Sandbox(SandboxConfig(limits, UID, read_only=tuple(sorted(needed))), self.job_dir)
         task = AgentTask(prompt, "Instructions of the tenant.", max_turns, self.capabilities, self.api.url, TOKEN)
 
         async def emit(kind: EventKind, data: dict[str, Any]) -> None:
-            self.told.append((kind, data))
+            self.emitted.append((kind, data))
 
         try:
             await sandbox.run(["chown", "-R", "agent", "."])
@@ -62,21 +64,21 @@ class Scene:
             await sandbox.close()
 
     def data(self, kind: EventKind) -> list[dict[str, Any]]:
-        return [data for told, data in self.told if told is kind]
+        return [data for emitted, data in self.emitted if emitted is kind]
 
     def outputs(self) -> str:
         return "\n".join(data["output"] for data in self.data(EventKind.TOOL_RESULT))
 
 
-def test_the_agent_works_and_every_step_is_told(tmp_path: Path) -> None:
+def test_the_agent_works_and_every_step_is_an_event(tmp_path: Path) -> None:
     create = tool("Edit", file_path="/workspace/a.txt", old_string="", new_string="from the agent\n")
     scene = Scene(tmp_path, [tool("Bash", command="id -un; pwd"), create, text("All done.")])
-    report = scene.play()
+    report = scene.run_agent()
     assert (report.ok, report.summary, report.turns) == (True, "All done.", 3)
     assert (report.input_tokens, report.output_tokens) == (33, 21)
     assert (scene.repo / "a.txt").read_text() == "from the agent\n"
     assert len(scene.pids) == 1
-    kinds = [kind for kind, _ in scene.told if kind is not EventKind.USAGE]
+    kinds = [kind for kind, _ in scene.emitted if kind is not EventKind.USAGE]
     turn = [EventKind.TOOL_CALL, EventKind.TOOL_RESULT]
     assert kinds == [EventKind.AGENT_STARTED, *turn, *turn, EventKind.AGENT_MESSAGE]
     assert scene.data(EventKind.TOOL_RESULT)[0]["output"] == "agent\n/workspace"
@@ -84,9 +86,9 @@ def test_the_agent_works_and_every_step_is_told(tmp_path: Path) -> None:
     assert scene.api.keys == {TOKEN}
 
 
-def test_the_prompt_arrives_word_for_word_and_instructions_in_the_system_prompt(tmp_path: Path) -> None:
+def test_the_prompt_is_verbatim_and_instructions_are_in_the_system_prompt(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [text("ok")])
-    scene.play("/help @/etc/passwd ütf")
+    scene.run_agent("/help @/etc/passwd ütf")
     first = scene.api.requests[0]
     assert first["messages"][0]["content"][0]["text"] == "/help @/etc/passwd ütf"
     assert "Instructions of the tenant." in json.dumps(first["system"])
@@ -95,7 +97,7 @@ def test_the_prompt_arrives_word_for_word_and_instructions_in_the_system_prompt(
 def test_prompt_instructions_and_token_are_on_no_argument_list(tmp_path: Path) -> None:
     look = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
     scene = Scene(tmp_path, [tool("Bash", command=look), text("ok")])
-    scene.play("Prompt with a canary-prompt.")
+    scene.run_agent("Prompt with a canary-prompt.")
     assert "--strict-mcp-config" in scene.outputs()
     for secret in ("canary-prompt", "Instructions of the tenant", TOKEN):
         assert secret not in scene.outputs()
@@ -106,7 +108,7 @@ def test_a_real_mcp_server_is_called(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [setup, tool("mcp__git__git_status", repo_path="/workspace"), text("ok")])
     scene.servers = {"git": McpServer(str(GIT_SERVER)), "other": McpServer("/no/such/server")}
     scene.capabilities = ("git",)
-    assert scene.play().ok
+    assert scene.run_agent().ok
     assert scene.data(EventKind.AGENT_STARTED)[0]["mcp_servers"] == [{"name": "git", "status": "connected"}]
     assert "untracked-file" in scene.data(EventKind.TOOL_RESULT)[1]["output"]
 
@@ -114,7 +116,7 @@ def test_a_real_mcp_server_is_called(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_is_a_warning(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [text("ok")])
     scene.servers, scene.capabilities = {"git": McpServer("/no/such/server")}, ("git",)
-    assert scene.play().ok
+    assert scene.run_agent().ok
     assert [data["code"] for data in scene.data(EventKind.WARNING)] == ["mcp_server_failed"]
 
 
@@ -148,7 +150,7 @@ def test_nothing_of_a_hostile_repository_loads_or_runs(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [tool("Bash", command="env; ls"), text("ok")])
     with serving(MessagesApi([text("caught")])) as evil:
         hostile(scene, evil.url)
-        assert scene.play().ok
+        assert scene.run_agent().ok
         assert evil.requests == []
     assert [path.name for path in scene.repo.glob("canary-*")] == []
     assert "loaded-from-repository" not in scene.outputs()
@@ -159,15 +161,15 @@ def test_nothing_of_a_hostile_repository_loads_or_runs(tmp_path: Path) -> None:
     assert scene.data(EventKind.AGENT_STARTED)[0]["mcp_servers"] == []
 
 
-def test_the_canaries_of_that_repository_would_sing(tmp_path: Path) -> None:
-    """Without our arguments the same repository does run its hooks, so the test above can fail."""
+def test_the_hostile_repository_runs_its_hooks_without_our_arguments(tmp_path: Path) -> None:
+    """Prove that the test above can fail: without our arguments the same repository runs its hooks."""
     scene = Scene(tmp_path, [text("ok")])
     hostile(scene, "http://127.0.0.1:1")
     cli = find_cli()
     assert cli is not None
 
     async def whole() -> None:
-        sandbox = Sandbox(SandboxConfig(Limits(), UID), tmp_path)
+        sandbox = Sandbox(SandboxConfig(ResourceLimits(), UID), tmp_path)
         await sandbox.run(["chown", "-R", "agent", "."])
         env = environment(AgentTask("", "", 1, (), "http://127.0.0.1:1", TOKEN), ("A", "a@b.invalid"))
         started = await sandbox.start([CLI, "--print", "hello"], env=env, mounts=[Mount(cli, CLI)])
@@ -191,7 +193,7 @@ def test_the_agent_reaches_no_file_environment_or_process_of_the_worker(
     look = f"env; cat {tmp_path}/git/token link; cat /proc/[0-9]*/environ | tr '\\0' '\\n'; ls /root /proc/1/root"
     scene = Scene(tmp_path, [tool("Bash", command=look), text("ok")])
     (scene.repo / "link").symlink_to(tmp_path / "git" / "token")
-    scene.play()
+    scene.run_agent()
     assert "ANTHROPIC_API_KEY" in scene.outputs()
     assert "canary" not in scene.outputs().replace(TOKEN, "")
 
@@ -201,20 +203,20 @@ def test_the_agent_reaches_no_file_environment_or_process_of_the_worker(
 
 def test_too_many_turns(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [tool("Bash", command="true")] * 9)
-    report = scene.play(max_turns=2)
+    report = scene.run_agent(max_turns=2)
     assert (report.ok, report.error_code) == (False, "agent_max_turns")
     assert "all 2 turns" in (report.error_message or "")
 
 
 def test_a_gateway_that_refuses(tmp_path: Path) -> None:
-    report = Scene(tmp_path, [text("never")], status=401).play()
+    report = Scene(tmp_path, [text("never")], status=401).run_agent()
     assert (report.ok, report.error_code) == (False, "agent_api_error")
-    assert "the call to the model was refused (401" in (report.error_message or "")
+    assert "The call to the model was refused (401" in (report.error_message or "")
 
 
 def test_a_result_of_several_megabytes_passes(tmp_path: Path) -> None:
     words = "x" * 3_000_000
-    report = Scene(tmp_path, [text(words)]).play()
+    report = Scene(tmp_path, [text(words)]).run_agent()
     assert report.ok
     assert len(report.summary) == 4000
 
@@ -230,23 +232,23 @@ def test_a_missing_cli_is_named(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [])
     scene.cli = tmp_path / "missing"
     with pytest.raises(JobError, match="no Claude Code CLI") as caught:
-        scene.play()
+        scene.run_agent()
     assert caught.value.code == "agent_cli_missing"
 
 
-def test_a_crash_is_told_with_the_last_words(tmp_path: Path) -> None:
+def test_a_crash_is_reported_with_the_last_lines(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [])
     noise = "head -c 3000000 /dev/zero | tr '\\0' n >&2"
     scene.cli = fake_cli(tmp_path, f"{noise}; echo >&2; echo 'out of luck' >&2; exit 7")
-    report = scene.play()
+    report = scene.run_agent()
     assert (report.ok, report.error_code) == (False, "agent_crashed")
     assert "code 7" in (report.error_message or "")
     assert "out of luck" in (report.error_message or "")
 
 
-def test_an_agent_over_its_memory_is_told_so(tmp_path: Path) -> None:
+def test_an_agent_over_its_memory_limit_is_an_error(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [])
     scene.cli = fake_cli(tmp_path, "exec dd if=/dev/zero of=/dev/null bs=400M")
     with pytest.raises(JobError, match="more than 100 MB of memory") as caught:
-        scene.play(limits=Limits(memory_mb=100))
+        scene.run_agent(limits=ResourceLimits(memory_mb=100))
     assert caught.value.code == "agent_out_of_memory"

@@ -1,4 +1,4 @@
-"""One call to a remote through the product's code, by a process of its own that a test may kill.
+"""Process that makes one call of a remote through the product's code, and that a test may kill.
 
 Usage: python -m tests.integration.workers.git.call_as_process JOB_DIR, with the rest as JSON on standard input.
 """

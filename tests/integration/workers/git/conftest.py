@@ -13,7 +13,7 @@ from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import make_remote
 from workers.git.policy import GitPolicy, Resolver, resolve_host
 from workers.git.workspace import RepoSpec, Workspace
-from workers.sandbox.sandbox import Completed, Limits, Sandbox, SandboxConfig
+from workers.sandbox.sandbox import Completed, ResourceLimits, Sandbox, SandboxConfig
 
 TOKEN = "canary-3f9d1c77a2b64e58"
 AGENT_UID = 61234
@@ -27,7 +27,7 @@ def anyio_backend() -> str:
 
 @dataclass
 class Job:
-    """A workspace under test, and what it emitted."""
+    """Workspace under test, and its events."""
 
     workspace: Workspace
     sandbox: Sandbox
@@ -60,7 +60,7 @@ class Job:
 
 
 class Jobs:
-    """Makes jobs against the test server; closes their sandboxes."""
+    """Factory of jobs on the test server, which also closes their sandboxes."""
 
     def __init__(self, server: GitServer, directory: Path) -> None:
         self._server = server
@@ -78,7 +78,7 @@ class Jobs:
     ) -> Job:
         job_dir = self._directory / f"job-{len(self._made)}"
         job_dir.mkdir()
-        sandbox = Sandbox(SandboxConfig(Limits(), AGENT_UID), job_dir)
+        sandbox = Sandbox(SandboxConfig(ResourceLimits(), AGENT_UID), job_dir)
         settings: dict[str, Any] = {"allowed_private_hosts": frozenset({"localhost"}), "ca_file": self._server.ca_file}
         spec = RepoSpec(url or self._server.url("repo.git"), base, branch, token)
 
@@ -96,14 +96,14 @@ class Jobs:
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
-    """A directory with room for a socket's name, which ``tmp_path`` may lack."""
+    """Return a directory whose path is short enough for a socket, which ``tmp_path`` may not be."""
     with tempfile.TemporaryDirectory(prefix="job-", dir="/tmp") as directory:
         yield Path(directory)
 
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
-    """The bare repository behind the server."""
+    """Return the bare repository of the server."""
     (tmp_path / "served").mkdir()
     return make_remote(tmp_path / "served" / "repo.git", FILES)
 

@@ -1,4 +1,4 @@
-"""Hostile jobs, repositories, servers and agents. Whatever leaves loopback would be a failure too."""
+"""Hostile jobs, repositories, servers and agents; traffic beyond loopback would be a failure too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threading import Thread
 import psutil
 import pytest
 
-from myctobot.contract.jobs import secret_spellings
+from myctobot.contract.redaction import secret_encodings
 from tests.fixtures.git_server import GitServer, Pause, serve
 from tests.fixtures.repos import branches, commit, git
 from tests.integration.workers.git.conftest import TOKEN, Job, Jobs
@@ -83,7 +83,7 @@ async def test_a_public_name_with_a_private_address_is_refused(
 
 
 async def test_git_connects_to_the_address_that_was_checked(jobs: Jobs, server: GitServer) -> None:
-    # The name is nobody's here: only the pinned address can lead to the server.
+    # The name does not exist here, so only the bound address can reach the server.
     async def resolver(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
 
@@ -112,7 +112,7 @@ async def test_a_name_that_turns_private_before_the_push_is_refused(jobs: Jobs, 
 # --- Hostile servers -------------------------------------------------------------------------------
 
 
-async def test_a_redirect_gets_neither_the_token_nor_a_visit(jobs: Jobs, server: GitServer, tmp_path: Path) -> None:
+async def test_a_redirect_gets_neither_the_token_nor_a_call(jobs: Jobs, server: GitServer, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     with serve(server.root, tmp_path / "elsewhere", TOKEN) as elsewhere:
         server.redirect_to = f"https://localhost:{elsewhere.port}"
@@ -151,7 +151,7 @@ async def test_the_token_is_in_no_argument_list_environment_or_file(jobs: Jobs, 
     assert b"git-remote-https" in commands
     assert b"MYCTOBOT_GIT_FD" in environments
     assert b"#!/bin/sh" in files
-    for spelling in secret_spellings(TOKEN):
+    for spelling in secret_encodings(TOKEN):
         assert spelling.encode() not in commands + environments + files
 
 
@@ -159,7 +159,7 @@ async def test_the_token_is_in_no_argument_list_environment_or_file(jobs: Jobs, 
 
 
 class Canary:
-    """An HTTP server that no honest step of a job calls; it keeps whatever arrives."""
+    """HTTP server that no honest step of a job calls; it records all requests."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -187,7 +187,7 @@ def canary() -> Iterator[Canary]:
     running.close()
 
 
-# Writes who and where it is to a path of the host, which the sandbox does not have, and to the agent's home.
+# Writes its user and directory to a path of the host, which the sandbox does not have, and to the agent's home.
 PLANT = """
 cat > /home/agent/evil <<EOF
 #!/bin/sh
@@ -236,12 +236,12 @@ echo work > work.txt
 """
 
 
-async def test_what_an_agent_plants_runs_nothing_outside_and_catches_no_token(
+async def test_an_agents_traps_run_nothing_outside_and_get_no_token(
     jobs: Jobs, server: GitServer, remote: Path, canary: Canary, tmp_path: Path
 ) -> None:
     job = jobs()
     await job.workspace.prepare()
-    # The runner would see the agent's home under this name; both places are planted.
+    # The runner would see the agent's home under this name, so the traps are in both directories.
     outside = job.job_dir / "agent" / "home"
     for place in ("/home/agent", str(outside)):
         values = {
@@ -261,7 +261,7 @@ async def test_what_an_agent_plants_runs_nothing_outside_and_catches_no_token(
     assert all(namespace != own and (uid != "0" or os.getuid() != 0) for uid, namespace in fired)
 
 
-async def test_a_repository_full_of_traps_springs_none(jobs: Jobs, remote: Path, tmp_path: Path) -> None:
+async def test_a_repository_full_of_traps_runs_none(jobs: Jobs, remote: Path, tmp_path: Path) -> None:
     fired = tmp_path / "fired"
     script = f"#!/bin/sh\necho >> {fired}\n"
     work = remote.with_name("repo.git.work")
@@ -294,7 +294,7 @@ async def test_symlinks_out_of_the_workspace_are_pushed_as_symlinks(jobs: Jobs, 
     assert git(remote, "show", "feature/ai:leak") == f"{tmp_path}/secret"
 
 
-async def test_a_link_as_git_directory_gives_nothing_of_the_shard_away(jobs: Jobs, remote: Path) -> None:
+async def test_a_link_as_git_directory_reveals_no_file_of_the_shard(jobs: Jobs, remote: Path) -> None:
     job = jobs()
     await job.workspace.prepare()
     await job.agent(f"rm -rf .git; ln -s {job.job_dir}/git/clean.git .git; echo x > x")
@@ -307,7 +307,7 @@ async def test_a_link_as_git_directory_gives_nothing_of_the_shard_away(jobs: Job
 async def test_a_tree_with_a_git_directory_inside_is_refused(jobs: Jobs, remote: Path) -> None:
     job = jobs()
     await job.workspace.prepare()
-    # Written as git would never write it: a tree whose entry is named ".git".
+    # git itself would never write a tree with an entry named ".git".
     await job.agent(
         "blob=$(echo evil | git hash-object -w --stdin)\n"
         "inner=$(printf '100644 blob %s\\tconfig\\n' $blob | git mktree)\n"

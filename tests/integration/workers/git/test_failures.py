@@ -59,7 +59,7 @@ async def test_an_empty_repository_is_named_as_such(jobs: Jobs, server: GitServe
     assert error.code == "repo_empty"
 
 
-async def test_a_server_that_does_not_answer_is_worth_another_try(jobs: Jobs) -> None:
+async def test_a_server_that_does_not_answer_may_be_retried(jobs: Jobs) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"https://localhost:{unused.getsockname()[1]}/repo.git"
@@ -67,7 +67,7 @@ async def test_a_server_that_does_not_answer_is_worth_another_try(jobs: Jobs) ->
     assert (error.code, error.retryable) == ("repo_unreachable", True)
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(jobs: Jobs, server: GitServer) -> None:
+async def test_an_untrusted_certificate_is_refused(jobs: Jobs, server: GitServer) -> None:
     error = await refusal(jobs, ca_file=None)
     assert error.code == "repo_certificate_invalid"
     assert server.requests == []

@@ -62,7 +62,7 @@ git switch -q side; echo c > f; git commit -qam c; git switch -q feature/ai
         ),
     ],
 )  # fmt: skip
-async def test_what_the_agent_left_is_sorted_out(
+async def test_unfinished_work_is_committed_or_undone(
     jobs: Jobs, remote: Path, script: str, subjects: str, warnings: list[str]
 ) -> None:
     job = jobs()

@@ -1,4 +1,4 @@
-"""A shard in a closed network: git goes through the filtering proxy, and past it nowhere."""
+"""Shard in a closed network: git connects only through the filtering proxy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def nowhere(host: str, port: int) -> list[str]:
     raise OSError("this network has no name server")
 
 
-async def test_a_job_fetches_and_pushes_where_no_name_can_be_looked_up(jobs: Jobs, remote: Path) -> None:
+async def test_a_job_fetches_and_pushes_through_the_proxy_without_dns(jobs: Jobs, remote: Path) -> None:
     async with connect_proxy("localhost") as proxy:
         job = jobs(resolver=nowhere, proxy_url=proxy.url)
         await job.workspace.prepare()
@@ -39,7 +39,7 @@ async def test_a_host_that_the_proxy_does_not_allow_is_refused_and_gets_no_token
     assert TOKEN not in str(proxy.asked)
 
 
-async def test_without_its_proxy_a_shard_goes_nowhere(jobs: Jobs, server: GitServer) -> None:
+async def test_without_its_proxy_a_shard_reaches_no_server(jobs: Jobs, server: GitServer) -> None:
     with pytest.raises(JobError) as caught:
         await jobs(proxy_url="http://127.0.0.1:9").workspace.prepare()
     assert (caught.value.code, caught.value.retryable) == ("repo_unreachable", True)

@@ -1,4 +1,4 @@
-"""A runner that is killed in the middle of a call leaves no git, no ssh and no key in memory behind."""
+"""Runner that is killed in the middle of a call: no git, no ssh and no key in memory are left."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def calling(job_dir: Path, server: GitServer, url: str, token: str) -> Iterator[
 
 
 def left_after_kill(process: subprocess.Popen[bytes], expected: set[str]) -> list[str]:
-    """Kill a process and name those of its descendants, ``expected`` among them, that do not end by themselves."""
+    """Kill a process and return the descendants that do not end; ``expected`` must be among its descendants."""
     descendants = psutil.Process(process.pid).children(recursive=True)
     assert expected <= {each.name() for each in descendants}
     process.kill()

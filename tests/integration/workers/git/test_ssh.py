@@ -19,7 +19,7 @@ def ssh(tmp_path: Path) -> Iterator[SshServer]:
         yield running
 
 
-async def test_a_private_key_fetches_and_pushes_and_touches_no_disk(jobs: Jobs, remote: Path, ssh: SshServer) -> None:
+async def test_a_private_key_fetches_and_pushes_and_is_never_on_disk(jobs: Jobs, remote: Path, ssh: SshServer) -> None:
     job = jobs(url=ssh.url(remote), token=ssh.private_key, known_hosts=ssh.known_hosts)
     await job.workspace.prepare()
     await job.agent("echo new > new.txt")
@@ -38,7 +38,7 @@ async def test_a_private_key_fetches_and_pushes_and_touches_no_disk(jobs: Jobs, 
         pytest.param(None, "repo_token_invalid", id="nothing"),
     ],
 )
-async def test_a_key_that_does_not_open_the_door_is_named_as_such(
+async def test_a_key_without_access_is_named_as_such(
     jobs: Jobs, remote: Path, ssh: SshServer, key: str | None, code: str
 ) -> None:
     job = jobs(url=ssh.url(remote), token=key, known_hosts=ssh.known_hosts)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.ssh_server import make_key
 from workers.git.command import PATH
-from workers.git.credentials import Access, access
+from workers.git.credentials import GitAccess, git_access
 from workers.git.policy import GitPolicy, Remote
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +18,7 @@ REMOTE = Remote("ssh://git@h/r.git", "ssh", "h", 22, ("203.0.113.1",))
 PATIENCE_S = 10
 
 
-def socket_of(granted: Access) -> Path:
+def socket_of(granted: GitAccess) -> Path:
     found = re.search(r'IdentityAgent="([^"]+)"', granted.env["GIT_SSH_COMMAND"])
     assert found is not None
     return Path(found[1])
@@ -36,18 +36,18 @@ def forgets_its_key(agent: Path) -> bool:
     return not held
 
 
-async def test_the_agents_socket_goes_with_the_jobs_directory(short_dir: Path) -> None:
-    async with access(REMOTE, make_key()[0], GitPolicy(), short_dir, 60) as granted:
+async def test_the_agents_socket_is_in_the_jobs_directory(short_dir: Path) -> None:
+    async with git_access(REMOTE, make_key()[0], GitPolicy(), short_dir, 60) as granted:
         assert socket_of(granted).is_relative_to(short_dir)
         assert holds_a_key(socket_of(granted))
     assert list(short_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["j" * 120, "100%d"])
-async def test_a_path_unfit_for_a_socket_is_avoided(short_dir: Path, name: str) -> None:
+async def test_a_path_that_cannot_be_a_socket_is_not_used(short_dir: Path, name: str) -> None:
     unfit = short_dir / name
     unfit.mkdir()
-    async with access(REMOTE, make_key()[0], GitPolicy(), unfit, 60) as granted:
+    async with git_access(REMOTE, make_key()[0], GitPolicy(), unfit, 60) as granted:
         assert not socket_of(granted).is_relative_to(short_dir)
         assert holds_a_key(socket_of(granted))
         assert list(unfit.iterdir()) == []
@@ -55,5 +55,5 @@ async def test_a_path_unfit_for_a_socket_is_avoided(short_dir: Path, name: str) 
 
 
 async def test_the_agent_forgets_the_key_after_the_calls_time(short_dir: Path) -> None:
-    async with access(REMOTE, make_key()[0], GitPolicy(), short_dir, 1) as granted:
+    async with git_access(REMOTE, make_key()[0], GitPolicy(), short_dir, 1) as granted:
         assert forgets_its_key(socket_of(granted))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
-from myctobot.contract.jobs import MAX_EVENT_BYTES, EventKind
+from myctobot.contract.jobs import EventKind
+from myctobot.contract.limits import MAX_EVENT_BYTES
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import branches, commit, git, make_remote
 from tests.integration.workers.git.conftest import FILES, TOKEN, Jobs
@@ -37,7 +40,7 @@ async def test_the_agents_own_commits_keep_their_messages(jobs: Jobs, remote: Pa
     assert git(remote, "log", "--format=%s", "main..feature/ai").split() == ["two", "one"]
 
 
-async def test_the_diff_and_the_push_are_told_as_events(jobs: Jobs) -> None:
+async def test_the_diff_and_the_push_are_events(jobs: Jobs) -> None:
     job = jobs()
     base = (await job.workspace.prepare()).base_sha
     await job.agent("echo more >> README.md")
@@ -91,10 +94,10 @@ async def test_a_branch_that_a_lost_attempt_finished_counts_as_the_result(jobs: 
     second = jobs()
     await second.workspace.prepare()
     assert await second.finish() == earlier == branches(remote)["feature/ai"]
-    assert "added nothing" in second.logged()
+    assert "added no commit" in second.logged()
 
 
-async def test_a_branch_that_moved_meanwhile_is_left_alone(jobs: Jobs, remote: Path, tmp_path: Path) -> None:
+async def test_a_branch_with_new_commits_is_not_overwritten(jobs: Jobs, remote: Path, tmp_path: Path) -> None:
     job = jobs()
     await job.workspace.prepare()
     await job.agent("echo mine > file")
@@ -130,18 +133,18 @@ async def test_instructions_are_bounded_and_only_a_plain_file_counts(
     assert (await jobs().workspace.prepare()).claude_md is None
 
 
-async def test_no_instructions_no_text(jobs: Jobs, server: GitServer, tmp_path: Path) -> None:
+async def test_without_instructions_there_is_no_text(jobs: Jobs, server: GitServer, tmp_path: Path) -> None:
     make_remote(tmp_path / "served" / "bare.git", {"a": "b"})
     assert (await jobs(url=server.url("bare.git")).workspace.prepare()).claude_md is None
 
 
-async def test_the_checkout_names_the_remote_and_holds_no_way_back_to_the_runner(jobs: Jobs, server: GitServer) -> None:
+async def test_the_checkout_names_the_remote_and_has_no_path_to_the_runner(jobs: Jobs, server: GitServer) -> None:
     job = jobs()
     await job.workspace.prepare()
-    told = await job.agent(
+    shown = await job.agent(
         "git remote -v; git branch --show-current; git status --porcelain; ls .git/hooks 2>&1 || true"
     )
-    lines = told.stdout.decode().splitlines()
+    lines = shown.stdout.decode().splitlines()
     assert lines[:3] == [f"origin\t{server.url('repo.git')} ({way})" for way in ("fetch", "push")] + ["feature/ai"]
     assert [path.name for path in (job.job_dir / "git").glob("*.bundle")] == []
 
@@ -179,7 +182,7 @@ async def test_a_large_patch_is_cut_and_its_totals_are_not(jobs: Jobs) -> None:
     assert len(str(job.event(EventKind.DIFF))) < MAX_EVENT_BYTES
 
 
-async def test_many_files_are_fine(jobs: Jobs) -> None:
+async def test_many_files_are_pushed(jobs: Jobs) -> None:
     job = jobs()
     await job.workspace.prepare()
     await job.agent("mkdir many; cd many; seq 1 20000 | split -l 1 -a 4 -")
@@ -189,11 +192,15 @@ async def test_many_files_are_fine(jobs: Jobs) -> None:
     assert collected.files == 20_000
 
 
-async def test_a_local_repository_works_where_the_file_scheme_is_allowed(jobs: Jobs, remote: Path) -> None:
-    job = jobs(url=f"file://{remote}", token=None, schemes=frozenset({"file"}))
+@pytest.mark.parametrize("name", ["repo.git", "repo.git.work", "repo.git.work/.git", "caf\u00e9%20and%20more.git"])
+async def test_a_local_repository_below_an_open_folder(jobs: Jobs, remote: Path, name: str) -> None:
+    shutil.copytree(remote, remote.with_name("caf\u00e9 and more.git"))
+    job = jobs(url=f"file://{remote.parent}/{name}", token=None, file_roots=(str(remote.parent),))
     await job.workspace.prepare()
     await job.agent("echo new > new.txt")
-    assert await job.finish() == branches(remote)["feature/ai"]
+    assert await job.finish() == branches(remote.parent / unquote(name))["feature/ai"]
+    assert f"file://{remote.parent}/{name}" in job.logged()
+    assert "/proc/" not in job.logged()
 
 
 async def test_nothing_is_left_after_remove(jobs: Jobs) -> None:

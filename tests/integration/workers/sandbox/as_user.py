@@ -1,4 +1,4 @@
-"""A scene played as an ordinary user, by a process of its own: prints what it saw as JSON.
+"""Scene that runs as an ordinary user in a process of its own and prints its findings as JSON.
 
 Usage: python -m tests.integration.workers.sandbox.as_user JOB_DIR
 """
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workers.sandbox.sandbox import Limits, Sandbox, SandboxConfig, check
+from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig, check
 
 ORDINARY = 1234
 AGENT = 64602
@@ -20,7 +20,7 @@ STUBBORN = "(setsid sh -c 'trap \"\" TERM; (sleep 1000 &); sleep 1000' &); echo 
 
 
 async def scene(job_dir: Path) -> dict[str, Any]:
-    sandbox = Sandbox(SandboxConfig(Limits(memory_mb=100), AGENT), job_dir)
+    sandbox = Sandbox(SandboxConfig(ResourceLimits(memory_mb=100), AGENT), job_dir)
     try:
         done = await sandbox.run(["sh"], stdin=b"id -u; id -un; unshare -Ur true || echo no-userns; ls /root /home")
         agent = await sandbox.start(["sh", "-c", STUBBORN], env={})
@@ -38,11 +38,11 @@ async def scene(job_dir: Path) -> dict[str, Any]:
 def main() -> None:
     job_dir = Path(sys.argv[1])
     if os.getuid() == 0:
-        # All is imported by now, so it does not matter whether the other user can read it.
+        # All modules are imported now, so the other user need not be able to read them.
         os.setgroups([])
         os.setresgid(ORDINARY, ORDINARY, ORDINARY)
         os.setresuid(ORDINARY, ORDINARY, ORDINARY)
-    reason = check(SandboxConfig(Limits(), AGENT))
+    reason = check(SandboxConfig(ResourceLimits(), AGENT))
     sys.stdout.write(json.dumps({"check": reason, **asyncio.run(scene(job_dir))}))
 
 

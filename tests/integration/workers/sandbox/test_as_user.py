@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
 def played() -> Iterator[dict[str, Any]]:
-    # pytest's own directories belong to the user that runs it, and to nobody else.
+    # Other users cannot enter pytest's own directories.
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         Path(directory).chmod(0o777)
         command = [sys.executable, "-m", "tests.integration.workers.sandbox.as_user", f"{directory}/job"]
@@ -25,7 +25,7 @@ def played() -> Iterator[dict[str, Any]]:
         yield json.loads(done.stdout)
 
 
-def test_an_ordinary_user_can_isolate(played: dict[str, Any]) -> None:
+def test_an_ordinary_user_can_isolate_an_agent(played: dict[str, Any]) -> None:
     assert played["uid"] != 0
     assert played["check"] is None
     assert "in a user namespace" in played["said"]
@@ -35,10 +35,10 @@ def test_the_agent_has_its_own_number_and_can_make_no_further_namespace(played: 
     assert played["seen"] == ["64602", "agent", "no-userns", "/home:", "agent"]
 
 
-def test_its_files_are_the_users_on_the_host(played: dict[str, Any]) -> None:
+def test_its_files_belong_to_the_user_on_the_host(played: dict[str, Any]) -> None:
     assert played["owner"] == played["uid"]
 
 
-def test_kill_all_proves_it_too(played: dict[str, Any]) -> None:
+def test_kill_all_returns_its_proof_too(played: dict[str, Any]) -> None:
     assert played["proof"]["processes_killed"] >= 4
     assert played["proof"]["processes_left"] == 0

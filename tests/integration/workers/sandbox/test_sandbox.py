@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from workers.errors import JobError
-from workers.sandbox.sandbox import Limits, Mount, Sandbox, SandboxConfig, SandboxedProcess, check, limits, process_tree
+from workers.sandbox import limits, process_tree
+from workers.sandbox.sandbox import Mount, ResourceLimits, Sandbox, SandboxConfig, SandboxedProcess, check
 
 UID = 64601
 CANARY = "canary-7f3a9c51d2"
-# No other process on the machine sleeps for just so long.
+# No other process on the machine sleeps for exactly this time.
 LONG = 100_000 + os.getpid()
-# Leaves its session and its parent, ignores what can be ignored, and multiplies a little.
+# Leaves its session and its parent, ignores signals, and starts more processes.
 STUBBORN = f"""
 trap '' TERM HUP INT
 for n in 1 2 3; do (setsid sh -c 'trap "" TERM HUP INT; (sleep {LONG} & sleep {LONG}) & sleep {LONG}' &) ; done
@@ -29,10 +30,10 @@ sleep {LONG}
 
 
 def play(
-    tmp_path: Path, scene: Callable[[Sandbox], Awaitable[Any]], holds: Limits | None = None, **options: Any
+    tmp_path: Path, scene: Callable[[Sandbox], Awaitable[Any]], holds: ResourceLimits | None = None, **options: Any
 ) -> Any:
     async def whole() -> Any:
-        sandbox = Sandbox(SandboxConfig(holds or Limits(), UID, **options), tmp_path)
+        sandbox = Sandbox(SandboxConfig(holds or ResourceLimits(), UID, **options), tmp_path)
         try:
             return await scene(sandbox)
         finally:
@@ -53,7 +54,7 @@ async def start_ready(sandbox: Sandbox, script: str) -> SandboxedProcess:
 
 
 def holders(text: bytes) -> set[int]:
-    """Find the processes that show ``text`` in their environment or on their argument list."""
+    """Return the processes with this text in their environment or their arguments."""
     found = set()
     for pid in process_tree.snapshot():
         for name in ("environ", "cmdline"):
@@ -64,12 +65,12 @@ def holders(text: bytes) -> set[int]:
 
 
 def stubborn() -> set[int]:
-    """Find what is left of the stubborn agent anywhere on the machine, however it got there."""
+    """Return the processes of the stubborn agent anywhere on the machine."""
     found = holders(f"sleep\0{LONG}\0".encode()) | holders(f"sleep {LONG}".encode())
     return {pid for pid in found if (info := process_tree.read(pid)) is not None and info.alive}
 
 
-def test_what_is_shown_below_tmp_is_not_hidden_by_the_agents_own_tmp(tmp_path: Path) -> None:
+def test_a_read_only_path_below_tmp_is_visible(tmp_path: Path) -> None:
     with TemporaryDirectory(dir="/tmp") as shown:
         Path(shown).chmod(0o755)
         (Path(shown) / "program").write_text("here")
@@ -79,16 +80,16 @@ def test_what_is_shown_below_tmp_is_not_hidden_by_the_agents_own_tmp(tmp_path: P
     assert b"mine" in done.stdout
 
 
-def test_check_finds_this_machine_fit() -> None:
-    assert check(SandboxConfig(Limits(), UID)) is None
+def test_check_accepts_this_machine() -> None:
+    assert check(SandboxConfig(ResourceLimits(), UID)) is None
 
 
 def test_check_says_why_not() -> None:
-    config = SandboxConfig(Limits(), UID, read_only=(Path("/no/such/place"),))
+    config = SandboxConfig(ResourceLimits(), UID, read_only=(Path("/no/such/place"),))
     assert "/no/such/place" in (check(config) or "")
 
 
-def test_the_agent_is_an_ordinary_user_without_any_power(tmp_path: Path) -> None:
+def test_the_agent_is_an_ordinary_user_without_capabilities(tmp_path: Path) -> None:
     seen = shell(tmp_path, "id -u; id -un; pwd; grep -E 'Cap(Eff|Prm|Bnd|Amb)|NoNewPrivs' /proc/self/status")
     assert seen.split()[:3] == [str(UID), "agent", "/workspace"]
     assert seen.split()[3:] == [
@@ -125,7 +126,7 @@ def test_the_agent_sees_only_its_own_processes(tmp_path: Path) -> None:
     assert "No such process" in shell(tmp_path, f"kill -0 {os.getpid() + 1_000_000} || kill -9 {os.getpid()}")
 
 
-def test_the_system_is_read_only_and_its_own_places_are_not(tmp_path: Path) -> None:
+def test_the_system_is_read_only_and_the_agents_own_directories_are_not(tmp_path: Path) -> None:
     tried = shell(
         tmp_path, "for p in / /usr /etc /workspace /home/agent /tmp /dev/shm; do touch $p/x && echo ok $p; done"
     )
@@ -158,14 +159,14 @@ def test_a_value_of_the_environment_is_seen_in_no_other_process(tmp_path: Path) 
         process = await sandbox.start(["sh", "-c", "echo ready; sleep 1000; true"], env={"TOKEN": CANARY})
         await process.stdout.readline()
         found = holders(CANARY.encode())
-        return found, set(sandbox._members()) - sandbox._machinery()
+        return found, set(sandbox._members()) - sandbox._bwrap_pids()
 
     found, inside = play(tmp_path, scene)
     assert found
     assert found <= inside
 
 
-def test_a_mount_shows_a_file_and_keeps_it_safe(tmp_path: Path) -> None:
+def test_a_mount_shows_a_file_read_only(tmp_path: Path) -> None:
     (tmp_path / "seed").write_text("content\n")
     (tmp_path / "seed").chmod(0o666)
     seen = shell(tmp_path, "cat /opt/seed; echo more >> /opt/seed", mounts=[Mount(tmp_path / "seed", "/opt/seed")])
@@ -190,38 +191,38 @@ def test_a_command_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     assert caught.value.code == "command_timeout"
 
 
-def test_a_broken_mount_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_a_broken_mount_is_an_error_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="/no/such/file") as caught:
         shell(tmp_path, "true", mounts=[Mount(Path("/no/such/file"), "/opt/x")])
     assert caught.value.code == "sandbox_failed"
 
 
-# --- Limits ----------------------------------------------------------------------------------------
+# --- ResourceLimits ----------------------------------------------------------------------------------------
 
 HUNGRY = ["dd", "if=/dev/zero", "of=/dev/null", "bs=400M", "count=1000"]
 
 
 @pytest.fixture(params=["groups of this machine", "version 2", "no groups"])
 def any_groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this machine offers, version 2 alone (here perhaps without controllers), and no writable group at all."""
-    own = {name: path for name, path in limits._own().items() if name == limits.V2}
+    """Use this machine's groups, only version 2 (which may have no controllers here), or no writable group."""
+    own = {name: path for name, path in limits._own_group_directories().items() if name == limits.V2}
     if request.param == "no groups":
         own = {}
     if request.param != "groups of this machine":
-        monkeypatch.setattr("workers.sandbox.limits._own", lambda: own)
+        monkeypatch.setattr("workers.sandbox.limits._own_group_directories", lambda: own)
 
 
 @pytest.mark.usefixtures("any_groups")
 def test_too_much_memory_ends_the_agent_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="more than 100 MB of memory") as caught:
-        play(tmp_path, lambda sandbox: sandbox.run(HUNGRY), Limits(memory_mb=100))
+        play(tmp_path, lambda sandbox: sandbox.run(HUNGRY), ResourceLimits(memory_mb=100))
     assert caught.value.code == "agent_out_of_memory"
 
 
 @pytest.mark.usefixtures("any_groups")
 def test_too_many_processes_are_refused(tmp_path: Path) -> None:
     script = ["sh", "-c", "i=0; while [ $i -lt 50 ]; do sleep 1000 & i=$((i+1)); done"]
-    done = play(tmp_path, lambda sandbox: sandbox.run(script), Limits(processes=20))
+    done = play(tmp_path, lambda sandbox: sandbox.run(script), ResourceLimits(processes=20))
     assert b"fork" in done.stderr.lower()
 
 
@@ -231,7 +232,7 @@ def test_files_and_core_dumps_are_limited(tmp_path: Path) -> None:
         "-c",
         "ulimit -n; ulimit -c; head -c 3000000 /dev/zero > big; ls -s --block-size=1 big | cut -d' ' -f1",
     ]
-    done = play(tmp_path, lambda sandbox: sandbox.run(script), Limits(file_size_mb=1, open_files=99))
+    done = play(tmp_path, lambda sandbox: sandbox.run(script), ResourceLimits(file_size_mb=1, open_files=99))
     assert done.stdout.split() == [b"99", b"0", b"1048576"]
 
 
@@ -250,14 +251,14 @@ def test_kill_all_leaves_nothing_and_proves_it(tmp_path: Path) -> None:
 
     before, proof, after, code = play(tmp_path, scene)
     assert len(before) > 20
-    # bubblewrap's own two show the script among their arguments, and do not count as the agent's.
+    # bubblewrap's own two processes have the script in their arguments, but they are not the agent's.
     assert proof["processes_killed"] >= len(before) - 2
     assert proof["processes_left"] == 0
     assert after == set()
     assert code == 137
 
 
-def test_kill_all_of_nothing_proves_nothing_left(tmp_path: Path) -> None:
+def test_kill_all_of_an_empty_sandbox_returns_a_proof(tmp_path: Path) -> None:
     proof = play(tmp_path, lambda sandbox: sandbox.kill_all())
     assert (proof["processes_killed"], proof["processes_left"]) == (0, 0)
 
@@ -272,7 +273,7 @@ def test_the_sandbox_can_be_used_after_a_kill(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("any_groups")
-def test_a_frozen_agent_stands_still_until_it_is_thawed(tmp_path: Path) -> None:
+def test_a_frozen_agent_does_nothing_until_it_is_thawed(tmp_path: Path) -> None:
     counter = tmp_path / "agent/repo/counter"
 
     async def scene(sandbox: Sandbox) -> list[int]:
@@ -299,7 +300,7 @@ def test_an_agent_dies_with_its_runner(tmp_path: Path) -> None:
     async def scene(sandbox: Sandbox) -> set[int]:
         process = await start_ready(sandbox, STUBBORN)
         assert stubborn()
-        # What the kernel does to bubblewrap when the process that started it is gone.
+        # The kernel sends this signal to bubblewrap when its parent has ended.
         process.process.kill()
         await process.wait()
         for _ in range(500):
@@ -322,9 +323,9 @@ def test_close_removes_the_groups_and_may_be_repeated(tmp_path: Path) -> None:
     assert [path for path in play(tmp_path, scene) if path.exists()] == []
 
 
-def test_groups_of_a_runner_that_is_gone_are_swept(tmp_path: Path) -> None:
-    made = limits.Groups.create("agent-999999999-1-stale", limits._own(), Limits())
-    kept = limits.create_groups(Limits(), process_tree.read(os.getpid()).started)  # type: ignore[union-attr]  # it is us
+def test_groups_of_an_ended_runner_are_swept(tmp_path: Path) -> None:
+    made = limits.Groups.create("agent-999999999-1-stale", limits._own_group_directories(), ResourceLimits())
+    kept = limits.create_groups(ResourceLimits(), process_tree.read(os.getpid()).started)  # type: ignore[union-attr]  # it is us
     limits.sweep_groups()
     assert [path for path in made._dirs.values() if path.exists()] == []
     assert all(path.exists() for path in kept._dirs.values())
@@ -341,12 +342,12 @@ def hide_bwrap(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_bubblewrap_a_shard_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_bwrap(monkeypatch)
     with pytest.raises(JobError, match="install the package 'bubblewrap'") as caught:
-        Sandbox(SandboxConfig(Limits(), UID), tmp_path)
+        Sandbox(SandboxConfig(ResourceLimits(), UID), tmp_path)
     assert caught.value.code == "sandbox_unavailable"
-    assert "bubblewrap" in (check(SandboxConfig(Limits(), UID)) or "")
+    assert "bubblewrap" in (check(SandboxConfig(ResourceLimits(), UID)) or "")
 
 
-def test_where_it_is_allowed_the_agent_runs_without_and_the_shard_says_so(
+def test_where_it_is_allowed_the_agent_runs_without_a_sandbox_and_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide_bwrap(monkeypatch)
@@ -379,12 +380,12 @@ def test_without_a_sandbox_kill_all_finds_the_orphans_too(tmp_path: Path, monkey
     assert after == set()
 
 
-def test_a_bubblewrap_that_does_not_work_here_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bubblewrap_that_fails_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: Creating new namespace failed' >&2\nexit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setattr("workers.sandbox.process.TOOLS", f"{tmp_path}:/usr/bin:/bin")
     assert "NOTHING IS ISOLATED" in play(tmp_path, describe, allow_unsandboxed=True)
-    assert "Creating new namespace failed" in (check(SandboxConfig(Limits(), UID)) or "")
+    assert "Creating new namespace failed" in (check(SandboxConfig(ResourceLimits(), UID)) or "")
 
 
 async def describe(sandbox: Sandbox) -> str:

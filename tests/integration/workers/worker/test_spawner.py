@@ -1,4 +1,4 @@
-"""Starting runners: slots, spares, and what dead runners leave. The runner's own process is the real one."""
+"""Spawner of runners: slots, spares and leftovers of dead runners. The runner's process is the real one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from workers.config import load_config
-from workers.control_plane import ControlPlaneOfWorker, Unreachable
+from workers.control_plane import ControlPlaneUnreachable, WorkerControlPlane
 from workers.worker.spawner import Spawner
 
 
@@ -44,7 +44,7 @@ def spawner(config_path: Path) -> Iterator[Spawner]:
     found.close()
 
 
-def test_only_what_jobs_left_is_removed(spawner: Spawner, tmp_path: Path) -> None:
+def test_only_directories_of_jobs_are_removed(spawner: Spawner, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     for name in ("job_abc123.1", "job_abc123.1/agent", "precious", "job_of_mine"):
         (jobs / name).mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_only_what_jobs_left_is_removed(spawner: Spawner, tmp_path: Path) -> Non
     assert outside.is_dir()
 
 
-def test_young_leftovers_are_spared_until_their_time(spawner: Spawner, tmp_path: Path) -> None:
+def test_recent_leftovers_are_kept_until_their_limit(spawner: Spawner, tmp_path: Path) -> None:
     leftover = tmp_path / "jobs" / "job_abc123.1"
     leftover.mkdir(parents=True)
     spawner.sweep(older_than_s=3600)
@@ -68,7 +68,7 @@ def test_young_leftovers_are_spared_until_their_time(spawner: Spawner, tmp_path:
 
 
 def stop_at_claim(spawner: Spawner) -> int:
-    """Carry an attempt with nobody to claim it from; ended early, as its deadline is half a minute."""
+    """Run an attempt without a control plane and end it early, because its claim would take half a minute."""
     ender = threading.Thread(target=end_first_runner, args=[spawner])
     ender.start()
     code = spawner.run("job_abc123", 1)
@@ -92,7 +92,7 @@ def test_a_spare_that_died_is_replaced_and_no_slot_is_lost(spawner: Spawner) -> 
     assert stop_at_claim(spawner) == -signal.SIGKILL
 
 
-def test_a_spare_that_knows_an_older_configuration_is_not_used(spawner: Spawner, config_path: Path) -> None:
+def test_a_spare_with_an_older_configuration_is_not_used(spawner: Spawner, config_path: Path) -> None:
     spawner.keep_spare()
     spare = spawner._spare
     assert spare is not None
@@ -101,7 +101,7 @@ def test_a_spare_that_knows_an_older_configuration_is_not_used(spawner: Spawner,
     assert spare.returncode is not None
 
 
-def test_a_page_in_place_of_the_control_plane_is_no_answer() -> None:
+def test_a_page_of_another_server_is_no_answer() -> None:
     class Page(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -115,9 +115,9 @@ def test_a_page_in_place_of_the_control_plane_is_no_answer() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        control = ControlPlaneOfWorker(f"http://127.0.0.1:{server.server_address[1]}", "mcts_probe")
-        with pytest.raises(Unreachable, match="something else than the control plane"):
-            control.heartbeat({})  # type: ignore[typeddict-item]  # the page looks at nothing
+        control = WorkerControlPlane(f"http://127.0.0.1:{server.server_address[1]}", "mcts_probe")
+        with pytest.raises(ControlPlaneUnreachable, match="a different server answered"):
+            control.heartbeat({})  # type: ignore[typeddict-item]  # the page reads at nothing
         control.close()
         server.shutdown()
         thread.join()

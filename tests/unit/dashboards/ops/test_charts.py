@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from myctobot.dashboards.ops.charts import HEIGHT, WIDTH, Chart, Series, chart, round_up, shown
+from myctobot.dashboards.ops.charts import HEIGHT, WIDTH, Chart, Series, chart, format_number, round_up
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -32,8 +32,8 @@ def test_the_upper_edge_is_a_round_number(value: float, top: float) -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0"), (12.4, "12"), (3.14, "3.1"), (3.0, "3"), (0.054, "0.054"), (12345, "12\u202f345")]
 )
-def test_numbers_without_what_nobody_reads(value: float, text: str) -> None:
-    assert shown(value) == text
+def test_numbers_have_few_digits(value: float, text: str) -> None:
+    assert format_number(value) == text
 
 
 def test_side_by_side_columns_do_not_overlap_and_stay_inside() -> None:
@@ -56,21 +56,21 @@ def test_stacked_columns_stand_on_each_other() -> None:
 
 
 def test_what_is_higher_than_the_upper_edge_is_cut_there() -> None:
-    drawn = chart("name", "Title", moments(1), [Series("use", "tone-info", [130])], most=100, unit=" %")
+    drawn = chart("name", "Title", moments(1), [Series("use", "tone-info", [130])], maximum=100, unit=" %")
     assert drawn.bars[0].height == HEIGHT
     assert drawn.columns[0].text == "12:00 UTC: 130 % use"
 
 
 def test_each_column_says_its_values_and_what_is_not_known() -> None:
     drawn = two(stacked=False, values=[1, None], others=[0, None])
-    assert [column.text for column in drawn.columns] == ["12:00 UTC: 1 one, 0 two", "12:05 UTC: nothing known"]
+    assert [column.text for column in drawn.columns] == ["12:00 UTC: 1 one, 0 two", "12:05 UTC: no data"]
 
 
 def test_the_summary_says_the_last_value_and_the_highest() -> None:
     assert two(stacked=False, values=[5, 2, None], others=[0, 0, 0]).summary == "Title. one: 2 last, 5 at most."
     nothing = two(stacked=False, values=[None], others=[0])
     assert nothing.is_empty
-    assert nothing.summary == "Title. Nothing yet."
+    assert nothing.summary == "Title. No data yet."
 
 
 def test_a_chart_of_nothing_is_drawn_too() -> None:

@@ -1,10 +1,10 @@
-"""When a callback is sent again."""
+"""Schedule of repeated callback deliveries."""
 
 from __future__ import annotations
 
 import pytest
 
-from jobs.callbacks.backoff import GIVE_UP_AFTER_S, is_refused_for_good, is_taken, next_pause_s
+from jobs.callbacks.backoff import GIVE_UP_AFTER_S, is_gone, is_taken, next_pause_s
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ from jobs.callbacks.backoff import GIVE_UP_AFTER_S, is_refused_for_good, is_take
         (500, False, False),
     ],
 )
-def test_what_an_answer_means(status: int, taken: bool, for_good: bool) -> None:
-    assert (is_taken(status), is_refused_for_good(status)) == (taken, for_good)
+def test_meaning_of_an_answer(status: int, taken: bool, for_good: bool) -> None:
+    assert (is_taken(status), is_gone(status)) == (taken, for_good)
 
 
 @pytest.mark.parametrize(("tries", "pause_s"), [(1, 5), (2, 30), (3, 120), (8, 14400), (30, 14400)])
@@ -27,11 +27,11 @@ def test_pauses_grow(tries: int, pause_s: float) -> None:
     assert next_pause_s(tries, 0, 0.0) == pause_s
 
 
-def test_those_that_failed_together_do_not_come_back_together() -> None:
+def test_jitter_spreads_simultaneous_failures() -> None:
     assert next_pause_s(1, 0, 1.0) == 6
 
 
-def test_after_a_day_it_is_given_up() -> None:
+def test_deliveries_stop_after_a_day() -> None:
     age_s, tries = 0.0, 0
     while (pause_s := next_pause_s(tries + 1, age_s, 0.5)) is not None:
         tries, age_s = tries + 1, age_s + pause_s

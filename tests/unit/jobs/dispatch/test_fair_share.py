@@ -1,4 +1,4 @@
-"""Whose job is next."""
+"""Fair order of waiting jobs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.dispatch.fair_share import Flow, Order, TenantView, advance_clocks, class_by_age
+from jobs.dispatch.fair_share import Flow, Order, TenantView, advance_clocks, effective_priority
 
 HIGH, NORMAL, BATCH = 10, 20, 30
 
 
 class Waiting:
-    """Jobs that wait, by tenant and priority, and slots that are given to them."""
+    """Waiting jobs by tenant and priority."""
 
     def __init__(self, jobs: dict[tuple[int, int], int], age_s: dict[tuple[int, int], float] | None = None) -> None:
         self.left = dict(jobs)
@@ -25,14 +25,14 @@ class Waiting:
             for tenant, priority in [key]
         ]
 
-    def served(
+    def dispatched(
         self,
         slots: int,
         tenants: dict[int, TenantView] | None = None,
         have: dict[int, int] | None = None,
         ahead: dict[int, float] | None = None,
     ) -> list[tuple[int, int]]:
-        """Whose jobs, by tenant and priority, get so many slots, in order."""
+        """Return the tenant and the priority of the next dispatched jobs, in order."""
         order = Order(self.flows, tenants or {}, dict(have or {}), dict(ahead or {}))
         found: list[tuple[int, int]] = []
         while len(found) < slots and (flow := order.next()):
@@ -40,11 +40,11 @@ class Waiting:
             if not self.left[key]:
                 order.drop(flow)
             elif not flow.is_read:
-                order.read(flow, flow.head + 1, flow.head_id + 1, flow.waited_s)
+                order.set_head(flow, flow.head + 1, flow.head_id + 1, flow.waited_s)
             else:
                 found.append(key)
                 self.left[key] -= 1
-                order.served(flow)
+                order.mark_dispatched(flow)
         return found
 
 
@@ -52,34 +52,34 @@ def tenants_of(found: list[tuple[int, int]]) -> list[int]:
     return [tenant for tenant, _ in found]
 
 
-def test_tenants_take_turns() -> None:
-    assert tenants_of(Waiting({(1, NORMAL): 9, (2, NORMAL): 9}).served(4)) == [1, 2, 1, 2]
+def test_tenants_alternate() -> None:
+    assert tenants_of(Waiting({(1, NORMAL): 9, (2, NORMAL): 9}).dispatched(4)) == [1, 2, 1, 2]
 
 
-def test_ten_thousand_waiting_jobs_delay_anothers_first_by_nothing() -> None:
+def test_ten_thousand_jobs_do_not_delay_the_first_job_of_another_tenant() -> None:
     waiting = Waiting({(1, NORMAL): 10_000, (2, NORMAL): 1})
-    assert tenants_of(waiting.served(1, have={1: 50})) == [2]
+    assert tenants_of(waiting.dispatched(1, have={1: 50})) == [2]
 
 
-def test_with_one_slot_for_all_the_one_who_used_less_goes_first() -> None:
+def test_with_one_slot_the_tenant_with_the_lowest_usage_goes_first() -> None:
     waiting = {(1, NORMAL): 10_000, (2, NORMAL): 5}
-    assert tenants_of(Waiting(waiting).served(1, ahead={1: 60.0})) == [2]
-    assert tenants_of(Waiting(waiting).served(1, ahead={2: 60.0})) == [1]
+    assert tenants_of(Waiting(waiting).dispatched(1, ahead={1: 60.0})) == [2]
+    assert tenants_of(Waiting(waiting).dispatched(1, ahead={2: 60.0})) == [1]
 
 
-def test_weights_are_proportions() -> None:
+def test_slots_are_proportional_to_weights() -> None:
     tenants = {1: TenantView(weight=300), 2: TenantView(weight=100)}
-    found = Waiting({(1, NORMAL): 90, (2, NORMAL): 90}).served(40, tenants)
+    found = Waiting({(1, NORMAL): 90, (2, NORMAL): 90}).dispatched(40, tenants)
     assert Counter(tenants_of(found)) == {1: 30, 2: 10}
 
 
-def test_a_limit_leaves_the_slots_to_others() -> None:
-    found = Waiting({(1, NORMAL): 9, (2, NORMAL): 9}).served(6, {1: TenantView(max_running=2)}, have={1: 1})
+def test_a_limit_leaves_slots_to_other_tenants() -> None:
+    found = Waiting({(1, NORMAL): 9, (2, NORMAL): 9}).dispatched(6, {1: TenantView(max_running=2)}, have={1: 1})
     assert Counter(tenants_of(found)) == {1: 1, 2: 5}
 
 
-def test_a_class_goes_before_the_next_whatever_the_shares() -> None:
-    found = Waiting({(1, HIGH): 2, (2, NORMAL): 2, (3, BATCH): 2}).served(6, have={1: 99})
+def test_higher_classes_go_first_regardless_of_shares() -> None:
+    found = Waiting({(1, HIGH): 2, (2, NORMAL): 2, (3, BATCH): 2}).dispatched(6, have={1: 99})
     assert [priority for _, priority in found] == [HIGH, HIGH, NORMAL, NORMAL, BATCH, BATCH]
 
 
@@ -95,22 +95,22 @@ def test_a_class_goes_before_the_next_whatever_the_shares() -> None:
         (BATCH, 1800 + 4 * 3600, HIGH),
     ],
 )
-def test_age_raises_the_class(priority: int, waited_s: float, expected: int) -> None:
-    assert class_by_age(priority, waited_s) == expected
+def test_ageing_raises_the_class(priority: int, waited_s: float, expected: int) -> None:
+    assert effective_priority(priority, waited_s) == expected
 
 
-def test_batch_never_starves() -> None:
+def test_batch_jobs_do_not_starve() -> None:
     waiting = Waiting({(1, HIGH): 100, (2, BATCH): 1}, age_s={(2, BATCH): 5 * 3600})
-    assert (2, BATCH) in waiting.served(2)
+    assert (2, BATCH) in waiting.dispatched(2)
 
 
-def test_within_a_tenant_the_oldest_goes_first() -> None:
+def test_the_oldest_job_of_a_tenant_goes_first() -> None:
     older, newer = (Flow(lane, NORMAL, 1, number, number, 0.0) for lane, number in (("a", 1), ("b", 2)))
     order = Order([newer, older], {}, {}, {})
     assert order.next() is older
 
 
-def test_what_fits_nowhere_does_not_hold_up_the_rest() -> None:
+def test_unplaceable_jobs_do_not_block_others() -> None:
     first, second = (Flow(lane, NORMAL, 1, number, number, 0.0) for lane, number in (("a", 1), ("b", 2)))
     order = Order([first, second], {}, {}, {})
     assert order.next() is first
@@ -127,14 +127,14 @@ def test_what_fits_nowhere_does_not_hold_up_the_rest() -> None:
     st.dictionaries(st.integers(1, 5), st.integers(0, 9)),
     st.integers(1, 40),
 )
-def test_every_slot_is_used_and_each_job_once(
+def test_all_slots_are_used_and_each_job_is_dispatched_once(
     jobs: dict[tuple[int, int], int], have: dict[int, int], slots: int
 ) -> None:
     waiting = Waiting(jobs)
-    found = waiting.served(slots, have=have)
+    found = waiting.dispatched(slots, have=have)
     assert len(found) == min(slots, sum(jobs.values()))
     assert all(count <= jobs[key] for key, count in Counter(found).items())
-    # Nobody gets a slot while another who waits in the same class has fewer.
+    # No tenant gets a slot while another one that waits in the same class has fewer.
     slots_of = Counter(have)
     for tenant, priority in found:
         waits = {other for (other, p), n in jobs.items() if p == priority and Counter(found)[other, p] < n}
@@ -142,28 +142,28 @@ def test_every_slot_is_used_and_each_job_once(
         slots_of[tenant] += 1
 
 
-def test_clocks_run_with_slots_and_by_weight() -> None:
+def test_clocks_advance_by_slot_seconds_over_weight() -> None:
     tenants = {1: TenantView(100), 2: TenantView(200)}
     assert advance_clocks({}, {1: 20.0, 2: 20.0}, tenants, [1, 2, 3]) == {1: 20.0, 2: 10.0}
 
 
-def test_clocks_are_level_with_whoever_is_furthest_behind() -> None:
+def test_clocks_are_relative_to_the_tenant_furthest_behind() -> None:
     assert advance_clocks({1: 50.0, 2: 20.0, 3: 90.0}, {}, {}, [1, 2]) == {1: 30.0, 3: 70.0}
 
 
-def test_who_was_idle_gets_no_credit() -> None:
+def test_idle_tenants_get_no_credit() -> None:
     ahead: dict[int, float] = {}
     for _ in range(10):
         ahead = advance_clocks(ahead, {1: 60.0, 2: 60.0}, {}, [1, 2])
     assert advance_clocks(ahead, {}, {}, [1, 2, 3]).get(3, 0.0) == ahead.get(1, 0.0) == 0.0
 
 
-def test_who_waits_keeps_what_it_is_behind() -> None:
+def test_waiting_tenants_keep_their_lag() -> None:
     ahead: dict[int, float] = {}
     for _ in range(3):
         ahead = advance_clocks(ahead, {1: 60.0, 2: 30.0}, {}, [1, 2, 3])
     assert ahead == {1: 180.0, 2: 90.0}
 
 
-def test_a_clock_that_went_back_takes_nothing_away() -> None:
+def test_negative_usage_is_ignored() -> None:
     assert advance_clocks({1: 5.0}, {1: -100.0}, {}, [2]) == {1: 5.0}

@@ -1,4 +1,4 @@
-"""Events as text."""
+"""Encoding of events as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.events.encoding import Lines, dropped_mark, encode, head
+from jobs.events.encoding import EventBlock, dropped_marker, encode, head
 from myctobot.contract.jobs import Event
 
 
@@ -27,31 +27,31 @@ def test_a_line_is_the_event_on_one_line_in_ascii(text: str) -> None:
 
 
 @pytest.mark.parametrize("at", ["2030", '"', '","kind":"end","x":"', "\\", "\n"])
-def test_number_and_kind_are_read_whatever_else_is_in_it(at: str) -> None:
+def test_number_and_kind_are_read_from_any_event(at: str) -> None:
     assert head(line(12, 'x","kind":"end"', "tool.call", at)) == (12, "tool.call")
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"kind":"log.line","seq":1}', '{"seq":"1","at":"","kind":"x"}'])
-def test_what_is_no_line_is_refused(text: str) -> None:
+def test_invalid_lines_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no line"):
         head(text)
 
 
-def batch(first: int, last: int) -> Lines:
-    return Lines(first, last, tuple(line(seq) for seq in range(first, last + 1)))
+def batch(first: int, last: int) -> EventBlock:
+    return EventBlock(first, last, tuple(line(seq) for seq in range(first, last + 1)))
 
 
 @pytest.mark.parametrize(("after", "expected"), [(0, [3, 4, 5]), (2, [3, 4, 5]), (3, [4, 5]), (4, [5])])
-def test_what_follows_a_number(after: int, expected: list[int]) -> None:
+def test_events_after_a_number(after: int, expected: list[int]) -> None:
     rest = batch(3, 5).after(after)
     assert [head(item)[0] for item in rest.lines] == expected
     assert (rest.first_seq, rest.last_seq) == (expected[0], 5)
 
 
 @pytest.mark.parametrize("after", [0, 4, 7, 99])
-def test_a_mark_is_not_divided(after: int) -> None:
-    mark = dropped_mark(5, 100, "2030", size=4096, reason="bound")
+def test_a_marker_is_not_split(after: int) -> None:
+    mark = dropped_marker(5, 100, "2030", size=4096, reason="bound")
     whole: dict[str, Any] = json.loads(mark)
     assert whole["seq"] == 100
     assert whole["data"] == {"first_seq": 5, "events": 96, "bytes": 4096, "reason": "bound"}
-    assert Lines(5, 100, (mark,)).after(after).lines == (mark,)
+    assert EventBlock(5, 100, (mark,)).after(after).lines == (mark,)

@@ -1,4 +1,4 @@
-"""Which failures are worth another attempt."""
+"""Retry decisions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.lifecycle.retry_policy import Cause, Verdict, cause_of, decide
+from jobs.lifecycle.retry_policy import Cause, RetryDecision, classify_failure, decide_retry
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ from jobs.lifecycle.retry_policy import Cause, Verdict, cause_of, decide
         ("no_output", True, Cause.TIMEOUT),
     ],
 )
-def test_whose_doing_it_was(code: str, retryable: bool, expected: Cause) -> None:
-    assert cause_of(code, retryable=retryable) is expected
+def test_cause_of_a_failure(code: str, retryable: bool, expected: Cause) -> None:
+    assert classify_failure(code, retryable=retryable) is expected
 
 
-def verdict(cause: Cause = Cause.INFRASTRUCTURE, **changes: Any) -> Verdict:
+def verdict(cause: Cause = Cause.INFRASTRUCTURE, **changes: Any) -> RetryDecision:
     facts = {
         "tries": 1,
         "max_attempts": 2,
@@ -39,7 +39,7 @@ def verdict(cause: Cause = Cause.INFRASTRUCTURE, **changes: Any) -> Verdict:
         "repeatable": {"git", "filesystem"},
         **changes,
     }
-    return decide(cause, **facts)
+    return decide_retry(cause, **facts)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def verdict(cause: Cause = Cause.INFRASTRUCTURE, **changes: Any) -> Verdict:
         (Cause.REQUEST, {"retry_on": ["infrastructure", "agent", "timeout"]}, False, ""),
     ],
 )
-def test_what_is_tried_again(cause: Cause, changes: dict[str, Any], again: bool, words: str) -> None:
+def test_retry_decision(cause: Cause, changes: dict[str, Any], again: bool, words: str) -> None:
     found = verdict(cause, **changes)
-    assert found.again is again
+    assert found.retry is again
     assert words in found.note
     assert bool(found.note) is bool(words)
 

@@ -1,4 +1,4 @@
-"""The shared window, and what a viewer sees through it: 1..N, once each, whatever was lost on the way."""
+"""Shared window: a viewer sees events 1..N exactly once, even when batches are lost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.events.encoding import Lines, head
-from jobs.streaming.batch import Batch, End, Heartbeat
+from jobs.events.encoding import EventBlock, head
+from jobs.streaming.batch import Batch, End, StreamHeartbeat
 from jobs.streaming.window import Window
 from tests.unit.jobs.events.test_encoding import batch
 
@@ -28,7 +28,7 @@ def test_consecutive_batches_are_held() -> None:
     assert window.after(4) is None
 
 
-def test_viewers_at_one_place_get_the_same_batch_encoded_once() -> None:
+def test_viewers_at_the_same_position_share_one_encoded_batch() -> None:
     window = Window()
     window.add(batch(1, 3))
     one, other = window.after(0), window.after(0)
@@ -37,7 +37,7 @@ def test_viewers_at_one_place_get_the_same_batch_encoded_once() -> None:
     assert one.sse is other.sse  # type: ignore[union-attr]  # the same batch
 
 
-def test_what_came_already_is_passed_over_and_an_overlap_cut() -> None:
+def test_known_events_are_skipped_and_overlaps_cut() -> None:
     window = Window()
     window.add(batch(1, 3))
     assert not window.add(batch(2, 3))
@@ -45,7 +45,7 @@ def test_what_came_already_is_passed_over_and_an_overlap_cut() -> None:
     assert numbers(window.after(3)) == [4, 5]
 
 
-def test_behind_a_gap_nothing_is_shown_to_those_before_it() -> None:
+def test_viewers_before_a_gap_get_nothing_after_it() -> None:
     window = Window()
     window.add(batch(1, 3))
     window.add(batch(6, 7))
@@ -54,7 +54,7 @@ def test_behind_a_gap_nothing_is_shown_to_those_before_it() -> None:
     assert window.last_seq == 7
 
 
-def test_numbers_alone_say_how_far_the_log_is() -> None:
+def test_numbers_without_events_advance_the_window() -> None:
     window = Window()
     window.add(batch(1, 3))
     assert window.advance(9)
@@ -65,15 +65,15 @@ def test_numbers_alone_say_how_far_the_log_is() -> None:
     assert numbers(window.after(9)) == [10]
 
 
-def test_the_oldest_go_when_it_is_full_and_the_newest_stays() -> None:
+def test_the_oldest_batches_are_dropped_and_the_newest_stays() -> None:
     size = sum(map(len, batch(1, 1).lines))
-    window = Window(most_bytes=2 * size)
+    window = Window(max_bytes=2 * size)
     for seq in range(1, 6):
         window.add(batch(seq, seq))
     assert window.after(2) is None
     assert numbers(window.after(3)) == [4]
     assert window.bytes <= 2 * size
-    large = Lines(6, 6, ("x" * 10 * size,))
+    large = EventBlock(6, 6, ("x" * 10 * size,))
     window.add(large)
     assert window.after(5) is not None
 
@@ -83,7 +83,7 @@ def test_the_oldest_go_when_it_is_full_and_the_newest_stays() -> None:
     st.data(),
 )
 def test_a_viewer_sees_every_event_once_in_order(plan: list[tuple[int, str]], data: st.DataObject) -> None:
-    window, stored = Window(most_bytes=600), list[Lines]()
+    window, stored = Window(max_bytes=600), list[EventBlock]()
     cursor, seen = data.draw(st.integers(0, 3)), []
     start = cursor
     for size, fate in plan:
@@ -95,7 +95,7 @@ def test_a_viewer_sees_every_event_once_in_order(plan: list[tuple[int, str]], da
             window.add(stored[-1])
         if fate == "twice":
             window.add(stored[-1])
-        # The viewer reads now and then, as its line allows.
+        # The viewer reads at times of its own.
         while data.draw(st.booleans()) and (found := _next(window, stored, cursor)):
             seen += numbers(found)
             cursor = found.last_seq
@@ -106,8 +106,8 @@ def test_a_viewer_sees_every_event_once_in_order(plan: list[tuple[int, str]], da
     assert seen == list(range(start + 1, max(start, window.last_seq) + 1))
 
 
-def _next(window: Window, stored: list[Lines], cursor: int) -> Batch | None:
-    """The rule of the hub: the window, else PostgreSQL, which is the list here."""
+def _next(window: Window, stored: list[EventBlock], cursor: int) -> Batch | None:
+    """Return the next batch by the hub's rule: from the window, else from PostgreSQL, which is the list here."""
     if found := window.after(cursor):
         return found
     if cursor < window.last_seq:
@@ -115,7 +115,7 @@ def _next(window: Window, stored: list[Lines], cursor: int) -> Batch | None:
     return None
 
 
-def test_one_batch_on_both_wires() -> None:
+def test_both_wire_formats_of_a_batch() -> None:
     both = Batch(batch(1, 2))
     events = json.loads(both.websocket)["events"]
     frames = both.sse.decode().split("\n\n")[:-1]
@@ -124,8 +124,8 @@ def test_one_batch_on_both_wires() -> None:
     assert frames[0].splitlines()[:2] == ["id: 1", "event: log.line"]
 
 
-@pytest.mark.parametrize("item", [End(5, "failed"), Heartbeat()])
-def test_end_and_heartbeat_have_no_number(item: End | Heartbeat) -> None:
+@pytest.mark.parametrize("item", [End(5, "failed"), StreamHeartbeat()])
+def test_end_and_heartbeat_have_no_number(item: End | StreamHeartbeat) -> None:
     assert "id:" not in item.sse.decode()
     events = json.loads(item.websocket)["events"]
     assert events == ([{"kind": "end", "data": {"count": 5, "status": "failed"}}] if isinstance(item, End) else [])

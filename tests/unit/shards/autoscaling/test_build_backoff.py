@@ -1,4 +1,4 @@
-"""After builds that failed: one at a time, later each time, and after three none for an hour."""
+"""Backoff after failed builds: one at a time with growing waits, and a pause of an hour after three."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shards.autoscaling.build_backoff import Build, leave_to_build
+from shards.autoscaling.build_backoff import Build, build_allowance
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
 
 def builds(*ended: tuple[float, str]) -> list[Build]:
-    """Latest first: seconds ago, and what went wrong."""
+    """Return builds from pairs of seconds ago and error, the latest first."""
     return [Build(NOW - timedelta(seconds=ago_s), error) for ago_s, error in ended]
 
 
@@ -34,16 +34,16 @@ CASES: dict[str, tuple[list[Build], int, int | None]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_how_many_may_be_built(case: str) -> None:
     ended, under_way, most = CASES[case]
-    assert leave_to_build(ended, under_way, None, NOW).most == most
+    assert build_allowance(ended, under_way, None, NOW).maximum == most
 
 
 def test_a_pause_says_until_when_and_why() -> None:
-    leave = leave_to_build(builds((60, "no room"), (70, "x"), (80, "x")), 0, None, NOW)
-    assert leave.is_paused
-    assert leave.reason == "3 builds in a row failed, so nothing is built before 12:59 UTC: no room"
+    allowance = build_allowance(builds((60, "no room"), (70, "x"), (80, "x")), 0, None, NOW)
+    assert allowance.is_paused
+    assert allowance.reason == "3 builds in a row failed. Building is paused until 12:59 UTC: no room"
 
 
-def test_what_failed_before_an_operator_let_it_go_on_counts_no_more() -> None:
+def test_failures_before_a_resume_do_not_count() -> None:
     ended = builds((60, "x"), (70, "x"), (80, "x"))
-    assert leave_to_build(ended, 0, NOW - timedelta(seconds=30), NOW).most is None
-    assert leave_to_build(ended, 0, NOW - timedelta(seconds=65), NOW).most == 1
+    assert build_allowance(ended, 0, NOW - timedelta(seconds=30), NOW).maximum is None
+    assert build_allowance(ended, 0, NOW - timedelta(seconds=65), NOW).maximum == 1

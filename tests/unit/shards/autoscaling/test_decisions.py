@@ -1,4 +1,4 @@
-"""What autoscaling decides: tables of single decisions, and what holds for all of them."""
+"""Scaling decisions: tables of single decisions, and properties of all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.autoscaling.decisions import Action, Decision, PoolView, ShardView, decide, measure
+from shards.autoscaling.decisions import Action, Decision, PoolView, ScalableShard, decide, measure
 from shards.autoscaling.rules import RuleSet, read_rules
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -30,19 +30,21 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def busy(name: str, running: int = 2) -> ShardView:
-    return ShardView(name, "general", True, False, running, 2, None)
+def busy(name: str, running: int = 2) -> ScalableShard:
+    return ScalableShard(name, "general", True, False, running, 2, None)
 
 
-def idle(name: str, for_s: float) -> ShardView:
-    return ShardView(name, "general", True, False, 0, 2, ago(for_s))
+def idle(name: str, for_s: float) -> ScalableShard:
+    return ScalableShard(name, "general", True, False, 0, 2, ago(for_s))
 
 
-def building(name: str) -> ShardView:
-    return ShardView(name, "general", False, False, 0, 2, None)
+def building(name: str) -> ScalableShard:
+    return ScalableShard(name, "general", False, False, 0, 2, None)
 
 
-def decided(*shards: ShardView, waits: list[float] | None = None, by: RuleSet | None = None, **facts: Any) -> Decision:
+def decided(
+    *shards: ScalableShard, waits: list[float] | None = None, by: RuleSet | None = None, **facts: Any
+) -> Decision:
     return decide(by or rules(), PoolView(shards, waits or [], **facts), "general", NOW)
 
 
@@ -50,12 +52,12 @@ class TestUp:
     def test_to_the_minimum_without_any_job(self) -> None:
         decision = decided(busy("a"))
         assert (decision.action, decision.count) == (Action.BUILD, 1)
-        assert "1 shards, and 2 at least" in decision.reason
+        assert "1 shards; the minimum is 2" in decision.reason
 
     def test_shards_that_are_being_built_count(self) -> None:
         assert decided(busy("a"), building("b")).action is Action.NOTHING
 
-    def test_one_that_leaves_does_not(self) -> None:
+    def test_a_leaving_shard_does_not_count(self) -> None:
         assert decided(busy("a"), replace(busy("b"), is_leaving=True)).count == 1
 
     def test_when_jobs_wait_and_all_is_full(self) -> None:
@@ -71,7 +73,7 @@ class TestUp:
     def test_not_within_the_cooldown(self) -> None:
         decision = decided(busy("a"), busy("b"), waits=[40], built_at=ago(60))
         assert decision.action is Action.NOTHING
-        assert "cooldown lasts for another 240 s" in decision.reason
+        assert "cooldown ends in 240 s" in decision.reason
 
     def test_not_for_jobs_that_what_is_being_built_will_take(self) -> None:
         decision = decided(busy("a"), busy("b"), building("c"), waits=[40, 40])
@@ -84,7 +86,7 @@ class TestUp:
         assert decided(*shards, waits=[40.0] * 50).count == 1
         full = decided(*shards, busy("4"), waits=[40.0] * 50)
         assert full.action is Action.NOTHING
-        assert "limits leave no room: 20 shards, 5 of a type" in full.reason
+        assert "limits allow no more: 20 shards, 5 of a type" in full.reason
 
     def test_a_wait_target_needs_no_condition(self) -> None:
         by = rules(wait_target="1m")
@@ -122,12 +124,12 @@ class TestDown:
         assert decided(busy("a"), busy("b"), idle("c", 9000), by=rules(warm_spares=1)).action is Action.NOTHING
         assert decided(busy("a"), idle("b", 9000), idle("c", 9500), by=rules(warm_spares=1)).remove == "c"
 
-    def test_to_a_limit_that_was_lowered_as_soon_as_one_is_idle(self) -> None:
+    def test_to_a_lowered_limit_once_a_shard_is_idle(self) -> None:
         by = rules(limits={"min_shards": 1, "max_shards": 2, "max_shards_per_type": 2})
         assert decided(busy("a"), busy("b"), idle("c", 1), by=by).remove == "c"
         kept = decided(busy("a"), busy("b"), busy("c"), by=by)
         assert kept.action is Action.NOTHING
-        assert "none is idle" in kept.reason
+        assert "No shard is idle" in kept.reason
 
 
 def test_measures_of_a_pool_without_shards_and_jobs() -> None:
@@ -137,7 +139,7 @@ def test_measures_of_a_pool_without_shards_and_jobs() -> None:
 
 
 shard_views = st.builds(
-    ShardView,
+    ScalableShard,
     name=st.uuids().map(str),
     shard_type=st.sampled_from(["general", "full"]),
     is_ready=st.booleans(),
@@ -188,13 +190,13 @@ def test_limits_are_kept_and_nothing_busy_is_removed(by: RuleSet, pool: PoolView
 
 
 @given(rule_sets(), pools)
-def test_what_was_asked_for_is_not_asked_for_again(by: RuleSet, pool: PoolView) -> None:
+def test_a_requested_change_is_not_requested_again(by: RuleSet, pool: PoolView) -> None:
     decision = decide(by, pool, "general", NOW)
     if decision.action is Action.BUILD:
         new = [building(f"new-{number}") for number in range(decision.count)]
         then = replace(pool, shards=[*pool.shards, *new], built_at=NOW)
         again = decide(by, then, "general", NOW)
-        # Up to the minimum it may go on, where the limit of a type kept it from all at once.
+        # A limit per type may split the growth to the minimum into several decisions.
         assert again.action is not Action.REMOVE or len(then.shards) > by.limits.max_shards
         assert again.action is not Action.BUILD or len(then.shards) < by.limits.min_shards
     elif decision.action is Action.REMOVE:

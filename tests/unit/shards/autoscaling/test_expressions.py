@@ -1,4 +1,4 @@
-"""The language of autoscaling conditions: what it says, and where it points when it cannot be read."""
+"""Parser of autoscaling conditions: results and positions of errors."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ CALM: dict[str, float] = dict.fromkeys(MEASURES, 0)
         ("waiting_jobs <= 3", {"waiting_jobs": 4}, False),
         ("NOT all_shards_at_capacity", {}, True),
         ("NOT NOT all_shards_at_capacity", {}, False),
-        # AND binds closer than OR, as everywhere.
+        # AND has a higher precedence than OR.
         ("free_slots == 0 OR free_slots == 0 AND waiting_jobs > 0", {}, True),
         ("(free_slots == 0 OR free_slots == 0) AND waiting_jobs > 0", {}, False),
         ("  max_queue_wait>1d  ", {"max_queue_wait": 86401}, True),
     ],
 )  # fmt: skip
-def test_what_it_says(text: str, measured: dict[str, float], holds: bool) -> None:
+def test_texts_of_conditions(text: str, measured: dict[str, float], holds: bool) -> None:
     assert read_condition(text).holds({**CALM, **measured}) is holds
 
 
-def test_it_names_what_it_looks_at() -> None:
+def test_it_names_the_measures_that_it_uses() -> None:
     condition = read_condition("shard_idle > 30m AND (shard_count > min_shards OR NOT all_shards_at_capacity)")
     assert condition.measures == {"shard_idle", "shard_count", "min_shards", "all_shards_at_capacity"}
 
@@ -56,7 +56,7 @@ def test_it_names_what_it_looks_at() -> None:
         ("", "", "missing"),
         ("avg_wait > 30s", "avg_wait", "no measure 'avg_wait'"),
         ("avg_queue_wait > 30", "30", "Is a count, and the other side is a duration. Write 30s"),
-        ("avg_queue_wait > 30x", "x", "no unit"),
+        ("avg_queue_wait > 30x", "x", "not a unit"),
         ("avg_queue_wait > shard_count", "shard_count", "Is a count"),
         ("utilisation > 5m", "5m", "Is a duration"),
         ("avg_queue_wait 30s", "30s", "compare it with"),
@@ -71,18 +71,18 @@ def test_it_names_what_it_looks_at() -> None:
         ("free_slots == 0 AND", "", "missing"),
         ("free_slots == all_shards_at_capacity", "all_shards_at_capacity", "a yes or no"),
         ("__import__ == 1", "__import__", "no measure"),
-        ("__import__('os')", "'", "means nothing"),
-        ("free_slots == 0; DROP TABLE", ";", "means nothing"),
+        ("__import__('os')", "'", "not allowed here"),
+        ("free_slots == 0; DROP TABLE", ";", "not allowed here"),
         ("(" * (MAX_DEPTH + 1) + "free_slots == 0", "(", "levels deep"),
         ("x" * (MAX_LENGTH + 1), "x", "at most"),
     ],
 )
-def test_where_it_points(text: str, word: str, problem: str) -> None:
+def test_an_error_marks_the_invalid_word(text: str, word: str, problem: str) -> None:
     with pytest.raises(ConditionError, match=problem) as caught:
         read_condition(text)
     error = caught.value
     assert text[error.at : error.at + error.length] == word
-    line, pointer = error.pointed().split("\n")
+    line, pointer = error.marked_text().split("\n")
     assert line == text
     assert pointer.strip("^").isspace() or not pointer.strip("^")
     assert pointer.index("^") == error.at
@@ -106,7 +106,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "-5m", "5 m", "5m5s", "1e3s", "5M"])
-def test_what_is_no_duration(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ConditionError, match="duration"):
         read_duration(text)
 

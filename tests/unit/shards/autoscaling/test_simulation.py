@@ -1,4 +1,4 @@
-"""Rule sets played against jobs that came at given times."""
+"""Simulation of rule sets with given arrivals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.autoscaling.rules import RuleSet, read_rules
-from shards.autoscaling.simulation import FLAP_S, Arrival, Outcome, World, simulate
+from shards.autoscaling.simulation import FLAP_S, Arrival, SimulationOutcome, World, simulate
 
 MIDNIGHT = datetime(2026, 11, 26, tzinfo=UTC)
 WORLD = World(MIDNIGHT, slots=2, build_s=60, every_s=10)
@@ -35,7 +35,7 @@ def test_jobs_that_fit_wait_for_nothing() -> None:
 
 def test_a_job_waits_for_a_slot_in_the_order_in_which_it_came() -> None:
     out = simulate(rules(most=1), [Arrival(2, 10), Arrival(0, 100), Arrival(1, 50), Arrival(3, 10)], WORLD)
-    # By their arrival: at 0, 1, 2 and 3 s.
+    # Waits in the order of arrival at 0, 1, 2 and 3 s.
     assert out.waits_s == [0, 0, 49, 58]
 
 
@@ -43,11 +43,11 @@ def test_a_burst_builds_shards_and_a_quiet_time_lets_them_go() -> None:
     burst = [Arrival(100, 300) for _ in range(8)]
     out = simulate(rules(), [*burst, Arrival(4000, 10)], WORLD)
     up, *down = out.changes
-    # After more than 30 s of waiting, for the six jobs that wait.
+    # The pool grows for six waiting jobs after more than 30 s.
     assert up[:2] == (140, 3)
     assert sorted(out.waits_s) == [0] * 3 + [100] * 6
     assert [shards for _, shards, _ in down] == [-1] * 3
-    # The first has been idle since 400 s; then one every five minutes.
+    # The first shard is idle since 400 s; the cooldown allows one removal every five minutes.
     assert [at for at, _, _ in down] == [1010, 1310, 1610]
     assert out.flaps == 0
     assert max(moment.shards for moment in out.moments) == 4
@@ -62,7 +62,7 @@ def test_rules_that_let_go_too_soon_flap() -> None:
 
 def test_flaps_are_counted_once_each() -> None:
     changes = [(0.0, 2, ""), (100.0, -1, ""), (200.0, 1, ""), (300.0, 1, ""), (400.0, -1, ""), (400 + FLAP_S, 1, "")]
-    assert Outcome(changes=changes).flaps == 1
+    assert SimulationOutcome(changes=changes).flaps == 1
 
 
 def test_a_minimum_begins_with_its_time_of_the_day() -> None:
@@ -77,7 +77,7 @@ def test_nothing_comes_of_nothing() -> None:
 
 
 def test_shares_of_waits() -> None:
-    out = Outcome(waits_s=[float(wait) for wait in range(1, 101)])
+    out = SimulationOutcome(waits_s=[float(wait) for wait in range(1, 101)])
     assert (out.wait_s(0.5), out.wait_s(0.95), out.wait_s(1)) == (50, 95, 100)
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myctobot.contract.jobs import class_queue, shard_queue
+from myctobot.contract.shards import class_queue, shard_queue
 from shards.broker_access.acl_rules import (
-    Access,
+    BrokerAccount,
     arguments,
     parse_version,
     queues_in,
@@ -37,7 +37,7 @@ def test_which_servers_can_do_it(text: str, version: tuple[int, int], supported:
 
 
 def test_the_whole_list() -> None:
-    assert arguments(Access("s1", QUEUES, HASH), version=(7, 0)) == (
+    assert arguments(BrokerAccount("s1", QUEUES, HASH), version=(7, 0)) == (
         "shard-s1",
         *("reset", "on", f"#{HASH}", "resetchannels", "-@all", "+ping", "+unsubscribe", "+punsubscribe"),
         "(+brpop ~cap.filesystem+git@premium ~shard.s1)",
@@ -48,15 +48,15 @@ def test_the_whole_list() -> None:
 
 
 def test_another_database_has_other_channels_and_has_to_be_selected() -> None:
-    made = arguments(Access("s1", QUEUES, HASH), version=(7, 0), database=3)
+    made = arguments(BrokerAccount("s1", QUEUES, HASH), version=(7, 0), database=3)
     assert "+select" in made
     assert "(+psubscribe &/3.celery.pidbox)" in made
     assert not any("/0." in argument for argument in made)
 
 
-def test_newer_servers_are_told_which_client_speaks() -> None:
-    assert "+client|setinfo" in arguments(Access("s1", QUEUES, HASH), version=(7, 2))
-    assert "+client|setinfo" not in arguments(Access("s1", QUEUES, HASH), version=(7, 0))
+def test_newer_servers_accept_client_information() -> None:
+    assert "+client|setinfo" in arguments(BrokerAccount("s1", QUEUES, HASH), version=(7, 2))
+    assert "+client|setinfo" not in arguments(BrokerAccount("s1", QUEUES, HASH), version=(7, 0))
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,14 @@ def test_newer_servers_are_told_which_client_speaks() -> None:
     ],
 )
 def test_nothing_else_becomes_a_rule(name: str, queues: list[str], password_hash: str) -> None:
-    with pytest.raises(ValueError, match=r"no shard's name|no queue|digest"):
-        arguments(Access(name, queues, password_hash), version=(7, 0))
+    with pytest.raises(ValueError, match=r"not the name of a shard|not a queue|no queue|digest"):
+        arguments(BrokerAccount(name, queues, password_hash), version=(7, 0))
 
 
 @given(name=SLUGS, capabilities=st.lists(SLUGS, min_size=1, max_size=6), pool=st.none() | SLUGS)
-def test_whatever_a_shard_is_called_it_gets_its_two_queues_and_nothing_more(
-    name: str, capabilities: list[str], pool: str | None
-) -> None:
+def test_every_shard_gets_exactly_its_two_queues(name: str, capabilities: list[str], pool: str | None) -> None:
     queues = [class_queue(capabilities, pool), shard_queue(name)]
-    made = arguments(Access(name, queues, HASH), version=(7, 0))
+    made = arguments(BrokerAccount(name, queues, HASH), version=(7, 0))
     assert (made[0], shard_of(made[0])) == (user_name(name), name)
     (keys,) = [argument for argument in made if "~" in argument and "reply" not in argument]
     assert keys == "(+brpop " + " ".join(f"~{queue}" for queue in sorted(queues)) + ")"
@@ -98,10 +96,10 @@ def test_whatever_a_shard_is_called_it_gets_its_two_queues_and_nothing_more(
 
 
 def test_the_digest_is_not_shown() -> None:
-    assert HASH not in repr(Access("s1", QUEUES, HASH))
+    assert HASH not in repr(BrokerAccount("s1", QUEUES, HASH))
 
 
-def test_whose_user_it_is() -> None:
+def test_the_shard_of_a_user() -> None:
     assert shard_of("shard-s1") == "s1"
     assert shard_of("default") is None
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shards.health.outage import MAX_GAP, Listening
+from shards.health.outage import MAX_GAP, OutageTracker
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -13,8 +13,8 @@ def seconds(number: float) -> datetime:
     return START + timedelta(seconds=number)
 
 
-def test_the_first_look_begins_it() -> None:
-    assert Listening.after_look(None, START, web_answers=True) == Listening(START, START)
+def test_the_first_check_starts_it() -> None:
+    assert OutageTracker.after_check(None, START, web_answers=True) == OutageTracker(START, START)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_the_first_look_begins_it() -> None:
         (1, False, False),
     ],
 )
-def test_a_gap_or_a_silent_web_process_begins_it_anew(gap_s: float, web_answers: bool, kept: bool) -> None:
-    before = Listening(START, seconds(100))
-    after = Listening.after_look(before, seconds(100 + gap_s), web_answers=web_answers)
-    assert after == Listening(START if kept else seconds(100 + gap_s), seconds(100 + gap_s))
+def test_a_gap_or_a_silent_web_process_resets_it(gap_s: float, web_answers: bool, kept: bool) -> None:
+    before = OutageTracker(START, seconds(100))
+    after = OutageTracker.after_check(before, seconds(100 + gap_s), web_answers=web_answers)
+    assert after == OutageTracker(START if kept else seconds(100 + gap_s), seconds(100 + gap_s))

@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.health.rules import (
-    LOST_AFTER,
-    SILENT_AFTER,
-    Change,
-    Condition,
-    may_take_jobs,
-    next_state,
-    why_not_healthy,
-)
+from shards.health.rules import Change, HealthInputs, may_take_jobs, next_state, unhealthy_reason
 from shards.lifecycle.states import MOVES
+from shards.models.timeouts import LOST_AFTER, SILENT_AFTER
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 JUST_NOW = NOW - timedelta(seconds=1)
@@ -29,11 +22,11 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def judged(state: str, silent_s: float | None = 1, *, heard_since: datetime = LONG_AGO, **facts: Any) -> str | None:
-    """What becomes of a shard that has been silent for so long; None: never heard of."""
+def judged(state: str, silent_s: float | None = 1, *, reachable_since: datetime = LONG_AGO, **facts: Any) -> str | None:
+    """Return the state of a shard that has been silent for so long; None: never reported."""
     heard = None if silent_s is None else ago(silent_s)
-    shard = Condition(state, facts.pop("state_since", LONG_AGO), last_heartbeat_at=heard, **facts)
-    change = next_state(shard, heard_since=heard_since, now=NOW)
+    shard = HealthInputs(state, facts.pop("state_since", LONG_AGO), last_heartbeat_at=heard, **facts)
+    change = next_state(shard, reachable_since=reachable_since, now=NOW)
     return change.to if change else None
 
 
@@ -44,10 +37,10 @@ def judged(state: str, silent_s: float | None = 1, *, heard_since: datetime = LO
         (True, "ready", NOW - SILENT_AFTER, None),
         (True, "ready", NOW + timedelta(seconds=5), None),
         (True, "ready", NOW - SILENT_AFTER - timedelta(seconds=1), "silent since 03:03:49 UTC"),
-        (True, "ready", None, "never heard of"),
-        (True, "requested", None, "never heard of"),
+        (True, "ready", None, "never reported"),
+        (True, "requested", None, "never reported"),
         (True, "draining", JUST_NOW, "draining"),
-        (True, "suspect", JUST_NOW, "suspect: heard of again, and not for long enough"),
+        (True, "suspect", JUST_NOW, "suspect: reports again, but not yet for long enough"),
         (True, "lost", JUST_NOW, "lost"),
         (True, "provisioning", JUST_NOW, "provisioning"),
         (True, "stopped", JUST_NOW, "stopped"),
@@ -57,7 +50,7 @@ def judged(state: str, silent_s: float | None = 1, *, heard_since: datetime = LO
     ],
 )
 def test_why_a_shard_takes_no_job(is_active: bool, state: str, heard: datetime | None, expected: str | None) -> None:
-    assert why_not_healthy(is_active=is_active, state=state, last_heartbeat_at=heard, now=NOW) == expected
+    assert unhealthy_reason(is_active=is_active, state=state, last_heartbeat_at=heard, now=NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,7 +59,7 @@ def test_why_a_shard_takes_no_job(is_active: bool, state: str, heard: datetime |
         ("ready", 1, None),
         ("ready", 15, None),
         ("ready", 15.001, "suspect"),
-        # Not at once lost: the look before should have found it.
+        # It becomes suspect first, even after a long silence.
         ("ready", 1000, "suspect"),
         ("ready", -5, None),
         ("suspect", 16, None),
@@ -87,7 +80,7 @@ def test_silence(state: str, silent_s: float | None, becomes: str | None) -> Non
 
 
 @pytest.mark.parametrize(
-    ("state", "steady_s", "falls", "becomes"),
+    ("state", "steady_s", "suspect_count", "becomes"),
     [
         ("lost", 0, 0, "suspect"),
         ("suspect", None, 0, None),
@@ -105,41 +98,41 @@ def test_silence(state: str, silent_s: float | None, becomes: str | None) -> Non
         ("gone", 100, 0, None),
     ],
 )
-def test_being_heard(state: str, steady_s: float | None, falls: int, becomes: str | None) -> None:
+def test_a_reporting_shard(state: str, steady_s: float | None, suspect_count: int, becomes: str | None) -> None:
     steady = None if steady_s is None else ago(steady_s)
-    assert judged(state, steady_since=steady, falls=falls) == becomes
+    assert judged(state, steady_since=steady, suspect_count=suspect_count) == becomes
 
 
 @pytest.mark.parametrize("state", ["suspect", "lost"])
-def test_who_was_to_drain_comes_back_to_that_at_once(state: str) -> None:
-    assert judged(state, steady_since=NOW, falls=9, must_drain=True) == "draining"
+def test_a_returning_shard_continues_its_drain_at_once(state: str) -> None:
+    assert judged(state, steady_since=NOW, suspect_count=9, must_drain=True) == "draining"
 
 
 @pytest.mark.parametrize("state", ["ready", "suspect", "draining"])
-@pytest.mark.parametrize("facts", [{"is_active": False}, {"is_worked_on": True}], ids=str)
-def test_who_is_switched_off_or_worked_on_may_be_silent(state: str, facts: dict[str, Any]) -> None:
+@pytest.mark.parametrize("facts", [{"is_active": False}, {"has_operation": True}], ids=str)
+def test_an_inactive_shard_or_one_with_an_operation_may_be_silent(state: str, facts: dict[str, Any]) -> None:
     assert judged(state, 1000, **facts) is None
 
 
-def test_who_is_switched_off_is_heard_all_the_same() -> None:
+def test_reports_of_an_inactive_shard_count() -> None:
     assert judged("suspect", steady_since=ago(10), is_active=False) == "ready"
 
 
 @pytest.mark.parametrize(("state", "after_s"), [("ready", 15), ("suspect", 90), ("draining", 90)])
 def test_silence_before_anybody_could_hear_does_not_count(state: str, after_s: float) -> None:
-    assert judged(state, 1000, heard_since=ago(after_s)) is None
-    assert judged(state, 1000, heard_since=ago(after_s) - MOMENT) is not None
+    assert judged(state, 1000, reachable_since=ago(after_s)) is None
+    assert judged(state, 1000, reachable_since=ago(after_s) - MOMENT) is not None
 
 
-def test_who_was_never_heard_of_is_silent_from_its_state_on() -> None:
+def test_a_shard_that_never_reported_is_silent_since_its_state() -> None:
     assert judged("ready", None, state_since=ago(15)) is None
     assert judged("ready", None, state_since=ago(16)) == "suspect"
 
 
 def test_the_reason_says_since_when() -> None:
-    shard = Condition("ready", LONG_AGO, last_heartbeat_at=ago(20))
+    shard = HealthInputs("ready", LONG_AGO, last_heartbeat_at=ago(20))
     expected = Change("suspect", "Silent since 03:03:45 UTC.")
-    assert next_state(shard, heard_since=LONG_AGO, now=NOW) == expected
+    assert next_state(shard, reachable_since=LONG_AGO, now=NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +142,7 @@ def test_the_reason_says_since_when() -> None:
         ("requested", False), ("stopped", False), ("gone", False),
     ],
 )  # fmt: skip
-def test_whose_worker_takes_jobs(state: str, expected: bool) -> None:
+def test_states_in_which_a_worker_takes_jobs(state: str, expected: bool) -> None:
     assert may_take_jobs(is_active=True, is_spare=False, state=state) is expected
     assert not may_take_jobs(is_active=False, is_spare=False, state=state)
     assert not may_take_jobs(is_active=True, is_spare=True, state=state)
@@ -157,32 +150,32 @@ def test_whose_worker_takes_jobs(state: str, expected: bool) -> None:
 
 moments = st.none() | st.floats(-10, 10_000).map(ago)
 conditions = st.builds(
-    Condition,
+    HealthInputs,
     state=st.sampled_from(sorted(MOVES)),
     state_since=st.floats(0, 10_000).map(ago),
     is_active=st.booleans(),
-    is_worked_on=st.booleans(),
+    has_operation=st.booleans(),
     must_drain=st.booleans(),
     last_heartbeat_at=moments,
     steady_since=moments,
-    falls=st.integers(0, 10),
+    suspect_count=st.integers(0, 10),
 )
 
 
 @given(conditions, st.floats(0, 10_000).map(ago))
-def test_it_asks_for_no_move_that_there_is_not(shard: Condition, heard_since: datetime) -> None:
-    change = next_state(shard, heard_since=heard_since, now=NOW)
+def test_it_asks_for_no_move_that_there_is_not(shard: HealthInputs, reachable_since: datetime) -> None:
+    change = next_state(shard, reachable_since=reachable_since, now=NOW)
     assert change is None or change.to in MOVES[shard.state]
 
 
 @given(conditions, st.lists(st.floats(0.1, 60), min_size=1, max_size=40))
-def test_it_never_jumps_however_heartbeats_come(shard: Condition, pauses_s: list[float]) -> None:
-    """Of a shard that comes and goes: no trust before it was steady, and silence ends in lost."""
+def test_it_never_jumps_however_heartbeats_come(shard: HealthInputs, pauses_s: list[float]) -> None:
+    """Check that a flapping shard is ready only after it was steady, and that silence ends in lost."""
     now = NOW
     for pause_s in pauses_s:
         for _ in range(int(pause_s) + 1):
             now += timedelta(seconds=min(1.0, pause_s))
-            if change := next_state(shard, heard_since=LONG_AGO, now=now):
+            if change := next_state(shard, reachable_since=LONG_AGO, now=now):
                 if change.to == "ready":
                     assert shard.steady_since is not None
                     assert now - shard.steady_since >= timedelta(seconds=10)
@@ -194,17 +187,17 @@ def test_it_never_jumps_however_heartbeats_come(shard: Condition, pauses_s: list
 
 
 @given(conditions)
-def test_who_is_heard_for_a_minute_is_well_again_and_who_is_silent_is_lost(shard: Condition) -> None:
+def test_a_minute_of_reports_is_healthy_and_silence_is_lost(shard: HealthInputs) -> None:
     if shard.state not in ("ready", "suspect", "lost", "draining") or shard.must_drain:
         return
     heard = replace(shard, last_heartbeat_at=NOW, steady_since=ago(60))
-    silent = replace(shard, last_heartbeat_at=NOW - LOST_AFTER - MOMENT, is_active=True, is_worked_on=False)
+    silent = replace(shard, last_heartbeat_at=NOW - LOST_AFTER - MOMENT, is_active=True, has_operation=False)
     assert settled(heard) == ("draining" if shard.state == "draining" else "ready")
     assert settled(silent) == "lost"
 
 
-def settled(shard: Condition) -> str:
+def settled(shard: HealthInputs) -> str:
     for _ in range(4):
-        if change := next_state(shard, heard_since=LONG_AGO, now=NOW):
+        if change := next_state(shard, reachable_since=LONG_AGO, now=NOW):
             shard = replace(shard, state=change.to)
     return shard.state

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from myctobot.contract.jobs import is_slug
+from myctobot.contract.names import is_slug
 from shards.inventory.capabilities import DESCRIPTIONS, describe
 
 
@@ -15,5 +15,5 @@ def test_each_is_one_sentence_about_what_the_agent_gets(slug: str) -> None:
     assert "\n" not in sentence
 
 
-def test_one_that_only_the_operators_know_promises_nothing() -> None:
-    assert describe("mainframe") == "What the operators of your shards offer as “mainframe”."
+def test_a_custom_capability_has_a_neutral_description() -> None:
+    assert describe("mainframe") == "Custom capability “mainframe” of your operators."

@@ -1,4 +1,4 @@
-"""MCP servers as operators may write them."""
+"""Validation of MCP servers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shards.inventory.mcp_servers import problems_of, without_values
 GOOD = {"git": {"command": "mcp-server-git", "args": ["-v"], "env": {"A": "1"}, "capabilities": ["git"]}}
 
 
-def test_what_config_json_takes_is_right() -> None:
+def test_valid_servers_have_no_problems() -> None:
     assert problems_of(GOOD) == []
     assert problems_of({"git": {"command": "x"}}) == []
     assert problems_of({}) == []
@@ -23,7 +23,7 @@ def test_what_config_json_takes_is_right() -> None:
         ([], "Must be a JSON object"),
         ({"Git": {"command": "x"}}, "“Git” is not a lower-case slug"),
         ({"git": "x"}, "must be an object"),
-        ({"git": {"command": " "}}, "must say which program"),
+        ({"git": {"command": " "}}, "must name the program"),
         ({"git": {"command": "x", "argv": []}}, "unknown key “argv”"),
         ({"git": {"command": "x", "args": "-v"}}, "args must be a list"),
         ({"git": {"command": "x", "env": {"A": 1}}}, "env must map"),
@@ -37,6 +37,6 @@ def test_each_mistake_is_named(servers: Any, said: str) -> None:
     assert said in problem
 
 
-def test_the_audit_log_is_told_names_and_no_values() -> None:
-    told = without_values({"git": {"command": "x", "env": {"TOKEN": "canary"}}, "odd": 5})
-    assert told == {"git": {"command": "x", "env": {"TOKEN": "(set)"}}, "odd": 5}
+def test_the_audit_log_has_names_without_values() -> None:
+    cleaned = without_values({"git": {"command": "x", "env": {"TOKEN": "canary"}}, "odd": 5})
+    assert cleaned == {"git": {"command": "x", "env": {"TOKEN": "(set)"}}, "odd": 5}

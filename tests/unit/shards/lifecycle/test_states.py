@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shards.lifecycle.states import ALERTS, GONE, MOVES, PROVISIONING, may_move
-from shards.models.shard import ShardState
+from shards.models import ShardState
 
 
 def test_the_table_has_every_state_and_no_other() -> None:
@@ -13,12 +13,12 @@ def test_the_table_has_every_state_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("state", MOVES)
-def test_to_stay_is_no_move_and_everything_can_be_destroyed(state: str) -> None:
+def test_staying_is_no_transition_and_every_state_can_be_destroyed(state: str) -> None:
     assert not may_move(state, state)
     assert state == GONE or may_move(state, GONE)
 
 
-def test_whatever_is_there_can_be_made_anew() -> None:
+def test_every_existing_container_can_be_created_again() -> None:
     assert all(may_move(state, PROVISIONING) for state in MOVES if state != PROVISIONING)
 
 
@@ -36,7 +36,7 @@ def test_whatever_is_there_can_be_made_anew() -> None:
         ("provisioning", "suspect"),
     ],
 )
-def test_what_never_happens(state: str, to: str) -> None:
+def test_impossible_transitions(state: str, to: str) -> None:
     assert not may_move(state, to)
 
 

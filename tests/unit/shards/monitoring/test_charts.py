@@ -1,4 +1,4 @@
-"""Charts as numbers."""
+"""Coordinates of charts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def test_a_line_goes_from_edge_to_edge_and_stays_inside() -> None:
     drawn = chart("CPU", " %", points(0, 50, 100), top=100)
     assert drawn is not None
     assert drawn.lines == (f"0.0,{HEIGHT - 1:.1f} {WIDTH / 2:.1f},36.0 {WIDTH:.1f},1.0",)
-    assert (drawn.latest, drawn.most) == ("100 %", "100 %")
+    assert (drawn.latest, drawn.maximum) == ("100 %", "100 %")
 
 
-def test_it_is_told_to_those_who_do_not_see_it() -> None:
+def test_the_summary_is_for_screen_readers() -> None:
     drawn = chart("CPU", " %", points(10, 2.5, 20))
     assert drawn is not None
     assert drawn.summary == "CPU: 20 % now, between 2.5 % and 20 %"
@@ -37,6 +37,6 @@ def test_nothing_but_zeroes_is_drawn_too() -> None:
     assert chart("Jobs", "", points(0, 0)) is not None
 
 
-def test_one_point_is_no_line() -> None:
+def test_a_single_point_gives_no_line() -> None:
     assert chart("Jobs", "", points(1)) is None
     assert chart("Jobs", "", []) is None

@@ -1,4 +1,4 @@
-"""Before Ansible comes in, the container's SSH server has to be up."""
+"""Wait for a container's SSH server before Ansible runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shards.providers.errors import ProviderUnreachable
 
 
 def greet(server: socket.socket, *words: bytes) -> None:
-    """Answer one caller after another, each with a word."""
+    """Answer each connection with one of the given texts."""
 
     def serve() -> None:
         for word in words:
@@ -39,14 +39,14 @@ def test_a_server_that_comes_late_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("word", [b"", b"HTTP/1.1 400"])
-def test_who_is_no_ssh_server_is_none(word: bytes) -> None:
+def test_another_server_is_not_an_ssh_server(word: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         greet(server, word)
-        with pytest.raises(ProviderUnreachable, match="nobody answers as an SSH server does"):
+        with pytest.raises(ProviderUnreachable, match="what answers is not an SSH server"):
             await_ssh("127.0.0.1", server.getsockname()[1], 0)
 
 
-def test_a_closed_port_is_said() -> None:
+def test_a_closed_port_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ProviderUnreachable, match="refused"):

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import yaml
 
-from shards.providers.ansible import as_yaml, words_of
+from shards.providers.ansible import as_yaml, failure_message
 
 
 class _Loader(yaml.SafeLoader):
     pass
 
 
-_Loader.add_constructor("!unsafe", lambda loader, node: ("as it stands", node.value))
+_Loader.add_constructor("!unsafe", lambda loader, node: ("unsafe", node.value))
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ _Loader.add_constructor("!unsafe", lambda loader, node: ("as it stands", node.va
 def test_every_text_is_marked_so_that_ansible_does_not_run_it(text: str) -> None:
     loader = _Loader(as_yaml({"a": text, "b": [text]}))
     read = loader.get_single_data()
-    assert read == {"a": ("as it stands", text), "b": [("as it stands", text)]}
+    assert read == {"a": ("unsafe", text), "b": [("unsafe", text)]}
 
 
 @pytest.mark.parametrize("value", [True, 7, 1.5, None, [], {}])
@@ -36,9 +36,9 @@ def test_other_values_stay_what_they_are(value: Any) -> None:
         ({"msg": "Task failed: Connection refused"}, "Connection refused"),
         ({"msg": "non-zero return code", "stderr": "a\nb\nc\nd\n"}, "non-zero return code b c d"),
         ({"module_stderr": "Traceback"}, "Traceback"),
-        ({"censored": "hidden", "msg": "x"}, "it failed, and what it says may hold a secret"),
-        ({}, "it failed without a word"),
+        ({"censored": "hidden", "msg": "x"}, "it failed; its message is hidden because it may contain a secret"),
+        ({}, "it failed without a message"),
     ],
 )
-def test_a_failed_task_is_told_in_its_own_words(result: dict[str, Any], words: str) -> None:
-    assert words_of(result) == words
+def test_a_failed_task_is_reported_with_its_message(result: dict[str, Any], words: str) -> None:
+    assert failure_message(result) == words

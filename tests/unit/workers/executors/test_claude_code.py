@@ -8,7 +8,7 @@ from claude_agent_sdk import AssistantMessage, ResultMessage, TextBlock
 
 from myctobot.contract.jobs import EventKind
 from workers.executors.base import AgentTask
-from workers.executors.claude_code import _Narrator, arguments, environment, output_text, report, tokens
+from workers.executors.claude_code import _EventWriter, arguments, environment, output_text, report, tokens
 
 TASK = AgentTask("prompt-canary", "instructions-canary", 5, ("git",), "http://gateway", "token-canary")
 
@@ -45,11 +45,11 @@ def test_report_counts_tokens_from_the_cache_too() -> None:
     assert (ended.turns, ended.input_tokens, ended.output_tokens, ended.cost_usd) == (3, 15, 2, 0.5)
 
 
-def test_the_agents_last_words_stand_in_for_a_missing_result() -> None:
+def test_the_agents_last_message_replaces_a_missing_result() -> None:
     assert report(result(result=None), 5, "last words").summary == "last words"
 
 
-def test_arguments_hold_no_word_of_the_task() -> None:
+def test_arguments_contain_no_word_of_the_task() -> None:
     words = " ".join(arguments(5, ["git"], instructed=True, isolated=True))
     assert "canary" not in words
     for needed in ("--bare", "--strict-mcp-config", "--setting-sources  ", "mcp__git", "--max-turns 5"):
@@ -57,7 +57,7 @@ def test_arguments_hold_no_word_of_the_task() -> None:
 
 
 @pytest.mark.parametrize(("isolated", "mode"), [(True, "bypassPermissions"), (False, "dontAsk")])
-def test_only_a_sandbox_lets_the_agent_do_whatever_it_can(isolated: bool, mode: str) -> None:
+def test_the_agent_has_every_permission_only_in_a_sandbox(isolated: bool, mode: str) -> None:
     argv = arguments(5, [], instructed=False, isolated=isolated)
     assert argv[argv.index("--permission-mode") + 1] == mode
 
@@ -87,12 +87,12 @@ def test_an_answer_of_several_blocks_is_counted_once() -> None:
     async def emit(kind: EventKind, data: dict[str, Any]) -> None:
         emitted.append((kind, data))
 
-    async def tell() -> None:
-        narrator = _Narrator(emit)
+    async def handle() -> None:
+        writer = _EventWriter(emit)
         for text in ("one", "two"):
             usage = {"input_tokens": 10, "output_tokens": 2}
-            await narrator.tell(AssistantMessage([TextBlock(text)], "model", usage=usage, message_id="msg_1"))
+            await writer.handle(AssistantMessage([TextBlock(text)], "model", usage=usage, message_id="msg_1"))
 
-    asyncio.run(tell())
+    asyncio.run(handle())
     assert [data for kind, data in emitted if kind is EventKind.USAGE] == [{"input_tokens": 10, "output_tokens": 2}]
     assert [data["text"] for kind, data in emitted if kind is EventKind.AGENT_MESSAGE] == ["one", "two"]

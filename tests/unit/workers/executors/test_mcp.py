@@ -25,7 +25,7 @@ SERVERS = {
     ],
 )
 def test_a_server_comes_with_the_capability_it_backs(capabilities: list[str], names: list[str]) -> None:
-    assert list(mcp.chosen(SERVERS, capabilities)) == names
+    assert list(mcp.select_servers(SERVERS, capabilities)) == names
 
 
 def test_strict_config_holds_the_chosen_servers_and_nothing_else() -> None:
@@ -40,7 +40,7 @@ def program(path: Path, first_line: str = "") -> Path:
     return path
 
 
-def test_a_script_of_a_virtual_environment_needs_it_and_the_python_behind_it(tmp_path: Path) -> None:
+def test_a_script_of_a_virtual_environment_needs_the_environment_and_its_python(tmp_path: Path) -> None:
     real = program(tmp_path / "pythons/3.99/bin/python3.99")
     (real.parent / "python3").symlink_to("python3.99")
     script = program(tmp_path / "venv/bin/mcp-server", f"#!{tmp_path}/venv/bin/python")
@@ -61,7 +61,7 @@ def test_a_link_needs_where_it_points(tmp_path: Path) -> None:
     assert mcp.paths_needed(str(real)) == (real,)
 
 
-def test_a_home_is_never_opened_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_is_never_visible_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for place in ("bin/server", ".local/bin/server"):
         script = program(tmp_path / place)
@@ -69,10 +69,10 @@ def test_a_home_is_never_opened_as_a_whole(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("command", ["sh", "/bin/sh", "/usr/bin/env", "no-such-program", "/no/such/program"])
-def test_what_the_system_brings_or_nobody_has_needs_nothing(command: str) -> None:
+def test_a_program_of_the_system_or_a_missing_one_needs_nothing(command: str) -> None:
     assert mcp.paths_needed(command) == ()
 
 
-def test_the_running_python_is_found_whole() -> None:
+def test_the_installation_of_the_running_python_is_found() -> None:
     needed = mcp.paths_needed(sys.executable)
     assert any(Path(sys.executable).is_relative_to(path) for path in (*needed, Path("/usr")))

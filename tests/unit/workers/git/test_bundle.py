@@ -8,7 +8,7 @@ A, B = b"a" * 40, b"b" * 40
 SIGNATURE = b"# v2 git bundle\n"
 
 
-def test_a_header_gives_refs_and_the_packs_place() -> None:
+def test_a_header_has_the_refs_and_the_offset_of_the_pack() -> None:
     data = SIGNATURE + b"-" + A + b" the base\n" + B + b" HEAD\n" + B + b" refs/heads/x\n\nPACK..."
     header = parse_header(data)
     assert header == Header({"HEAD": B.decode(), "refs/heads/x": B.decode()}, data.index(b"PACK"))

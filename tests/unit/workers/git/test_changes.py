@@ -27,13 +27,13 @@ def test_a_patch_that_fits_stays() -> None:
 
 
 @given(st.text(max_size=400), st.integers(min_value=60, max_value=300))
-def test_a_patch_takes_no_more_room_than_given(patch: str, limit: int) -> None:
+def test_a_patch_never_exceeds_its_limit(patch: str, limit: int) -> None:
     kept, cut = fit_patch(patch, limit)
     assert len(json.dumps(kept)) - 2 <= limit
     assert cut == (kept != patch)
 
 
-def test_a_patch_is_cut_at_a_lines_end() -> None:
+def test_a_patch_is_cut_at_the_end_of_a_line() -> None:
     kept, cut = fit_patch("+line\n" * 100, 100)
     assert cut
-    assert kept.endswith("+line\n[the patch goes on]\n")
+    assert kept.endswith("+line\n[the patch continues]\n")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.git.checkout import undoing
+from workers.git.checkout import undo_command
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ from workers.git.checkout import undoing
 def test_what_is_unfinished_is_undone_or_committed(
     states: list[str], unmerged: bool, expected: list[str] | None
 ) -> None:
-    assert undoing(states, unmerged) == expected
+    assert undo_command(states, unmerged) == expected

@@ -8,7 +8,7 @@ import pytest
 from workers.git.cleanup import remove_tree
 
 
-def test_a_tree_with_forbidden_directories_goes(tmp_path: Path) -> None:
+def test_a_tree_with_unreadable_directories_is_removed(tmp_path: Path) -> None:
     top = tmp_path / "job"
     (top / "a/b/c").mkdir(parents=True)
     (top / "a/b/c/file").write_text("x")
@@ -18,7 +18,7 @@ def test_a_tree_with_forbidden_directories_goes(tmp_path: Path) -> None:
     assert not top.exists()
 
 
-def test_a_tree_deeper_than_any_path_goes(tmp_path: Path) -> None:
+def test_a_tree_that_is_deeper_than_any_path_is_removed(tmp_path: Path) -> None:
     top = tmp_path / "job"
     top.mkdir()
     here = os.open(top, os.O_RDONLY)
@@ -55,5 +55,5 @@ def test_the_top_itself_may_not_be_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "real").exists()
 
 
-def test_nothing_to_remove_is_fine(tmp_path: Path) -> None:
+def test_a_missing_tree_is_no_error(tmp_path: Path) -> None:
     remove_tree(tmp_path / "job")

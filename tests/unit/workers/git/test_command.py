@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from workers.errors import JobError
-from workers.git.command import Git, Result, last_line, readable, run_process
+from workers.git.command import Git, Result, last_line, printable_line, run_process
 
 ENV = {"PATH": os.defpath}
 
@@ -17,12 +17,12 @@ async def run(script: str, tmp_path: Path, *, timeout_s: float = 20, max_output:
     return await run_process(["sh", "-c", script], env=ENV, cwd=tmp_path, timeout_s=timeout_s, max_output=max_output)
 
 
-def test_output_is_kept_up_to_its_bound(tmp_path: Path) -> None:
+def test_output_is_kept_up_to_the_limit(tmp_path: Path) -> None:
     result = asyncio.run(run("head -c 300000 /dev/zero; echo why >&2; exit 3", tmp_path))
     assert (result.returncode, len(result.stdout), result.truncated, result.stderr) == (3, 1000, True, "why\n")
 
 
-def test_output_within_its_bound_is_whole(tmp_path: Path) -> None:
+def test_output_within_the_limit_is_complete(tmp_path: Path) -> None:
     result = asyncio.run(run("head -c 1000 /dev/zero", tmp_path))
     assert (len(result.stdout), result.truncated) == (1000, False)
 
@@ -56,7 +56,7 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def test_finished_lines_are_passed_on_readable(tmp_path: Path) -> None:
+def test_complete_lines_are_forwarded_without_control_characters(tmp_path: Path) -> None:
     lines: list[str] = []
 
     async def keep(line: str) -> None:
@@ -93,9 +93,9 @@ def test_a_users_configuration_is_not_read(tmp_path: Path) -> None:
         ("", "no reason given"),
     ],
 )
-def test_the_telling_line_is_found(stderr: str, expected: str) -> None:
+def test_the_line_with_the_cause_is_found(stderr: str, expected: str) -> None:
     assert last_line(stderr) == expected
 
 
-def test_control_characters_do_not_pass() -> None:
-    assert readable("\x1b]0;title\x07ok\u202e") == "]0;title ok"
+def test_control_characters_are_replaced() -> None:
+    assert printable_line("\x1b]0;title\x07ok\u202e") == "]0;title ok"

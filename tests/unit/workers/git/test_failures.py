@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.git.credentials import spellings
+from workers.git.credentials import encodings
 from workers.git.failures import push_error, redact, transport_error
 
 
@@ -31,12 +31,12 @@ from workers.git.failures import push_error, redact, transport_error
         ("", "git_failed", True),
     ],
 )  # fmt: skip
-def test_gits_words_become_a_code(stderr: str, code: str, retryable: bool) -> None:
+def test_gits_message_becomes_a_code(stderr: str, code: str, retryable: bool) -> None:
     error = transport_error("fetch", stderr, [])
     assert (error.code, error.retryable) == (code, retryable)
 
 
-def test_names_in_quotes_tell_nothing() -> None:
+def test_quoted_names_are_ignored() -> None:
     error = transport_error("fetch", "fatal: repository 'https://h/certificate-problem-403/' not found", [])
     assert error.code == "repo_not_found"
 
@@ -55,13 +55,13 @@ def test_a_refused_push_says_why(report: str, code: str, retryable: bool) -> Non
 
 
 @pytest.mark.parametrize("said", ["user:s3cret-token", "s3cret-token", "dXNlcjpzM2NyZXQtdG9rZW4=", "s3cret%2Dtoken"])
-def test_no_spelling_of_the_token_is_passed_on(said: str) -> None:
+def test_every_encoding_of_the_token_is_redacted(said: str) -> None:
     token = "user:s3cret-token"
-    error = transport_error("fetch", f"fatal: {said} is wrong", spellings(token))
+    error = transport_error("fetch", f"fatal: {said} is wrong", encodings(token))
     assert "s3cret" not in str(error).replace("s3cret%2Dtoken", "")
     assert "dXNlcjpzM2NyZXQtdG9rZW4" not in str(error)
 
 
-def test_a_key_is_cut_out_line_by_line() -> None:
+def test_a_private_key_is_redacted_line_by_line() -> None:
     key = "-----BEGIN OPENSSH PRIVATE KEY-----\nabcdefghijklmnopqrstuvwxyz\n-----END OPENSSH PRIVATE KEY-----\n"
-    assert redact("x abcdefghijklmnopqrstuvwxyz y", spellings(key)) == "x [redacted] y"
+    assert redact("x abcdefghijklmnopqrstuvwxyz y", encodings(key)) == "x [redacted] y"

@@ -30,7 +30,7 @@ def test_an_ordinary_job_passes() -> None:
         (spec(base="release/1", branch="release"), "branch_invalid", "branch "),
     ],
 )
-def test_what_is_not_allowed_is_named(job: RepoSpec, code: str, field: str) -> None:
+def test_a_refusal_names_the_field(job: RepoSpec, code: str, field: str) -> None:
     with pytest.raises(JobError) as caught:
         check_spec(job, GitPolicy())
     assert caught.value.code == code
@@ -63,12 +63,12 @@ def test_one_private_address_refuses_a_host(addresses: list[str], allowed: list[
         (Remote(URL, "https", "h", 8443, ("1.2.3.4", "2a00::1")), "h:8443:1.2.3.4,[2a00::1]"),
     ],
 )
-def test_a_connection_is_pinned_in_curls_words(remote: Remote, expected: str) -> None:
+def test_a_connection_is_bound_to_the_address_in_curls_format(remote: Remote, expected: str) -> None:
     assert remote.curl_resolve == expected
 
 
 @pytest.mark.parametrize("failure", [OSError("no such host"), []])
-def test_an_unknown_host_is_worth_another_try(failure: OSError | list[str]) -> None:
+def test_an_unknown_host_may_be_retried(failure: OSError | list[str]) -> None:
     async def resolver(host: str, port: int) -> list[str]:
         if isinstance(failure, OSError):
             raise failure
@@ -87,11 +87,11 @@ def test_an_address_needs_no_resolver() -> None:
     assert (remote.port, remote.addresses) == (2222, ("140.82.112.3",))
 
 
-def test_behind_a_proxy_names_are_looked_up_by_it_and_private_addresses_stay_refused() -> None:
+def test_a_proxy_resolves_names_and_private_addresses_stay_refused() -> None:
     async def resolver(host: str, port: int) -> list[str]:
         raise AssertionError("asked")
 
     policy = GitPolicy(proxy_url="http://10.0.0.1:3128")
     assert asyncio.run(locate(URL, policy, resolver)).addresses == ()
-    with pytest.raises(JobError, match="not public"):
+    with pytest.raises(JobError, match="private address"):
         asyncio.run(locate("https://10.0.0.7/r.git", policy, resolver))

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from workers.errors import JobError
-from workers.git.remote import Listing, check_room, parents, parse_listing
+from workers.git.remote import Listing, check_branch_available, parent_names, parse_listing
 
 A, B = "a" * 40, "b" * 40
 
 
-def test_a_listing_gives_the_default_branch_and_those_asked_for() -> None:
+def test_a_listing_has_the_default_branch_and_the_requested_branches() -> None:
     text = f"ref: refs/heads/trunk\tHEAD\n{A}\tHEAD\n{A}\trefs/heads/trunk\n{B}\trefs/heads/feature/x\n"
     assert parse_listing(text) == Listing("trunk", {"trunk": A, "feature/x": B})
 
@@ -17,21 +17,21 @@ def test_an_empty_remote_has_nothing() -> None:
     assert parse_listing("") == Listing(None, {})
 
 
-def test_lookalikes_are_passed_over() -> None:
-    # ls-remote matches the ends of names, so a fork's mirrored refs come along.
+def test_refs_with_similar_names_are_ignored() -> None:
+    # ls-remote matches the end of a name, so it also lists mirrored refs of a fork.
     assert parse_listing(f"{A}\trefs/pull/refs/heads/main\nnonsense\nx\trefs/heads/main\n") == Listing(None, {})
 
 
-def test_a_branch_lies_below_each_of_its_parts_but_the_last() -> None:
-    assert (parents("a/b/c"), parents("a")) == (["a", "a/b"], [])
+def test_the_parents_of_a_branch_are_all_its_prefixes() -> None:
+    assert (parent_names("a/b/c"), parent_names("a")) == (["a", "a/b"], [])
 
 
 @pytest.mark.parametrize("other", ["a", "a/b", "a/b/c/d"])
-def test_a_branch_above_or_below_leaves_no_room(other: str) -> None:
+def test_a_branch_above_or_below_another_is_refused(other: str) -> None:
     with pytest.raises(JobError, match=f"'a/b/c' cannot be created: the repository has a branch '{other}'") as caught:
-        check_room("a/b/c", ["main", other])
+        check_branch_available("a/b/c", ["main", other])
     assert caught.value.code == "branch_conflict"
 
 
-def test_neighbours_and_the_branch_itself_leave_room() -> None:
-    check_room("a/b/c", ["main", "a/b/c", "a/b/cd", "a/bc", "a/b/d/c"])
+def test_sibling_branches_and_the_branch_itself_are_no_conflict() -> None:
+    check_branch_available("a/b/c", ["main", "a/b/c", "a/b/cd", "a/bc", "a/b/d/c"])

@@ -26,5 +26,5 @@ def test_gits_version_is_read(text: str, expected: tuple[int, int]) -> None:
         ("From https://github.com/user/repo", False),
     ],
 )
-def test_only_finished_progress_is_worth_a_line(line: str, expected: bool) -> None:
+def test_only_completed_progress_is_logged(line: str, expected: bool) -> None:
     assert is_progress(line) == expected

@@ -1,4 +1,4 @@
-"""The runner's event stream, against a control plane that is a list."""
+"""Event stream of a runner, with a control plane in memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,13 @@ from typing import Any
 
 import pytest
 
-from myctobot.contract.jobs import (
-    MAX_BATCH_BYTES,
-    MAX_EVENT_BYTES,
-    Cleaner,
-    Event,
-    EventKind,
-    EventsRequest,
-    LeaseAnswer,
-    Phase,
-)
-from workers.control_plane import Fenced, Refused, Unreachable
-from workers.runner.events import EventStream, OrderBroken
-from workers.runner.runner import events as module
+from myctobot.contract.jobs import Event, EventKind, Phase
+from myctobot.contract.limits import MAX_BATCH_BYTES, MAX_EVENT_BYTES
+from myctobot.contract.redaction import Redactor
+from myctobot.contract.runner import EventsRequest, LeaseAnswer
+from workers.control_plane import AttemptFenced, CallRefused, ControlPlaneUnreachable
+from workers.runner import events as module
+from workers.runner.events import EventStream, SequenceReset
 from workers.runner.spool import Spool
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +31,7 @@ def anyio_backend() -> str:
 
 
 class MemoryControl:
-    """Takes events as the control plane does; ``plan`` holds what the next calls raise instead."""
+    """Control plane that stores events in a list; ``plan`` has the errors of the next calls."""
 
     def __init__(self) -> None:
         self.stored: list[Event] = []
@@ -52,29 +46,29 @@ class MemoryControl:
             raise self.plan.pop(0)
         first, expected = request["first_seq"], len(self.stored) + 1
         if first > expected:
-            raise Refused("out_of_order", "missing", {"expected": expected})
+            raise CallRefused("out_of_order", "missing", {"expected": expected})
         self.stored.extend(request["events"][expected - first :])
         return LeaseAnswer(next_seq=len(self.stored) + 1, lease_s=60, cancel=self.cancel)
 
 
-class Brakes:
-    """Notes when the agent had to stop and when it could go on."""
+class FreezeRecorder:
+    """Recorder of the calls that freeze and thaw the agent."""
 
     def __init__(self) -> None:
-        self.pulled: list[str] = []
+        self.calls: list[str] = []
 
     async def silence(self) -> None:
-        self.pulled.append("freeze")
+        self.calls.append("freeze")
 
     async def contact(self) -> None:
-        self.pulled.append("thaw")
+        self.calls.append("thaw")
 
 
 @asynccontextmanager
 async def streaming(
-    control: MemoryControl, brakes: Brakes | None = None, **bounds: int
+    control: MemoryControl, recorder: FreezeRecorder | None = None, **bounds: int
 ) -> AsyncIterator[tuple[EventStream, asyncio.Task[None]]]:
-    brakes = brakes or Brakes()
+    recorder = recorder or FreezeRecorder()
     spool = Spool(Path(tempfile.gettempdir()), **bounds)
     stream = EventStream(
         control,  # type: ignore[arg-type]  # the one method that the stream calls
@@ -82,17 +76,17 @@ async def streaming(
         1,
         "claim",
         1,
-        Cleaner([TOKEN]),
+        Redactor([TOKEN]),
         spool,
-        on_silence=brakes.silence,
-        on_contact=brakes.contact,
+        on_silence=recorder.silence,
+        on_contact=recorder.contact,
     )
     poster = asyncio.create_task(stream.run())
     try:
         yield stream, poster
     finally:
         poster.cancel()
-        with suppress(asyncio.CancelledError, Refused, OrderBroken):
+        with suppress(asyncio.CancelledError, CallRefused, SequenceReset):
             await poster
         spool.close()
 
@@ -102,7 +96,7 @@ async def say(stream: EventStream, text: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BACKOFF_S", (0.0,))
     monkeypatch.setattr(module, "_GATHER_S", 0.0)
 
@@ -120,7 +114,7 @@ async def test_events_arrive_once_each_in_order() -> None:
 
 async def test_a_batch_is_repeated_until_it_is_confirmed() -> None:
     control = MemoryControl()
-    control.plan = [Unreachable("away")] * 5
+    control.plan = [ControlPlaneUnreachable("away")] * 5
     async with streaming(control) as (stream, _):
         await say(stream, "one")
         await stream.confirm()
@@ -139,7 +133,7 @@ async def test_batches_stay_within_their_bound() -> None:
     assert len(control.stored) == 10
 
 
-async def test_an_event_that_is_too_large_is_cut_with_a_mark_that_says_how_much() -> None:
+async def test_an_event_that_is_too_large_is_replaced_by_its_beginning() -> None:
     control = MemoryControl()
     async with streaming(control) as (stream, _):
         await say(stream, "y" * (MAX_EVENT_BYTES + 10))
@@ -158,87 +152,87 @@ async def test_secrets_are_masked_before_they_leave_the_shard() -> None:
     assert control.stored[0]["data"]["output"] == "token=***"
 
 
-async def test_a_fenced_stream_ends_and_whoever_waits_is_told() -> None:
+async def test_a_fenced_stream_ends_and_its_waiters_get_the_error() -> None:
     control = MemoryControl()
-    control.plan = [Fenced("fenced", "not the present one", {})]
+    control.plan = [AttemptFenced("fenced", "not the present one", {})]
     async with streaming(control) as (stream, poster):
         await say(stream, "one")
-        with pytest.raises(Fenced):
+        with pytest.raises(AttemptFenced):
             await stream.confirm()
-        with pytest.raises(Fenced):
+        with pytest.raises(AttemptFenced):
             await poster
     assert control.stored == []
 
 
-async def test_a_control_plane_that_forgot_events_is_not_told_others_in_their_place() -> None:
+async def test_a_control_plane_that_lost_events_gets_no_others_under_their_numbers() -> None:
     control = MemoryControl()
     async with streaming(control) as (stream, poster):
         await say(stream, "one")
         await stream.confirm()
         control.stored.clear()
         await say(stream, "two")
-        with pytest.raises(OrderBroken):
+        with pytest.raises(SequenceReset):
             await poster
     assert control.stored == []
 
 
-async def test_a_wish_to_cancel_is_passed_on() -> None:
+async def test_a_requested_cancel_is_forwarded() -> None:
     control = MemoryControl()
     control.cancel = True
     async with streaming(control) as (stream, _):
-        assert not stream.cancel_wanted.is_set()
-        stream.poke()
+        assert not stream.cancel_requested.is_set()
+        stream.wake()
         async with asyncio.timeout(5):
-            await stream.cancel_wanted.wait()
+            await stream.cancel_requested.wait()
     assert control.requests[0]["events"] == []
 
 
-async def test_silence_stops_the_agent_and_an_answer_lets_it_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_freezes_the_agent_and_an_answer_thaws_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SELF_STOP_S", 0)
-    control, brakes = MemoryControl(), Brakes()
-    control.plan = [Unreachable("away")] * 3
-    async with streaming(control, brakes) as (stream, _):
+    control, recorder = MemoryControl(), FreezeRecorder()
+    control.plan = [ControlPlaneUnreachable("away")] * 3
+    async with streaming(control, recorder) as (stream, _):
         await say(stream, "one")
         await stream.confirm()
-    assert brakes.pulled == ["freeze", "thaw"]
+    assert recorder.calls == ["freeze", "thaw"]
 
 
-async def test_one_that_is_to_be_cancelled_does_not_go_on_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_that_will_be_cancelled_is_not_thawed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SELF_STOP_S", 0)
     monkeypatch.setattr(module, "_BACKOFF_S", (0.01,))
-    control, brakes = MemoryControl(), Brakes()
-    control.plan, control.cancel = [Unreachable("away")], True
-    async with streaming(control, brakes) as (stream, _):
+    control, recorder = MemoryControl(), FreezeRecorder()
+    control.plan, control.cancel = [ControlPlaneUnreachable("away")], True
+    async with streaming(control, recorder) as (stream, _):
         await stream.emit(EventKind.LOG, {"text": "a"})
         await stream.confirm()
-        assert stream.cancel_wanted.is_set()
-    assert "thaw" not in brakes.pulled
+        assert stream.cancel_requested.is_set()
+    assert "thaw" not in recorder.calls
 
 
-async def test_a_runner_that_was_stopped_itself_asks_before_its_agent_acts(monkeypatch: pytest.MonkeyPatch) -> None:
-    control, brakes = MemoryControl(), Brakes()
-    async with streaming(control, brakes) as (stream, _):
+async def test_a_runner_that_was_stopped_freezes_its_agent_until_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    control, recorder = MemoryControl(), FreezeRecorder()
+    async with streaming(control, recorder) as (stream, _):
         await stream.emit(EventKind.LOG, {"text": "a"})
         await stream.confirm()
-        stream._heard_at -= 300
+        stream._last_answer_at -= 300
         await stream.emit(EventKind.LOG, {"text": "b"})
         await stream.confirm()
-    assert brakes.pulled == ["freeze", "thaw"]
+    assert recorder.calls == ["freeze", "thaw"]
 
 
-async def test_a_short_silence_stops_nothing() -> None:
-    control, brakes = MemoryControl(), Brakes()
-    control.plan = [Unreachable("away")] * 3
-    async with streaming(control, brakes) as (stream, _):
+async def test_a_short_silence_does_not_freeze_the_agent() -> None:
+    control, recorder = MemoryControl(), FreezeRecorder()
+    control.plan = [ControlPlaneUnreachable("away")] * 3
+    async with streaming(control, recorder) as (stream, _):
         await say(stream, "one")
         await stream.confirm()
-    assert brakes.pulled == []
+    assert recorder.calls == []
 
 
-async def test_an_outage_fills_the_disk_and_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_uses_the_disk_instead_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BACKOFF_S", (0.01,))
     control = MemoryControl()
-    control.plan = [Unreachable("away")] * 1_000_000
+    control.plan = [ControlPlaneUnreachable("away")] * 1_000_000
     async with streaming(control, memory_bytes=10_000) as (stream, _):
         for number in range(200):
             await say(stream, f"{number} ".ljust(1000, "."))
@@ -247,10 +241,10 @@ async def test_an_outage_fills_the_disk_and_not_the_memory(monkeypatch: pytest.M
     assert [event["seq"] for event in control.stored] == list(range(1, 201))
 
 
-async def test_whoever_emits_waits_while_too_much_is_waiting() -> None:
+async def test_emit_waits_while_the_spool_is_full() -> None:
     control = MemoryControl()
-    control.plan = [Unreachable("away")] * 1_000_000
-    async with streaming(control, most_bytes=10_000) as (stream, _):
+    control.plan = [ControlPlaneUnreachable("away")] * 1_000_000
+    async with streaming(control, max_bytes=10_000) as (stream, _):
         for _ in range(2):
             await say(stream, "z" * 6_000)
         blocked = asyncio.create_task(say(stream, "one too many"))
@@ -263,7 +257,7 @@ async def test_whoever_emits_waits_while_too_much_is_waiting() -> None:
     assert len(control.stored) == 3
 
 
-async def test_a_confirmation_is_newer_than_the_question() -> None:
+async def test_a_confirmation_was_sent_after_the_request_for_it() -> None:
     control = MemoryControl()
     async with streaming(control) as (stream, _):
         await stream.confirm()
@@ -272,7 +266,7 @@ async def test_a_confirmation_is_newer_than_the_question() -> None:
     assert len(control.requests) > answered
 
 
-async def test_the_phase_goes_along_with_every_batch() -> None:
+async def test_every_batch_has_the_phase() -> None:
     control = MemoryControl()
     async with streaming(control) as (stream, _):
         await stream.enter(Phase.CLONING)

@@ -1,4 +1,4 @@
-"""An agent that says nothing for too long is ended."""
+"""Watchdog of an agent without output."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 
 from myctobot.contract.jobs import EventKind
 from workers.errors import JobError
-from workers.runner.output_watchdog import SilenceWatch
-from workers.runner.pausable_clock import AwakeClock
+from workers.runner.output_watchdog import OutputWatchdog
+from workers.runner.pausable_clock import PausableClock
 
 
 class Agent:
-    """Says something every so often, so many times."""
+    """Agent that emits events at an interval."""
 
-    def __init__(self, limit_s: Any, clock: AwakeClock | None = None) -> None:
+    def __init__(self, limit_s: Any, clock: PausableClock | None = None) -> None:
         self.said: list[EventKind] = []
         self.killed = False
-        self.clock = clock or AwakeClock()
-        self.watch = SilenceWatch(self.clock, self.hear, limit_s)
+        self.clock = clock or PausableClock()
+        self.watch = OutputWatchdog(self.clock, self.hear, limit_s)
 
     async def hear(self, kind: EventKind, data: dict[str, Any]) -> None:
         self.said.append(kind)
@@ -35,16 +35,16 @@ class Agent:
         return "done"
 
     def run(self, times: int, every_s: float) -> str:
-        return asyncio.run(self.watch.over(self.talk(times, every_s), self.kill))
+        return asyncio.run(self.watch.watch(self.talk(times, every_s), self.kill))
 
 
-def test_one_that_talks_may_go_on_for_longer_than_the_limit() -> None:
+def test_an_agent_with_output_may_run_longer_than_the_limit() -> None:
     agent = Agent(0.3)
     assert agent.run(10, 0.06) == "done"
     assert (len(agent.said), agent.killed) == (10, False)
 
 
-def test_one_that_falls_silent_is_killed() -> None:
+def test_a_silent_agent_is_killed() -> None:
     agent = Agent(0.2)
     with pytest.raises(JobError) as caught:
         agent.run(1, 30)
@@ -52,21 +52,21 @@ def test_one_that_falls_silent_is_killed() -> None:
     assert "no_output_timeout_s" in str(caught.value)
 
 
-def test_without_a_limit_nobody_watches() -> None:
+def test_without_a_limit_a_silent_agent_continues() -> None:
     assert Agent(None).run(1, 0.3) == "done"
 
 
-def test_a_frozen_one_cannot_talk() -> None:
-    clock = AwakeClock()
+def test_time_in_which_the_agent_is_frozen_does_not_count() -> None:
+    clock = PausableClock()
     agent = Agent(0.2, clock)
-    clock.sleep()
+    clock.pause()
     assert agent.run(1, 0.6) == "done"
 
 
-def test_what_the_agent_fails_with_goes_on() -> None:
+def test_an_error_of_the_agent_is_raised() -> None:
     async def fail() -> str:
         raise JobError("agent_failed", "It gave up.")
 
     agent = Agent(5)
     with pytest.raises(JobError, match="gave up"):
-        asyncio.run(agent.watch.over(fail(), agent.kill))
+        asyncio.run(agent.watch.watch(fail(), agent.kill))

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from myctobot.contract.jobs import TaskPayload
+from myctobot.contract.runner import TaskPayload
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
 
 FREE = TaskPayload(type="prompt", prompt="Fix the test.")
 TICKET = TaskPayload(type="implement_ticket", issue_key="PROJ-1", prompt="As a user I want it.", repo_url="https://h/r")
 
 
-def test_a_free_prompt_goes_as_it_is() -> None:
+def test_a_free_prompt_is_not_changed() -> None:
     assert build_prompt(FREE) == "Fix the test."
 
 

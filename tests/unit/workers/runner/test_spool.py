@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myctobot.contract.jobs import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Event
+from myctobot.contract.jobs import Event
+from myctobot.contract.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from workers.runner.spool import Spool
 
 Make = Callable[..., Spool]
@@ -19,7 +20,7 @@ Make = Callable[..., Spool]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Make spools that are closed in the end."""
+    """Return a function that creates spools, which are closed after the test."""
     made: list[Spool] = []
 
     def one(folder: Path = tmp_path, **bounds: int) -> Spool:
@@ -40,7 +41,7 @@ def numbers(events: list[Event]) -> list[int]:
 
 
 def drained(spool: Spool) -> list[int]:
-    """Everything, batch by batch."""
+    """Return the numbers of all events, read in batches."""
     found: list[int] = []
     while batch := spool.batch():
         found += numbers(batch)
@@ -49,10 +50,10 @@ def drained(spool: Spool) -> list[int]:
 
 
 @given(st.lists(st.one_of(st.integers(1, 400), st.none()), max_size=80))
-def test_order_is_kept_whatever_is_in_memory_and_on_disk(steps: list[int | None]) -> None:
-    """A number is an event of so many bytes, None a batch that was posted."""
+def test_order_is_kept_across_memory_and_disk(steps: list[int | None]) -> None:
+    """Append an event for each number, which is its size, and drop a batch for each None."""
     added, posted = 0, list[int]()
-    with closing(Spool(Path("/tmp"), memory_bytes=500, most_bytes=10**6)) as spool:
+    with closing(Spool(Path("/tmp"), memory_bytes=500, max_bytes=10**6)) as spool:
         for size in steps:
             if size is None:
                 batch = spool.batch()
@@ -66,27 +67,27 @@ def test_order_is_kept_whatever_is_in_memory_and_on_disk(steps: list[int | None]
         assert (len(spool), spool.bytes) == (0, 0)
 
 
-def test_memory_holds_its_share_and_the_disk_the_rest(make: Make, tmp_path: Path) -> None:
-    spool = make(memory_bytes=1000, most_bytes=50_000)
+def test_memory_is_bounded_and_the_rest_is_on_disk(make: Make, tmp_path: Path) -> None:
+    spool = make(memory_bytes=1000, max_bytes=50_000)
     for seq in range(1, 201):
         spool.append(event(seq, "x" * 100), 100)
-    assert len(spool._near) == 10
+    assert len(spool._in_memory) == 10
     assert spool.bytes == 20_000
-    # A file without a name: nobody finds it, and it goes with the process.
+    # The file has no name, so no other process can open it and it ends with this one.
     assert list(tmp_path.iterdir()) == []
     assert drained(spool) == list(range(1, 201))
 
 
-def test_it_is_full_at_its_bound_and_not_before(make: Make) -> None:
-    spool = make(memory_bytes=1000, most_bytes=5000)
-    told = []
+def test_it_is_full_at_its_limit_and_not_before(make: Make) -> None:
+    spool = make(memory_bytes=1000, max_bytes=5000)
+    full = []
     for seq in range(1, 52):
         spool.append(event(seq), 100)
-        told.append(spool.is_full)
-    assert told == [False] * 50 + [True]
+        full.append(spool.is_full)
+    assert full == [False] * 50 + [True]
     spool.drop(len(spool.batch()))
-    told.append(spool.is_full)
-    assert told[-1] is False
+    full.append(spool.is_full)
+    assert full[-1] is False
 
 
 def test_a_batch_stays_until_it_is_dropped(make: Make) -> None:
@@ -99,7 +100,7 @@ def test_a_batch_stays_until_it_is_dropped(make: Make) -> None:
     assert numbers(spool.batch()) == [2, 3, 4]
 
 
-def test_batches_keep_the_contracts_bounds(make: Make) -> None:
+def test_batches_keep_the_contracts_limits(make: Make) -> None:
     spool = make()
     for seq in range(1, MAX_BATCH_EVENTS + 2):
         spool.append(event(seq), 1)
@@ -110,7 +111,7 @@ def test_batches_keep_the_contracts_bounds(make: Make) -> None:
     assert len(spool.batch()) == 1
 
 
-def test_one_that_is_larger_than_memory_is_taken_all_the_same(make: Make) -> None:
+def test_an_event_that_is_larger_than_memory_is_accepted(make: Make) -> None:
     spool = make(memory_bytes=100)
     for seq in (1, 2, 3):
         spool.append(event(seq, "x" * 1000), 1000)
@@ -118,7 +119,7 @@ def test_one_that_is_larger_than_memory_is_taken_all_the_same(make: Make) -> Non
 
 
 class FullDisk:
-    """A file whose writes fail in the middle while the disk is full."""
+    """File whose writes fail halfway while the disk is full."""
 
     def __init__(self, file: Any) -> None:
         self.file, self.is_full = file, False
@@ -134,28 +135,30 @@ class FullDisk:
         return getattr(self.file, name)
 
 
-def test_a_full_disk_loses_nothing_and_makes_it_full_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = make(memory_bytes=300, most_bytes=10_000)
+def test_a_full_disk_loses_no_event_and_makes_the_spool_full_at_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(memory_bytes=300, max_bytes=10_000)
     for seq in range(1, 7):
         spool.append(event(seq), 100)
     disk = FullDisk(spool._file)
     monkeypatch.setattr(spool, "_file", disk)
     disk.is_full = True
     spool.append(event(7), 100)
-    told = [spool.is_full]
+    full = [spool.is_full]
     disk.is_full = False
     spool.append(event(8), 100)
-    # Until what memory took beyond its share is on its way; what is on disk stays there meanwhile.
-    told.append(spool.is_full)
-    assert len(spool._near) == 3
+    # Drop batches until the overflow is in memory. Events on disk come before it.
+    full.append(spool.is_full)
+    assert len(spool._in_memory) == 3
     for _ in range(2):
         spool.drop(len(spool.batch()))
-    told.append(spool.is_full)
-    assert told == [True, True, False]
+    full.append(spool.is_full)
+    assert full == [True, True, False]
     assert drained(spool) == [7, 8]
 
 
-def test_a_folder_that_is_gone_is_a_full_disk(make: Make, tmp_path: Path) -> None:
+def test_a_missing_folder_counts_as_a_full_disk(make: Make, tmp_path: Path) -> None:
     spool = make(tmp_path / "gone", memory_bytes=300)
     for seq in range(1, 7):
         spool.append(event(seq), 100)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.sandbox.limits import Groups, Limits, own_groups
+from workers.sandbox.limits import Groups, ResourceLimits, own_groups
 
 V1_MOUNTS = """\
 30 25 0:26 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
@@ -43,7 +43,7 @@ def test_version_1_is_used_where_it_has_the_memory_controller(tmp_path: Path) ->
     own = {name: tmp_path / (name or "unified") for name in ("memory", "pids", "freezer", "")}
     for directory in own.values():
         directory.mkdir()
-    groups = Groups.create("agent-1-2-x", own, Limits(memory_mb=10, processes=5))
+    groups = Groups.create("agent-1-2-x", own, ResourceLimits(memory_mb=10, processes=5))
     assert (tmp_path / "memory/agent-1-2-x/memory.limit_in_bytes").read_text() == str(10 * 2**20)
     assert (tmp_path / "pids/agent-1-2-x/pids.max").read_text() == "7"
     assert groups.limits_memory
@@ -52,14 +52,14 @@ def test_version_1_is_used_where_it_has_the_memory_controller(tmp_path: Path) ->
 
 
 def test_version_2_is_used_otherwise(tmp_path: Path) -> None:
-    groups = Groups.create("agent-1-2-x", {"": tmp_path}, Limits(memory_mb=10))
+    groups = Groups.create("agent-1-2-x", {"": tmp_path}, ResourceLimits(memory_mb=10))
     assert (tmp_path / "agent-1-2-x/memory.max").read_text() == str(10 * 2**20)
     (tmp_path / "agent-1-2-x/memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     assert groups.memory_kills() == 2
 
 
 def test_without_a_writable_hierarchy_nothing_is_limited(tmp_path: Path) -> None:
-    groups = Groups.create("agent-1-2-x", {"": tmp_path / "missing"}, Limits())
+    groups = Groups.create("agent-1-2-x", {"": tmp_path / "missing"}, ResourceLimits())
     assert not groups
     assert not groups.limits_memory
     assert not groups.can_freeze

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from workers.sandbox.limits import Limits
-from workers.sandbox.plan import Descriptors, Host, Mount, SandboxConfig, command, host_view, options
+from workers.sandbox.limits import ResourceLimits
+from workers.sandbox.plan import Descriptors, Mount, SandboxConfig, SandboxHost, command, options, to_host_paths
 
-CONFIG = SandboxConfig(Limits(memory_mb=100), agent_uid=64001, read_only=(Path("/srv/tools/venv"),))
-ROOT = Host(root=True, links={"/bin": "usr/bin", "/lib64": None}, bwrap="/usr/bin/bwrap", setpriv="/usr/bin/setpriv")
-USER = Host(root=False, links={}, bwrap="/usr/bin/bwrap", setpriv=None)
+CONFIG = SandboxConfig(ResourceLimits(memory_mb=100), agent_uid=64001, read_only=(Path("/srv/tools/venv"),))
+ROOT = SandboxHost(
+    root=True, links={"/bin": "usr/bin", "/lib64": None}, bwrap="/usr/bin/bwrap", setpriv="/usr/bin/setpriv"
+)
+USER = SandboxHost(root=False, links={}, bwrap="/usr/bin/bwrap", setpriv=None)
 
 
-def plan(host: Host, mounts: tuple[Mount, ...] = (), env: dict[str, str] | None = None) -> str:
+def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] | None = None) -> str:
     fds = Descriptors(passwd=5, group=6, info=7, block=8)
     return " ".join(options(CONFIG, host, Path("/jobs/1/agent"), mounts, env or {}, "/workspace", fds)) + " "
 
@@ -54,7 +56,7 @@ def test_ordinary_user_gets_a_user_namespace_without_further_ones() -> None:
     assert command(CONFIG, USER, ["git", "status"]) == ["git", "status"]
 
 
-def test_environment_starts_from_nothing_and_callers_names_win() -> None:
+def test_the_environment_is_fixed_and_the_callers_variables_take_precedence() -> None:
     written = plan(USER, env={"LANG": "de_DE.UTF-8", "TOKEN": "x"})
     assert "--clearenv" in written
     assert "--setenv LANG de_DE.UTF-8 " in written
@@ -85,5 +87,5 @@ def test_mount_target_must_be_below_the_root(target: str) -> None:
         ("/srv/workspace", "/srv/workspace"),
     ],
 )
-def test_host_view_translates_whole_paths_only(text: str, seen: str) -> None:
-    assert host_view(text, {"/workspace": "/jobs/1/repo", "/seed": "/jobs/1/seed.bundle"}) == seen
+def test_only_whole_paths_are_translated(text: str, seen: str) -> None:
+    assert to_host_paths(text, {"/workspace": "/jobs/1/repo", "/seed": "/jobs/1/seed.bundle"}) == seen

@@ -13,7 +13,7 @@ def test_a_process_cannot_fake_its_line_with_its_name() -> None:
     assert (info.pid, info.state, info.parent, info.session, info.started) == (12, "R", 7, 9, 4711)
 
 
-def test_descendants_are_found_at_any_depth_and_strangers_are_not() -> None:
+def test_only_descendants_are_found_at_any_depth() -> None:
     table = {info.pid: info for info in (process(2, 1), process(3, 2), process(4, 3), process(5, 1), process(6, 5))}
     assert descendants(table, [2, 99]) == {2, 3, 4}
 

@@ -1,4 +1,4 @@
-"""When a worker asks for its orders."""
+"""Times of a worker's heartbeats."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from threading import Event
 
 import pytest
 
-from myctobot.contract.jobs import HeartbeatAnswer
+from myctobot.contract.shards import HeartbeatAnswer
 from workers.config import load_config
-from workers.worker.heartbeat import Heartbeat
+from workers.worker.heartbeat import HeartbeatSender
 from workers.worker.spawner import Spawner
 
 ANSWER = HeartbeatAnswer(shard="probe", queues=["cap.git"], orders=[])
 
 
-class Told(Heartbeat):
-    """Counts instead of calling the control plane."""
+class CountingSender(HeartbeatSender):
+    """Sender that counts its heartbeats instead of calling the control plane."""
 
     beats = 0
 
@@ -29,19 +29,19 @@ class Told(Heartbeat):
 
 
 @pytest.fixture
-def heard() -> Event:
+def answered() -> Event:
     return Event()
 
 
 @pytest.fixture
-def heartbeat(tmp_path: Path, heard: Event) -> Iterator[Told]:
+def heartbeat(tmp_path: Path, answered: Event) -> Iterator[CountingSender]:
     path = tmp_path / "config.json"
     facts = {"shard_id": "probe", "control_url": "http://127.0.0.1:9", "broker_url": "redis://127.0.0.1:9/0"}
     paths = {"run_path": str(tmp_path / "run"), "cleanup": {"workspace_path": str(tmp_path / "jobs")}}
     path.write_text(json.dumps({**facts, **paths, "shard_key": "mcts_probe", "capabilities": ["git"]}))
     config = load_config(path)
     spawner = Spawner(config, path)
-    found = Told(config, spawner, lambda answer: heard.set())
+    found = CountingSender(config, spawner, lambda answer: answered.set())
     found.start()
     yield found
     found.stop()
@@ -49,23 +49,23 @@ def heartbeat(tmp_path: Path, heard: Event) -> Iterator[Told]:
     spawner.close()
 
 
-def test_it_asks_at_once_when_it_is_told_to(heartbeat: Told, heard: Event) -> None:
+def test_a_requested_heartbeat_is_sent_at_once(heartbeat: CountingSender, answered: Event) -> None:
     began = time.monotonic()
-    heartbeat.ask_now()
-    assert heard.wait(3)
+    heartbeat.beat_now()
+    assert answered.wait(3)
     assert time.monotonic() - began < 1
     assert heartbeat.beats == 1
 
 
-def test_it_asks_no_more_often_for_being_told_often(heartbeat: Told) -> None:
+def test_many_requests_do_not_send_more_heartbeats_than_allowed(heartbeat: CountingSender) -> None:
     until = time.monotonic() + 1
     while time.monotonic() < until:
-        heartbeat.ask_now()
+        heartbeat.beat_now()
         time.sleep(0.005)
     assert 1 <= heartbeat.beats <= 4
 
 
-def test_it_stops_at_once(heartbeat: Told) -> None:
+def test_it_stops_at_once(heartbeat: CountingSender) -> None:
     heartbeat.stop()
     heartbeat.join(2)
     assert not heartbeat.is_alive()

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workers.worker.system_load import MB, Processor, memory_total_mb, memory_used_mb
+from workers.worker.system_load import MB, ProcessorLoad, memory_total_mb, memory_used_mb
 
 V1 = {
     "memory/memory.limit_in_bytes": str(512 * MB),
@@ -33,7 +33,7 @@ def groups(root: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
-def test_a_container_tells_of_itself_alone(tmp_path: Path, files: dict[str, str]) -> None:
+def test_only_the_container_is_measured(tmp_path: Path, files: dict[str, str]) -> None:
     root = groups(tmp_path, files)
     assert (memory_used_mb(root), memory_total_mb(root)) == (200, 512)
 
@@ -45,16 +45,16 @@ def test_the_processor_counts_against_its_quota(
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr("workers.worker.system_load.time.monotonic", lambda: clock[0])
-    processor = Processor(groups(tmp_path, files))
+    processor = ProcessorLoad(groups(tmp_path, files))
     groups(tmp_path, more)
     clock[0] += 2
-    # Half a second of processor in two, of which it may use one.
+    # It used half a second of the one processor second that two seconds allow.
     assert processor.percent() == 50
 
 
 @pytest.mark.parametrize("files", [{}, {"memory.max": "max"}, {"memory/memory.limit_in_bytes": str(2**63 - 4096)}])
-def test_without_limits_it_is_the_machine(tmp_path: Path, files: dict[str, str]) -> None:
+def test_without_limits_the_machine_is_measured(tmp_path: Path, files: dict[str, str]) -> None:
     root = groups(tmp_path, files)
     assert memory_total_mb(root) == psutil.virtual_memory().total // MB
     assert 0 < memory_used_mb(root) < memory_total_mb(root)
-    assert Processor(root).percent() >= 0
+    assert ProcessorLoad(root).percent() >= 0

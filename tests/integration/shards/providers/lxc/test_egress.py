@@ -1,4 +1,4 @@
-"""The filtering proxy, attacked: the real program, with the configuration that we write."""
+"""Attacks on the filtering proxy: the real program with our configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOPBACK = IPv4Address("127.0.0.1")
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Tinyproxy on loopback. Its names lead nowhere, so that what it lets through fails later, and otherwise."""
+    """Run tinyproxy on loopback without DNS, so that allowed requests fail later and with another error."""
     folder = tmp_path_factory.mktemp("proxy")
     names, config = folder / "allowed", folder / "tinyproxy.conf"
     names.write_text(filter_text(["allowed.invalid", ".wide.invalid", "LOUD.invalid"]))
@@ -51,7 +51,7 @@ def wait_open(port: int) -> None:
 
 
 def answer(port: int, request: bytes) -> str:
-    """The proxy's first line to a request line."""
+    """Return the first line of the proxy's response to a request line."""
     with socket.create_connection((str(LOOPBACK), port), timeout=20) as connection:
         connection.sendall(request + b" HTTP/1.1\r\nHost: allowed.invalid\r\n\r\n")
         return connection.recv(1000).partition(b"\r\n")[0].decode()
@@ -68,8 +68,8 @@ def answer(port: int, request: bytes) -> str:
         b"loud.invalid",
     ],
 )
-def test_what_is_allowed_passes(proxy: int, target: bytes) -> None:
-    # It asks for the name, and there is none.
+def test_allowed_hosts_pass(proxy: int, target: bytes) -> None:
+    # The proxy allows the request, and the name does not resolve.
     assert answer(proxy, b"CONNECT " + target + b":443") == "HTTP/1.1 500 Unable to connect"
 
 

@@ -1,4 +1,4 @@
-"""Shards that are processes: what they see, what they become, and that nothing of them stays."""
+"""Shards that are processes: their environment, their worker and their removal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from shards.providers.base import ContainerSpec, ContainerState
-from shards.providers.process.launcher import keep_at_home
+from shards.providers.process.launcher import set_paths
 from shards.providers.process.provider import ProcessProvider
 from tests.fixtures.provider_contract import INVITATION, Notes
 
@@ -94,10 +94,10 @@ def test_a_worker_that_ended_says_why(maker: ProcessProvider, tmp_path: Path) ->
     assert "MYCTOBOT_CONTROL_URL" in status.detail
 
 
-def test_the_worker_keeps_its_files_in_its_own_folder(tmp_path: Path) -> None:
+def test_the_worker_uses_its_own_folder(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"shard_id": "alpha", "cleanup": {"job_ttl_minutes": 5}}))
-    keep_at_home(config, tmp_path)
+    set_paths(config, tmp_path)
     assert json.loads(config.read_text()) == {
         "shard_id": "alpha",
         "run_path": str(tmp_path / "run"),

@@ -1,4 +1,4 @@
-"""Containers of others are never touched, hostile names go nowhere, and a crash leaves a trace."""
+"""Foreign containers are never touched, hostile names are refused, and a crash leaves a trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from myctobot.errors import InvalidRequest
-from shards.providers.base import ContainerState, Silent
+from shards.providers.base import ContainerState, NullJournal
 from shards.providers.errors import ProviderError, ProviderRefused
 from shards.providers.proxmox.naming import Marker, NotOurs, Ref
 from shards.providers.proxmox.provider import ProxmoxProvider
@@ -25,13 +25,13 @@ from tests.fixtures.proxmox.server import StandIn
 
 __all__ = ["book", "provider", "standin"]
 
-CHECKOUT = Path(__file__).resolve().parents[4]
+CHECKOUT = Path(__file__).resolve().parents[5]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-x", "ünder", "a" * 41, "x\nlxc.idmap: u 0 0 1", "x,mp0=/etc"])
-def test_a_hostile_name_is_refused_before_anything_is_asked(standin: StandIn, name: str) -> None:
+def test_a_hostile_name_is_refused_before_any_request(standin: StandIn, name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        provider_for(standin).create(replace(SPEC, name=name), Silent())
+        provider_for(standin).create(replace(SPEC, name=name), NullJournal())
     assert "name" in caught.value.fields
     assert not [asked for asked in standin.requests if asked[0] != "GET"]
 
@@ -42,9 +42,9 @@ def test_a_hostile_name_is_refused_before_anything_is_asked(standin: StandIn, na
 def test_variables_cannot_write_lines_of_configuration(
     standin: StandIn, provider: ProxmoxProvider, environment: dict[str, str]
 ) -> None:
-    ref = provider.create(SPEC, Silent())
+    ref = provider.create(SPEC, NullJournal())
     with pytest.raises(InvalidRequest) as creating:
-        provider.create(replace(SPEC, environment=environment), Silent())
+        provider.create(replace(SPEC, environment=environment), NullJournal())
     with pytest.raises(InvalidRequest) as setting:
         provider.set_environment(ref, environment)
     assert "environment" in creating.value.fields
@@ -58,7 +58,7 @@ def test_variables_cannot_write_lines_of_configuration(
 def test_a_reference_is_no_path(standin: StandIn, provider: ProxmoxProvider, ref: str) -> None:
     for verb in (provider.destroy, provider.start):
         with pytest.raises(ProviderError, match="is not a reference"):
-            verb(ref, Silent())
+            verb(ref, NullJournal())
     assert standin.requests == []
 
 
@@ -78,16 +78,16 @@ def marker(vmid: int, instance: str = "0123456789abcdef", owner: str = "myctobot
     ],
     ids=["none", "our name", "another instance", "a copy of ours", "another owner", "two markers"],
 )
-def test_what_others_made_under_our_name_is_never_touched(
+def test_foreign_containers_with_our_name_are_never_touched(
     standin: StandIn, provider: ProxmoxProvider, description: str
 ) -> None:
     standin.world.foreign(200, pool="shards", hostname="shard-1", tags="myctobot-shard", description=description)
     ref = "pve1/200/0123456789abcdef"
-    provider.destroy(ref, Silent())
+    provider.destroy(ref, NullJournal())
     with pytest.raises(NotOurs):
-        provider.start(ref, Silent())
+        provider.start(ref, NullJournal())
     with pytest.raises(NotOurs):
-        provider.restore(ref, "clean", Silent())
+        provider.restore(ref, "clean", NullJournal())
     with pytest.raises(NotOurs):
         provider.set_environment(ref, {"A": "b"})
     assert provider.status(ref).state is ContainerState.GONE
@@ -98,21 +98,21 @@ def test_what_others_made_under_our_name_is_never_touched(
 def test_a_machine_outside_the_pool_is_never_touched(standin: StandIn, provider: ProxmoxProvider) -> None:
     standin.world.foreign(200, hostname="shard-1", description=marker(200))
     with pytest.raises(NotOurs, match="not in the pool"):
-        provider.destroy("pve1/200/0123456789abcdef", Silent())
+        provider.destroy("pve1/200/0123456789abcdef", NullJournal())
     assert provider.list() == []
     assert 200 in standin.world.containers
 
 
 def test_an_old_reference_does_not_reach_who_has_its_number_now(standin: StandIn, provider: ProxmoxProvider) -> None:
-    old = provider.create(SPEC, Silent())
-    provider.destroy(old, Silent())
-    new = provider.create(replace(SPEC, name="shard-2"), Silent())
+    old = provider.create(SPEC, NullJournal())
+    provider.destroy(old, NullJournal())
+    new = provider.create(replace(SPEC, name="shard-2"), NullJournal())
     assert Ref.of(old).vmid == Ref.of(new).vmid
-    provider.destroy(old, Silent())
+    provider.destroy(old, NullJournal())
     assert [found.ref for found in provider.list()] == [new]
 
 
-def test_cleaning_up_spares_who_came_under_the_number_meanwhile(standin: StandIn, book: Book) -> None:
+def test_clean_up_does_not_touch_a_new_owner_of_the_number(standin: StandIn, book: Book) -> None:
     standin.world.faults.tasks["vzcreate"] = "fail"
     provider = provider_for(standin)
     original = standin.world.reserve
@@ -120,14 +120,14 @@ def test_cleaning_up_spares_who_came_under_the_number_meanwhile(standin: StandIn
     def taken_when_it_fails(vmid: int) -> object:
         made = original(vmid)
         standin.world.rights.pool_of[vmid] = "shards"
-        made.config["description"] = "somebody's database"
+        made.config["description"] = "another database"
         return made
 
-    standin.world.reserve = taken_when_it_fails  # type: ignore[assignment,method-assign]  # somebody else's hand
+    standin.world.reserve = taken_when_it_fails  # type: ignore[assignment,method-assign]  # simulates another client
     standin.world.faults.tasks["vzcreate"] = "dirty"
-    with pytest.raises(ProviderError, match="of others now, which was left alone"):
+    with pytest.raises(ProviderError, match="now belongs to another container, which was not touched"):
         provider.create(replace(SPEC, image="debian"), book)
-    assert standin.world.containers[100].config["description"] == "somebody's database"
+    assert standin.world.containers[100].config["description"] == "another database"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_template_that_opens_the_host_is_not_cloned(standin: StandIn, config: 
     add_template(standin)
     standin.world.containers[9000].config.update(config)
     with pytest.raises(ProviderRefused, match=said):
-        provider_for(standin).create(SPEC, Silent())
+        provider_for(standin).create(SPEC, NullJournal())
     assert any(said in problem for problem in provider_for(standin).problems())
     assert set(standin.world.containers) == {9000}
 
@@ -162,7 +162,7 @@ def test_a_crash_in_the_middle_leaves_a_container_that_is_found(standin: StandIn
     assert creator.stdout is not None
     lines = iter(creator.stdout.readline, "")
     ref = next(line for line in lines if line.startswith("ref ")).split()[1]
-    wanted = "clone template" if when == "early" else "close the firewall"
+    wanted = "clone template" if when == "early" else "set the firewall"
     assert any(wanted in line for line in lines)
     if when == "early":
         wait_until(lambda: bool(standin.asked("POST", "/clone$")))
@@ -170,7 +170,7 @@ def test_a_crash_in_the_middle_leaves_a_container_that_is_found(standin: StandIn
     creator.communicate(timeout=10)
     provider = provider_for(standin)
     wait_until(lambda: [found.ref for found in provider.list()] == [ref])
-    provider.destroy(ref, Silent())
+    provider.destroy(ref, NullJournal())
     assert set(standin.world.containers) == {9000}
 
 
@@ -181,7 +181,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_while_it_is_being_made_it_is_neither_gone_nor_in_the_way(standin: StandIn, book: Book) -> None:
+def test_a_container_being_created_is_neither_gone_nor_an_obstacle(standin: StandIn, book: Book) -> None:
     standin.world.pace_s = 0.4
     provider = provider_for(standin)
     with ThreadPoolExecutor(1) as pool:
@@ -190,7 +190,7 @@ def test_while_it_is_being_made_it_is_neither_gone_nor_in_the_way(standin: Stand
         seen = provider.status(book.refs[0])
         assert (seen.state, provider.list()) == (ContainerState.OTHER, [])
         with pytest.raises(NotOurs):
-            provider.destroy(book.refs[0], Silent())
+            provider.destroy(book.refs[0], NullJournal())
         assert making.result(timeout=20) == book.refs[0]
     assert provider.status(book.refs[0]).state is ContainerState.STOPPED
 
@@ -225,4 +225,4 @@ def test_a_datacenter_without_firewall_is_a_problem_where_it_can_be_seen(standin
     assert provider_for(standin).problems() == []
     for acl in (standin.world.rights.user, standin.world.rights.token):
         acl["/"] = {"Sys.Audit"}
-    assert any("firewall of the datacenter is off" in problem for problem in provider_for(standin).problems())
+    assert any("datacenter's firewall is off" in problem for problem in provider_for(standin).problems())

@@ -1,4 +1,4 @@
-"""The promises of every provider, kept by proxmox over the stand-in."""
+"""Contract of all providers, for proxmox with the stand-in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["standin"]
 
 
 class Driven(ProxmoxProvider):
-    """The provider, and a way behind it."""
+    """Provider with access to the stand-in's containers."""
 
     def __init__(self, standin: StandIn) -> None:
         super().__init__(settings_for(standin), thread_turn)

@@ -1,4 +1,4 @@
-"""The proxmox provider against the stand-in, which holds every call against Proxmox's own schema."""
+"""Provider proxmox with the stand-in, which checks every call against Proxmox's schema."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from shards.providers.base import CLEAN, ContainerSpec, ContainerState, Silent
+from shards.providers.base import CLEAN, ContainerSpec, ContainerState, NullJournal
 from shards.providers.errors import NotSupported, ProviderBusy, ProviderError
 from shards.providers.proxmox.naming import Ref
 from shards.providers.proxmox.provider import ProxmoxProvider
-from shards.providers.proxmox.storage_lock import database_turn
+from shards.providers.proxmox.storage_lock import database_lock
 from tests.fixtures.proxmox.driven import SPEC, Book, add_template, book, provider, provider_for, settings_for, standin
 from tests.fixtures.proxmox.server import StandIn
 
@@ -23,7 +23,7 @@ SOURCES = pytest.mark.parametrize("spec", [SPEC, ARCHIVED], ids=["clone", "archi
 
 
 @SOURCES
-def test_a_container_is_made_stopped_with_its_limits(
+def test_a_container_is_created_stopped_with_its_limits(
     standin: StandIn, provider: ProxmoxProvider, book: Book, spec: ContainerSpec
 ) -> None:
     ref = provider.create(spec, book)
@@ -41,7 +41,7 @@ def test_a_container_is_made_stopped_with_its_limits(
 def test_it_may_reach_what_the_settings_name_and_nothing_else(
     standin: StandIn, provider: ProxmoxProvider, spec: ContainerSpec
 ) -> None:
-    container = standin.world.containers[Ref.of(provider.create(spec, Silent())).vmid]
+    container = standin.world.containers[Ref.of(provider.create(spec, NullJournal())).vmid]
     assert {(rule["type"], rule["proto"], rule["dest"], rule["dport"]) for rule in container.rules} == {
         ("out", "tcp", "10.9.0.1", "8443"),
         ("out", "tcp", "10.9.0.1", "6380"),
@@ -53,20 +53,20 @@ def test_it_may_reach_what_the_settings_name_and_nothing_else(
 
 def test_a_clone_keeps_none_of_its_templates_other_networks(standin: StandIn) -> None:
     add_template(standin, 9000, net1="name=eth1,bridge=vmbr1,ip=dhcp", protection=1)
-    ref = provider_for(standin).create(SPEC, Silent())
+    ref = provider_for(standin).create(SPEC, NullJournal())
     config = standin.world.containers[Ref.of(ref).vmid].config
     assert "net1" not in config
     assert "protection" not in config
 
 
 def test_an_archive_gets_the_key_that_ansible_comes_with(standin: StandIn, provider: ProxmoxProvider) -> None:
-    provider.create(ARCHIVED, Silent())
+    provider.create(ARCHIVED, NullJournal())
     (asked,) = standin.asked("POST", "/lxc$")
     assert asked["ssh-public-keys"].startswith("ssh-ed25519 ")
 
 
 def test_the_clean_snapshot_holds_no_token_and_the_container_does(standin: StandIn, provider: ProxmoxProvider) -> None:
-    container = standin.world.containers[Ref.of(provider.create(SPEC, Silent())).vmid]
+    container = standin.world.containers[Ref.of(provider.create(SPEC, NullJournal())).vmid]
     assert container.config["env"] == "ENROL_TOKEN=mcte_1"
     assert "mcte_1" not in repr(container.snapshots[CLEAN])
 
@@ -101,7 +101,7 @@ def test_going_back_undoes_what_a_job_did_and_leaves_it_stopped(
 def test_variables_are_replaced_and_those_of_the_image_stay(standin: StandIn) -> None:
     add_template(standin, 9000, env="PATH=/opt/bin\0LANG=C")
     provider = provider_for(standin)
-    ref = provider.create(SPEC, Silent())
+    ref = provider.create(SPEC, NullJournal())
     config = standin.world.containers[Ref.of(ref).vmid].config
     assert config["env"] == "PATH=/opt/bin\0LANG=C\0ENROL_TOKEN=mcte_1"
     provider.set_environment(ref, {"ENROL_TOKEN": "mcte_2", "LANG": "de"})
@@ -111,7 +111,7 @@ def test_variables_are_replaced_and_those_of_the_image_stay(standin: StandIn) ->
 
 
 def test_variables_can_be_taken_away_altogether(standin: StandIn, provider: ProxmoxProvider) -> None:
-    ref = provider.create(SPEC, Silent())
+    ref = provider.create(SPEC, NullJournal())
     provider.set_environment(ref, {})
     assert "env" not in standin.world.containers[Ref.of(ref).vmid].config
 
@@ -157,7 +157,7 @@ def test_the_list_names_shard_state_and_birth(provider: ProxmoxProvider, book: B
     assert all(one.created_at for one in found.values())
 
 
-def test_an_unknown_template_is_refused_before_anything_is_asked(provider: ProxmoxProvider, book: Book) -> None:
+def test_an_unknown_template_is_refused_before_any_request(provider: ProxmoxProvider, book: Book) -> None:
     with pytest.raises(NotSupported, match="no template 'browser'; it has: debian, general"):
         provider.create(replace(SPEC, image="browser"), book)
     assert book.refs == []
@@ -208,7 +208,7 @@ def test_two_creators_at_once_get_a_container_each(standin: StandIn) -> None:
     assert {found.ref for found in providers[0].list()} == made
 
 
-def test_progress_of_a_long_task_is_told(standin: StandIn, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_a_long_task_is_reported(standin: StandIn, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shards.providers.proxmox.tasks._PROGRESS_S", 0.2)
     standin.world.pace_s = 0.4
     provider_for(standin).create(SPEC, book)
@@ -219,7 +219,7 @@ def test_a_full_clone_goes_to_the_storage_of_the_settings(standin: StandIn) -> N
     standin.world.storages["fast"] = replace(standin.world.storages["local-zfs"])
     for acl in (standin.world.rights.user, standin.world.rights.token):
         acl["/storage/fast"] = {"Datastore.AllocateSpace", "Datastore.Audit"}
-    ref = provider_for(standin, full_clones=True, storage="fast").create(SPEC, Silent())
+    ref = provider_for(standin, full_clones=True, storage="fast").create(SPEC, NullJournal())
     assert standin.world.containers[Ref.of(ref).vmid].storage == "fast"
 
 
@@ -227,7 +227,7 @@ def test_no_secret_is_logged_even_when_everything_is(
     standin: StandIn, provider: ProxmoxProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        provider.create(SPEC, Silent())
+        provider.create(SPEC, NullJournal())
     assert "mcte_1" not in caplog.text
     assert settings_for(standin).token_secret not in caplog.text + repr(settings_for(standin)) + repr(SPEC)
 
@@ -238,14 +238,14 @@ def test_turns_of_one_storage_go_one_by_one_and_those_of_others_do_not() -> None
         from django.db import connection  # each thread has its own
 
         try:
-            with database_turn(storage, 0.2):
+            with database_lock(storage, 0.2):
                 return "had its turn"
         except ProviderBusy:
             return "busy"
         finally:
             connection.close()
 
-    with database_turn("fast", 1), ThreadPoolExecutor(1) as pool:
+    with database_lock("fast", 1), ThreadPoolExecutor(1) as pool:
         assert pool.submit(wait_for, "fast").result() == "busy"
         assert pool.submit(wait_for, "slow").result() == "had its turn"
     with ThreadPoolExecutor(1) as pool:

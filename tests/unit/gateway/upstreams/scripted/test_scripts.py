@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from myctobot.gateway.errors import BadRequest, PlayedError
+from myctobot.gateway.errors import BadRequest, ScriptedError
 from myctobot.gateway.upstreams.scripted.conversation import Conversation
-from myctobot.gateway.upstreams.scripted.script_files import parse_plays
+from myctobot.gateway.upstreams.scripted.script_files import parse_scripts
 from myctobot.gateway.upstreams.scripted.scripts import choose, compose, fill
 
-PLAYS = parse_plays(
+SCRIPTS = parse_scripts(
     r"""
-plays:
+scripts:
   - name: shell
     match: {prompt: 'RUN: (?P<command>.+)', tools: [Bash]}
     steps:
@@ -40,7 +40,7 @@ TALK = Conversation(prompt="RUN: ls", model="opus", tools=frozenset({"Bash"}))
 
 
 def answer(talk: Conversation) -> dict[str, Any]:
-    return compose(choose(PLAYS, talk), talk, input_tokens=10)
+    return compose(choose(SCRIPTS, talk), talk, input_tokens=10)
 
 
 def spoken(talk: Conversation) -> str:
@@ -73,7 +73,7 @@ def test_the_last_result_chooses_among_alternatives(result: str | None, is_error
 
 def test_a_repeated_step_is_played_so_many_times() -> None:
     assert [spoken(replace(TALK, turns=turn)) for turn in (2, 3)] == ["Again.", "Again."]
-    with pytest.raises(PlayedError) as caught:
+    with pytest.raises(ScriptedError) as caught:
         answer(replace(TALK, turns=4))
     assert (caught.value.status, caught.value.kind, caught.value.message) == (529, "overloaded_error", "Too much of ls")
     assert caught.value.headers == {"retry-after": "2"}
@@ -105,7 +105,7 @@ def test_the_first_play_that_fits_is_played() -> None:
         (replace(TALK, tools=frozenset()), "unit.yaml/shell needs the tools Bash"),
         (Conversation(prompt="hello"), "unit.yaml/shell needs a prompt that matches 'RUN: "),
         (Conversation(prompt="hello"), "unit.yaml/anything needs a model that matches 'haiku'"),
-        (replace(TALK, turns=5), "has 5 steps, and this conversation asks for number 6"),
+        (replace(TALK, turns=5), "has 5 steps; this conversation asks for step 6"),
         (Conversation(prompt="hello", system="special"), "calls Missing in turn 1; this conversation offers no tools"),
     ],
 )

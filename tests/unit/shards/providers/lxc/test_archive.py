@@ -1,4 +1,4 @@
-"""An archive of a template, as Proxmox takes it."""
+"""Archives of templates for Proxmox."""
 
 from __future__ import annotations
 

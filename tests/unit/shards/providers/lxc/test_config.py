@@ -1,4 +1,4 @@
-"""A container's LXC configuration, as text."""
+"""Text of a container's LXC configuration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from myctobot.errors import InvalidRequest
 from shards.providers.base import ContainerSpec
 from shards.providers.lxc.config import ControlGroups, check_spec, render
-from shards.providers.lxc.host import Host
+from shards.providers.lxc.host import LxcHost
 
-HOST = Host(Path("/srv/lxc"), "us", "mctb0", IPv4Network("10.213.0.0/24"), first_id=1_000_000)
+HOST = LxcHost(Path("/srv/lxc"), "us", "mctb0", IPv4Network("10.213.0.0/24"), first_id=1_000_000)
 SPEC = ContainerSpec("alpha", image="general", cpus=0.5, memory_mb=512, disk_mb=1024, processes=300)
 FIRST = ControlGroups(1, swap=True)
 
@@ -81,7 +81,7 @@ def test_variables_are_one_quoted_line_each() -> None:
         ("environment", {"A\n": "x"}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_by_field(field: str, value: object) -> None:
+def test_an_invalid_specification_is_refused_by_field(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_spec(replace(SPEC, **{field: value}))  # type: ignore[arg-type]  # that is what is tried
     assert list(caught.value.fields) == [field]

@@ -1,4 +1,4 @@
-"""What the settings make of this host: slots that share nothing, and rules that name each."""
+"""Configuration of this host: slots that share nothing, and rules for each slot."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from shards.providers.lxc.host import Host, host_from_settings
+from shards.providers.lxc.host import LxcHost, host_from_settings
 from shards.providers.lxc.network import rules
 
 NETWORK = IPv4Network("10.213.0.0/24")
-HOST = Host(Path("/srv/lxc"), "us", "mctb0", NETWORK, ((NETWORK[1], 8000),), first_id=1_000_000)
+HOST = LxcHost(Path("/srv/lxc"), "us", "mctb0", NETWORK, ((NETWORK[1], 8000),), first_id=1_000_000)
 
 
 def test_slots_share_nothing() -> None:
@@ -25,7 +25,7 @@ def test_slots_share_nothing() -> None:
 
 
 def test_a_small_network_has_few_slots() -> None:
-    host = Host(Path("/srv/lxc"), "us", "mctb0", IPv4Network("10.213.0.0/29"))
+    host = LxcHost(Path("/srv/lxc"), "us", "mctb0", IPv4Network("10.213.0.0/29"))
     assert [str(slot.address) for slot in host.slots] == [f"10.213.0.{number}" for number in range(2, 7)]
 
 
@@ -51,11 +51,11 @@ def lxc(settings: Any) -> Any:
     return settings
 
 
-def test_what_the_control_plane_serves_on_the_bridge_is_allowed(lxc: Any) -> None:
+def test_services_of_the_control_plane_on_the_bridge_are_allowed(lxc: Any) -> None:
     assert [port for _, port in host_from_settings().allowed] == [8000, 443, 6379]
 
 
-def test_what_it_serves_elsewhere_is_not(lxc: Any) -> None:
+def test_services_on_other_addresses_are_not_allowed(lxc: Any) -> None:
     lxc.SHARD_CONTROL_URL = "http://127.0.0.1:8000"
     lxc.GATEWAY_URL = "https://gateway.example"
     assert [port for _, port in host_from_settings().allowed] == [6379]

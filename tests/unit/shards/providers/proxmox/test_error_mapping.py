@@ -1,4 +1,4 @@
-"""Proxmox's sentences, as our errors."""
+"""Mapping of Proxmox's messages to errors."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_log_decides_what_kind_of_failure_it_was_and_is_shown() -> None:
 
 
 @pytest.mark.parametrize("nasty", ["x\n2026-01-01 INFO all is well", "\x1b[2Jx", "x" * 10_000])
-def test_what_proxmox_says_stays_one_bounded_line(nasty: str) -> None:
+def test_messages_of_proxmox_become_one_bounded_line(nasty: str) -> None:
     said = str(from_text(nasty, TaskFailed)) + str(from_answer(Answer(500, nasty), "GET", "/x"))
     plain = str(from_answer(Answer(500, nasty), "GET", "/x"))
     assert plain.isprintable()

@@ -1,4 +1,4 @@
-"""References and markers: what proves a container to be ours."""
+"""References of containers, and markers that prove ownership."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_marker_is_found_among_what_people_wrote() -> None:
         (12, "myctobot", 104),
     ],
 )
-def test_what_is_not_exactly_ours_is_not_ours(description: object, owner: str, vmid: int) -> None:
+def test_an_inexact_marker_is_not_ours(description: object, owner: str, vmid: int) -> None:
     assert Marker.in_description(description, owner, vmid) is None
 
 

@@ -1,4 +1,4 @@
-"""What is asked of Proxmox, held against its schema; and what is never asked."""
+"""Parameters of requests to Proxmox, checked against its schema."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def mistakes(method: str, path: str, asked: Parameters) -> dict[str, str]:
 
 
 @given(specs)
-def test_whatever_the_spec_the_schema_takes_it(spec: ContainerSpec) -> None:
+def test_the_schema_accepts_every_specification(spec: ContainerSpec) -> None:
     parameters.check_spec(spec)
     created = parameters.create_parameters(SETTINGS, spec, MARKER, "local:vztmpl/debian-12.tar.zst")
     assert mistakes("POST", "/nodes/pve1/lxc", created) == {}
@@ -70,7 +70,7 @@ def test_variables_come_back_as_they_went_or_are_refused(environment: dict[str, 
         assert mistakes("PUT", "/nodes/pve1/lxc/104/config", {"env": text}) == {}
 
 
-def test_only_what_is_ours_to_set_is_asked_for() -> None:
+def test_only_our_own_parameters_are_sent() -> None:
     asked = parameters.create_parameters(SETTINGS, SPEC, MARKER, "local:vztmpl/debian-12.tar.zst")
     assert (asked["features"], asked["unprivileged"], asked["swap"]) == ("nesting=1", 1, 0)
     assert not [name for name in asked if name.startswith(("mp", "dev", "hook", "lxc", "password", "tags", "env"))]

@@ -1,4 +1,4 @@
-"""Settings that will not do are named, before anything is called; and rights that are missing."""
+"""Invalid settings and missing rights are named before any request."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import replace
 import pytest
 from django.conf import settings as django_settings
 
-from shards.providers.proxmox.permissions import excessive, missing, needed
+from shards.providers.proxmox.permissions import excessive, missing, required
 from shards.providers.proxmox.settings import Egress, Settings, egress_of, mistakes
-
-from .test_proxmox_parameters import SETTINGS
+from tests.unit.shards.providers.proxmox.test_parameters import SETTINGS
 
 
 def test_good_settings_have_no_mistakes() -> None:
     assert mistakes(SETTINGS) == []
 
 
-def test_what_is_not_set_up_says_what_to_set() -> None:
+def test_missing_settings_are_named() -> None:
     said = " ".join(mistakes(Settings.of(django_settings.PROXMOX)))
     for name in ("URL", "TOKEN_ID", "TOKEN_SECRET", "NODE", "STORAGE", "BRIDGE", "POOL", "TEMPLATES", "EGRESS"):
         assert f"PROXMOX_{name}" in said
@@ -75,7 +74,7 @@ def test_the_secret_is_not_shown() -> None:
 
 
 def test_rights_that_are_missing_are_named_by_path() -> None:
-    wanted = needed(replace(SETTINGS, templates={"general": "9000", "debian": "local:vztmpl/x.tar.zst"}))
+    wanted = required(replace(SETTINGS, templates={"general": "9000", "debian": "local:vztmpl/x.tar.zst"}))
     granted = {one.path: set(one.privileges) for one in wanted}
     assert missing(wanted, granted) == []
     assert set(granted) == {

@@ -1,4 +1,4 @@
-"""The stand-in refuses what Proxmox refuses: a test over it can fail."""
+"""The stand-in refuses the requests that Proxmox refuses."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_a_wrong_parameter_is_named(params: dict[str, str], named: str) -> None:
     assert list(mistakes(**params)) == [named]
 
 
-def test_what_is_required_has_to_be_there() -> None:
+def test_required_fields_are_checked() -> None:
     call = schema.find("POST", "/nodes/pve1/lxc")
     assert call is not None
     assert set(schema.mistakes(call, {"node": "pve1"})) == {"vmid", "ostemplate"}
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nodes/pve1/lxc/100/exec"), ("PATCH", "/version")])
-def test_what_proxmox_does_not_have_is_not_there(method: str, path: str) -> None:
+def test_unknown_paths_of_proxmox_are_refused(method: str, path: str) -> None:
     assert schema.find(method, path) is None
 
 
@@ -74,7 +74,7 @@ def test_a_token_has_no_more_than_its_user() -> None:
 
 
 @pytest.mark.parametrize("change", [{"features": "keyctl=1"}, {"hookscript": "local:snippets/x"}, {"dev0": "/dev/kvm"}])
-def test_what_only_root_may_change_is_forbidden(change: dict[str, str]) -> None:
+def test_changes_reserved_for_root_are_forbidden(change: dict[str, str]) -> None:
     rights = Rights(pool_of={100: "shards"})
     with pytest.raises(Forbidden, match="root@pam"):
         check_changes(rights, 100, None, {}, change)

@@ -1,0 +1,1 @@
+"""Demand of jobs for pools and shards."""

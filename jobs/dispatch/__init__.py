@@ -1,0 +1,1 @@
+"""Assignment of waiting jobs to free slots."""

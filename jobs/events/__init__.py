@@ -1,0 +1,1 @@
+"""Stored event logs of jobs."""

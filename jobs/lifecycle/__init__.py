@@ -1,0 +1,1 @@
+"""Commands and state changes of jobs."""

@@ -1,0 +1,71 @@
+"""Validated request for a job."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from jobs.lifecycle.secrets import SecretSource
+from jobs.models import Job, default_retry_on
+from myctobot.lib.crypto import keyed_digest
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """Validated request for a job.
+
+    Attributes:
+        task: the task without its secrets; ``TaskSerializer`` in ``jobs.api.request_serializers`` defines its keys.
+        capabilities: sorted slugs.
+        priority: a value of ``Priority``.
+        timeout_s: seconds of wall clock that one attempt may run.
+        max_turns: number of turns that the agent may take.
+        context: surroundings of the task, without secrets; ``ContextSerializer`` defines its keys.
+        callback_url: https URL that receives start and end; empty for none.
+        queue_timeout_s: seconds that the job may wait for a shard; None for no bound.
+        no_output_timeout_s: seconds that the agent may be silent; None for no bound.
+        not_before: earliest time of the start; None for now.
+        concurrency_key: at most ``concurrency_limit`` jobs of the tenant with this key have a slot; empty for none.
+        concurrency_limit: number of those jobs.
+        max_attempts: number of attempts that may run; see ``jobs.lifecycle.retry_policy``.
+        retry_on: causes of failures that another attempt may follow.
+        secrets: by name; ``SecretSource`` says what each is.
+    """
+
+    task: dict[str, Any]
+    capabilities: list[str]
+    priority: int
+    timeout_s: int
+    max_turns: int
+    context: dict[str, Any] = field(default_factory=dict)
+    callback_url: str = ""
+    queue_timeout_s: int | None = None
+    no_output_timeout_s: int | None = None
+    not_before: datetime | None = None
+    concurrency_key: str = ""
+    concurrency_limit: int = 1
+    max_attempts: int = 2
+    retry_on: list[str] = field(default_factory=default_retry_on)
+    secrets: dict[str, SecretSource] = field(default_factory=dict, repr=False)
+
+    def readable_texts(self) -> dict[str, str]:
+        """Return the texts that are stored unsealed and shown to the tenant, by field."""
+        texts = {f"task.{name}": value for name, value in self.task.items()}
+        texts |= {f"context.{name}": value for name, value in self.context.items()}
+        texts |= {"callback_url": self.callback_url, "capabilities": " ".join(self.capabilities)}
+        texts |= {"concurrency.key": self.concurrency_key}
+        return {name: value for name, value in texts.items() if isinstance(value, str)}
+
+    def digest(self, retry_of: Job | None = None) -> str:
+        """Return a keyed digest that is equal for equal requests that retry the same job; it reveals no content."""
+        content = self.__dict__ if retry_of is None else {**self.__dict__, "retry_of": retry_of.public_id}
+        return keyed_digest(settings.SECRET_KEY, json.dumps(content, sort_keys=True, default=str))
+
+
+def key_of_branch(task: dict[str, Any]) -> str:
+    """Return a concurrency key for the branch that a task pushes to, because two jobs on one branch conflict."""
+    return f"{task['repo_url']} {task['branch']}"[:300] if task.get("repo_url") and task.get("branch") else ""

@@ -1,0 +1,1 @@
+"""Retention of old jobs and totals for metrics."""

@@ -1,0 +1,1 @@
+"""Widgets and base classes of the admin pages."""

@@ -1,0 +1,1 @@
+"""Shipped fake of a model provider."""

@@ -1,0 +1,1 @@
+"""HTTP parts of the web process."""

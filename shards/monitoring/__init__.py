@@ -1,0 +1,1 @@
+"""History, samples and alerts of shards."""

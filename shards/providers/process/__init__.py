@@ -1,0 +1,1 @@
+"""Provider for shards as processes."""

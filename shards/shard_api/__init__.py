@@ -1,0 +1,1 @@
+"""API that shards call."""

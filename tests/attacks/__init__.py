@@ -1,0 +1,1 @@
+"""Attacks on the boundaries of the product, each as a test that shows its refusal."""

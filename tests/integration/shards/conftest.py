@@ -1,5 +1,0 @@
-from __future__ import annotations
-
-from tests.integration.jobs.conftest import key, shard, shard_and_key, tenant
-
-__all__ = ["key", "shard", "shard_and_key", "tenant"]

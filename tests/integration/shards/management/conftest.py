@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.integration.shards.operations.conftest import maker, shard
+
+__all__ = ["maker", "shard"]

@@ -1,1 +1,0 @@
-from tests.integration.api.conftest import *  # noqa: F403  # the same world

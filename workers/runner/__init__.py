@@ -1,0 +1,1 @@
+"""Runner, a process that runs one attempt."""

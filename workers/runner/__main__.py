@@ -1,0 +1,55 @@
+"""Command ``python -m workers.runner CONFIG``, which waits for an order and runs one attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from workers.config import load_config
+from workers.control_plane import ControlPlane
+from workers.executors import create_executor
+from workers.hardening import keep_memory_private
+from workers.runner.runner import Runner
+from workers.runner_registry import Registry
+
+
+def read_order() -> dict[str, Any] | None:
+    """Wait for the line that names the attempt; return None when standard input ends without one."""
+    line = sys.stdin.readline()
+    return dict(json.loads(line)) if line.strip() else None
+
+
+def main() -> None:
+    """Load what a runner needs, wait for the order and run the attempt."""
+    keep_memory_private()
+    logging.basicConfig(format="runner[%(process)d] %(levelname)s %(message)s", level=logging.INFO)
+    # The log has no reader when the worker was killed. That must not fail the job.
+    logging.raiseExceptions = False
+    for noisy in ("httpx", "httpcore", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    config = load_config(Path(sys.argv[1]))
+    # Do the slow work before a job waits for it: importing the real executor takes over a second, reading the
+    # certificates a tenth.
+    create_executor(config)
+    control = ControlPlane(config.control_url, config.shard_key)
+    order = read_order()
+    if order is None:
+        return
+    registry = Registry(config.run_path)
+    entry = registry.add(order["job_id"], order["attempt"], order["slot"])
+    try:
+        asyncio.run(Runner(config, control, entry).run())
+    finally:
+        registry.remove(entry)
+    # Exit at once, because threads of libraries could keep the process alive.
+    logging.shutdown()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Isolation of an agent: its view of the machine, its limits and its end."""

@@ -1,0 +1,1 @@
+"""Celery worker of a shard, with its heartbeat and its runners."""

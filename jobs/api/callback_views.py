@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
@@ -17,7 +18,7 @@ from jobs.callbacks.delivery import redeliver
 from jobs.callbacks.models import Callback, Delivery
 from jobs.errors import SigningSecretUnreadable, UnknownCallback
 from jobs.lifecycle import lookup
-from myctobot.api.pagination import Pages
+from myctobot.api.pagination import PAGES, Pages
 from myctobot.errors import NotAllowed
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller
@@ -83,14 +84,13 @@ class JobCallbacks(APIView):
 
     @extend_schema(
         operation_id="jobs_callbacks",
+        description=f"Callbacks of the job with every try, newest first. {PAGES}",
         parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=CallbackPageSerializer,
     )
-    def get(self, request: Request, job_id: str) -> Response:
+    def get(self, request: Request, job_id: str) -> HttpResponse:
         job = lookup.find_job(caller_of(request).tenant, job_id)
-        pages = Pages()
-        page = pages.paginate_queryset(Callback.objects.filter(job=job), request, view=self)
-        return pages.get_paginated_response(CallbackSerializer(page, many=True).data)
+        return Pages().respond(Callback.objects.filter(job=job), request, CallbackSerializer)
 
 
 class CallbackResend(APIView):

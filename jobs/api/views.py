@@ -6,10 +6,11 @@ from typing import Any, cast
 
 from django.db import connection
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -24,7 +25,8 @@ from jobs.api.response_serializers import (
     TicketSerializer,
     serialize_new_job,
 )
-from jobs.events.reader import read_events
+from jobs.events.encoding import page_of
+from jobs.events.reader import PAGE_BYTES, read_page_of_lines
 from jobs.lifecycle import cancel, lookup, retry, submit
 from jobs.lifecycle.admission import WaitingLimit
 from jobs.models import Job
@@ -32,7 +34,7 @@ from jobs.queue.waiting import CachedWaitExplainer
 from jobs.streaming.access import TICKET_LIFE_S, WatchAccess, make_ticket
 from jobs.streaming.download import download
 from jobs.streaming.sse import HEADERS, follow
-from myctobot.api.pagination import Pages, parse_whole_number, whole_number
+from myctobot.api.pagination import PAGES, Pages, parse_whole_number, whole_number
 from myctobot.contract.jobs import JobStatus
 from myctobot.errors import InvalidRequest
 from myctobot.tenants.authentication import Caller
@@ -94,7 +96,7 @@ class JobList(APIView):
 
     @extend_schema(
         operation_id="jobs_list",
-        description="The tenant's jobs, newest first; `next` is the address of the next page.",
+        description=f"The tenant's jobs, newest first. {PAGES}",
         parameters=[
             OpenApiParameter("status", str, enum=[s.value for s in JobStatus]),
             OpenApiParameter("cursor", str),
@@ -102,15 +104,13 @@ class JobList(APIView):
         ],
         responses=JobPageSerializer,
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         rows = jobs_of(caller_of(request))
         if wanted := request.query_params.get("status"):
             if wanted not in set(JobStatus):
                 raise InvalidRequest(fields={"status": [f"Must be one of: {', '.join(JobStatus)}."]})
             rows = rows.filter(status=wanted)
-        pages = Pages()
-        page = pages.paginate_queryset(rows, request, view=self)
-        return pages.get_paginated_response(JobSerializer(page, many=True).data)
+        return Pages().respond(rows, request, JobSerializer)
 
     @extend_schema(
         operation_id="jobs_create",
@@ -176,16 +176,17 @@ class JobEvents(APIView):
 
     @extend_schema(
         operation_id="jobs_events",
+        description=f"Stored events. A page ends at `limit` events or {PAGE_BYTES // 1024} KiB, with at least one "
+        "event; continue with `next_after` while `more` is true.",
         parameters=[OpenApiParameter("after", int), OpenApiParameter("limit", int)],
         responses=EventPageSerializer,
     )
-    def get(self, request: Request, job_id: str) -> Response:
+    def get(self, request: Request, job_id: str) -> HttpResponse:
         job = lookup.find_job(caller_of(request).tenant, job_id)
         after = whole_number(request, "after", 0, _MAX_SEQ)
         limit = max(1, whole_number(request, "limit", 200, _MAX_PAGE))
-        events = read_events(job.pk, after, limit)
-        last = events[-1]["seq"] if events else after
-        return Response({"events": events, "next_after": last, "more": last < job.next_seq - 1, "status": job.status})
+        page = page_of(read_page_of_lines(job.pk, after, limit), after, job.next_seq - 1, job.status)
+        return HttpResponse(page, content_type=JSONRenderer.media_type)
 
 
 class JobDownload(APIView):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from myctobot.contract.jobs import Event, EventKind
@@ -41,6 +42,19 @@ def dropped_marker(first_seq: int, last_seq: int, at: str, *, size: int, reason:
     """
     data = {"first_seq": first_seq, "events": last_seq - first_seq + 1, "bytes": size, "reason": reason}
     return encode(Event(seq=last_seq, at=at, kind=EventKind.DROPPED.value, data=data), json.dumps(data))
+
+
+def page_of(lines: Sequence[str], after: int, last_seq: int, status: str) -> bytes:
+    """Return a page of events as JSON; the lines are passed on as they are.
+
+    Args:
+        lines: consecutive events after number ``after``.
+        last_seq: number of the job's last event.
+        status: of the job.
+    """
+    last = head(lines[-1])[0] if lines else after
+    rest = json.dumps({"next_after": last, "more": last < last_seq, "status": status}, separators=(",", ":"))
+    return f'{{"events":[{",".join(lines)}],{rest[1:]}'.encode()
 
 
 @dataclass(frozen=True)

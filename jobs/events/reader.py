@@ -43,8 +43,29 @@ def read_lines(job_pk: int, after: int = 0) -> Iterator[str]:
         after = page[-1].last_seq
 
 
+def read_page_of_lines(job_pk: int, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> list[str]:
+    """Return events with numbers above ``after`` as lines, oldest first: at least one if there is any, of any size.
+
+    Args:
+        job_pk: the job's internal key.
+        after: the last number that the reader has; 0 for none.
+        limit: number of events at which the page ends; at least 1.
+        max_bytes: size of all lines, each with one more byte, at which the page ends.
+    """
+    found: list[str] = []
+    for line in read_lines(job_pk, after):
+        # Lines are ASCII, so a character is a byte.
+        max_bytes -= len(line) + 1
+        if found and max_bytes < 0:
+            break
+        found.append(line)
+        if len(found) == limit:
+            break
+    return found
+
+
 def read_events(job_pk: int, after: int, limit: int) -> list[dict[str, Any]]:
-    """Return up to ``limit`` events with numbers above ``after``, oldest first.
+    """Return up to ``limit`` parsed events with numbers above ``after``, oldest first. The size is not bounded.
 
     Args:
         job_pk: the job's internal key.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from myctobot.api.pagination import Pages, whole_number
+from myctobot.api.pagination import PAGES, Pages, whole_number
 from myctobot.lib.clock import database_now
 from shards import permissions, remote_control
 from shards.api.base import OperatorView, actor, get_shard, read_body
@@ -86,15 +87,12 @@ class ShardOperations(OperatorView):
 
     @extend_schema(
         operation_id="shards_operations_list",
-        description="Operations on the shard's container, newest first. For operators.",
+        description=f"Operations on the shard's container, newest first. {PAGES} For operators.",
         parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=OperationPageSerializer,
     )
-    def get(self, request: Request, name: str) -> Response:
-        pages = Pages()
-        rows = get_shard(name).operations.select_related("shard")
-        page = pages.paginate_queryset(rows, request, view=self)
-        return pages.get_paginated_response(OperationSerializer(page, many=True).data)
+    def get(self, request: Request, name: str) -> HttpResponse:
+        return Pages().respond(get_shard(name).operations.select_related("shard"), request, OperationSerializer)
 
     @extend_schema(
         operation_id="shards_operations_create",

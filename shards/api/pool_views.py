@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from django.db.models import Count, Q
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
-from rest_framework.response import Response
 
-from myctobot.api.pagination import Pages
+from myctobot.api.pagination import PAGES, Pages
 from myctobot.tenants.models import AuditEntry
 from shards import permissions
 from shards.api.base import OperatorView
@@ -29,14 +29,12 @@ class ShardTemplates(OperatorView):
 
     @extend_schema(
         operation_id="shard_templates_list",
-        description="Templates of shards. For operators.",
+        description=f"Templates of shards. {PAGES} For operators.",
         parameters=_PAGED,
         responses=ShardTemplatePageSerializer,
     )
-    def get(self, request: Request) -> Response:
-        pages = Pages()
-        page = pages.paginate_queryset(ShardTemplate.objects.all(), request, view=self)
-        return pages.get_paginated_response(ShardTemplateSerializer(page, many=True).data)
+    def get(self, request: Request) -> HttpResponse:
+        return Pages().respond(ShardTemplate.objects.all(), request, ShardTemplateSerializer)
 
 
 class Pools(OperatorView):
@@ -44,16 +42,14 @@ class Pools(OperatorView):
 
     @extend_schema(
         operation_id="pools_list",
-        description="Pools with their scaling rules. For operators.",
+        description=f"Pools with their scaling rules. {PAGES} For operators.",
         parameters=_PAGED,
         responses=PoolPageSerializer,
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         shard_count = Count("shards", filter=~Q(shards__state=ShardState.GONE))
         rows = Pool.objects.select_related("template").annotate(shard_count=shard_count)
-        pages = Pages()
-        page = pages.paginate_queryset(rows, request, view=self)
-        return pages.get_paginated_response(PoolSerializer(page, many=True).data)
+        return Pages().respond(rows, request, PoolSerializer)
 
 
 class AuditLog(OperatorView):
@@ -61,7 +57,7 @@ class AuditLog(OperatorView):
 
     @extend_schema(
         operation_id="audit_list",
-        description="Entries of the audit log, newest first. For operators.",
+        description=f"Entries of the audit log, newest first. {PAGES} For operators.",
         parameters=[
             OpenApiParameter("subject", str, description="For example, shard/local."),
             OpenApiParameter("actor", str),
@@ -69,13 +65,11 @@ class AuditLog(OperatorView):
         ],
         responses=AuditPageSerializer,
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         filters = {
             name: request.query_params[name].replace("\x00", "")
             for name in ("subject", "actor")
             if name in request.query_params
         }
-        pages = Pages()
         rows = AuditEntry.objects.select_related("tenant").filter(**filters)
-        page = pages.paginate_queryset(rows, request, view=self)
-        return pages.get_paginated_response(AuditEntrySerializer(page, many=True).data)
+        return Pages().respond(rows, request, AuditEntrySerializer)

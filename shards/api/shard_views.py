@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from myctobot.api.pagination import Pages
+from myctobot.api.pagination import PAGES, Pages
 from myctobot.errors import InvalidRequest
 from shards import permissions
 from shards.api.base import OperatorView, actor, get_shard, read_body
@@ -36,7 +37,7 @@ class Shards(OperatorView):
 
     @extend_schema(
         operation_id="shards_list",
-        description="Shards, newest first. For operators.",
+        description=f"Shards, newest first. {PAGES} For operators.",
         parameters=[
             OpenApiParameter("state", str, enum=ShardState.values),
             *(OpenApiParameter(name, str) for name in ("pool", "provider", "class", "cursor")),
@@ -44,10 +45,8 @@ class Shards(OperatorView):
         ],
         responses=ShardPageSerializer,
     )
-    def get(self, request: Request) -> Response:
-        pages = Pages()
-        page = pages.paginate_queryset(_filtered(request), request, view=self)
-        return pages.get_paginated_response(ShardSerializer(page, many=True).data)
+    def get(self, request: Request) -> HttpResponse:
+        return Pages().respond(_filtered(request), request, ShardSerializer)
 
     @extend_schema(
         operation_id="shards_create",

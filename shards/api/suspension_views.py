@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from myctobot.api.fields import StrictCharField, StrictSerializer
-from myctobot.api.pagination import Pages
+from myctobot.api.pagination import PAGES, Pages
 from myctobot.messaging import send_to_control
 from myctobot.tenants.permissions import require
 from shards import permissions
@@ -140,11 +141,9 @@ class Suspensions(OperatorView):
 
     @extend_schema(
         operation_id="suspensions_list",
-        description="Drains and pauses, newest first, including those that have ended. For operators.",
+        description=f"Drains and pauses, newest first, including those that have ended. {PAGES} For operators.",
         parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=SuspensionPageSerializer,
     )
-    def get(self, request: Request) -> Response:
-        pages = Pages()
-        page = pages.paginate_queryset(Suspension.objects.select_related("shard", "pool"), request, view=self)
-        return pages.get_paginated_response(SuspensionSerializer(page, many=True).data)
+    def get(self, request: Request) -> HttpResponse:
+        return Pages().respond(Suspension.objects.select_related("shard", "pool"), request, SuspensionSerializer)

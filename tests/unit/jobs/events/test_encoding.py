@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.events.encoding import EventBlock, dropped_marker, encode, head
+from jobs.events.encoding import EventBlock, dropped_marker, encode, head, page_of
 from myctobot.contract.jobs import Event
 
 
@@ -55,3 +55,20 @@ def test_a_marker_is_not_split(after: int) -> None:
     assert whole["seq"] == 100
     assert whole["data"] == {"first_seq": 5, "events": 96, "bytes": 4096, "reason": "bound"}
     assert EventBlock(5, 100, (mark,)).after(after).lines == (mark,)
+
+
+@pytest.mark.parametrize(("last_seq", "more"), [(2, False), (3, True)])
+def test_a_page_passes_its_lines_on(last_seq: int, more: bool) -> None:
+    lines = [encode(Event(seq=seq, at="now", kind="log.line", data={}), '{"text": "x"}') for seq in (1, 2)]
+    page = page_of(lines, 0, last_seq, "running")
+    assert ",".join(lines).encode() in page
+    assert json.loads(page) == {
+        "events": [json.loads(line) for line in lines],
+        "next_after": 2,
+        "more": more,
+        "status": "running",
+    }
+
+
+def test_an_empty_page_keeps_the_position() -> None:
+    assert json.loads(page_of([], 7, 7, "failed")) == {"events": [], "next_after": 7, "more": False, "status": "failed"}

@@ -7,10 +7,12 @@ import logging
 import sys
 from pathlib import Path
 
+from myctobot.contract.shards import IsolationKind
 from workers.config import GIT_CERTIFICATES, ConfigError, ShardConfig, load_config
 from workers.hardening import keep_memory_private
+from workers.sandbox import isolation
 from workers.sandbox.limits import sweep_groups
-from workers.sandbox.sandbox import SandboxConfig, check
+from workers.sandbox.sandbox import SandboxConfig
 from workers.worker.app import ShardWorker
 
 
@@ -32,7 +34,7 @@ def main() -> int:
     except ConfigError as error:
         logging.error("%s: %s", path, error)
         return 2
-    if not _is_sandbox_acceptable(config):
+    if not _decide_isolation(config):
         return 2
     if config.git_certificates:
         config.run_path.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -41,16 +43,19 @@ def main() -> int:
     return ShardWorker(config, path.absolute()).run()
 
 
-def _is_sandbox_acceptable(config: ShardConfig) -> bool:
-    """Tell whether the shard may start: it can isolate its agents, or its configuration allows it not to."""
-    problem = check(SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid))
-    if problem is None:
-        return True
-    if not config.allow_unsandboxed:
-        logging.error("this shard cannot start: %s", problem)
+def _decide_isolation(config: ShardConfig) -> bool:
+    """Decide and record how this shard isolates its agents; return False if it must not start."""
+    sandbox = SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid)
+    try:
+        earlier = isolation.load(config.run_path)
+        decided = isolation.decide(sandbox, allow_unsandboxed=config.allow_unsandboxed, earlier=earlier)
+    except isolation.SandboxRefused as error:
+        logging.error("this shard cannot start: %s", error)
         return False
-    logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", problem)
-    logging.warning("*** Agents run as the shard's own user and see its files. Run only jobs that you trust. ***")
+    if decided.kind is IsolationKind.NONE:
+        logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", decided.problem)
+        logging.warning("*** Agents run as the shard's own user and see its files. Run only jobs that you trust. ***")
+    isolation.store(config.run_path, decided)
     return True
 
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils.functional import cached_property
 
 from jobs.errors import Fenced, UnknownJob
-from jobs.lifecycle.secrets import masked_values
+from jobs.lifecycle.secrets import redactor_for
 from jobs.models import Attempt, Job
 from jobs.models.states import AttemptState
 from myctobot.contract.jobs import JobStatus
@@ -75,7 +75,7 @@ class FencedAttempt:
     def redactor(self) -> Redactor:
         """Redactor of the job's secrets and the attempt's own tokens, because shards are not trusted to mask them."""
         own = [self.claim_token, gateway_token(self.job, self.attempt, self.claim_token)]
-        return Redactor([*masked_values(self.job), *own])
+        return redactor_for(self.job, own)
 
     @property
     def values(self) -> dict[str, Any]:

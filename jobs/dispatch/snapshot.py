@@ -21,6 +21,7 @@ _Row = dict[str, Any]
 _SHARD = (
     "pk", "name", "shard_class", "capabilities", "pool__name", "is_active", "state", "last_heartbeat_at",
     "max_concurrent_jobs", "report__slots", "pool__mode", "is_spare", "is_used",
+    "report__sandbox_problem",
 )  # fmt: skip
 
 
@@ -109,7 +110,11 @@ def _routable_shard(
 ) -> RoutableShard:
     is_ephemeral = row["pool__mode"] == PoolMode.EPHEMERAL
     unhealthy = unhealthy_reason(
-        is_active=row["is_active"], state=row["state"], last_heartbeat_at=row["last_heartbeat_at"], now=now
+        is_active=row["is_active"],
+        state=row["state"],
+        last_heartbeat_at=row["last_heartbeat_at"],
+        now=now,
+        sandbox_fails=bool(row["report__sandbox_problem"]),
     )
     if row["is_spare"]:
         unhealthy = unhealthy or "a warm spare"

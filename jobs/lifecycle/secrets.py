@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Final
 
 from jobs.models import Job
-from myctobot.contract.redaction import secret_encodings
+from myctobot.contract.redaction import Redactor, WithholdingRedactor, secret_encodings
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.secrets import UnknownSecret, read_secret, sealer
 
@@ -106,18 +105,6 @@ class JobSecrets:
             if only is None or name in only
         }
 
-    def readable_values(self, tenant_id: int) -> list[str]:
-        """Return the plain text of the secrets that can be read, to mask them in the output of a shard.
-
-        A stored secret may be removed while the job runs. That must not stop its events; the runner has the value
-        and masks it too.
-        """
-        found: list[str] = []
-        for name in self._sources:
-            with suppress(UnknownSecret, CannotUnseal):
-                found.extend(self.values(tenant_id, (name,)).values())
-        return found
-
 
 def secrets_for_runner(job: Job) -> dict[str, str]:
     """Return the plain text of the secrets that the runner of a job gets.
@@ -129,10 +116,13 @@ def secrets_for_runner(job: Job) -> dict[str, str]:
     return JobSecrets.of(job).values(job.tenant_id, RUNNER_SECRETS)
 
 
-def masked_values(job: Job) -> list[str]:
-    """Return the plain text of the job's secrets as far as they can be read now, for its redactor."""
+def redactor_for(job: Job, tokens: Collection[str]) -> Redactor:
+    """Return the redactor of a shard's output, which masks the job's secrets and these tokens.
+
+    A stored secret may be removed while the job runs, and a key may be lost. The job's events must continue, but none
+    may contain the secret. So texts are withheld as soon as one secret is unknown.
+    """
     try:
-        secrets = JobSecrets.of(job)
-    except CannotUnseal:
-        return []
-    return secrets.readable_values(job.tenant_id)
+        return Redactor([*JobSecrets.of(job).values(job.tenant_id).values(), *tokens])
+    except (UnknownSecret, CannotUnseal):
+        return WithholdingRedactor()

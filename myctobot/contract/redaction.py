@@ -85,3 +85,32 @@ class Redactor:
         if isinstance(value, dict):
             return {self.redact_text(str(key)): self.redact(item, _depth + 1) for key, item in value.items()}
         return value
+
+
+WITHHELD = "(withheld: a secret of this job cannot be read any more, so it cannot be masked)"
+# Names of our own formats; other keys come from the agent.
+_OWN_KEYS = frozenset(
+    (
+        *("branch", "checked_at", "cli_version", "commits", "completed", "cost_usd", "deletions", "error", "files"),
+        *("head", "input", "input_tokens", "insertions", "is_error", "mcp_servers", "message", "model", "name", "note"),
+        *("outcome", "output", "output_tokens", "phase", "processes_killed", "processes_left", "result", "retryable"),
+        *("status", "summary", "text", "tools", "turns", "usage"),
+    )
+)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
+class WithholdingRedactor(Redactor):
+    """Redactor for unknown secrets: it replaces every text that could contain one, except times and our own keys."""
+
+    def redact_text(self, value: str) -> str:
+        value = super().redact_text(value)
+        return value if len(value) < MIN_SECRET_LENGTH or _TIME.fullmatch(value) else WITHHELD
+
+    def redact(self, value: Any, _depth: int = 0) -> Any:
+        if not isinstance(value, dict) or _depth >= MAX_NESTING:
+            return super().redact(value, _depth)
+        return {
+            str(key) if key in _OWN_KEYS else self.redact_text(str(key)): self.redact(item, _depth + 1)
+            for key, item in value.items()
+        }

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict
 
 from myctobot.contract.names import is_slug
+
+
+class IsolationKind(StrEnum):
+    """Isolation of every agent of a shard, which its worker decides at its start."""
+
+    SANDBOX = "sandbox"
+    NONE = "none"
 
 
 class HeartbeatRequest(TypedDict):
@@ -20,6 +28,8 @@ class HeartbeatRequest(TypedDict):
     memory_total_mb: int
     disk_free_mb: int
     versions: dict[str, str]
+    isolation: NotRequired[str]  # an IsolationKind; workers of earlier releases do not send it
+    sandbox_problem: NotRequired[str]  # reason why sandboxes fail now; absent while they work
 
 
 class HeartbeatAnswer(TypedDict):

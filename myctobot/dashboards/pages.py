@@ -13,8 +13,11 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
 
 from jobs.errors import UnknownJob
+from myctobot.lib.ttl_cache import CachedValue
 from myctobot.tenants.authentication import Caller, find_caller
 from myctobot.tenants.models import Role, Tenant
+from myctobot.web.process_caches import process_caches
+from shards.health.isolation import has_unsandboxed_shard
 from shards.permissions import VIEW_SHARD
 
 P = ParamSpec("P")
@@ -104,11 +107,27 @@ def _path_of(url: str) -> str:
         return ""
 
 
+_UNSANDBOXED: Final = (
+    "Jobs run without a sandbox on this installation: an agent can read and change everything that its shard can. "
+    "Run only jobs that you trust, or install bubblewrap and restart the shards."
+)
+
+
+class CachedUnsandboxed(CachedValue[bool]):
+    """Answer whether a shard runs its agents without a sandbox; every page then says so."""
+
+    def __init__(self) -> None:
+        super().__init__(has_unsandboxed_shard, ttl_s=2.0)
+
+
 def frame(request: HttpRequest) -> dict[str, Any]:
     """Return the context of the frame around every page: the menu's rights, the tenant and the user's other tenants."""
     # A request that fails early has no user.
     user = getattr(request, "user", None)
-    context: dict[str, Any] = {"may_operate": user is not None and VIEW_SHARD.is_held_by(user)}
+    context: dict[str, Any] = {
+        "may_operate": user is not None and VIEW_SHARD.is_held_by(user),
+        "unsandboxed": _UNSANDBOXED if process_caches(request).get(CachedUnsandboxed)() else "",
+    }
     caller: Caller | None = getattr(request, "caller", None)
     if caller is None:
         return context

@@ -28,7 +28,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def run(terminal: Terminal, options: DemoOptions) -> int:
     """Notify the story, stop everything, and return the exit code."""
     with demo_folder(options.root) as folder:
-        stack = DemoStack(folder, options.environ)
+        stack = DemoStack(folder, options.environ, allow_unsandboxed=options.allow_unsandboxed)
         try:
             with running(stack):
                 _run_story(Story(terminal, options, folder, stack), terminal, stack)

@@ -22,12 +22,14 @@ class DemoOptions:
         upstream: upstream of the gateway, scripted or anthropic.
         anthropic_api_key: key that is sent only with the job; None for the scripted model.
         environ: small environment of the stack.
+        allow_unsandboxed: run the agent without a sandbox where bubblewrap does not work.
     """
 
     root: Path
     upstream: str
     anthropic_api_key: str | None = field(repr=False)
     environ: Mapping[str, str] = field(repr=False)
+    allow_unsandboxed: bool = False
 
     @property
     def is_scripted(self) -> bool:
@@ -60,4 +62,5 @@ def read_options(environ: Mapping[str, str]) -> DemoOptions:
         upstream=upstream,
         anthropic_api_key=key,
         environ={**passed, "GATEWAY_UPSTREAM": upstream},
+        allow_unsandboxed=environ.get("DEMO_ALLOW_UNSANDBOXED") == "1",
     )

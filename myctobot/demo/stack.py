@@ -39,9 +39,11 @@ class DemoStack:
     Args:
         folder: folder of the demo, which contains the stack's home, log and ready file.
         environ: environment of the stack.
+        allow_unsandboxed: passes --allow-unsandboxed.
     """
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, allow_unsandboxed: bool = False) -> None:
+        self._flags = ("--allow-unsandboxed",) if allow_unsandboxed else ()
         self.log = folder / "stack.log"
         self._ready = folder / "ready.json"
         self._environ = {
@@ -55,7 +57,7 @@ class DemoStack:
         """Start the stack without waiting; ``wait_ready`` waits."""
         self._ready.unlink(missing_ok=True)
         ports = ("--web-port", "0", "--gateway-port", "0")
-        argv = (sys.executable, "manage.py", "up", *ports, "--ready-file", str(self._ready))
+        argv = (sys.executable, "manage.py", "up", *ports, "--ready-file", str(self._ready), *self._flags)
         # The stack prints a password and a key into its log.
         self.log.touch(mode=0o600)
         with self.log.open("wb") as output:

@@ -25,12 +25,13 @@ _LOGIN = "admin"
 _CAPABILITIES = ["filesystem", "git"]
 
 
-def bootstrap(*, home: Path, shards: int) -> dict[str, Any]:
+def bootstrap(*, home: Path, shards: int, allow_unsandboxed: bool = False) -> dict[str, Any]:
     """Create what is missing and leave the rest unchanged.
 
     Args:
         home: the stack's folder. It holds keys that exist nowhere else in clear text; only its owner can read it.
         shards: how many process shards to configure: ``local``, ``local-2``, …
+        allow_unsandboxed: the owner accepts agents without a sandbox on a machine where bubblewrap does not work.
 
     Returns:
         ``login``, ``password``, ``api_key`` and ``shards`` (each ``name`` and ``config``, a path).
@@ -41,7 +42,7 @@ def bootstrap(*, home: Path, shards: int) -> dict[str, Any]:
         _ensure_login(tenant, password)
         key = _ensure_api_key(tenant, home / "api_key")
         names = ["local", *(f"local-{number}" for number in range(2, shards + 1))]
-        configured = [{"name": name, "config": str(_configure_shard(name, home))} for name in names]
+        configured = [{"name": name, "config": str(_configure_shard(name, home, allow_unsandboxed))} for name in names]
         # Shards that this run does not start cannot take jobs.
         Shard.objects.filter(name__startswith="local").exclude(name__in=names).update(is_active=False)
     return {"login": _LOGIN, "password": password, "api_key": key, "shards": configured}
@@ -64,7 +65,7 @@ def _ensure_api_key(tenant: Tenant, path: Path) -> str:
     return key
 
 
-def _configure_shard(name: str, home: Path) -> Path:
+def _configure_shard(name: str, home: Path, allow_unsandboxed: bool) -> Path:
     folder = home / "shards" / name
     # The agent's user must be able to reach its workspace below, but must not list these folders.
     for directory in (home / "shards", folder):
@@ -83,6 +84,7 @@ def _configure_shard(name: str, home: Path) -> Path:
     )
     path = folder / "config.json"
     config = _shard_config(shard, folder, _shard_key(shard, path), _broker_url(shard, path))
+    config["sandbox"]["allow_unsandboxed"] = allow_unsandboxed
     write_private(path, json.dumps(config, indent=1) + "\n")
     return path
 
@@ -125,8 +127,7 @@ def _shard_config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict
         "executor": local["executor"],
         "run_path": str(folder / "run"),
         "claude_code": {"mcp_servers": _mcp_servers()},
-        # The machine may lack bubblewrap. The shard then warns that agents are not isolated.
-        "sandbox": {"allow_unsandboxed": True, "memory_mb": local["memory_mb"]},
+        "sandbox": {"memory_mb": local["memory_mb"]},
         "git": {
             "schemes": settings.REPO_SCHEMES,
             "file_roots": settings.REPO_FILE_ROOTS,

@@ -43,8 +43,13 @@ class Plan:
     def migrate(self) -> Program:
         return self._python("migrate", "manage.py", "migrate", "--no-input", "--verbosity", "1")
 
-    def bootstrap(self, shards: int) -> Program:
-        return self._python("bootstrap", "manage.py", "bootstrap", "--json", "--shards", str(shards))
+    def bootstrap(self, shards: int, *, allow_unsandboxed: bool) -> Program:
+        flags = ("--allow-unsandboxed",) if allow_unsandboxed else ()
+        return self._python("bootstrap", "manage.py", "bootstrap", "--json", "--shards", str(shards), *flags)
+
+    def sandbox_check(self) -> Program:
+        """Return the test whether this machine can isolate agents."""
+        return Program("sandbox-check", (sys.executable, "-m", "workers.sandbox"), self.shard_env, CHECKOUT)
 
     def web(self, listener: int, processes: int = 1) -> list[Program]:
         """Return the web processes ``web``, ``web-2``, …, which accept connections from the same socket."""

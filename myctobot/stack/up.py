@@ -18,7 +18,7 @@ import httpx
 from myctobot.stack import orphans
 from myctobot.stack.console import StackConsole
 from myctobot.stack.environment import Addresses, base_environment, env_file, own_variables
-from myctobot.stack.errors import StackError, StoppedEarly
+from myctobot.stack.errors import ServiceFailed, StackError, StoppedEarly
 from myctobot.stack.home import GeneratedSecrets, Home, write_private
 from myctobot.stack.plan import FLOWER_LOGIN, LocalShard, Plan
 from myctobot.stack.ports import LOOPBACK, listen
@@ -35,7 +35,13 @@ GATEWAY_PORT = 8001
 FLOWER_PORT = 5555
 MIGRATE_TIMEOUT_S = 300
 BOOTSTRAP_TIMEOUT_S = 60
+SANDBOX_CHECK_TIMEOUT_S = 60
 _RESPONSE_TIMEOUT_S = 2
+NO_SANDBOX = (
+    "This machine cannot isolate agents, so the stack does not start. Install the package bubblewrap. To accept jobs "
+    "that can read and change everything that you can, pass --allow-unsandboxed "
+    "(make up UP=--allow-unsandboxed, or DEMO_ALLOW_UNSANDBOXED=1 make demo)."
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class UpOptions:
         extra: names of ``plan.EXTRA`` that are started.
         ready_file: written when all processes answer, and removed at the end; contains the API key.
         listen: the address of this machine on which web, gateway and broker listen.
+        allow_unsandboxed: run jobs without a sandbox where bubblewrap does not work.
     """
 
     home: Path
@@ -59,6 +66,7 @@ class UpOptions:
     web_port: int = WEB_PORT
     gateway_port: int = GATEWAY_PORT
     listen: str = LOOPBACK
+    allow_unsandboxed: bool = False
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -97,6 +105,7 @@ class Stack:
         self._services: list[Service] = []
         self._listeners: list[socket.socket] = []
         self._flower: socket.socket | None = None
+        self._unsandboxed = False
 
     async def up(self) -> None:
         """Start all processes and print their addresses.
@@ -105,6 +114,7 @@ class Stack:
             StackError: a process did not start.
         """
         secrets = GeneratedSecrets.load_or_create(self._home.root)
+        await self._check_sandbox()
         web = self._listen(self._options.web_port)
         gateway = self._listen(self._options.gateway_port)
         if "flower" in self._options.extra:
@@ -116,7 +126,8 @@ class Stack:
         write_private(self._home.env, env_file(variables))
         plan = Plan(self._home, {**base, **variables}, base)
         await self._supervisor.run_once(plan.migrate(), MIGRATE_TIMEOUT_S)
-        answer = await self._supervisor.run_once(plan.bootstrap(self._options.shards), BOOTSTRAP_TIMEOUT_S, secret=True)
+        bootstrap = plan.bootstrap(self._options.shards, allow_unsandboxed=self._options.allow_unsandboxed)
+        answer = await self._supervisor.run_once(bootstrap, BOOTSTRAP_TIMEOUT_S, secret=True)
         credentials = Credentials.parse(answer)
         programs = self._programs(plan, credentials.shards)
         if "egress" in self._options.extra:
@@ -148,6 +159,22 @@ class Stack:
         if preferred not in (0, port):
             self._console.say(f"port {preferred} is taken: using port {port}")
         return listener
+
+    async def _check_sandbox(self) -> None:
+        """Refuse to start shards that cannot isolate agents, unless the caller accepts this.
+
+        Raises:
+            StackError: the machine has no working sandbox; the message names the remedies.
+        """
+        if "shard" in self._options.without:
+            return
+        plan = Plan(self._home, {}, base_environment(self._options.caller, self._home))
+        try:
+            await self._supervisor.run_once(plan.sandbox_check(), SANDBOX_CHECK_TIMEOUT_S)
+        except ServiceFailed as error:
+            if not self._options.allow_unsandboxed:
+                raise StackError(f"{NO_SANDBOX}\n{error.message}") from error
+            self._unsandboxed = True
 
     # --- Database and broker -------------------------------------------------------------------------
 
@@ -213,6 +240,7 @@ class Stack:
         if self._flower:
             urls["flower"] = _url(self._flower)
             flower = {"Flower": f"{urls['flower']}  ({FLOWER_LOGIN} / {flower_password})"}
+        bare = self._unsandboxed
         write_private(self._home.status, json.dumps({"pid": os.getpid(), "urls": urls}))
         rows = {
             "Web": f"{addresses.control_url}/jobs/  (admin: {addresses.control_url}/admin/)",
@@ -222,6 +250,7 @@ class Stack:
             "API key": credentials.api_key,
             **flower,
             "Data": str(self._home.root),
+            **({"WARNING": "jobs run WITHOUT A SANDBOX and can read and change all that you can"} if bare else {}),
         }
         self._console.banner("MyCTOBot is up. Ctrl-C stops everything.", rows)
         if ready_file := self._options.ready_file:

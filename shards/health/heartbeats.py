@@ -12,7 +12,7 @@ from myctobot.contract.redaction import Redactor
 from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest, class_queue, shard_queue
 from myctobot.lib.sql import fetch_one
 from shards.errors import UnknownShardKey, WrongState
-from shards.health.rules import may_take_jobs
+from shards.health.rules import may_take_jobs, sandbox_failure
 from shards.lifecycle.transitions import transition
 from shards.models import Shard, ShardState, Suspension
 from shards.models.timeouts import SILENT_AFTER
@@ -58,7 +58,11 @@ def heartbeat(key_hash: str, report: HeartbeatRequest) -> HeartbeatAnswer:
     pk, name, state, is_active, is_spare, capabilities, pool, wakes = row
     if wakes:
         state = _wake(Shard(pk=pk, name=name, state=state))
-    orders = [] if may_take_jobs(is_active=is_active, is_spare=is_spare, state=state) else ["drain"]
+    problem = report.get("sandbox_problem", "")
+    if problem and state == ShardState.READY:
+        state = _suspect(Shard(pk=pk, name=name, state=state), problem)
+    takes_jobs = may_take_jobs(is_active=is_active, is_spare=is_spare, state=state) and not problem
+    orders = [] if takes_jobs else ["drain"]
     return HeartbeatAnswer(shard=name, queues=[class_queue(capabilities, pool), shard_queue(name)], orders=orders)
 
 
@@ -68,6 +72,16 @@ def _wake(shard: Shard) -> str:
     try:
         to = ShardState.DRAINING if drained else ShardState.READY
         transition(shard, to, reason="first heartbeat", expected=Q(state=shard.state))
+    except WrongState as error:
+        # An operator or an operation was faster.
+        log.info("shard.move_refused", shard=shard.name, reason=error.message)
+    return shard.state
+
+
+def _suspect(shard: Shard, problem: str) -> str:
+    """Move a shard whose sandbox fails; ``shards.health.rules`` lets it return when the problem has ended."""
+    try:
+        transition(shard, ShardState.SUSPECT, reason=sandbox_failure(problem), expected=Q(state=shard.state))
     except WrongState as error:
         # An operator or an operation was faster.
         log.info("shard.move_refused", shard=shard.name, reason=error.message)

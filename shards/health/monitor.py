@@ -38,7 +38,8 @@ _CANDIDATES: Final = """
         shard.is_used AND EXISTS (SELECT FROM shards_pool WHERE id = shard.pool_id AND mode = 'ephemeral')
             OR EXISTS (SELECT FROM shards_closure WHERE shard_id = shard.id AND reopened_at IS NULL),
         (SELECT count(*) FROM shards_statechange WHERE shard_id = shard.id AND state = 'suspect' AND was = 'ready'
-            AND at > statement_timestamp() - %(within)s)
+            AND at > statement_timestamp() - %(within)s),
+        COALESCE(shard.report ->> 'sandbox_problem', '')
     FROM shards_shard AS shard
     WHERE CASE shard.state
         WHEN 'suspect' THEN true
@@ -64,6 +65,7 @@ class _Row(NamedTuple):
     has_operation: bool
     must_drain: bool
     suspect_count: int
+    sandbox_problem: str
 
     def inputs(self) -> HealthInputs:
         values = self._asdict()

@@ -28,6 +28,7 @@ class HealthInputs:
         last_heartbeat_at: None before the first heartbeat.
         steady_since: first heartbeat since the last silence.
         suspect_count: how often the shard became suspect within ``FLAPPING_WITHIN``.
+        sandbox_problem: reason why its sandboxes fail, by its last report; empty if they work.
     """
 
     state: str
@@ -38,6 +39,7 @@ class HealthInputs:
     last_heartbeat_at: datetime | None = None
     steady_since: datetime | None = None
     suspect_count: int = 0
+    sandbox_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ def _returning_state(shard: HealthInputs, now: datetime) -> Change | None:
         return Change(DRAINING, "Reports again; the drain continues.")
     if shard.state == LOST:
         return Change(SUSPECT, "Reports again; it takes jobs after it has reported steadily.")
+    if shard.sandbox_problem:
+        # It must run no job without a sandbox, so it stays suspect until its worker's own test succeeds.
+        return None
     required = FLAPPING_STEADY_FOR if shard.suspect_count >= FLAPPING_COUNT else STEADY_FOR
     if shard.steady_since is None or now - shard.steady_since < required:
         return None
@@ -84,12 +89,19 @@ def _silence(shard: HealthInputs) -> str:
     return f"Silent since {shard.last_heartbeat_at:%H:%M:%S} UTC." if shard.last_heartbeat_at else "Never reported."
 
 
+def sandbox_failure(problem: str) -> str:
+    """Return the reason of a shard's state while its sandboxes fail."""
+    return f"Its sandbox fails, and no job runs without one: {problem}"
+
+
 def may_take_jobs(*, is_active: bool, is_spare: bool, state: str) -> bool:
     """Tell whether a shard may take jobs from its queues; otherwise its worker gets the order to drain."""
     return is_active and not is_spare and state in _TAKE_JOBS
 
 
-def unhealthy_reason(*, is_active: bool, state: str, last_heartbeat_at: datetime | None, now: datetime) -> str | None:
+def unhealthy_reason(
+    *, is_active: bool, state: str, last_heartbeat_at: datetime | None, now: datetime, sandbox_fails: bool = False
+) -> str | None:
     """Return a short reason why a shard takes no jobs, or None if it does.
 
     Args:
@@ -97,6 +109,7 @@ def unhealthy_reason(*, is_active: bool, state: str, last_heartbeat_at: datetime
         state: a ``ShardState`` value.
         last_heartbeat_at: None before the first heartbeat.
         now: the database's clock.
+        sandbox_fails: its last report has a ``sandbox_problem``.
     """
     if not is_active:
         return "switched off"
@@ -106,6 +119,8 @@ def unhealthy_reason(*, is_active: bool, state: str, last_heartbeat_at: datetime
     # For a suspect or lost shard, the time says more than the state.
     if silent and state in _TAKE_JOBS:
         return silent
+    if sandbox_fails and state == SUSPECT:
+        return "suspect: its sandbox fails"
     if state == SUSPECT:
         return "suspect: reports again, but not yet for long enough"
     return None if state == READY else str(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
+from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest, IsolationKind
 from shards.health.heartbeats import heartbeat
 from shards.shard_api.call import ShardCall
 from shards.shard_api.validation import read_fields, text_problem
@@ -42,4 +42,9 @@ def _report(body: Any) -> HeartbeatRequest:
             disk_free_mb=sent.integer("disk_free_mb", 0, _MAX_MB),
             versions=versions,
         )
+        # Workers of earlier releases send neither.
+        if sent.has("isolation"):
+            report["isolation"] = sent.one_of("isolation", list(IsolationKind))
+        if sent.has("sandbox_problem"):
+            report["sandbox_problem"] = sent.text("sandbox_problem", 400)
     return report

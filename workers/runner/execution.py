@@ -19,6 +19,7 @@ from workers.runner.events import EventStream
 from workers.runner.output_watchdog import OutputWatchdog
 from workers.runner.pausable_clock import PausableClock
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
+from workers.sandbox.isolation import load_for_job
 from workers.sandbox.sandbox import Sandbox, SandboxConfig
 
 # A job fails before it starts when the workspace's disk has less free space than this.
@@ -88,10 +89,9 @@ class Execution:
         sandbox = SandboxConfig(
             limits=config.limits,
             agent_uid=config.first_agent_uid + self._slot,
-            allow_unsandboxed=config.allow_unsandboxed,
             read_only=read_only_paths(config, self._answer["capabilities"]),
         )
-        return Sandbox(sandbox, self._job_dir)
+        return Sandbox(load_for_job(config.run_path).apply(sandbox), self._job_dir)
 
     def _workspace(self, sandbox: Sandbox, events: EventStream) -> Workspace | None:
         task = self._answer["task"]

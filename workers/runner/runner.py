@@ -27,6 +27,7 @@ from workers.runner.execution import Execution
 from workers.runner.pausable_clock import first_of
 from workers.runner.spool import Spool
 from workers.runner_registry import RunnerEntry
+from workers.sandbox.isolation import report_problem
 
 log = logging.getLogger("runner")
 
@@ -147,6 +148,9 @@ class Runner:
         try:
             result = await work
         except JobError as error:
+            if error.code == "sandbox_failed":
+                # Other jobs would fail in the same way, so the worker must take none until a sandbox works again.
+                report_problem(self._config.run_path, str(error))
             return self._failure(error, await execution.kill())
         except (AttemptFenced, SequenceReset):
             return None

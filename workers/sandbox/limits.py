@@ -119,6 +119,7 @@ class Groups:
         self._dirs = dict(directories)
         self._limits = limits
         self.limits_memory = self._limit_memory()
+        self.limits_swap = self._limit_swap()
         self.limits_processes = self._limit_processes()
 
     @classmethod
@@ -142,19 +143,32 @@ class Groups:
         return bool(self._dirs)
 
     @property
+    def abilities(self) -> frozenset[str]:
+        """Names of what these groups do for the agent."""
+        named = {
+            "memory": self.limits_memory,
+            "swap": self.limits_swap,
+            "processes": self.limits_processes,
+            "freeze": self.can_freeze,
+        }
+        return frozenset(name for name, able in named.items() if able)
+
+    @property
     def can_freeze(self) -> bool:
         return V2 in self._dirs or "freezer" in self._dirs
 
     def _limit_memory(self) -> bool:
         limit = str(self._limits.memory_mb * MB)
         if "memory" in self._dirs:
-            done = _write_file(self._dirs["memory"] / "memory.limit_in_bytes", limit)
-            _write_file(self._dirs["memory"] / "memory.memsw.limit_in_bytes", limit)
-            return done
-        if V2 in self._dirs:
-            _write_file(self._dirs[V2] / "memory.swap.max", "0")
-            return _write_file(self._dirs[V2] / "memory.max", limit)
-        return False
+            return _write_file(self._dirs["memory"] / "memory.limit_in_bytes", limit)
+        return V2 in self._dirs and _write_file(self._dirs[V2] / "memory.max", limit)
+
+    def _limit_swap(self) -> bool:
+        # Version 1 limits memory and swap together, and only after the limit on memory.
+        if "memory" in self._dirs:
+            limit = str(self._limits.memory_mb * MB)
+            return _write_file(self._dirs["memory"] / "memory.memsw.limit_in_bytes", limit)
+        return V2 in self._dirs and _write_file(self._dirs[V2] / "memory.swap.max", "0")
 
     def _limit_processes(self) -> bool:
         directory = self._dirs.get("pids", self._dirs.get(V2))

@@ -74,13 +74,15 @@ class SandboxConfig:
         limits: limits of one agent.
         agent_uid: user and group of the agent, different for each slot so that the agents of two jobs differ. A shard
             that does not run as root cannot change users; then the number is only what the agent sees.
-        allow_unsandboxed: run without isolation where bubblewrap is missing; only for the embedded stack.
+        isolated: run the agent in bubblewrap. Nothing but this decides it; see ``workers.sandbox.isolation``.
+        groups: what control groups must do for the agent; without one of these, the sandbox fails.
         read_only: host paths that the agent sees under the same names.
     """
 
     limits: ResourceLimits
     agent_uid: int
-    allow_unsandboxed: bool = False
+    isolated: bool = True
+    groups: frozenset[str] = frozenset()
     read_only: tuple[Path, ...] = ()
 
 
@@ -93,12 +95,14 @@ class SandboxHost:
         links: target of each existing directory of SYSTEM_DIRS that is a symbolic link, else None.
         bwrap: program of bubblewrap, or None.
         setpriv: program that drops privileges, which root needs.
+        cgroup_namespaces: whether the kernel has them.
     """
 
     root: bool
     links: Mapping[str, str | None]
     bwrap: str | None
     setpriv: str | None
+    cgroup_namespaces: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Descriptors:
 
     passwd: int
     group: int
-    info: int
+    status: int
     block: int
 
 
@@ -135,7 +139,9 @@ def options(
     result = ["--die-with-parent", "--new-session", "--clearenv"]
     for name, value in {**BASE_ENV, **env}.items():
         result += ["--setenv", name, value]
-    result += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", USER]
+    result += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", USER]
+    if host.cgroup_namespaces:
+        result += ["--unshare-cgroup"]
     if not host.root:
         uid = str(config.agent_uid)
         result += ["--unshare-user", "--disable-userns", "--uid", uid, "--gid", uid]
@@ -153,7 +159,7 @@ def options(
     for mount in mounts:
         result += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
     result += ["--remount-ro", "/", "--chdir", cwd]
-    return [*result, "--info-fd", str(fds.info), "--block-fd", str(fds.block)]
+    return [*result, "--json-status-fd", str(fds.status), "--block-fd", str(fds.block)]
 
 
 def _directories(targets: Sequence[str]) -> list[str]:

@@ -8,7 +8,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -45,6 +44,35 @@ class Launch:
     stdout: int | BinaryIO = asyncio.subprocess.PIPE
 
 
+class StatusPipe:
+    """Reading end of bubblewrap's status, which has one JSON object a line.
+
+    Args:
+        descriptor: the reading end, which this object closes.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._reader = asyncio.StreamReader()
+        self._pipe = os.fdopen(descriptor, "rb", buffering=0)
+        self._transport: asyncio.ReadTransport | None = None
+
+    async def first(self) -> bytes:
+        """Return the first object, which names the sandbox's first process."""
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._pipe)
+        return await self._reader.readuntil(b"}")
+
+    async def rest(self) -> bytes:
+        """Return everything after the first object, once bubblewrap has ended."""
+        return await self._reader.read()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        else:
+            self._pipe.close()
+
+
 @dataclass(eq=False)
 class SandboxedProcess:
     """Process in the sandbox.
@@ -53,11 +81,13 @@ class SandboxedProcess:
         process: bubblewrap's process on the host, or the command itself without a sandbox.
         init: host's number of the first process inside; when it ends, the kernel first ends all others inside.
         init_fd: descriptor of ``init``, which never refers to a later process with the same number.
+        status: bubblewrap's own messages, which no process inside can write.
     """
 
     process: asyncio.subprocess.Process
     init: int | None = None
     init_fd: int | None = field(default=None, repr=False)
+    status: StatusPipe | None = field(default=None, repr=False)
 
     @property
     def pid(self) -> int:
@@ -98,8 +128,14 @@ class SandboxedProcess:
             elif self.process.returncode is None:
                 self.process.kill()
 
+    async def was_set_up(self) -> bool:
+        """Tell whether a process that has ended was started at all; bubblewrap then reports its exit code."""
+        return self.status is None or b'"exit-code"' in await self.status.rest()
+
     def forget(self) -> None:
         """Close the descriptors and pipes of a process that has ended."""
+        if self.status is not None:
+            self.status.close()
         if self.init_fd is not None:
             os.close(self.init_fd)
             self.init_fd = None
@@ -117,16 +153,14 @@ def _is_alive(pidfd: int) -> bool:
 def inspect_host() -> SandboxHost:
     """Return the facts about this machine that the plan needs."""
     links = {name: _link_target(Path(name)) for name in plan.SYSTEM_DIRS if Path(name).exists()}
-    return SandboxHost(os.geteuid() == 0, links, shutil.which("bwrap", path=TOOLS), shutil.which("setpriv", path=TOOLS))
-
-
-def bwrap_works(bwrap: str) -> bool:
-    """Tell whether bubblewrap can create namespaces here; inside many containers it cannot."""
-    trial = [bwrap, "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--", "true"]
-    try:
-        return subprocess.run(trial, env={"PATH": TOOLS}, capture_output=True, timeout=START_TIMEOUT_S).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    bwrap, setpriv = (shutil.which(program, path=TOOLS) for program in ("bwrap", "setpriv"))
+    return SandboxHost(
+        root=os.geteuid() == 0,
+        links=links,
+        bwrap=bwrap,
+        setpriv=setpriv,
+        cgroup_namespaces=Path("/proc/self/ns/cgroup").exists(),
+    )
 
 
 def _link_target(path: Path) -> str | None:
@@ -150,28 +184,17 @@ async def spawn_isolated(
         JobError: ``sandbox_failed``, with bubblewrap's reason.
     """
     with ExitStack() as ours, ExitStack() as theirs:
-        texts = (plan.passwd(config.agent_uid), plan.group(config.agent_uid))
-        passwd, group = (_memory_file(theirs, text) for text in texts)
-        (info, info_end), (block_end, block) = os.pipe(), os.pipe()
-        ours.callback(os.close, block)
-        for end in (info_end, block_end):
-            theirs.callback(os.close, end)
-        fds = Descriptors(passwd, group, info_end, block_end)
-        wanted = plan.options(config, host, agent_dir, launch.mounts, launch.env, launch.cwd, fds)
-        arguments = _memory_file(theirs, "".join(f"{option}\0" for option in wanted))
-        process = await asyncio.create_subprocess_exec(
-            str(host.bwrap), "--args", str(arguments), "--", *plan.command(config, host, launch.argv),
-            stdin=asyncio.subprocess.PIPE, stdout=launch.stdout, stderr=asyncio.subprocess.PIPE, limit=STREAM_LIMIT,
-            env={}, cwd="/", start_new_session=True, pass_fds=(passwd, group, info_end, block_end, arguments),
-        )  # fmt: skip
-        theirs.close()
-        started = SandboxedProcess(process)
         try:
-            text = await asyncio.wait_for(_read_info(info), START_TIMEOUT_S)
+            started, release = await _start_waiting(config, host, agent_dir, launch, ours, theirs)
+        except OSError as error:
+            raise setup_failure(f"bubblewrap cannot be started: {error}".encode()) from error
+        assert started.status is not None  # noqa: S101 - for the type checker; _start_waiting sets it
+        try:
+            text = await asyncio.wait_for(started.status.first(), START_TIMEOUT_S)
             started.init = int(json.loads(text)["child-pid"])
             started.init_fd = os.pidfd_open(started.init)
             confine(started)
-            os.write(block, b"\n")
+            os.write(release, b"\n")
         except (TimeoutError, EOFError, ValueError, KeyError, OSError) as error:
             # Closing our end of the pipe would release the waiting process, so kill it first.
             signal_all(process_tree.descendants(process_tree.snapshot(), started.roots()), signal.SIGKILL)
@@ -180,6 +203,42 @@ async def spawn_isolated(
             started.forget()
             raise setup_failure(stderr or str(error).encode()) from error
     return started
+
+
+async def _start_waiting(
+    config: SandboxConfig, host: SandboxHost, agent_dir: Path, launch: Launch, ours: ExitStack, theirs: ExitStack
+) -> tuple[SandboxedProcess, int]:
+    """Start bubblewrap, which waits before it runs the command.
+
+    Args:
+        ours: closes our descriptors when the start is complete or has failed.
+        theirs: closes the descriptors that only bubblewrap needs.
+
+    Returns:
+        The process, and the descriptor by which a written byte releases it.
+    """
+    texts = (plan.passwd(config.agent_uid).encode(), plan.group(config.agent_uid).encode())
+    passwd, group = (_memory_file(theirs, text) for text in texts)
+    (status, status_end), (block_end, release) = os.pipe(), os.pipe()
+    pipe = StatusPipe(status)
+    ours.callback(os.close, release)
+    for end in (status_end, block_end):
+        theirs.callback(os.close, end)
+    fds = Descriptors(passwd, group, status_end, block_end)
+    wanted = plan.options(config, host, agent_dir, launch.mounts, launch.env, launch.cwd, fds)
+    arguments = _memory_file(theirs, "".join(f"{option}\0" for option in wanted).encode())
+    inherited = (passwd, group, status_end, block_end, arguments)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            str(host.bwrap), "--args", str(arguments), "--", *plan.command(config, host, launch.argv),
+            stdin=asyncio.subprocess.PIPE, stdout=launch.stdout, stderr=asyncio.subprocess.PIPE, limit=STREAM_LIMIT,
+            env={}, cwd="/", start_new_session=True, pass_fds=inherited,
+        )  # fmt: skip
+    except OSError:
+        pipe.close()
+        raise
+    theirs.close()
+    return SandboxedProcess(process, status=pipe), release
 
 
 def setup_failure(stderr: bytes) -> JobError:
@@ -209,25 +268,13 @@ async def spawn_plain(launch: Launch, host_paths: Mapping[str, str]) -> Sandboxe
     return SandboxedProcess(process)
 
 
-def _memory_file(stack: ExitStack, text: str) -> int:
-    """Write a text to a memory file, which only processes with its descriptor can read; return the descriptor."""
+def _memory_file(stack: ExitStack, content: bytes) -> int:
+    """Write bytes to a memory file, which only processes with its descriptor can read; return the descriptor."""
     descriptor = os.memfd_create("sandbox")
     stack.callback(os.close, descriptor)
-    os.write(descriptor, text.encode())
+    os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-async def _read_info(descriptor: int) -> bytes:
-    """Read bubblewrap's JSON object and close the descriptor."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    pipe = os.fdopen(descriptor, "rb", buffering=0)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
-    try:
-        return await reader.readuntil(b"}")
-    finally:
-        transport.close()
 
 
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:

@@ -10,18 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final, NamedTuple
 
 from myctobot.contract.runner import CancelProof
 from workers.errors import JobError
 from workers.sandbox import process_tree
-from workers.sandbox.limits import MB, ResourceLimits, apply_rlimits, create_groups
+from workers.sandbox.limits import MB, Groups, ResourceLimits, apply_rlimits, create_groups
 from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig
 from workers.sandbox.process import (
     Launch,
     SandboxedProcess,
-    bwrap_works,
     drain,
     feed,
     inspect_host,
@@ -40,7 +38,6 @@ __all__ = [
     "Sandbox",
     "SandboxConfig",
     "SandboxedProcess",
-    "check",
 ]  # fmt: skip
 
 KILL_TIMEOUT_S: Final = 10
@@ -50,7 +47,7 @@ WATCH_EVERY_S: Final = 0.5
 PR_SET_CHILD_SUBREAPER: Final = 36
 NO_BWRAP: Final = (
     "bubblewrap is not installed on this shard, so an agent cannot be isolated; ask an operator to install the package "
-    "'bubblewrap', or to set allow_unsandboxed on the embedded stack."
+    "'bubblewrap'."
 )
 
 
@@ -70,25 +67,24 @@ class Sandbox:
     /home/agent). Other files in ``job_dir`` are invisible inside unless they are mounted.
 
     Raises:
-        JobError: ``sandbox_unavailable``, the machine cannot isolate although the configuration requires it.
+        JobError: ``sandbox_failed``, the machine gives less protection than the configuration requires.
     """
 
     def __init__(self, config: SandboxConfig, job_dir: Path) -> None:
         self.config = config
         self.host = inspect_host()
-        # A shard that requires isolation fails when it starts a process. One that does not require it must test first.
-        bwrap = self.host.bwrap
-        self.isolated = bwrap is not None and (not config.allow_unsandboxed or bwrap_works(bwrap))
-        if not self.isolated and not config.allow_unsandboxed:
-            raise JobError("sandbox_unavailable", NO_BWRAP)
+        # Nothing is tried here: a failure must never be a reason for less isolation.
+        self.isolated = config.isolated
+        if self.isolated and self.host.bwrap is None:
+            raise JobError("sandbox_failed", NO_BWRAP, retryable=True)
         if self.isolated and self.host.root and self.host.setpriv is None:
             message = "setpriv is missing on this shard; ask an operator to install the package 'util-linux'."
-            raise JobError("sandbox_unavailable", message)
+            raise JobError("sandbox_failed", message, retryable=True)
         self.agent_dir = job_dir.absolute() / "agent"
         self._make_directories()
         own = process_tree.read(os.getpid())
         self._since = own.started if own else 0
-        self._groups = create_groups(config.limits, self._since)
+        self._groups = self._make_groups()
         self._live: list[SandboxedProcess] = []
         self._watchdog: asyncio.Task[None] | None = None
         self._memory_exceeded = False
@@ -98,7 +94,25 @@ class Sandbox:
             children = (p for p in process_tree.snapshot().values() if p.parent == os.getpid())
             self._earlier_children = {(p.pid, p.started) for p in children}
             # Without a PID namespace, init would adopt the agent's orphans. Adopt them here to be able to kill them.
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+                message = "This shard cannot adopt the agent's orphans, so it could not end them all."
+                raise JobError("sandbox_failed", message, retryable=True)
+
+    @property
+    def group_abilities(self) -> frozenset[str]:
+        """Names of what this sandbox's control groups do; see ``limits.Groups.abilities``."""
+        return self._groups.abilities
+
+    def _make_groups(self) -> Groups:
+        groups = create_groups(self.config.limits, self._since)
+        if missing := self.config.groups - groups.abilities:
+            groups.remove()
+            message = (
+                f"The control groups for {', '.join(sorted(missing))} could not be set up on this shard; "
+                "ask an operator to check it."
+            )
+            raise JobError("sandbox_failed", message, retryable=True)
+        return groups
 
     def _make_directories(self) -> None:
         for directory in (self.agent_dir, self.agent_dir / "home", self.agent_dir / "repo"):
@@ -148,12 +162,21 @@ class Sandbox:
         else:
             started = await spawn_plain(launch, self.host_paths(launch.mounts))
             self._live.append(started)
-            with suppress(OSError):
-                self._groups.add(started.pid)
-            apply_rlimits(started.pid, self.config.limits)
+            await self._confine_plain(started)
         if self._watchdog is None and not self._groups.limits_memory:
             self._watchdog = asyncio.create_task(self._watch_memory())
         return started
+
+    async def _confine_plain(self, started: SandboxedProcess) -> None:
+        try:
+            # A process that has ended needs no limits.
+            with suppress(ProcessLookupError):
+                self._groups.add(started.pid)
+            apply_rlimits(started.pid, self.config.limits)
+        except OSError as error:
+            await self._end(started)
+            message = f"The agent's limits could not be set on this shard; ask an operator to check it: {error}"
+            raise JobError("sandbox_failed", message, retryable=True) from error
 
     def _confine(self, started: SandboxedProcess) -> None:
         self._live.append(started)
@@ -197,6 +220,7 @@ class Sandbox:
                     started.wait(),
                     feed(started.stdin, stdin),
                 )
+                set_up = await started.was_set_up()
         except TimeoutError as error:
             message = f"The command '{' '.join(argv[:2])}' took longer than {timeout_s:g} s and was ended; try again."
             raise JobError("command_timeout", message, retryable=True) from error
@@ -205,8 +229,8 @@ class Sandbox:
         problem = self.memory_error(code)
         if problem is not None:
             raise problem
-        # A part of bubblewrap's setup happens after it was released. Only this text distinguishes its failure.
-        if self.isolated and code == 1 and err.data.startswith(b"bwrap: "):
+        # A part of bubblewrap's setup happens after it was released. The command itself could write the same text.
+        if not set_up and code == 1:
             raise setup_failure(bytes(err.data))
         return Completed(code, bytes(out.data), bytes(err.data), out.truncated or err.truncated)
 
@@ -345,28 +369,3 @@ async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
             break
         await asyncio.sleep(POLL_S)
     return done
-
-
-def check(config: SandboxConfig) -> str | None:
-    """Test whether this machine can isolate an agent, by running a command in a sandbox.
-
-    Call it only where no event loop runs.
-
-    Returns:
-        A sentence that says what is wrong, or None.
-    """
-    return asyncio.run(_check(config))
-
-
-async def _check(config: SandboxConfig) -> str | None:
-    with TemporaryDirectory(prefix="sandbox-check-") as directory:
-        sandbox: Sandbox | None = None
-        try:
-            sandbox = Sandbox(config, Path(directory))
-            done = await sandbox.run(["true"], timeout_s=30)
-        except JobError as error:
-            return str(error)
-        finally:
-            if sandbox is not None:
-                await sandbox.close()
-    return None if done.returncode == 0 else str(setup_failure(done.stderr))

@@ -14,6 +14,7 @@ from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 from workers import VERSION
 from workers.config import ShardConfig
 from workers.control_plane import ControlError, WorkerControlPlane
+from workers.worker.sandbox_watch import SandboxWatch
 from workers.worker.spawner import Spawner
 from workers.worker.system_load import ProcessorLoad, memory_total_mb, memory_used_mb
 
@@ -49,6 +50,7 @@ class HeartbeatSender(threading.Thread):
         self._control = WorkerControlPlane(config.control_url, config.shard_key)
         self._versions = versions()
         self._processor = ProcessorLoad()
+        self._sandbox = SandboxWatch(config)
         self._ended = threading.Event()
         self._requested = threading.Event()
         self._last_error = ""
@@ -61,20 +63,21 @@ class HeartbeatSender(threading.Thread):
             ControlError: the heartbeat did not arrive or was refused.
         """
         self._config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.answer = self._control.heartbeat(
-            HeartbeatRequest(
-                version=VERSION,
-                capabilities=list(self._config.capabilities),
-                slots=self._config.max_concurrent_jobs,
-                running=[entry.name for entry in self._spawner.running()],
-                cpu_percent=self._processor.percent(),
-                memory_mb=memory_used_mb(),
-                memory_total_mb=memory_total_mb(),
-                disk_free_mb=shutil.disk_usage(self._config.workspace_path).free // 2**20,
-                versions=self._versions,
-            )
-        )
+        self.answer = self._control.heartbeat(self._sandbox.add_to(self._load()))
         return self.answer
+
+    def _load(self) -> HeartbeatRequest:
+        return HeartbeatRequest(
+            version=VERSION,
+            capabilities=list(self._config.capabilities),
+            slots=self._config.max_concurrent_jobs,
+            running=[entry.name for entry in self._spawner.running()],
+            cpu_percent=self._processor.percent(),
+            memory_mb=memory_used_mb(),
+            memory_total_mb=memory_total_mb(),
+            disk_free_mb=shutil.disk_usage(self._config.workspace_path).free // 2**20,
+            versions=self._versions,
+        )
 
     def first_answer(self) -> HeartbeatAnswer:
         """Send heartbeats until the control plane answers; the answer names the queues of this shard."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from workers.config import ShardConfig
 from workers.git.cleanup import remove_tree
 from workers.runner_registry import Registry, RunnerEntry
+from workers.sandbox.isolation import read_problem
 from workers.sandbox.limits import sweep_groups
 
 log = logging.getLogger(__name__)
@@ -113,9 +114,14 @@ class Spawner:
     def run(self, job_id: str, attempt: int) -> int:
         """Run one attempt in a new runner, wait for its end and return its exit code.
 
+        While the shard's sandbox fails, no runner starts; the control plane then sends the job to another shard.
+
         Raises:
             RuntimeError: every slot is occupied, which dispatch prevents.
         """
+        if problem := read_problem(self._config.run_path):
+            log.error("%s.%s is not claimed, because no sandbox can be started: %s", job_id, attempt, problem)
+            return 1
         slot = self._reserve_slot(f"{job_id}.{attempt}")
         try:
             code = self._start(job_id, attempt, slot).wait()

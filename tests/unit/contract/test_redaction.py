@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myctobot.contract.limits import MIN_SECRET_LENGTH
-from myctobot.contract.redaction import MASK, MAX_NESTING, TOO_DEEP, Redactor, secret_encodings
+from myctobot.contract.redaction import (
+    MASK,
+    MAX_NESTING,
+    TOO_DEEP,
+    WITHHELD,
+    Redactor,
+    WithholdingRedactor,
+    secret_encodings,
+)
 
 SECRET = "ghp_Ab3+/=\"'\\%x 9"
 printable = st.text(alphabet=[chr(code) for code in range(32, 127)])
@@ -105,3 +113,14 @@ def test_nesting_is_bounded() -> None:
         value = [value]
     cleaned = json.dumps(Redactor().redact(value))
     assert cleaned == "[" * MAX_NESTING + f'"{TOO_DEEP}"' + "]" * MAX_NESTING
+
+
+def test_unknown_secrets_withhold_every_text_that_could_contain_one() -> None:
+    redactor = WithholdingRedactor()
+    event = {"at": "2026-01-02T03:04:05.123456+00:00", "text": "a-secret-value", "input": {"a-secret-key": ["short"]}}
+    assert redactor.redact(event) == {
+        "at": event["at"],
+        "text": WITHHELD,
+        "input": {WITHHELD: ["short"]},
+    }
+    assert redactor.redact({"insertions": 12345678, "completed": None}) == {"insertions": 12345678, "completed": None}

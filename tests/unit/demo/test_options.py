@@ -44,3 +44,8 @@ def test_the_stack_gets_only_the_variables_that_it_needs() -> None:
 
 def test_the_home_can_be_chosen(tmp_path: Path) -> None:
     assert read_options({"MYCTOBOT_HOME": str(tmp_path)}).root == tmp_path
+
+
+def test_a_missing_sandbox_must_be_accepted_explicitly() -> None:
+    assert not read_options({}).allow_unsandboxed
+    assert read_options({"DEMO_ALLOW_UNSANDBOXED": "1"}).allow_unsandboxed

@@ -18,11 +18,20 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--shards", type=int, default=1, help="how many shards to run on this host (default 1)")
         parser.add_argument(
+            "--allow-unsandboxed",
+            action="store_true",
+            help="let the shards run agents without a sandbox where bubblewrap does not work",
+        )
+        parser.add_argument(
             "--json", action="store_true", help="print one line of JSON: login, password, api_key, shards"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        result = bootstrap(home=Path(settings.MYCTOBOT_HOME), shards=options["shards"])
+        result = bootstrap(
+            home=Path(settings.MYCTOBOT_HOME),
+            shards=options["shards"],
+            allow_unsandboxed=options["allow_unsandboxed"],
+        )
         if options["json"]:
             self.stdout.write(json.dumps(result))
             return

@@ -52,7 +52,11 @@ class Command(BaseCommand):
         )
         parser.add_argument("--web-port", type=int, default=WEB_PORT, help="preferred port of the web processes")
         parser.add_argument("--gateway-port", type=int, default=GATEWAY_PORT, help="preferred port of the gateway")
-
+        parser.add_argument(
+            "--allow-unsandboxed",
+            action="store_true",
+            help="run jobs without a sandbox if bubblewrap does not work here; every page then warns",
+        )
         parser.add_argument(
             "--listen",
             default=LOOPBACK,
@@ -73,6 +77,7 @@ class Command(BaseCommand):
             web_port=options["web_port"],
             gateway_port=options["gateway_port"],
             listen=_address(options["listen"]),
+            allow_unsandboxed=options["allow_unsandboxed"],
             caller=caller_environment(),
         )
         console = StackConsole(sys.stdout)

@@ -127,8 +127,20 @@ def test_a_stored_secret_may_be_removed_while_a_job_that_has_it_runs(tenant: Ten
     _, runner = running_job(tenant, key, secrets={"repo_token": {"secret": "github"}, "jira_token": JIRA_TOKEN})
     Secret.objects.all().delete()
     assert runner.events(f"x {JIRA_TOKEN}").status_code == 200
-    assert runner.finish().status_code == 200
-    assert rows_with(JIRA_TOKEN) == []
+    # The runner's mask alone is not trusted, so texts are withheld while a secret is unknown.
+    assert runner.events(f"y {REPO_TOKEN}").status_code == 200
+    assert runner.finish(result={"summary": REPO_TOKEN}).status_code == 200
+    assert rows_with(JIRA_TOKEN) == rows_with(REPO_TOKEN) == []
+
+
+def test_events_are_withheld_while_no_key_opens_the_secrets(tenant: Tenant, key: str, settings: Any) -> None:
+    from cryptography.fernet import Fernet
+
+    _, runner = running_job(tenant, key, secrets=SECRETS)
+    settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
+    assert runner.events(f"x {REPO_TOKEN}").status_code == 200
+    assert rows_with(REPO_TOKEN) == []
+    assert len(rows_with("withheld")) == 1
 
 
 def test_a_key_of_ours_that_is_gone_fails_the_job_with_the_reason(tenant: Tenant, key: str, settings: Any) -> None:
@@ -236,8 +248,6 @@ def test_secrets_are_opened_as_they_were_sealed(tenant: Tenant, shard: Shard) ->
     opened = JobSecrets.of(job)
     assert opened.values(tenant.pk) == {"repo_token": REPO_TOKEN, "jira_token": JIRA_TOKEN}
     assert opened.values(tenant.pk, ("jira_token", "unknown")) == {"jira_token": JIRA_TOKEN}
-    Secret.objects.all().delete()
-    assert opened.readable_values(tenant.pk) == [JIRA_TOKEN]
     assert JIRA_TOKEN not in repr(opened)
 
 

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig, check
+from workers.sandbox.isolation import check
+from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig
 
 ORDINARY = 1234
 AGENT = 64602

@@ -12,7 +12,8 @@ import pytest
 
 from workers.errors import JobError
 from workers.sandbox import limits, process_tree
-from workers.sandbox.sandbox import Mount, ResourceLimits, Sandbox, SandboxConfig, SandboxedProcess, check
+from workers.sandbox.isolation import check
+from workers.sandbox.sandbox import Mount, ResourceLimits, Sandbox, SandboxConfig, SandboxedProcess
 
 UID = 64601
 CANARY = "canary-7f3a9c51d2"
@@ -343,7 +344,7 @@ def test_without_bubblewrap_a_shard_refuses(tmp_path: Path, monkeypatch: pytest.
     hide_bwrap(monkeypatch)
     with pytest.raises(JobError, match="install the package 'bubblewrap'") as caught:
         Sandbox(SandboxConfig(ResourceLimits(), UID), tmp_path)
-    assert caught.value.code == "sandbox_unavailable"
+    assert (caught.value.code, caught.value.retryable) == ("sandbox_failed", True)
     assert "bubblewrap" in (check(SandboxConfig(ResourceLimits(), UID)) or "")
 
 
@@ -359,7 +360,7 @@ def test_where_it_is_allowed_the_agent_runs_without_a_sandbox_and_with_a_warning
         return (await sandbox.run(["sh", "-c", "pwd; env; cat /opt/seed"], mounts=[seed])).stdout
 
     (tmp_path / "seed").write_text("content")
-    seen = play(tmp_path, scene, allow_unsandboxed=True)
+    seen = play(tmp_path, scene, isolated=False)
     assert seen.startswith(f"{tmp_path}/agent/repo\n".encode())
     assert seen.endswith(b"content")
     assert CANARY.encode() not in seen
@@ -374,19 +375,7 @@ def test_without_a_sandbox_kill_all_finds_the_orphans_too(tmp_path: Path, monkey
         await asyncio.sleep(0.3)
         return len(stubborn()), await sandbox.kill_all(), stubborn()
 
-    before, proof, after = play(tmp_path, scene, allow_unsandboxed=True)
+    before, proof, after = play(tmp_path, scene, isolated=False)
     assert proof["processes_killed"] >= before > 20
     assert proof["processes_left"] == 0
     assert after == set()
-
-
-def test_a_bubblewrap_that_fails_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: Creating new namespace failed' >&2\nexit 1\n")
-    (tmp_path / "bwrap").chmod(0o755)
-    monkeypatch.setattr("workers.sandbox.process.TOOLS", f"{tmp_path}:/usr/bin:/bin")
-    assert "NOTHING IS ISOLATED" in play(tmp_path, describe, allow_unsandboxed=True)
-    assert "Creating new namespace failed" in (check(SandboxConfig(ResourceLimits(), UID)) or "")
-
-
-async def describe(sandbox: Sandbox) -> str:
-    return sandbox.describe()

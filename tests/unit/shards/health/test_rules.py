@@ -53,6 +53,18 @@ def test_why_a_shard_takes_no_job(is_active: bool, state: str, heard: datetime |
     assert unhealthy_reason(is_active=is_active, state=state, last_heartbeat_at=heard, now=NOW) == expected
 
 
+@pytest.mark.parametrize(("state", "after"), [("suspect", None), ("lost", "suspect"), ("ready", None)])
+def test_a_shard_whose_sandbox_fails_does_not_return(state: str, after: str | None) -> None:
+    assert judged(state, steady_since=LONG_AGO, sandbox_problem="bwrap: fork") == after
+    assert judged("suspect", steady_since=LONG_AGO) == "ready"
+
+
+def test_the_reason_names_a_failing_sandbox() -> None:
+    facts: dict[str, Any] = {"is_active": True, "last_heartbeat_at": JUST_NOW, "now": NOW, "sandbox_fails": True}
+    assert unhealthy_reason(state="suspect", **facts) == "suspect: its sandbox fails"
+    assert unhealthy_reason(state="ready", **facts) is None
+
+
 @pytest.mark.parametrize(
     ("state", "silent_s", "becomes"),
     [

@@ -15,7 +15,7 @@ USER = SandboxHost(root=False, links={}, bwrap="/usr/bin/bwrap", setpriv=None)
 
 
 def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] | None = None) -> str:
-    fds = Descriptors(passwd=5, group=6, info=7, block=8)
+    fds = Descriptors(passwd=5, group=6, status=7, block=8)
     return " ".join(options(CONFIG, host, Path("/jobs/1/agent"), mounts, env or {}, "/workspace", fds)) + " "
 
 
@@ -23,7 +23,7 @@ def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] 
     "words",
     [
         "--die-with-parent --new-session --clearenv ",
-        "--unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try ",
+        "--unshare-pid --unshare-ipc --unshare-uts --hostname agent --unshare-cgroup ",
         "--bind /jobs/1/agent/repo /workspace ",
         "--bind /jobs/1/agent/home /home/agent ",
         "--ro-bind /srv/tools/venv /srv/tools/venv ",
@@ -31,7 +31,7 @@ def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] 
         "--perms 0644 --ro-bind-data 5 /etc/passwd ",
         "--symlink usr/bin /bin --ro-bind /lib64 /lib64 ",
         "--remount-ro / ",
-        "--info-fd 7 --block-fd 8 ",
+        "--json-status-fd 7 --block-fd 8 ",
     ],
 )
 def test_plan_has(words: str) -> None:

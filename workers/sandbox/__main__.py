@@ -1,0 +1,24 @@
+"""Command ``python -m workers.sandbox``, which tests whether this machine can isolate an agent.
+
+The exit code is 0 if it can; otherwise 1, and standard error says why not.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from workers.config import FIRST_AGENT_UID
+from workers.sandbox.isolation import check
+from workers.sandbox.sandbox import ResourceLimits, SandboxConfig
+
+
+def main() -> int:
+    """Test the sandbox and return the exit code."""
+    problem = check(SandboxConfig(limits=ResourceLimits(), agent_uid=FIRST_AGENT_UID))
+    if problem:
+        sys.stderr.write(f"{problem}\n")
+    return 1 if problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,6 +35,7 @@ PURE = [
     "shards.inventory.mcp_servers",
     "workers.runner.prompt",
     "workers.sandbox.plan",
+    "workers.sandbox.seccomp",
     "myctobot.gateway.upstreams.scripted.conversation",
     "myctobot.dashboards.ops.charts",
     "myctobot.web.body_limits",

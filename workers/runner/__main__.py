@@ -13,7 +13,7 @@ from typing import Any
 from workers.config import load_config
 from workers.control_plane import ControlPlane
 from workers.executors import create_executor
-from workers.hardening import keep_memory_private
+from workers.hardening import join_fresh_session_keyring, keep_memory_private
 from workers.runner.runner import Runner
 from workers.runner_registry import Registry
 
@@ -27,6 +27,7 @@ def read_order() -> dict[str, Any] | None:
 def main() -> None:
     """Load what a runner needs, wait for the order and run the attempt."""
     keep_memory_private()
+    join_fresh_session_keyring()
     logging.basicConfig(format="runner[%(process)d] %(levelname)s %(message)s", level=logging.INFO)
     # The log has no reader when the worker was killed. That must not fail the job.
     logging.raiseExceptions = False

@@ -52,6 +52,17 @@ ETC_FILES: Final = (
 )
 
 
+# Addresses, memory, keys and controls of the kernel; the agent sees an empty file.
+MASKED_FILES: Final = (
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+)
+
+
 @dataclass(frozen=True)
 class Mount:
     """File or directory of the shard that the agent sees at ``target``."""
@@ -96,6 +107,8 @@ class SandboxHost:
         bwrap: program of bubblewrap, or None.
         setpriv: program that drops privileges, which root needs.
         cgroup_namespaces: whether the kernel has them.
+        masked: existing files of MASKED_FILES.
+        system_calls: filter of the agent's system calls; None if there is none for this machine.
     """
 
     root: bool
@@ -103,6 +116,8 @@ class SandboxHost:
     bwrap: str | None
     setpriv: str | None
     cgroup_namespaces: bool = True
+    masked: tuple[str, ...] = ()
+    system_calls: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,7 @@ class Descriptors:
     group: int
     status: int
     block: int
+    seccomp: int
 
 
 def passwd(uid: int) -> str:
@@ -159,6 +175,7 @@ def options(
     for mount in mounts:
         result += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
     result += ["--remount-ro", "/", "--chdir", cwd]
+    result += ["--seccomp", str(fds.seccomp)]
     return [*result, "--json-status-fd", str(fds.status), "--block-fd", str(fds.block)]
 
 
@@ -176,7 +193,10 @@ def _system(host: SandboxHost, fds: Descriptors) -> list[str]:
         result += ["--ro-bind-try", path, path]
     for descriptor, target in ((fds.passwd, "/etc/passwd"), (fds.group, "/etc/group")):
         result += ["--perms", "0644", "--ro-bind-data", str(descriptor), target]
-    return [*result, "--proc", "/proc", "--dev", "/dev"]
+    result += ["--proc", "/proc", "--dev", "/dev"]
+    for path in host.masked:
+        result += ["--ro-bind", "/dev/null", path]
+    return result
 
 
 def command(config: SandboxConfig, host: SandboxHost, argv: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from workers.errors import JobError
-from workers.sandbox import plan, process_tree
+from workers.sandbox import plan, process_tree, seccomp
 from workers.sandbox.plan import BASE_ENV, Descriptors, Mount, SandboxConfig, SandboxHost
 
 START_TIMEOUT_S: Final = 20
@@ -154,12 +154,15 @@ def inspect_host() -> SandboxHost:
     """Return the facts about this machine that the plan needs."""
     links = {name: _link_target(Path(name)) for name in plan.SYSTEM_DIRS if Path(name).exists()}
     bwrap, setpriv = (shutil.which(program, path=TOOLS) for program in ("bwrap", "setpriv"))
+    machine = os.uname().machine
     return SandboxHost(
         root=os.geteuid() == 0,
         links=links,
         bwrap=bwrap,
         setpriv=setpriv,
         cgroup_namespaces=Path("/proc/self/ns/cgroup").exists(),
+        masked=tuple(name for name in plan.MASKED_FILES if Path(name).exists()),
+        system_calls=seccomp.program(machine) if machine in seccomp.AUDIT_ARCH else None,
     )
 
 
@@ -217,17 +220,17 @@ async def _start_waiting(
     Returns:
         The process, and the descriptor by which a written byte releases it.
     """
-    texts = (plan.passwd(config.agent_uid).encode(), plan.group(config.agent_uid).encode())
-    passwd, group = (_memory_file(theirs, text) for text in texts)
+    texts = (plan.passwd(config.agent_uid).encode(), plan.group(config.agent_uid).encode(), host.system_calls or b"")
+    passwd, group, system_calls = (_memory_file(theirs, text) for text in texts)
     (status, status_end), (block_end, release) = os.pipe(), os.pipe()
     pipe = StatusPipe(status)
     ours.callback(os.close, release)
     for end in (status_end, block_end):
         theirs.callback(os.close, end)
-    fds = Descriptors(passwd, group, status_end, block_end)
+    fds = Descriptors(passwd, group, status_end, block_end, system_calls)
     wanted = plan.options(config, host, agent_dir, launch.mounts, launch.env, launch.cwd, fds)
     arguments = _memory_file(theirs, "".join(f"{option}\0" for option in wanted).encode())
-    inherited = (passwd, group, status_end, block_end, arguments)
+    inherited = (passwd, group, status_end, block_end, system_calls, arguments)
     try:
         process = await asyncio.create_subprocess_exec(
             str(host.bwrap), "--args", str(arguments), "--", *plan.command(config, host, launch.argv),

@@ -80,6 +80,9 @@ class Sandbox:
         if self.isolated and self.host.root and self.host.setpriv is None:
             message = "setpriv is missing on this shard; ask an operator to install the package 'util-linux'."
             raise JobError("sandbox_failed", message, retryable=True)
+        if self.isolated and self.host.system_calls is None:
+            message = "This shard's processor has no filter of system calls; use a machine with x86_64 or aarch64."
+            raise JobError("sandbox_failed", message, retryable=True)
         self.agent_dir = job_dir.absolute() / "agent"
         self._make_directories()
         own = process_tree.read(os.getpid())

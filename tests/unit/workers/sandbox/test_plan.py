@@ -15,7 +15,7 @@ USER = SandboxHost(root=False, links={}, bwrap="/usr/bin/bwrap", setpriv=None)
 
 
 def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] | None = None) -> str:
-    fds = Descriptors(passwd=5, group=6, status=7, block=8)
+    fds = Descriptors(passwd=5, group=6, status=7, block=8, seccomp=9)
     return " ".join(options(CONFIG, host, Path("/jobs/1/agent"), mounts, env or {}, "/workspace", fds)) + " "
 
 
@@ -31,7 +31,7 @@ def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] 
         "--perms 0644 --ro-bind-data 5 /etc/passwd ",
         "--symlink usr/bin /bin --ro-bind /lib64 /lib64 ",
         "--remount-ro / ",
-        "--json-status-fd 7 --block-fd 8 ",
+        "--seccomp 9 --json-status-fd 7 --block-fd 8 ",
     ],
 )
 def test_plan_has(words: str) -> None:

@@ -191,6 +191,7 @@ def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
         known_hosts=reader.path("known_hosts"),
         proxy_url=proxy,
         file_roots=_folders(reader.texts("file_roots", []), "git.file_roots"),
+        max_files=reader.number("max_files", GitPolicy.max_files, 1, 10_000_000),
     )
     unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
-from workers.git.command import TOLERATED_FSCK, Git, last_line
+from workers.git.command import TOLERATED_FSCK, Git
+from workers.git.process import last_line
 
 MAX_HEADER: Final = 64 * 2**10
 MAX_REFS: Final = 8

@@ -33,7 +33,7 @@ class Changes:
 async def read_changes(git: Git, repository: Path, base: str, head: str) -> Changes:
     """Return totals and a bounded patch from the point where ``head`` branched off ``base``.
 
-    A hostile file can make a diff slow. A diff that takes too long is left out and counts as truncated.
+    A hostile file can make a diff slow or large. A diff at a bound is left out and counts as truncated.
     """
     span = f"{base}...{head}"
     try:
@@ -42,7 +42,7 @@ async def read_changes(git: Git, repository: Path, base: str, head: str) -> Chan
             ["diff", *_PLAIN, span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S, max_output=MAX_PATCH_BYTES
         )
     except JobError as error:
-        if error.code != "git_timeout":
+        if error.code not in ("git_timeout", "git_out_of_memory"):
             raise
         return Changes(0, 0, 0, "", truncated=True)
     files, insertions, deletions = parse_shortstat(stat.text)

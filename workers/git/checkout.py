@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from workers.errors import JobError
-from workers.git.command import DISK_FULL, DISK_FULL_SIGNS, PATH, last_line
+from workers.git.command import DISK_FULL, DISK_FULL_SIGNS
 from workers.git.policy import GitPolicy
+from workers.git.process import PATH, last_line
 from workers.sandbox.sandbox import Completed, Mount, Sandbox
 
 SEED_TARGET: Final = "/run/seed.bundle"

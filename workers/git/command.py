@@ -1,33 +1,32 @@
-"""Git commands of the runner's user: with a fixed environment, bounded output and no process left behind."""
+"""Git commands of the runner's user: with a fixed environment and configuration, in bounds."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
+from workers.git.confinement import NOT_CONFINED, Confinement
+from workers.git.process import MAX_STDOUT, PATH, OnLine, Result, last_line, run_process
+from workers.sandbox.limits import ResourceLimits
 
-PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOCAL_TIMEOUT_S: Final = 120
-MAX_STDOUT: Final = 4 * 2**20
-MAX_STDERR: Final = 64 * 2**10
-MAX_LINE: Final = 2000
-CHUNK: Final = 64 * 2**10
-
-# The watcher's input never gets a line. It only ends when the runner dies, in any way.
-_WATCHER: Final = 'read -r _; kill -s KILL -- "-$1"'
 
 # Messages of git and its libraries on a full disk, in lower case.
 DISK_FULL_SIGNS: Final = ("no space left on device", "disk quota exceeded", "out of diskspace")
 DISK_FULL: Final = "The shard's disk is full; try again on another shard or ask the operator to free space."
 
-OnLine = Callable[[str], Awaitable[None]]
+# Messages of git and its libraries at a limit of their memory, in lower case.
+OUT_OF_MEMORY_SIGNS: Final = (
+    "out of memory",
+    "cannot allocate memory",
+    "attempting to allocate",
+    "unable to create thread",
+)
 
 # Old tools left these harmless faults in many good repositories, which must stay usable. All other faults that git's
 # fsck finds are refused.
@@ -50,6 +49,11 @@ _CONFIG: Final = (
     "core.fsmonitor=false",
     "core.bigFileThreshold=32m",
     "core.alternateRefsCommand=true",
+    # Packs are mapped in small parts, which count as address space.
+    "core.packedGitWindowSize=16m",
+    "core.packedGitLimit=128m",
+    "core.deltaBaseCacheLimit=32m",
+    "diff.renameLimit=400",
     "gc.auto=0",
     "maintenance.auto=false",
     "pack.threads=2",
@@ -57,22 +61,12 @@ _CONFIG: Final = (
     "protocol.version=2",
     "submodule.recurse=false",
     "transfer.fsckObjects=true",
+    "fetch.fsckObjects=true",
+    # Always keep what arrives as a pack. Unpacked, each object is held in memory and written in full.
+    "transfer.unpackLimit=1",
+    "fetch.unpackLimit=1",
     *(f"fetch.fsck.{name}=ignore" for name in TOLERATED_FSCK),
 )
-
-
-@dataclass(frozen=True)
-class Result:
-    """Result of a command; ``truncated`` when it wrote more than was kept."""
-
-    returncode: int
-    stdout: bytes
-    stderr: str
-    truncated: bool = False
-
-    @property
-    def text(self) -> str:
-        return self.stdout.decode(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,7 @@ class Git:
         env: variables in addition to those of every call.
         pass_fds: descriptors that git inherits.
         max_file_mb: size of the largest file that a call may write.
+        confinement: bounds of all processes of git; by default those of each process alone.
     """
 
     home: Path
@@ -92,6 +87,7 @@ class Git:
     env: Mapping[str, str] | None = None
     pass_fds: tuple[int, ...] = ()
     max_file_mb: int = 8192
+    confinement: Confinement = field(default_factory=lambda: Confinement(ResourceLimits()), repr=False)
 
     def environment(self) -> dict[str, str]:
         return {
@@ -110,13 +106,21 @@ class Git:
             "GIT_ALLOW_PROTOCOL": "none",
             # A hostile pack may declare objects of any size. With this limit git fails instead of allocating them.
             "GIT_ALLOC_LIMIT": "1g",
+            # Each arena of the C library reserves 64 MB of address space.
+            "MALLOC_ARENA_MAX": "2",
             **(self.env or {}),
         }
 
-    def command(self, args: Sequence[str]) -> list[str]:
+    def command(
+        self, args: Sequence[str], *, timeout_s: float = LOCAL_TIMEOUT_S, address_space_mb: int | None = None
+    ) -> list[str]:
         config = [part for setting in (*_CONFIG, *self.config) for part in ("-c", setting)]
-        limit = f"--fsize={self.max_file_mb * 2**20}"
-        return ["prlimit", limit, "--core=0", "git", *config, *args]
+        return self.confinement.wrap(
+            ["git", *config, *args],
+            timeout_s=timeout_s,
+            max_file_mb=self.max_file_mb,
+            address_space_mb=address_space_mb,
+        )
 
     async def run(
         self,
@@ -127,22 +131,53 @@ class Git:
         stdin: int = asyncio.subprocess.DEVNULL,
         max_output: int = MAX_STDOUT,
         on_line: OnLine | None = None,
+        address_space_mb: int | None = None,
     ) -> Result:
         """Run git and return the result, also for an exit code other than 0.
 
+        Args:
+            address_space_mb: bound of each process, in addition to the confinement.
+
         Raises:
-            JobError: ``git_missing``, or ``git_timeout`` after ``timeout_s`` seconds.
+            JobError: ``git_missing``, ``git_timeout`` after ``timeout_s`` seconds, ``git_out_of_memory``, or
+                ``git_not_confined`` when git could not enter its control groups.
         """
-        return await run_process(
-            self.command(args),
-            env=self.environment(),
-            cwd=cwd,
-            timeout_s=timeout_s,
-            stdin=stdin,
-            pass_fds=self.pass_fds,
-            max_output=max_output,
-            on_line=on_line,
-        )
+        with self.bounded() as check:
+            result = await run_process(
+                self.command(args, timeout_s=timeout_s, address_space_mb=address_space_mb),
+                env=self.environment(),
+                cwd=cwd,
+                timeout_s=timeout_s,
+                stdin=stdin,
+                pass_fds=self.pass_fds,
+                max_output=max_output,
+                on_line=on_line,
+            )
+            check(result.returncode, result.stderr)
+        return result
+
+    @contextlib.contextmanager
+    def bounded(self) -> Iterator[Callable[[int, str], None]]:
+        """Provide the check of an exit code and of git's messages; all processes are killed when the block ends.
+
+        Raises:
+            JobError: the check raises ``git_out_of_memory`` or ``git_not_confined``.
+        """
+        before = self.confinement.memory_kills()
+
+        def check(returncode: int, stderr: str) -> None:
+            if returncode == 0:
+                return
+            if returncode == NOT_CONFINED:
+                message = "git could not be limited on this shard; try again, or ask the operator to check it."
+                raise JobError("git_not_confined", message, retryable=True)
+            if self.confinement.memory_kills() > before or _is_out_of_memory(stderr):
+                raise out_of_memory(self.confinement.memory_mb)
+
+        try:
+            yield check
+        finally:
+            self.confinement.kill()
 
     async def check(self, args: Sequence[str], *, cwd: Path, timeout_s: float = LOCAL_TIMEOUT_S) -> str:
         """Run git and return its output, stripped.
@@ -160,134 +195,15 @@ class Git:
         return result.text.strip()
 
 
-async def run_process(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    timeout_s: float,
-    stdin: int = asyncio.subprocess.DEVNULL,
-    pass_fds: Iterable[int] = (),
-    max_output: int = MAX_STDOUT,
-    on_line: OnLine | None = None,
-) -> Result:
-    """Run a command in a session of its own and return its result.
-
-    Its whole process group is killed when this call ends or is cancelled, and also when the runner is killed.
-
-    Raises:
-        JobError: ``git_missing``, or ``git_timeout`` (retryable).
-    """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            env=dict(env),
-            cwd=cwd,
-            stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        message = f"'{argv[0]}' is not installed on this shard; ask the operator to install it."
-        raise JobError("git_missing", message) from error
-    try:
-        async with dies_with_runner(process), asyncio.timeout(timeout_s):
-            return await _drain(process, max_output, on_line)
-    except TimeoutError as error:
-        message = f"git did not end within {timeout_s:g} s; try again."
-        raise JobError("git_timeout", message, retryable=True) from error
-    finally:
-        await _end(process)
-
-
-@contextlib.asynccontextmanager
-async def dies_with_runner(leader: asyncio.subprocess.Process) -> AsyncIterator[None]:
-    """Kill the process group of ``leader`` when this process dies within the block, even by SIGKILL.
-
-    PR_SET_PDEATHSIG would only reach the leader, and git's helpers run for as long as their server is silent.
-    """
-    read, write = os.pipe()
-    try:
-        try:
-            watcher = await asyncio.create_subprocess_exec(
-                *("sh", "-c", _WATCHER, "sh", str(leader.pid)),
-                env={"PATH": PATH},
-                cwd="/",
-                stdin=read,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        finally:
-            os.close(read)
-        try:
-            yield
-        finally:
-            # Kill the watcher before its input ends, because the number may already belong to another group.
-            with contextlib.suppress(ProcessLookupError):
-                watcher.kill()
-            await watcher.wait()
-    finally:
-        os.close(write)
-
-
-async def _drain(process: asyncio.subprocess.Process, max_output: int, on_line: OnLine | None) -> Result:
-    if process.stdout is None or process.stderr is None:  # both were requested as pipes
-        raise AssertionError("the process has no pipes")
-    (stdout, more), stderr = await asyncio.gather(
-        read_bounded(process.stdout, max_output), _read_lines(process.stderr, on_line)
+def out_of_memory(memory_mb: int) -> JobError:
+    return JobError(
+        "git_out_of_memory",
+        f"git needed more than the {memory_mb} MB of memory that this job may use and was ended; "
+        "remove the largest files from the repository, or ask an operator to raise the shard's memory limit.",
     )
-    return Result(await process.wait(), stdout, stderr, truncated=more)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    # The group outlives its leader when a helper of git still runs.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
-
-
-async def read_bounded(stream: asyncio.StreamReader, limit: int) -> tuple[bytes, bool]:
-    """Read to the end; return the first ``limit`` bytes and whether there were more."""
-    kept = bytearray()
-    more = False
-    while chunk := await stream.read(CHUNK):
-        room = limit - len(kept)
-        more = more or len(chunk) > room
-        kept += chunk[:room]
-    return bytes(kept), more
-
-
-async def _read_lines(stream: asyncio.StreamReader, on_line: OnLine | None) -> str:
-    """Forward complete lines, and return the last ``MAX_STDERR`` bytes as text."""
-    tail = bytearray()
-    pending = b""
-    while chunk := await stream.read(CHUNK):
-        tail = (tail + chunk)[-MAX_STDERR:]
-        *lines, pending = (pending + chunk).replace(b"\r", b"\n").split(b"\n")
-        pending = pending[:MAX_LINE]
-        await _forward_lines(lines, on_line)
-    await _forward_lines([pending], on_line)
-    return tail.decode(errors="replace")
-
-
-async def _forward_lines(lines: Iterable[bytes], on_line: OnLine | None) -> None:
-    for line in lines:
-        if on_line is not None and (text := printable_line(line[:MAX_LINE].decode(errors="replace"))):
-            await on_line(text)
-
-
-def printable_line(line: str) -> str:
-    """Return a line without control characters, because a remote's text must not control a terminal."""
-    return "".join(char if char.isprintable() else " " for char in line).strip()
-
-
-def last_line(stderr: str) -> str:
-    """Return the line that most likely has the cause: fsck's verdict, the last ``fatal`` or ``error``, or the last."""
-    lines = [text for line in stderr.splitlines() if (text := printable_line(line))]
-    if verdicts := [line for line in lines if line.startswith("error: object ")]:
-        return verdicts[0][:500]
-    causes = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
-    return (causes or lines or ["no reason given"])[-1][:500]
+def _is_out_of_memory(stderr: str) -> bool:
+    # The remote's own words describe the remote.
+    lines = (line for line in stderr.lower().splitlines() if not line.startswith("remote:"))
+    return any(sign in line for line in lines for sign in OUT_OF_MEMORY_SIGNS)

@@ -22,9 +22,9 @@ from typing import Final
 
 from myctobot.contract.redaction import secret_encodings
 from workers.errors import JobError
-from workers.git.command import PATH, dies_with_runner, run_process
 from workers.git.local_repository import open_repository
 from workers.git.policy import GitPolicy, Remote
+from workers.git.process import PATH, dies_with_runner, run_process
 
 DEFAULT_USER: Final = "x-access-token"
 SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")

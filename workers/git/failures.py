@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from workers.errors import JobError
-from workers.git.command import DISK_FULL, DISK_FULL_SIGNS, last_line
+from workers.git.command import DISK_FULL, DISK_FULL_SIGNS
+from workers.git.process import last_line
 
 REDACTED: Final = "[redacted]"
 

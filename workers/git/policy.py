@@ -51,6 +51,7 @@ class GitPolicy:
         proxy_url: proxy for https, which then resolves hosts and decides which are allowed, instead of this shard.
         max_repo_mb: size of the largest file, so of the largest pack, that a fetch may write.
         max_bundle_mb: size of the largest set of new commits that an agent may make.
+        max_files: number of files and folders that a commit may have.
     """
 
     schemes: frozenset[str] = frozenset({"https", "ssh"})
@@ -62,6 +63,7 @@ class GitPolicy:
     clone_timeout_s: int = 600
     max_repo_mb: int = 8192
     max_bundle_mb: int = 1024
+    max_files: int = 1_000_000
     author_name: str = "MyCTOBot"
     author_email: str = "agent@myctobot.invalid"
 

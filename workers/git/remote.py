@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
-from workers.git.command import Git, OnLine, Result
+from workers.git.command import Git
 from workers.git.credentials import encodings, git_access
 from workers.git.failures import push_error, transport_error
 from workers.git.policy import GitPolicy, Remote, RepoSpec, Resolver, locate, resolve_host
+from workers.git.process import OnLine, Result
 
 LIST_TIMEOUT_S: Final = 120
 PUSH_TIMEOUT_S: Final = 600
 MAX_LISTING: Final = 2**20
+# Bound of each process that lists refs. The server decides how many there are, and git holds all of them.
+LISTING_MEMORY_MB: Final = 512
 _SYMREF: Final = re.compile(r"ref: refs/heads/(\S+)\tHEAD")
 _LINE: Final = re.compile(r"([0-9a-f]{40})\t(\S+)")
 
@@ -89,11 +92,21 @@ class RemoteRepository:
         """List the default branch, the named branches, and those that conflict with the job's branch.
 
         Raises:
-            JobError: see ``workers.git.failures``.
+            JobError: ``repo_too_many_refs``, or see ``workers.git.failures``.
         """
         names = dict.fromkeys([*branches, *parent_names(self._spec.branch), f"{self._spec.branch}/*"])
         patterns = ["HEAD", *(f"refs/heads/{name}" for name in names)]
-        result = await self._call("ls-remote", ["--symref"], patterns, timeout_s=LIST_TIMEOUT_S, max_output=MAX_LISTING)
+        try:
+            result = await self._call(
+                "ls-remote", ["--symref"], patterns, timeout_s=LIST_TIMEOUT_S, address_space_mb=LISTING_MEMORY_MB
+            )
+        except JobError as error:
+            if error.code != "git_out_of_memory":
+                raise
+            raise _too_many_refs() from error
+        # A listing that was cut could lack a branch, or name a wrong one.
+        if result.truncated:
+            raise _too_many_refs()
         if result.returncode != 0:
             raise transport_error("ls-remote", result.stderr, self.encodings)
         return parse_listing(result.text)
@@ -130,8 +143,8 @@ class RemoteRepository:
         refs: Sequence[str],
         *,
         timeout_s: float,
-        max_output: int = MAX_LISTING,
         on_line: OnLine | None = None,
+        address_space_mb: int | None = None,
     ) -> Result:
         remote = await locate(self._spec.url, self._policy, self._resolver)
         async with git_access(remote, self._spec.token, self._policy, self._repository.parent, timeout_s) as granted:
@@ -142,7 +155,8 @@ class RemoteRepository:
                     [command, *options, *_local_server_option(remote, command), "--", naming.address, *refs],
                     cwd=self._repository,
                     timeout_s=timeout_s,
-                    max_output=max_output,
+                    max_output=MAX_LISTING,
+                    address_space_mb=address_space_mb,
                     on_line=naming.translate(on_line),
                 )
                 return dataclasses.replace(result, stderr=naming.in_text(result.stderr))
@@ -188,6 +202,14 @@ def _local_server_option(remote: Remote, command: str) -> list[str]:
         return [f"--receive-pack={_SERVE} receive-pack"]
     # Without --strict git would also try other names, such as the repository's name with the suffix .git.
     return [f"--upload-pack={_SERVE} upload-pack --strict"]
+
+
+def _too_many_refs() -> JobError:
+    return JobError(
+        "repo_too_many_refs",
+        f"The server of repo_url lists more branches than git can hold in {LISTING_MEMORY_MB} MB, or more than "
+        f"{MAX_LISTING // 2**20} MB of names for this job; delete branches that are no longer needed.",
+    )
 
 
 def _timeout_error(command: str, timeout_s: float) -> JobError:

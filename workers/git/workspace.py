@@ -19,9 +19,11 @@ from workers.git.changes import added_repositories, read_changes
 from workers.git.checkout import Checkout
 from workers.git.cleanup import remove_tree
 from workers.git.command import Git
+from workers.git.confinement import Confinement
 from workers.git.failures import redact
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
 from workers.git.remote import RemoteRepository, check_branch_available
+from workers.git.trees import count_paths
 from workers.sandbox.sandbox import Sandbox
 
 __all__ = ["Collected", "GitPolicy", "Prepared", "Pushed", "RepoSpec", "Workspace"]
@@ -79,8 +81,8 @@ class _Start:
 class Workspace:
     """Repository of one job. Call ``prepare``, run the agent, then ``commit_leftovers``, ``collect``, ``push``.
 
-    The agent's processes must have ended before ``commit_leftovers``. Every method except ``remove`` raises
-    ``JobError`` with a code and a sentence for the user.
+    The agent's processes must have ended before ``commit_leftovers``. Every method except ``close`` and ``remove``
+    raises ``JobError`` with a code and a sentence for the user. The caller must call ``close``.
     """
 
     def __init__(
@@ -98,7 +100,8 @@ class Workspace:
         self._emit = emit
         self._dir = job_dir / "git"
         self._clean = self._dir / "clean.git"
-        self._git = Git(home=self._dir / "home", max_file_mb=policy.max_repo_mb)
+        self._confinement = Confinement.create(sandbox.config.limits)
+        self._git = Git(home=self._dir / "home", max_file_mb=policy.max_repo_mb, confinement=self._confinement)
         self._remote = RemoteRepository(spec, policy, self._clean, self._git, resolver)
         self._checkout = Checkout(sandbox, spec.branch, policy)
         self._start: _Start | None = None
@@ -114,6 +117,9 @@ class Workspace:
         await self._remote.fetch([base, self._spec.branch] if continued else [base], self._log)
         base_sha = await self._rev_parse(base)
         self._start = _Start(base_sha, await self._rev_parse(self._spec.branch) if continued else base_sha)
+        # Everything after this walks the paths of these commits.
+        for sha in dict.fromkeys((self._start.base_sha, self._start.sha)):
+            await count_paths(self._git, self._clean, sha, self._policy.max_files)
         await self._seed(base, continued)
         return Prepared(base, base_sha, await self._claude_md(base_sha))
 
@@ -133,6 +139,7 @@ class Workspace:
         """
         start = self._require_start()
         head = await self._take_commits(start)
+        await count_paths(self._git, self._clean, head, self._policy.max_files)
         commits = int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
         if commits == 0:
             await self._log("The agent changed nothing")
@@ -156,6 +163,10 @@ class Workspace:
         await self._remote.push(self._head, self._spec.branch, self._log)
         await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
         return Pushed(self._spec.branch, self._head)
+
+    async def close(self) -> None:
+        """End the runner's git and remove its control groups; the method may be called again."""
+        await self._confinement.close()
 
     def remove(self) -> None:
         """Delete the job's directory, in any state that the agent left it."""

@@ -39,6 +39,7 @@ class Execution:
         self._config, self._answer, self._slot = config, answer, slot
         self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
         self._sandbox: Sandbox | None = None
+        self._repository: Workspace | None = None
         self.clock = PausableClock()
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -57,7 +58,7 @@ class Execution:
         self._sandbox = self._prepare_sandbox()
         if not self._sandbox.isolated:
             await events.emit(EventKind.WARNING, {"code": "not_isolated", "message": self._sandbox.describe()})
-        workspace = self._workspace(self._sandbox, events)
+        workspace = self._repository = self._workspace(self._sandbox, events)
         prepared: Prepared | None = None
         if workspace is not None:
             await events.enter(Phase.CLONING)
@@ -183,6 +184,8 @@ class Execution:
 
     async def close(self) -> None:
         """Remove every process, control group and file of the attempt."""
+        if self._repository is not None:
+            await self._repository.close()
         if self._sandbox is not None:
             await self._sandbox.kill_all()
             await self._sandbox.close()

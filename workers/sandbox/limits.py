@@ -154,6 +154,11 @@ class Groups:
         return frozenset(name for name, able in named.items() if able)
 
     @property
+    def directories(self) -> tuple[Path, ...]:
+        """Directories of the groups, one for each controller."""
+        return tuple(self._dirs.values())
+
+    @property
     def can_freeze(self) -> bool:
         return V2 in self._dirs or "freezer" in self._dirs
 

@@ -2,96 +2,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from myctobot.contract.jobs import EventKind
+from tests.factories.git_jobs import FILES, TOKEN, Jobs
 from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import make_remote
-from workers.git.policy import GitPolicy, Resolver, resolve_host
-from workers.git.workspace import RepoSpec, Workspace
-from workers.sandbox.sandbox import Completed, ResourceLimits, Sandbox, SandboxConfig
-
-TOKEN = "canary-3f9d1c77a2b64e58"
-AGENT_UID = 61234
-FILES = {"README.md": "# Example\n", "CLAUDE.md": "Be kind.\n", "src/app.py": "print('hello')\n"}
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@dataclass
-class Job:
-    """Workspace under test, and its events."""
-
-    workspace: Workspace
-    sandbox: Sandbox
-    job_dir: Path
-    events: list[tuple[EventKind, dict[str, Any]]] = field(default_factory=list)
-
-    async def emit(self, kind: EventKind, data: dict[str, Any]) -> None:
-        self.events.append((kind, data))
-
-    async def agent(self, script: str) -> Completed:
-        """Act as the agent: run a shell script in the sandbox, and insist that it worked."""
-        done = await self.sandbox.run(["sh", "-ec", script], env={"GIT_CONFIG_NOSYSTEM": "1"})
-        assert done.returncode == 0, done.stderr.decode()
-        return done
-
-    async def finish(self) -> str:
-        """Commit, collect and push; return the commit."""
-        await self.workspace.commit_leftovers("Work of the agent")
-        assert await self.workspace.collect() is not None
-        return (await self.workspace.push()).sha
-
-    def logged(self) -> str:
-        return "\n".join(data["text"] for kind, data in self.events if kind is EventKind.LOG)
-
-    def warnings(self) -> list[str]:
-        return [data["code"] for kind, data in self.events if kind is EventKind.WARNING]
-
-    def event(self, wanted: EventKind) -> dict[str, Any]:
-        return next(data for kind, data in self.events if kind is wanted)
-
-
-class Jobs:
-    """Factory of jobs on the test server, which also closes their sandboxes."""
-
-    def __init__(self, server: GitServer, directory: Path) -> None:
-        self._server = server
-        self._directory = directory
-        self._made: list[Job] = []
-
-    def __call__(
-        self,
-        url: str | None = None,
-        branch: str = "feature/ai",
-        base: str | None = "main",
-        token: str | None = TOKEN,
-        resolver: Resolver = resolve_host,
-        **policy: Any,
-    ) -> Job:
-        job_dir = self._directory / f"job-{len(self._made)}"
-        job_dir.mkdir()
-        sandbox = Sandbox(SandboxConfig(ResourceLimits(), AGENT_UID), job_dir)
-        settings: dict[str, Any] = {"allowed_private_hosts": frozenset({"localhost"}), "ca_file": self._server.ca_file}
-        spec = RepoSpec(url or self._server.url("repo.git"), base, branch, token)
-
-        async def emit(kind: EventKind, data: dict[str, Any]) -> None:
-            await job.emit(kind, data)
-
-        job = Job(Workspace(spec, sandbox, job_dir, GitPolicy(**settings | policy), emit, resolver), sandbox, job_dir)
-        self._made.append(job)
-        return job
-
-    async def close(self) -> None:
-        for job in self._made:
-            await job.sandbox.close()
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from myctobot.contract.redaction import secret_encodings
+from tests.factories.git_jobs import TOKEN, Job, Jobs
 from tests.fixtures.git_server import GitServer, Pause, serve
 from tests.fixtures.repos import branches, commit, git
-from tests.integration.workers.git.conftest import TOKEN, Job, Jobs
 from workers.errors import JobError
 
 pytestmark = pytest.mark.anyio

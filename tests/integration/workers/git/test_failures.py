@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories.git_jobs import TOKEN, Jobs
 from tests.fixtures.git_server import GitServer, Pause
 from tests.fixtures.repos import branches, git
-from tests.integration.workers.git.conftest import TOKEN, Jobs
 from workers.errors import JobError
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories.git_jobs import Jobs
 from tests.fixtures.repos import git
-from tests.integration.workers.git.conftest import Jobs
 from workers.errors import JobError
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories.git_jobs import TOKEN, Jobs
 from tests.fixtures.connect_proxy import connect_proxy
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import branches
-from tests.integration.workers.git.conftest import TOKEN, Jobs
 from workers.errors import JobError
 
 pytestmark = pytest.mark.anyio

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.factories.git_jobs import TOKEN
 from tests.fixtures.git_server import GitServer, Pause
 from tests.fixtures.ssh_server import make_key
-from tests.integration.workers.git.conftest import TOKEN
 
 PATIENCE_S = 10
 PROJECT = Path(__file__).resolve().parents[4]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories.git_jobs import Jobs
 from tests.fixtures.repos import branches
 from tests.fixtures.ssh_server import SshServer, make_key, serve_ssh
-from tests.integration.workers.git.conftest import Jobs
 from workers.errors import JobError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]

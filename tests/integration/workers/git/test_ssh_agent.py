@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.ssh_server import make_key
-from workers.git.command import PATH
 from workers.git.credentials import GitAccess, git_access
 from workers.git.policy import GitPolicy, Remote
+from workers.git.process import PATH
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ import pytest
 
 from myctobot.contract.jobs import EventKind
 from myctobot.contract.limits import MAX_EVENT_BYTES
+from tests.factories.git_jobs import FILES, TOKEN, Jobs
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import branches, commit, git, make_remote
-from tests.integration.workers.git.conftest import FILES, TOKEN, Jobs
 from workers.errors import JobError
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from workers.errors import JobError
-from workers.git.command import Git, Result, last_line, printable_line, run_process
+from workers.git.command import Git
+from workers.git.process import MAX_LINES, Result, last_line, printable_line, run_process
 
 ENV = {"PATH": os.defpath}
 
@@ -65,6 +66,18 @@ def test_complete_lines_are_forwarded_without_control_characters(tmp_path: Path)
     script = r"printf 'a: 1%%\ra: 2%%\rdone\n\033[31mred\033[0m\nunfinished' >&2"
     asyncio.run(run_process(["sh", "-c", script], env=ENV, cwd=tmp_path, timeout_s=20, on_line=keep))
     assert lines == ["a: 1%", "a: 2%", "done", "[31mred [0m", "unfinished"]
+
+
+def test_lines_without_end_are_forwarded_up_to_a_bound(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    async def keep(line: str) -> None:
+        lines.append(line)
+
+    script = f"yes | head -n {3 * MAX_LINES} >&2; echo last >&2"
+    result = asyncio.run(run_process(["sh", "-c", script], env=ENV, cwd=tmp_path, timeout_s=60, on_line=keep))
+    assert len(lines) == MAX_LINES
+    assert result.stderr.endswith("last\n")
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:

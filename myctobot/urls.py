@@ -39,6 +39,7 @@ urlpatterns = [
     path("admin/preview/", admin.site.admin_view(show_preview), name="panel-preview"),
     path("admin/", admin.site.urls),
     path("api/v1/", include("shards.api.urls")),
+    path("api/v1/", include("myctobot.tenants.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
     path("shard/v1/", include("jobs.shard_api.urls")),
@@ -69,6 +70,7 @@ BODY_LIMITS = BodyLimits(
         "/login/": DEFAULT_BYTES,
         "/logout/": DEFAULT_BYTES,
         "/tenant/": DEFAULT_BYTES,
+        "/secrets/*": DEFAULT_BYTES,
         # A browser writes each byte of a text as up to three.
         "/jobs/new/": 2 * MAX_REQUEST_BYTES,
         "/jobs/*": DEFAULT_BYTES,

@@ -12,17 +12,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from jobs import broker
-from jobs.api.views import caller_of
 from jobs.callbacks import signing
 from jobs.callbacks.delivery import redeliver
 from jobs.callbacks.models import Callback, Delivery
 from jobs.errors import SigningSecretUnreadable, UnknownCallback
 from jobs.lifecycle import lookup
 from myctobot.api.pagination import PAGES, Pages
-from myctobot.errors import NotAllowed
 from myctobot.lib.crypto import CannotUnseal
-from myctobot.tenants.authentication import Caller
-from myctobot.tenants.models import Role
+from myctobot.tenants.authentication import Caller, caller_name, caller_of, require_admin
 
 # A callback has about twenty tries in a day, so these are the tries of the last days.
 _MAX_DELIVERIES = 50
@@ -133,11 +130,5 @@ class SigningSecret(APIView):
 
 def _admin(request: Request) -> Caller:
     caller = caller_of(request)
-    if caller.role != Role.ADMIN:
-        raise NotAllowed("Only admins of the tenant may see or change this secret.")
+    require_admin(caller, "Only admins of the tenant may see or change this secret.")
     return caller
-
-
-def caller_name(caller: Caller) -> str:
-    """Return the caller's name for the history."""
-    return str(caller.user or (f"API key {caller.api_key.name}" if caller.api_key else "unknown"))[:150]

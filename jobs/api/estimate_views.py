@@ -11,10 +11,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from jobs.api.response_serializers import WaitingSerializer
-from jobs.api.views import caller_of
 from jobs.models import Priority
 from jobs.queue.waiting import WaitExplainer
 from myctobot.api.fields import CapabilitiesField, StrictSerializer
+from myctobot.tenants.authentication import caller_of
 
 
 class EstimateRequestSerializer(StrictSerializer):

@@ -10,8 +10,8 @@ from rest_framework import serializers
 
 from jobs.lifecycle.secrets import SecretSource
 from myctobot.contract.limits import MIN_SECRET_LENGTH
+from myctobot.tenants.secrets import value_problem
 
-MAX_SECRET_LENGTH = 20_000
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -40,18 +40,6 @@ class SecretField(serializers.Field[SecretSource, Any, Any, Any]):
             return {"secret": name}
         if not isinstance(data, str):
             raise serializers.ValidationError('Must be text, or {"secret": "name of a stored secret"}.')
-        if not MIN_SECRET_LENGTH <= len(data) <= MAX_SECRET_LENGTH:
-            raise serializers.ValidationError(f"Must have {MIN_SECRET_LENGTH} to {MAX_SECRET_LENGTH} characters.")
-        if "\x00" in data or not data.isascii():
-            raise serializers.ValidationError("Must be ASCII text.")
-        # Masking a shorter secret would also mask ordinary words of the output.
-        if len("".join(data.split())) < MIN_SECRET_LENGTH:
-            raise serializers.ValidationError(
-                f"Must have at least {MIN_SECRET_LENGTH} characters other than white space."
-            )
-        # White space around a token comes from an editor or a shell, and a line break would split a header.
-        if not data.startswith("-----BEGIN ") and (data != data.strip() or not data.isprintable()):
-            raise serializers.ValidationError(
-                "Must be one line without white space around it; only a key in PEM format may have more lines."
-            )
+        if problem := value_problem(data):
+            raise serializers.ValidationError(problem)
         return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django.db import connection
 from django.db.models import QuerySet
@@ -37,16 +37,11 @@ from jobs.streaming.sse import HEADERS, follow
 from myctobot.api.pagination import PAGES, Pages, parse_whole_number, whole_number
 from myctobot.contract.jobs import JobStatus
 from myctobot.errors import InvalidRequest
-from myctobot.tenants.authentication import Caller
+from myctobot.tenants.authentication import Caller, caller_of
 from myctobot.web.process_caches import process_caches
 
 _MAX_PAGE = 1000
 _MAX_SEQ = 2**53
-
-
-def caller_of(request: Request) -> Caller:
-    """Return the caller that ``HasTenant`` found."""
-    return cast(Caller, request.caller)  # type: ignore[attr-defined]  # set by the permission class
 
 
 def access_of(request: Request) -> WatchAccess:

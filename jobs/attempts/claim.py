@@ -20,7 +20,7 @@ from myctobot.contract.limits import LEASE_S
 from myctobot.contract.runner import ClaimAnswer, ClaimRequest
 from myctobot.lib.crypto import CannotUnseal, digest
 from myctobot.lib.sql import fetch_one, run_pipeline, without_index
-from myctobot.tenants.secrets import UnknownSecret
+from myctobot.tenants.secrets import SecretNotAllowed, UnknownSecret
 from shards.lifecycle.transitions import transition
 from shards.models import ShardState
 
@@ -59,8 +59,9 @@ def claim_attempt(key_hash: str, job_id: str, request: ClaimRequest, known: Secr
             continue
         try:
             answer = claim.answer()
-        except (UnknownSecret, CannotUnseal) as error:
-            if _withdraw(claim, code="secret_unavailable", message=str(error), ends_job=True):
+        except (UnknownSecret, SecretNotAllowed, CannotUnseal) as error:
+            code = error.code if isinstance(error, SecretNotAllowed) else "secret_unavailable"
+            if _withdraw(claim, code=code, message=str(error), ends_job=True):
                 raise NotClaimable("The job failed before it started.") from error
             continue
         if _renew(claim) if claim.is_repeated else _take(claim, answer):

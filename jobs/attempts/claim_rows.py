@@ -124,6 +124,7 @@ class Claim:
 
         Raises:
             UnknownSecret: a stored secret of the job is gone.
+            SecretNotAllowed: the job may not use a stored secret any more.
             CannotUnseal: the key that sealed one is gone.
         """
         job, task = self.job, dict(self.task)

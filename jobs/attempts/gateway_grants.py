@@ -47,7 +47,7 @@ def find_grant(token: str) -> AttemptGrant | None:
 
     def anthropic_key() -> str | None:
         try:
-            return JobSecrets.of(job).values(job.tenant_id, ("anthropic_api_key",)).get("anthropic_api_key")
+            return JobSecrets.of(job).values(job, ("anthropic_api_key",)).get("anthropic_api_key")
         except (InvalidRequest, CannotUnseal):
             return None
 

@@ -50,6 +50,7 @@ def submit(
     Raises:
         NoEligibleShard: no shard of the tenant could ever run the job.
         UnknownSecret: the request names a stored secret that does not exist or cannot be opened.
+        SecretNotAllowed: the request names a stored secret that is not bound to its purpose, host or role.
         InvalidRequest: a readable field holds one of the request's secrets.
         IdempotencyMismatch: the key belongs to another request.
         QueueLimitReached: the tenant has as many waiting jobs as it may have.
@@ -132,7 +133,7 @@ def _new_job(caller: Caller, request: JobRequest, idempotency_key: str | None, r
         idempotency_key=idempotency_key or None,
         request_digest=request.digest(retry_of) if idempotency_key else "",
     )
-    JobSecrets(request.secrets).seal_into(job, is_retry=retry_of is not None)
+    JobSecrets(request.secrets).seal_into(job, caller.role, is_retry=retry_of is not None)
     job.enter_lane()
     return job
 

@@ -83,7 +83,7 @@ class JobForm(IdempotentForm):
 
     Args:
         offers: the capabilities that the tenant can request.
-        secret_names: the names of the tenant's stored secrets.
+        secret_names: the names of the stored secrets that the user may choose, by the secret's name in a request.
     """
 
     type = forms.ChoiceField(
@@ -168,13 +168,16 @@ class JobForm(IdempotentForm):
     )
 
     def __init__(
-        self, *args: Any, offers: Sequence[AvailableCapability], secret_names: Sequence[str], **kwargs: Any
+        self,
+        *args: Any,
+        offers: Sequence[AvailableCapability],
+        secret_names: Mapping[str, Sequence[str]],
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.offers = offers
-        stored = [("", "None"), *((name, name) for name in secret_names)]
-        self._set_choices("repo_token", stored)
-        self._set_choices("anthropic_api_key", [("", "The operators' key"), *stored[1:]])
+        for field, empty in (("repo_token", "None"), ("anthropic_api_key", "The operators' key")):
+            self._set_choices(field, [("", empty), *((name, name) for name in secret_names[field])])
         self._set_choices("capabilities", [(offer.slug, offer.slug) for offer in offers])
         defaults = [offer.slug for offer in offers if offer.slug in ("git", "filesystem")]
         self.fields["capabilities"].initial = defaults
@@ -238,16 +241,18 @@ class RetryForm(IdempotentForm):
 
     Args:
         wanted: the names of the job's secrets.
-        secret_names: the names of the tenant's stored secrets.
+        secret_names: the names of the stored secrets that the user may choose, by the secret's name in a request.
     """
 
-    def __init__(self, *args: Any, wanted: Sequence[str], secret_names: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, wanted: Sequence[str], secret_names: Mapping[str, Sequence[str]], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.wanted = wanted
         # The key is optional, as in the API.
         self.fields["idempotency_key"].required = False
-        choices = [("", "Enter it below"), *((name, name) for name in secret_names)]
         for name in wanted:
+            choices = [("", "Enter it below"), *((stored, stored) for stored in secret_names[name])]
             self.fields[f"{name}_stored"] = forms.ChoiceField(
                 choices=choices, required=False, label=f"{LABELS.get(name, name)}, stored secret"
             )

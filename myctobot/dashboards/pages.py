@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, Final, ParamSpec
 from urllib.parse import urlencode, urlsplit
 
@@ -16,6 +16,7 @@ from jobs.errors import UnknownJob
 from myctobot.lib.ttl_cache import CachedValue
 from myctobot.tenants.authentication import Caller, find_caller
 from myctobot.tenants.models import Role, Tenant
+from myctobot.tenants.secrets import count_unbound
 from myctobot.web.process_caches import process_caches
 from shards.health.isolation import has_unsandboxed_shard
 from shards.permissions import VIEW_SHARD
@@ -84,6 +85,18 @@ def writers_only(view: MemberView[P]) -> MemberView[P]:
     return wrapped
 
 
+def admins_only(view: MemberView[P]) -> MemberView[P]:
+    """Restrict a member page to admins of the tenant; others get an explanation."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if caller.role != Role.ADMIN:
+            return render(request, "dashboards/forbidden.html", {"needs_admin": True}, status=403)
+        return view(request, caller, *args, **kwargs)
+
+    return wrapped
+
+
 def may_write(caller: Caller) -> bool:
     """Check that the caller can start, cancel and retry jobs."""
     return caller.role != Role.VIEWER
@@ -132,4 +145,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     if caller is None:
         return context
     tenants = Tenant.objects.filter(members__user=caller.user, is_active=True).order_by("name")
-    return {**context, "caller": caller, "tenants": tenants, "may_write": may_write(caller)}
+    context |= {"caller": caller, "tenants": tenants, "may_write": may_write(caller)}
+    if caller.role == Role.ADMIN:
+        # A function, so that only pages which show the number query it.
+        context |= {"may_administer": True, "unbound_secrets": partial(count_unbound, caller.tenant)}
+    return context

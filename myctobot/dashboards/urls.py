@@ -1,13 +1,16 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from myctobot.dashboards.views import account, callbacks, estimate, jobs
+from myctobot.dashboards.views import account, callbacks, estimate, jobs, stored_secrets
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="console-jobs")),
     path("login/", account.login, name="login"),
     path("logout/", account.logout, name="logout"),
     path("tenant/", account.choose_tenant, name="console-tenant"),
+    path("secrets/", stored_secrets.secret_list, name="console-secrets"),
+    path("secrets/<str:name>/", stored_secrets.secret_detail, name="console-secret"),
+    path("secrets/<str:name>/remove/", stored_secrets.secret_remove, name="console-secret-remove"),
     path("jobs/", jobs.job_list, name="console-jobs"),
     path("jobs/new/", jobs.job_new, name="console-job-new"),
     path("jobs/estimate/", estimate.job_estimate, name="console-estimate"),

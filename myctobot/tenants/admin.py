@@ -8,12 +8,13 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
 
-from myctobot.admin_site.widgets import Inline, Page, PasswordInput, ReadOnly
+from myctobot.admin_site.widgets import Inline, Page, PasswordInput, ReadOnly, TextInput, label
 from myctobot.lib.crypto import digest, new_token
 from myctobot.tenants import user_admin
 from myctobot.tenants.audited_admin import AuditedModelAdmin, in_words
 from myctobot.tenants.models import ApiKey, AuditEntry, Member, Secret, Tenant
-from myctobot.tenants.secrets import sealer, secret_binding
+from myctobot.tenants.secret_bindings import SecretBinding, SecretPurpose, binding_problems, host_list
+from myctobot.tenants.secrets import seal_value, value_problem
 
 __all__ = ["user_admin"]
 
@@ -75,29 +76,78 @@ class ApiKeyAdmin(AuditedModelAdmin[ApiKey]):
 
 
 class SecretForm(forms.ModelForm[Secret]):
-    """Form for a new value; it never shows the stored one."""
+    """Form for a value and its binding; it never shows the stored value, and an empty one keeps it."""
 
-    value = forms.CharField(widget=PasswordInput(render_value=False), min_length=8, max_length=20_000)
+    value = forms.CharField(
+        widget=PasswordInput(render_value=False),
+        required=False,
+        strip=False,
+        help_text="Empty: the stored value stays.",
+    )
+    hosts = forms.CharField(required=False, widget=TextInput(), help_text=Secret._meta.get_field("hosts").help_text)
 
     class Meta:
         model = Secret
-        fields = ["tenant", "name"]
+        fields = ["tenant", "name", "purpose", "hosts", "min_role"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["hosts"] = " ".join(self.instance.hosts)
+
+    def clean_hosts(self) -> list[str]:
+        return list(host_list(self.cleaned_data["hosts"]))
+
+    def clean_value(self) -> str:
+        value: str = self.cleaned_data["value"]
+        if not value and self.instance.pk:
+            return value
+        if problem := value_problem(value):
+            raise forms.ValidationError(problem)
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if {"purpose", "hosts", "min_role"} <= set(data):
+            binding = SecretBinding(SecretPurpose(data["purpose"]), tuple(data["hosts"]), data["min_role"])
+            for field, problem in binding_problems(binding).items():
+                self.add_error(field, problem)
+        return data
 
 
 @admin.register(Secret)
 class SecretAdmin(AuditedModelAdmin[Secret]):
     form = SecretForm
-    list_display = ["name", "tenant", "created_at", "updated_at"]
-    list_filter = ["tenant"]
+    fieldsets = [
+        (None, {"fields": ["tenant", "name", "value"]}),
+        (
+            "Binding",
+            {
+                "fields": ["purpose", "hosts", "min_role"],
+                "description": "Jobs may use the secret for this purpose, these hosts and these roles only. An unbound "
+                "secret is for admins only: bind it before others use it.",
+            },
+        ),
+    ]
+    list_display = ["name", "tenant", "binding_label", "host_text", "min_role", "updated_at"]
+    list_filter = ["purpose", "tenant"]
     search_fields = ["name"]
+
+    @admin.display(description="purpose", ordering="purpose")
+    def binding_label(self, secret: Secret) -> str:
+        is_unbound = secret.purpose == SecretPurpose.UNBOUND
+        return label(secret.purpose, "warning" if is_unbound else "", "Only admins may use it." if is_unbound else "")
+
+    @admin.display(description="hosts", empty_value="-")
+    def host_text(self, secret: Secret) -> str | None:
+        return ", ".join(secret.hosts) or None
 
     def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> list[str]:
         # The sealed value is bound to tenant and name.
         return ["tenant", "name"] if obj else []
 
     def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
-        value = form.cleaned_data["value"]
-        obj.sealed = sealer().seal({"value": value}, bound_to=secret_binding(obj.tenant_id, obj.name))
+        if value := form.cleaned_data["value"]:
+            seal_value(obj, value)
         super().save_model(request, obj, form, change)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models.functions import Now
@@ -14,6 +14,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
+from myctobot.errors import NotAllowed
 from myctobot.lib.crypto import digest
 from myctobot.lib.sql import ColumnSet, SqlFragment, fetch_one
 from myctobot.lib.ttl_cache import TtlCache
@@ -182,3 +183,23 @@ class IsOperator(BasePermission):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return not isinstance(request.auth, ApiKey) and request.user.is_authenticated and request.user.is_staff
+
+
+def caller_of(request: Request) -> Caller:
+    """Return the caller that ``HasTenant`` found."""
+    return cast(Caller, request.caller)  # type: ignore[attr-defined]  # set by the permission class
+
+
+def caller_name(caller: Caller) -> str:
+    """Return the caller's name for the history and the audit log."""
+    return str(caller.user or (f"API key {caller.api_key.name}" if caller.api_key else "unknown"))[:150]
+
+
+def require_admin(caller: Caller, message: str) -> None:
+    """Check that the caller is an admin of the tenant.
+
+    Raises:
+        NotAllowed: with the message.
+    """
+    if caller.role != Role.ADMIN:
+        raise NotAllowed(message)

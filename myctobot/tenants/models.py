@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
 
 from myctobot.lib.crypto import digest, new_token
+from myctobot.tenants.secret_bindings import PURPOSE_LABELS, SecretBinding, SecretPurpose
 
 
 class Tenant(models.Model):
@@ -37,6 +39,12 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "Viewer: reads jobs"
     MEMBER = "member", "Member: starts and cancels jobs"
     ADMIN = "admin", "Admin: keys, secrets and members"
+
+    @classmethod
+    def included_in(cls, role: str) -> frozenset[str]:
+        """Return a role and all roles whose rights it includes; empty for an unknown role."""
+        known: list[str] = [each.value for each in cls]
+        return frozenset(known[: known.index(role) + 1]) if role in known else frozenset()
 
 
 class Member(models.Model):
@@ -85,12 +93,37 @@ class ApiKey(models.Model):
         return row, key
 
 
+# Lowest role that may use a secret, in words.
+USER_ROLES: Final = [(Role.MEMBER.value, "members and admins"), (Role.ADMIN.value, "admins only")]
+
+
 class Secret(models.Model):
     """Stored secret of a tenant; a job refers to it by its name."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="secrets")
     name = models.SlugField(max_length=60)
     sealed = models.TextField(editable=False)
+    # The database has these defaults too: during an upgrade, processes of the old release still store rows.
+    purpose = models.CharField(
+        max_length=12,
+        choices=[(purpose.value, text) for purpose, text in PURPOSE_LABELS.items()],
+        db_default=SecretPurpose.UNBOUND.value,
+        default=SecretPurpose.UNBOUND.value,
+    )
+    hosts = ArrayField(
+        models.CharField(max_length=260),
+        blank=True,
+        default=list,
+        db_default=[],
+        help_text="For a repository: github.com, git.example.com:8443 or *.example.com. Without a port: 443 and 22.",
+    )
+    min_role = models.CharField(
+        max_length=10,
+        choices=USER_ROLES,
+        db_default=Role.ADMIN.value,
+        default=Role.ADMIN.value,
+        verbose_name="may be used by",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -99,6 +132,11 @@ class Secret(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tenant}/{self.name}"
+
+    @property
+    def binding(self) -> SecretBinding:
+        """Return the limits on the use of the secret."""
+        return SecretBinding(SecretPurpose(self.purpose), tuple(self.hosts), self.min_role)
 
 
 class CallbackSecret(models.Model):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -189,9 +190,9 @@ def files_with(root: Path, canaries: tuple[str, ...]) -> list[Path]:
 
 def test_a_stored_secret_is_used_by_its_name(secret_client: Client, server: GitServer) -> None:
     client = secret_client
-    command = ["store_secret", "--tenant", "default", "--name", "github"]
-    manage(client, command, GIT_TOKEN)
     job = job_with_secrets(server)
+    binding = ["--purpose", "repository", "--host", urlsplit(server.url("repo.git")).netloc]
+    manage(client, ["store_secret", "--tenant", "default", "--name", "github", *binding], GIT_TOKEN)
     job["task"] = {**job["task"], "repo_token": {"secret": "github"}, "branch": "by-name"}  # type: ignore[dict-item]  # job_with_secrets returns a dict here
     answer = client.http.post("/jobs", json=job)
     assert answer.status_code == 201, answer.text

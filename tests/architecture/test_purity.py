@@ -15,6 +15,7 @@ PURE = [
     "myctobot.contract.repositories",
     "myctobot.contract.shards",
     "jobs.models.lanes",
+    "myctobot.tenants.secret_bindings",
     "jobs.queue.eta",
     "jobs.events.encoding",
     "jobs.dispatch.fair_share",

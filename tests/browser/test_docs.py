@@ -53,6 +53,11 @@ OPERATIONS = [
     ("POST", "/api/v1/shards/{name}/operations"),
     ("GET", "/api/v1/shards/{name}/samples"),
     ("POST", "/api/v1/shards/{name}/test"),
+    ("GET", "/api/v1/secrets"),
+    ("POST", "/api/v1/secrets"),
+    ("GET", "/api/v1/secrets/{name}"),
+    ("PATCH", "/api/v1/secrets/{name}"),
+    ("DELETE", "/api/v1/secrets/{name}"),
 ]
 
 

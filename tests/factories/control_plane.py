@@ -18,6 +18,7 @@ from jobs.models import Attempt, Job
 from myctobot.contract.runner import CLAIM_HEADER
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
+from myctobot.tenants.secret_bindings import SecretBinding, SecretPurpose
 from shards.models import Pool, Shard, ShardState
 
 REPO_TOKEN = "ghp_canary-repo-token-1234567890"
@@ -79,8 +80,8 @@ def make_shard(
     return shard, key
 
 
-def make_job(tenant: Tenant, *capabilities: str, **changes: Any) -> Job:
-    """Submit a job as a member of the tenant."""
+def make_job(tenant: Tenant, *capabilities: str, role: str = Role.MEMBER, **changes: Any) -> Job:
+    """Submit a job as a member of the tenant; one that names stored secrets is submitted with an API key."""
     facts: dict[str, Any] = {
         "task": {"type": "prompt", "prompt": "Fix it.", "repo_url": "https://example.com/user/repo.git"},
         "capabilities": sorted(capabilities or ("git",)),
@@ -89,7 +90,21 @@ def make_job(tenant: Tenant, *capabilities: str, **changes: Any) -> Job:
         "max_turns": 5,
         **changes,
     }
-    return submit(Caller(tenant, Role.MEMBER), JobRequest(**facts))[0]
+    request = JobRequest(**facts)
+    # A claim checks the rights of the key, so such a job needs one.
+    names_secrets = any(isinstance(source, dict) for source in request.secrets.values())
+    key = ApiKey.create(tenant, "factory", role=role)[0] if names_secrets else None
+    return submit(Caller(tenant, role, api_key=key), request)[0]
+
+
+def bound_to_repository(*hosts: str, min_role: str = Role.MEMBER) -> SecretBinding:
+    """Return the binding of a secret for repositories, by default for those of ``make_job``."""
+    return SecretBinding(SecretPurpose.REPOSITORY, hosts or ("example.com",), min_role)
+
+
+def bound_to(purpose: SecretPurpose) -> SecretBinding:
+    """Return the binding of a secret that members use for another purpose than repositories."""
+    return SecretBinding(purpose, min_role=Role.MEMBER)
 
 
 def fresh(job: Job) -> Job:

@@ -7,12 +7,12 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
 from jobs import broker
-from jobs.api.callback_views import caller_name, find_callback
+from jobs.api.callback_views import find_callback
 from jobs.callbacks.delivery import redeliver
 from jobs.callbacks.models import Callback
 from jobs.models import Job
 from myctobot.dashboards.pages import member_page, writers_only
-from myctobot.tenants.authentication import Caller
+from myctobot.tenants.authentication import Caller, caller_name
 
 
 def callbacks_of(job: Job) -> list[Callback]:

@@ -13,6 +13,7 @@ from rest_framework.exceptions import ValidationError
 from jobs.api.request_serializers import JobRequestSerializer, RetrySerializer
 from jobs.errors import IdempotencyMismatch, JobFinished, JobNotFinished
 from jobs.lifecycle import cancel, lookup, retry, submit
+from jobs.lifecycle.secrets import PURPOSES
 from jobs.models import Job
 from jobs.models.states import Hold
 from jobs.queue.capabilities import available_capabilities
@@ -24,7 +25,7 @@ from myctobot.dashboards.pages import is_htmx, may_write, member_page, writers_o
 from myctobot.dashboards.views.callbacks import callbacks_of
 from myctobot.errors import InvalidRequest, MyctobotError
 from myctobot.tenants.authentication import Caller
-from myctobot.tenants.models import Secret
+from myctobot.tenants.secrets import usable_names
 
 
 @require_GET
@@ -83,8 +84,9 @@ def _submit(caller: Caller, form: JobForm) -> Job | None:
     return None
 
 
-def _secret_names(caller: Caller) -> list[str]:
-    return list(Secret.objects.filter(tenant=caller.tenant).order_by("name").values_list("name", flat=True))
+def _secret_names(caller: Caller) -> dict[str, list[str]]:
+    """Return the stored secrets that the caller may choose, by the secret's name in a request."""
+    return {name: usable_names(caller.tenant, caller.role, purpose) for name, purpose in PURPOSES.items()}
 
 
 def _find_job(caller: Caller, public_id: str) -> Job:

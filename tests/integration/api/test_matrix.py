@@ -17,16 +17,19 @@ from jobs.api.urls import urlpatterns as job_patterns
 from jobs.callbacks.models import Callback
 from jobs.lifecycle.cancel import cancel
 from myctobot.dashboards.urls import urlpatterns as console_patterns
+from myctobot.tenants.api.urls import urlpatterns as tenant_patterns
 from myctobot.tenants.models import Role, Tenant
+from myctobot.tenants.secrets import store_secret
 from shards.api.urls import urlpatterns as shard_patterns
 from shards.models import Shard
-from tests.factories.control_plane import Api, make_job, make_member, make_operator
+from tests.factories.control_plane import Api, bound_to_repository, make_job, make_member, make_operator
 
 pytestmark = pytest.mark.django_db
 
 EVERYBODY_OF_THE_TENANT = (200, 200, 200, 404, 403, 401)
 WRITERS = (200, 403, 200, 404, 403, 401)
 OPERATORS = (403, 403, 403, 403, 200, 401)
+NEW_SECRET = {"name": "new", "value": "ghp_0123456789", "purpose": "repository", "hosts": ["github.com"]}
 NEW_SHARD = {"name": "new", "capabilities": ["git"]}
 BODY = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
 
@@ -75,6 +78,13 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "shard-templates": [("get", None, OPERATORS)],
     "pools": [("get", None, OPERATORS)],
     "audit": [("get", None, OPERATORS)],
+    # The other tenant's member lists that tenant's secrets.
+    "secrets": [("get", None, (200, 403, 200, 200, 403, 401)), ("post", NEW_SECRET, (403, 403, 201, 403, 403, 401))],
+    "secret": [
+        ("get", None, (200, 403, 200, 404, 403, 401)),
+        ("patch", {"min_role": "admin"}, (403, 403, 200, 403, 403, 401)),
+        ("delete", None, (403, 403, 204, 403, 403, 401)),
+    ],
 }
 # The console redirects anonymous users to the login and refuses users who may not write.
 PAGES = (200, 200, 200, 404, 403, 302)
@@ -85,6 +95,9 @@ CONSOLE: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "console-job-header": [("get", None, PAGES)],
     "console-job-cancel": [("post", None, (302, 403, 302, 404, 403, 302))],
     "console-job-retry": [("get", None, (200, 403, 200, 404, 403, 302))],
+    "console-secrets": [("get", None, (403, 403, 200, 403, 403, 302))],
+    "console-secret": [("get", None, (403, 403, 200, 403, 403, 302))],
+    "console-secret-remove": [("post", None, (403, 403, 302, 403, 403, 302))],
     "console-callback-resend": [("post", None, (302, 403, 302, 404, 403, 302))],
 }
 # These are for everybody, and have tests of their own.
@@ -96,7 +109,7 @@ def names(patterns: list[Any]) -> set[str | None]:
 
 
 def test_every_address_is_in_the_tables() -> None:
-    assert names(job_patterns + shard_patterns) == set(API), "say in API who may use the new address"
+    assert names(job_patterns + shard_patterns + tenant_patterns) == set(API), "say in API who may use the new address"
     assert names(console_patterns) - OPEN == set(CONSOLE), "say in CONSOLE who may use the new page"
 
 
@@ -109,7 +122,8 @@ def cases() -> Iterator[Any]:
 
 @pytest.fixture
 def path_of(tenant: Tenant, shard: Shard) -> Any:
-    """A finished job with a callback, for the ids in an address."""
+    """A finished job with a callback, a secret and a shard with one name, for the ids in an address."""
+    store_secret(tenant, "one", "ghp_0123456789", bound_to_repository())
     job = make_job(tenant, callback_url="https://ci.example.com/hook")
     cancel(tenant, job.public_id)
     values = {"job_id": job.public_id, "callback_id": Callback.objects.get().public_id, "name": "one"}

@@ -18,6 +18,7 @@ from shards.models import Assignment, Pool, Shard
 from tests.factories.control_plane import (
     age,
     attempts_of,
+    bound_to_repository,
     make_shard,
     make_tenant,
     running_job,
@@ -32,7 +33,7 @@ BRANCH = {"repo_url": "https://example.com/u/r.git", "branch": "fix"}
 
 class TestForm:
     def test_it_starts_the_job_that_the_api_would(self, browser: Client, tenant: Tenant, key: str) -> None:
-        store_secret(tenant, "github", "ghp_1234567890")
+        store_secret(tenant, "github", "ghp_1234567890", bound_to_repository())
         task = {
             "repo_url": "https://example.com/u/r.git",
             "base_branch": "main",

@@ -18,12 +18,14 @@ from jobs.lifecycle.reaper import recover
 from jobs.models import Job
 from myctobot.dashboards import listing
 from myctobot.tenants.models import Tenant
+from myctobot.tenants.secret_bindings import SecretPurpose
 from myctobot.tenants.secrets import store_secret
 from tests.factories.control_plane import (
     SECRETS,
     Runner,
     age,
     attempts_of,
+    bound_to,
     end_pause,
     fresh,
     make_job,
@@ -191,7 +193,7 @@ class TestOneJob:
     def test_secrets_of_its_own_are_asked_for_again(self, browser: Client, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key, secrets=SECRETS)
         runner.finish()
-        store_secret(tenant, "stored", "sk-ant-0123456789")
+        store_secret(tenant, "stored", "sk-ant-0123456789", bound_to(SecretPurpose.PROVIDER))
         where = f"/jobs/{job.public_id}/retry/"
         assert "Repository" in browser.get(where).content.decode()
         assert browser.post(where).status_code == 200

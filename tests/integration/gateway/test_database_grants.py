@@ -18,7 +18,7 @@ from myctobot.gateway.grants import DatabaseGrants
 from myctobot.gateway.upstreams.anthropic import AnthropicUpstream
 from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
 from myctobot.lib.crypto import digest
-from myctobot.tenants.models import Tenant
+from myctobot.tenants.models import Role, Tenant
 from tests.fixtures.fake_anthropic import FakeAnthropic
 
 from .conftest import KEY, TOKEN, ask, gateway_client, served
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 def attempt(transactional_db: None) -> Attempt:
     tenant = Tenant.objects.create(slug="acme", name="Acme")
     job = Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=5, status=JobStatus.RUNNING)
-    JobSecrets({"anthropic_api_key": KEY}).seal_into(job)
+    JobSecrets({"anthropic_api_key": KEY}).seal_into(job, Role.MEMBER)
     job.attempt_number = 1
     job.save()
     return Attempt.objects.create(

@@ -14,6 +14,7 @@ from myctobot.tenants.secrets import read_secret
 from tests.factories.control_plane import Api
 
 pytestmark = pytest.mark.django_db
+BINDING = {"purpose": "repository", "hosts": "github.com", "min_role": "member"}
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_new_key_is_shown_once_and_works(admin: Client, tenant: Tenant) -> Non
 
 
 def test_a_secret_is_typed_in_and_not_shown_again(admin: Client, tenant: Tenant) -> None:
-    form = {"tenant": tenant.pk, "name": "github", "value": "canary-typed-in"}
+    form = {"tenant": tenant.pk, "name": "github", "value": "canary-typed-in", **BINDING}
     response = admin.post("/admin/tenants/secret/add/", form, follow=True)
     assert read_secret(tenant.pk, "github") == "canary-typed-in"
     assert "canary-typed-in" not in response.content.decode()
@@ -43,7 +44,7 @@ def test_a_secret_is_typed_in_and_not_shown_again(admin: Client, tenant: Tenant)
 
 
 def test_a_refused_form_does_not_repeat_the_secret(admin: Client, tenant: Tenant) -> None:
-    form = {"tenant": tenant.pk, "name": "not a slug", "value": "canary-typed-in"}
+    form = {"tenant": tenant.pk, "name": "not a slug", "value": "canary-typed-in", **BINDING}
     response = admin.post("/admin/tenants/secret/add/", form)
     assert not Secret.objects.exists()
     assert "canary-typed-in" not in response.content.decode()
@@ -61,7 +62,9 @@ class TestAuditLog:
         assert entry.details == {"weight": {"was": 100, "is": 300}}
 
     def test_the_audit_entry_of_a_secret_or_key_hides_its_value(self, admin: Client, tenant: Tenant) -> None:
-        admin.post("/admin/tenants/secret/add/", {"tenant": tenant.pk, "name": "github", "value": "canary-typed-in"})
+        admin.post(
+            "/admin/tenants/secret/add/", {"tenant": tenant.pk, "name": "github", "value": "canary-typed-in", **BINDING}
+        )
         assert (self.entry().action, self.entry().details["value"]) == ("secret.created", "(set)")
         answer = admin.post(
             "/admin/tenants/apikey/add/", {"tenant": tenant.pk, "name": "ci", "role": "member"}, follow=True

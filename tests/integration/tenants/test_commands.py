@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.core.management import CommandError, call_command
 from myctobot.lib.crypto import digest
 from myctobot.tenants.authentication import find_api_key
 from myctobot.tenants.models import ApiKey, Role, Secret, Tenant
+from myctobot.tenants.secret_bindings import UNBOUND, SecretBinding, SecretPurpose
 from myctobot.tenants.secrets import read_secret, store_secret
 
 pytestmark = pytest.mark.django_db
@@ -31,9 +33,16 @@ def run(*command: str) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
-def store(monkeypatch: pytest.MonkeyPatch, text: str, *, name: str = "github", tenant: str = "acme") -> tuple[str, str]:
+def store(
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    *,
+    name: str = "github",
+    tenant: str = "acme",
+    options: Sequence[str] = (),
+) -> tuple[str, str]:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
-    return run("store_secret", "--tenant", tenant, "--name", name)
+    return run("store_secret", "--tenant", tenant, "--name", name, *options)
 
 
 # --- create_api_key ---------------------------------------------------------------------------------
@@ -114,6 +123,42 @@ def test_a_secret_that_no_job_could_use_is_refused(
     assert not Secret.objects.exists()
 
 
+def test_a_new_secret_is_bound_by_options(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--purpose", "repository", "--host", "GitHub.com", "--host", "*.example.com"]
+    said = store(monkeypatch, VALUE, options=options)
+    expected = SecretBinding(SecretPurpose.REPOSITORY, ("github.com", "*.example.com"), Role.MEMBER)
+    assert Secret.objects.get().binding == expected
+    assert "not bound" not in "".join(said)
+    store(monkeypatch, "another-value")
+    assert Secret.objects.get().binding == expected
+
+
+def test_a_secret_without_a_purpose_is_unbound_and_the_command_says_so(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = store(monkeypatch, VALUE)
+    assert Secret.objects.get().binding == UNBOUND
+    assert "only admins can use it. Bind it with --purpose" in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--purpose", "repository"], "--host: Name the hosts"),
+        (["--purpose", "repository", "--host", "https://github.com"], "--host: 'https://github.com' is not a host"),
+        (["--purpose", "provider", "--host", "github.com"], "--host: Leave this empty"),
+        (["--host", "github.com"], "need --purpose"),
+        (["--purpose", "unbound"], "--purpose"),
+    ],
+)
+def test_a_wrong_binding_is_refused_by_its_option(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, options: list[str], named: str
+) -> None:
+    with pytest.raises(CommandError, match=named):
+        store(monkeypatch, VALUE, options=options)
+    assert not Secret.objects.exists()
+
+
 # --- rotate_secrets ---------------------------------------------------------------------------------
 
 
@@ -131,14 +176,14 @@ def test_a_waiting_jobs_secrets_are_rotated_too(tenant: Tenant, settings: Any) -
     from jobs.models import Job
 
     job = Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=1)
-    JobSecrets({"repo_token": VALUE}).seal_into(job)
+    JobSecrets({"repo_token": VALUE}).seal_into(job, Role.MEMBER)
     job.save()
     new = Fernet.generate_key().decode()
     settings.SECRETS_KEYS = [new, *settings.SECRETS_KEYS]
     run("rotate_secrets")
     settings.SECRETS_KEYS = [new]
     job.refresh_from_db()
-    assert JobSecrets.of(job).values(job.tenant_id) == {"repo_token": VALUE}
+    assert JobSecrets.of(job).values(job) == {"repo_token": VALUE}
 
 
 def test_a_row_that_no_key_opens_is_named_and_the_others_are_rotated(tenant: Tenant, settings: Any) -> None:

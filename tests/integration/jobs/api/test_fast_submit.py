@@ -20,9 +20,10 @@ from jobs.queue.waiting import CachedWaitExplainer
 from myctobot.asgi import make_application
 from myctobot.tenants.authentication import find_api_key
 from myctobot.tenants.models import ApiKey, Role, Tenant
+from myctobot.tenants.secret_bindings import SecretPurpose
 from myctobot.tenants.secrets import store_secret
 from myctobot.web.process_caches import ProcessCaches
-from tests.factories.control_plane import SECRETS, make_shard, make_tenant
+from tests.factories.control_plane import SECRETS, bound_to, make_shard, make_tenant
 from tests.factories.viewers import in_thread
 from tests.integration.gateway.conftest import served
 
@@ -128,7 +129,7 @@ async def test_a_key_makes_one_job_on_both_paths(client: httpx.AsyncClient, key:
 async def test_secrets_are_sealed_and_not_repeated(
     client: httpx.AsyncClient, key: str, tenant: Tenant, slow: list[str]
 ) -> None:
-    await in_thread(lambda: store_secret(tenant, "jira", SECRETS["jira_token"]))
+    await in_thread(lambda: store_secret(tenant, "jira", SECRETS["jira_token"], bound_to(SecretPurpose.TRACKER)))
     body = {
         **FULL,
         "task": {**FULL["task"], "repo_token": SECRETS["repo_token"]},

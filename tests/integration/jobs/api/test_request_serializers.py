@@ -281,7 +281,7 @@ def test_a_key_in_pem_form_keeps_its_lines(api: Api) -> None:
     key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n"
     assert api.post("/jobs", changed("task.repo_token", key)).status_code == 201
     job = Job.objects.get()
-    assert JobSecrets.of(job).values(job.tenant_id)["repo_token"] == key
+    assert JobSecrets.of(job).values(job)["repo_token"] == key
 
 
 # A value that every readable field takes by itself.

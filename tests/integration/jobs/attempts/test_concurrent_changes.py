@@ -179,7 +179,7 @@ class TestFinish:
 
     def test_releases_the_next_job_with_its_key(self, tenant: Tenant) -> None:
         _, key = make_shard("two", "git", "browser", slots=2)
-        wanted = {"capabilities": ["browser", "git"], "concurrency_key": "deploy"}
+        wanted: dict[str, Any] = {"capabilities": ["browser", "git"], "concurrency_key": "deploy"}
         first, runner = running_job(tenant, key, **wanted)
         behind = [make_job(tenant, **wanted) for _ in range(2)]
         dispatch_round()

@@ -17,7 +17,7 @@ from jobs.lifecycle.reaper import MAX_UNCLAIMED, recover
 from jobs.lifecycle.secrets import JobSecrets
 from jobs.models import Attempt, Job
 from myctobot.lib.crypto import digest
-from myctobot.tenants.models import Secret, Tenant
+from myctobot.tenants.models import ApiKey, Role, Secret, Tenant
 from myctobot.tenants.secrets import UnknownSecret, store_secret
 from shards.models import Shard
 from tests.factories.control_plane import (
@@ -30,6 +30,7 @@ from tests.factories.control_plane import (
     Runner,
     age,
     attempts_of,
+    bound_to_repository,
     fresh,
     make_job,
     running_job,
@@ -73,7 +74,7 @@ def test_no_answer_shows_a_secret(tenant: Tenant, key: str) -> None:
 
 
 def test_no_admin_page_shows_a_secret(tenant: Tenant, key: str) -> None:
-    store_secret(tenant, "github", REPO_TOKEN)
+    store_secret(tenant, "github", REPO_TOKEN, bound_to_repository())
     job, runner = running_job(tenant, key, secrets=SECRETS)
     admin = Client()
     admin.force_login(User.objects.create_superuser("root"))
@@ -98,7 +99,7 @@ def test_the_runner_gets_the_git_token_and_no_other(tenant: Tenant, key: str) ->
 
 
 def test_a_stored_secret_is_read_when_the_attempt_is_claimed(tenant: Tenant, key: str) -> None:
-    store_secret(tenant, "github", "first-value-0123456789")
+    store_secret(tenant, "github", "first-value-0123456789", bound_to_repository())
     job = make_job(tenant, secrets={"repo_token": {"secret": "github"}})
     store_secret(tenant, "github", "second-value-0123456789")
     dispatch_round()
@@ -112,7 +113,7 @@ def test_another_tenants_stored_secret_is_unknown(tenant: Tenant, shard: Shard) 
 
 
 def test_a_stored_secret_that_is_gone_fails_the_job_with_the_reason(tenant: Tenant, key: str) -> None:
-    store_secret(tenant, "github", REPO_TOKEN)
+    store_secret(tenant, "github", REPO_TOKEN, bound_to_repository())
     job = make_job(tenant, secrets={"repo_token": {"secret": "github"}})
     Secret.objects.all().delete()
     dispatch_round()
@@ -123,7 +124,7 @@ def test_a_stored_secret_that_is_gone_fails_the_job_with_the_reason(tenant: Tena
 
 
 def test_a_stored_secret_may_be_removed_while_a_job_that_has_it_runs(tenant: Tenant, key: str) -> None:
-    store_secret(tenant, "github", REPO_TOKEN)
+    store_secret(tenant, "github", REPO_TOKEN, bound_to_repository())
     _, runner = running_job(tenant, key, secrets={"repo_token": {"secret": "github"}, "jira_token": JIRA_TOKEN})
     Secret.objects.all().delete()
     assert runner.events(f"x {JIRA_TOKEN}").status_code == 200
@@ -156,7 +157,7 @@ def test_a_key_of_ours_that_is_gone_fails_the_job_with_the_reason(tenant: Tenant
 def test_a_stored_secret_that_no_key_opens_is_refused_by_its_field(tenant: Tenant, key: str, settings: Any) -> None:
     from cryptography.fernet import Fernet
 
-    store_secret(tenant, "github", REPO_TOKEN)
+    store_secret(tenant, "github", REPO_TOKEN, bound_to_repository())
     settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
     response = Api.of(tenant).post("/jobs", {**REQUEST, "anthropic_api_key": {"secret": "github"}})
     assert response.status_code == 400
@@ -240,22 +241,25 @@ def test_secrets_stay_out_of_what_a_request_looks_like_in_python(tenant: Tenant,
 
 
 def test_secrets_are_opened_as_they_were_sealed(tenant: Tenant, shard: Shard) -> None:
-    store_secret(tenant, "github", REPO_TOKEN)
+    store_secret(tenant, "github", REPO_TOKEN, bound_to_repository())
     given = JobSecrets({"repo_token": {"secret": "github"}, "jira_token": JIRA_TOKEN})
-    job = Job(tenant=tenant, public_id="job_x")
-    given.seal_into(job)
+    job = make_job(tenant)
+    given.seal_into(job, Role.MEMBER)
+    job.api_key = ApiKey.create(tenant, "test")[0]
+    job.save()
     assert (job.inline_secrets, job.named_secrets) == (["jira_token"], {"repo_token": "github"})
     opened = JobSecrets.of(job)
-    assert opened.values(tenant.pk) == {"repo_token": REPO_TOKEN, "jira_token": JIRA_TOKEN}
-    assert opened.values(tenant.pk, ("jira_token", "unknown")) == {"jira_token": JIRA_TOKEN}
+    assert opened.values(job) == {"repo_token": REPO_TOKEN, "jira_token": JIRA_TOKEN}
+    assert opened.values(job, ("jira_token", "unknown")) == {"jira_token": JIRA_TOKEN}
+    assert opened.values_to_mask(tenant.pk) == [JIRA_TOKEN, REPO_TOKEN]
     assert JIRA_TOKEN not in repr(opened)
 
 
 def test_a_job_without_secrets_stores_none(tenant: Tenant) -> None:
-    job = Job(tenant=tenant, public_id="job_x")
-    JobSecrets({}).seal_into(job)
+    job = Job(tenant=tenant, public_id="job_x", task={})
+    JobSecrets({}).seal_into(job, Role.MEMBER)
     assert (job.encrypted_secrets, job.inline_secrets, job.named_secrets) == (None, [], {})
-    assert JobSecrets.of(job).values(tenant.pk) == {}
+    assert JobSecrets.of(job).values(job) == {}
 
 
 @pytest.mark.parametrize(
@@ -270,8 +274,8 @@ def test_a_job_without_secrets_stores_none(tenant: Tenant) -> None:
 def test_an_unknown_stored_secret_is_named_by_its_field(
     tenant: Tenant, name: str, field: str, *, is_retry: bool
 ) -> None:
-    job = Job(tenant=tenant, public_id="job_x")
+    job = Job(tenant=tenant, public_id="job_x", task={})
     with pytest.raises(UnknownSecret) as refused:
-        JobSecrets({name: {"secret": "none"}}).seal_into(job, is_retry=is_retry)
+        JobSecrets({name: {"secret": "none"}}).seal_into(job, Role.MEMBER, is_retry=is_retry)
     assert list(refused.value.fields) == [field]
     assert job.encrypted_secrets is None

@@ -1,0 +1,1 @@
+"""REST API of a tenant's own settings: its stored secrets."""

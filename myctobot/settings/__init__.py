@@ -185,6 +185,7 @@ INSTALLED_APPS = [
     "channels",
     "django_htmx",
     "myctobot.tenants",
+    "myctobot.accounts",
     "shards",
     "jobs",
     "myctobot.dashboards",
@@ -285,6 +286,7 @@ REQUEST_BODY_TIMEOUT_S = whole_number("REQUEST_BODY_TIMEOUT_S", 60, minimum=1)
 # A client that takes nothing of a response for so long is disconnected.
 RESPONSE_STALL_TIMEOUT_S = whole_number("RESPONSE_STALL_TIMEOUT_S", 120, minimum=1)
 
+AUTHENTICATION_BACKENDS = ["myctobot.accounts.backend.PasswordBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")

@@ -48,6 +48,7 @@ PANEL: dict[str, Any] = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("dashboards/icon.svg")},
     ],
     "STYLES": [lambda request: static("shards/panel.css")],
+    "LOGIN": {"form": "myctobot.accounts.forms.PanelLoginForm"},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",

@@ -22,6 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("myctobot.api", "myctobot.admin_site", "myctobot.messaging"),
     ("myctobot.web",),
     ("myctobot.tenants",),
+    ("myctobot.accounts",),
     ("shards",),
     ("jobs",),
     ("myctobot.gateway", "myctobot.integrations", "myctobot.dashboards"),

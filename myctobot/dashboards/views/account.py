@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
+from myctobot.accounts.views import console_login
 from myctobot.dashboards.pages import member_page, public_page
 from myctobot.tenants.authentication import TENANT_IN_SESSION, Caller
 from myctobot.tenants.models import Member
 
-login = public_page(LoginView.as_view(template_name="dashboards/login.html", redirect_authenticated_user=True))
+login = public_page(console_login)
 logout = public_page(LogoutView.as_view())
 
 

@@ -1,0 +1,1 @@
+"""Logins of people: limits on attempts, hashing of passwords, and log entries."""

@@ -1,0 +1,64 @@
+"""Login by name and password."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+
+from myctobot.accounts.counts import redis_counts
+from myctobot.accounts.hashing import check_password, release_connection
+from myctobot.accounts.limits import LoginLimiter
+from myctobot.web.client_address import client_address
+
+
+@cache
+def login_limiter() -> LoginLimiter:
+    """Return the limiter of this process."""
+    return LoginLimiter(redis_counts(settings.REDIS_URL))
+
+
+def address_of(request: HttpRequest | None) -> str:
+    """Return the address of the client of a request."""
+    meta = request.META if request is not None else {}
+    return client_address(meta.get("REMOTE_ADDR"), meta.get("HTTP_X_FORWARDED_FOR"), behind_proxy=settings.BEHIND_PROXY)
+
+
+def find_user(request: HttpRequest | None, name: str, password: str) -> User | None:
+    """Return the active user with this name and password, or None. Nothing else compares the password of a person.
+
+    Raises:
+        LoginRefused: too many attempts for this account or address.
+    """
+    # Redis may take a second to answer, and a session that was read holds a connection.
+    release_connection()
+    limiter = login_limiter()
+    with limiter.attempt(name, address_of(request)) as attempt:
+        user = User.objects.filter(username=name).first()
+        found = check_password(password, user.password if user else None)
+        if user is None or not found.is_correct or not user.is_active:
+            limiter.failed(attempt)
+            return None
+        if found.new_hash:
+            user.password = found.new_hash
+            user.save(update_fields=["password"])
+        limiter.succeeded(attempt)
+        return user
+
+
+class PasswordBackend(ModelBackend):
+    """Backend of Django's ``authenticate`` that limits attempts and compares passwords in threads of its own."""
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **more: Any
+    ) -> User | None:
+        """Return the user with this name and password, or None.
+
+        Raises:
+            LoginRefused: too many attempts for this account or address.
+        """
+        return None if username is None or password is None else find_user(request, username, password)

@@ -11,7 +11,9 @@ from django.core.asgi import get_asgi_application
 
 from myctobot.gateway.app import GatewayApp, gateway_from_settings, refused_body
 from myctobot.gateway.urls import BODY_LIMITS
+from myctobot.settings.gateway import GATEWAY_CALL_LIMITS, GATEWAY_GRANT_CHECK_S, GATEWAY_POLICY
 from myctobot.web.body_limiter import BodyLimiter
 
-_gateway = GatewayApp(get_asgi_application(), gateway_from_settings())
+_parts = gateway_from_settings(GATEWAY_POLICY, GATEWAY_CALL_LIMITS, GATEWAY_GRANT_CHECK_S)
+_gateway = GatewayApp(get_asgi_application(), _parts)
 application = BodyLimiter(_gateway, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_body)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from asgiref.sync import sync_to_async
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from jobs.lifecycle.secrets import JobSecrets
@@ -35,12 +36,7 @@ class AttemptGrant:
 
 def find_grant(token: str) -> AttemptGrant | None:
     """Return the access that a token grants; None if it is unknown, or its attempt ended, is fenced or silent."""
-    attempt = (
-        Attempt.objects.select_related("job")
-        .filter(gateway_token_hash=digest(token), state=AttemptState.RUNNING, lease_until__gt=Now())
-        .filter(job__status=JobStatus.RUNNING, job__cancel_requested_at=None)
-        .first()
-    )
+    attempt = _with_grant().select_related("job").filter(gateway_token_hash=digest(token)).first()
     if attempt is None:
         return None
     job = attempt.job
@@ -54,4 +50,21 @@ def find_grant(token: str) -> AttemptGrant | None:
     return AttemptGrant(job.tenant_id, job.public_id, attempt.number, anthropic_key)
 
 
+def find_live(attempts: Iterable[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+    """Return those attempts, by job and number, whose tokens grant access."""
+    asked = frozenset(attempts)
+    rows = _with_grant().filter(job__public_id__in=[job_id for job_id, _ in asked])
+    return asked & frozenset(rows.values_list("job__public_id", "number"))
+
+
+def _with_grant() -> QuerySet[Attempt]:
+    return Attempt.objects.filter(
+        state=AttemptState.RUNNING,
+        lease_until__gt=Now(),
+        job__status=JobStatus.RUNNING,
+        job__cancel_requested_at=None,
+    )
+
+
 afind_grant = sync_to_async(find_grant)
+afind_live = sync_to_async(find_live)

@@ -14,16 +14,19 @@ import structlog
 from django.conf import settings
 
 from myctobot.errors import MyctobotError
-from myctobot.gateway.errors import TYPES_BY_STATUS, error_body
-from myctobot.gateway.grants import DatabaseGrants, GatewayGrant, GrantSource
+from myctobot.gateway.call_input import CallInput, Message, Receive
+from myctobot.gateway.errors import TYPES_BY_STATUS, GrantEnded, error_body, error_event
+from myctobot.gateway.grant_watch import DEFAULT_INTERVAL_S, GrantWatch
+from myctobot.gateway.grants import DatabaseGrants, GatewayGrant, GrantSource, LiveGrants, attempt_key
+from myctobot.gateway.job_calls import BodyAllowance, CallLimits, JobCalls
+from myctobot.gateway.parsing import BodyParser
+from myctobot.gateway.policy import CallPolicy
 from myctobot.gateway.sse import UsageReader
 from myctobot.gateway.upstreams import build_upstream
 from myctobot.gateway.upstreams.base import Upstream
 from myctobot.web.response import RawResponse
 
 Scope = dict[str, Any]
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -41,6 +44,39 @@ class Gateway:
 
     grants: GrantSource
     upstream: Upstream
+    policy: CallPolicy
+    calls: JobCalls
+    watch: GrantWatch
+    parser: BodyParser
+
+    async def close(self) -> None:
+        await self.watch.stop()
+        await self.upstream.close()
+        self.parser.close()
+
+
+def build_gateway(
+    grants: GrantSource,
+    live: LiveGrants,
+    upstream: Upstream,
+    *,
+    policy: CallPolicy | None = None,
+    limits: CallLimits | None = None,
+    watch_interval_s: float = DEFAULT_INTERVAL_S,
+) -> Gateway:
+    """Connect the parts of a gateway.
+
+    Args:
+        grants: finds the grant of a token.
+        live: finds the attempts whose grants have not ended.
+        upstream: answers the calls.
+        policy: what jobs may use; the default is for Claude Code.
+        limits: on the calls of each attempt.
+        watch_interval_s: seconds between two checks of the grants of open calls.
+    """
+    calls = JobCalls(limits or CallLimits())
+    watch = GrantWatch(live, calls, watch_interval_s)
+    return Gateway(grants, upstream, policy or CallPolicy(), calls, watch, BodyParser())
 
 
 @dataclass
@@ -48,6 +84,7 @@ class GatewayCall:
     """One HTTP call from its first byte to its last. Views set the fields when they know them."""
 
     gateway: Gateway
+    input: CallInput
     # Its contexts are closed when the call ends for any reason.
     stack: AsyncExitStack
     request_id: str = field(default_factory=new_request_id)
@@ -56,7 +93,25 @@ class GatewayCall:
     model: str | None = None
     status: int | None = None
     finished: bool = False
+    grant_ended: bool = False
+    streams: bool = False
     usage: UsageReader = field(default_factory=UsageReader)
+
+    def admit(self, grant: GatewayGrant) -> BodyAllowance:
+        """Count the call of a valid token, and end it together with the grant.
+
+        Raises:
+            TooManyCalls: the job has too many open calls.
+            CallQuotaReached: the attempt has made all its calls.
+        """
+        self.grant = grant
+        allowance = self.stack.enter_context(self.gateway.calls.enter(grant))
+        self.stack.enter_context(self.gateway.watch.watch(attempt_key(grant), self._end))
+        return allowance
+
+    def _end(self) -> None:
+        self.grant_ended = True
+        self.input.end()
 
     def log_call(self, path: str) -> None:
         """Log the caller, the model and the duration of the call, but never a prompt, a key or a token."""
@@ -76,6 +131,8 @@ class GatewayCall:
         )
 
     def _outcome(self) -> str:
+        if self.grant_ended:
+            return "grant_ended"
         if not self.finished:
             return "disconnected"
         return self.usage.error or "answered"
@@ -92,16 +149,17 @@ class GatewayApp:
         if scope["type"] == "lifespan":
             await self._handle_lifespan(receive, send)
         elif scope["type"] == "http":
-            async with AsyncExitStack() as stack:
-                call = GatewayCall(self._gateway, stack)
+            call = GatewayCall(self._gateway, CallInput(receive), AsyncExitStack())
+            try:
+                await self._handle_call(call, scope, send)
+            finally:
                 if scope["path"] != "/healthz":
-                    stack.callback(call.log_call, _printable(scope["path"]))
-                await self._handle_call(call, scope, receive, send)
+                    call.log_call(_printable(scope["path"]))
         else:
             await receive()
             await send({"type": "websocket.close", "code": 1003})
 
-    async def _handle_call(self, call: GatewayCall, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle_call(self, call: GatewayCall, scope: Scope, send: Send) -> None:
         async def tracked_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
@@ -110,7 +168,11 @@ class GatewayApp:
                 call.finished = True
 
         scope[SCOPE_KEY] = call
-        await self._django(scope, receive, tracked_send)
+        async with call.stack:
+            await self._django(scope, call.input.receive, tracked_send)
+        # The upstream's call is closed by now, even if the client reads nothing.
+        if call.grant_ended and not call.finished:
+            await _send_grant_ended(call, tracked_send)
 
     async def _handle_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -118,32 +180,55 @@ class GatewayApp:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                await self._gateway.upstream.close()
+                await self._gateway.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
 
-def gateway_from_settings() -> Gateway:
-    """Build the gateway that the settings describe.
+def gateway_from_settings(policy: CallPolicy, limits: CallLimits, watch_interval_s: float) -> Gateway:
+    """Build the gateway that the settings describe. The arguments are those of ``build_gateway``.
 
     Raises:
         ScriptFileError: ``GATEWAY_SCRIPTS`` contains an invalid script.
     """
     # Import here, because models can be imported only after Django is set up.
-    from jobs.attempts.gateway_grants import afind_grant
+    from jobs.attempts.gateway_grants import afind_grant, afind_live
 
     upstream = build_upstream(
         settings.GATEWAY_UPSTREAM, scripts=Path(settings.GATEWAY_SCRIPTS), anthropic_url=settings.ANTHROPIC_BASE_URL
     )
-    return Gateway(DatabaseGrants(afind_grant), upstream)
+    grants = DatabaseGrants(afind_grant, afind_live)
+    return build_gateway(
+        grants,
+        grants.live,
+        upstream,
+        policy=policy,
+        limits=limits,
+        watch_interval_s=watch_interval_s,
+    )
+
+
+async def _send_grant_ended(call: GatewayCall, send: Send) -> None:
+    error = GrantEnded()
+    if call.status is None:
+        body = error_body(error.kind, error.message, call.request_id)
+        await _raw_error(error.status, body, call.request_id, error.headers).send(send)
+    else:
+        # Headers with a length promise a document, which an event cannot complete.
+        event = error_event(error.kind, error.message, call.request_id) if call.streams else b""
+        await send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+def _raw_error(status: int, body: bytes, request_id: str, more: Mapping[str, str]) -> RawResponse:
+    headers = {"content-type": "application/json", "request-id": request_id, **more}
+    return RawResponse(status, [(name.encode(), value.encode()) for name, value in headers.items()], body)
 
 
 def refused_body(_path: str, error: MyctobotError) -> RawResponse:
     """Return the response to a call whose body was refused before it reached the gateway."""
     request_id = new_request_id()
-    kind = TYPES_BY_STATUS[error.http_status]
-    headers = [(b"content-type", b"application/json"), (b"request-id", request_id.encode())]
-    return RawResponse(error.http_status, headers, error_body(kind, error.message, request_id))
+    body = error_body(TYPES_BY_STATUS[error.http_status], error.message, request_id)
+    return _raw_error(error.http_status, body, request_id, {})
 
 
 def _printable(path: str) -> str:

@@ -3,8 +3,11 @@
 GatewayError              500 api_error
 ├── BadRequest            400 invalid_request_error
 ├── NotAuthenticated      401 authentication_error
+├── NotPermitted          403 permission_error
 ├── UnknownPath           404 not_found_error
 ├── MethodNotAllowed      405 invalid_request_error
+├── TooManyCalls          429 rate_limit_error
+├── CallQuotaReached      429 rate_limit_error
 ├── BrokenUpstream        502 api_error
 ├── GrantsUnavailable     503 api_error
 ├── UpstreamTimeout       504 timeout_error
@@ -32,6 +35,9 @@ TYPES_BY_STATUS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+# Claude Code and Anthropic's SDKs repeat a refused call unless this header forbids it.
+_FINAL = {"x-should-retry": "false"}
 
 
 class GatewayError(MyctobotError):
@@ -62,6 +68,10 @@ class BadRequest(GatewayError):
     retryable = False
 
 
+class IncompleteBody(BadRequest):
+    """The body of the request is incomplete."""
+
+
 class GatewayNotAuthenticated(GatewayError):
     """Send the job's gateway token in the header 'x-api-key'. The token is valid until the job ends."""
 
@@ -69,9 +79,29 @@ class GatewayNotAuthenticated(GatewayError):
     http_status = 401
     retryable = False
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return _FINAL
+
 
 class NoProviderKey(GatewayNotAuthenticated):
     """This job has no anthropic_api_key: put it in the job's request, or store a secret and name it there."""
+
+
+class GrantEnded(GatewayNotAuthenticated):
+    """The job has ended, was cancelled, or runs as another attempt, so this call has ended too."""
+
+
+class NotPermitted(GatewayError):
+    """The gateway's policy does not allow this. An operator can change it in the gateway's settings."""
+
+    code = "permission_error"
+    http_status = 403
+    retryable = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return _FINAL
 
 
 class UnknownPath(GatewayError):
@@ -96,6 +126,29 @@ class MethodNotAllowed(GatewayError):
     @property
     def headers(self) -> dict[str, str]:
         return {"allow": self.allowed}
+
+
+class TooManyCalls(GatewayError):
+    """This job has too many open calls. Wait for one of them to end."""
+
+    code = "rate_limit_error"
+    http_status = 429
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
+
+
+class CallQuotaReached(GatewayError):
+    """This attempt of the job has made all its calls."""
+
+    code = "rate_limit_error"
+    http_status = 429
+    retryable = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return _FINAL
 
 
 class BrokenUpstream(GatewayError):

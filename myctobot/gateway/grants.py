@@ -26,22 +26,38 @@ class GatewayGrant(Protocol):
         """Decrypt the tenant's provider key; None when the job has none."""
 
 
+# Public id of a job and number of its attempt.
+AttemptKey = tuple[str, int]
+
+
+def attempt_key(grant: GatewayGrant) -> AttemptKey:
+    return (grant.job_id, grant.attempt)
+
+
 # Returns None for an unknown token, and when the job has ended or has another attempt by now.
 GrantSource = Callable[[str], Awaitable[GatewayGrant | None]]
+# Returns those attempts whose tokens still grant access.
+LiveGrants = Callable[[frozenset[AttemptKey]], Awaitable[frozenset[AttemptKey]]]
 
 
 class DatabaseGrants:
-    """Source of grants in the database. It calls ``find`` and releases the database connection immediately.
+    """Source of grants in the database. It asks ``find`` or ``live`` and releases the connection immediately.
 
     Django keeps a connection until the response has ended, and a response may stream for minutes.
     """
 
-    def __init__(self, find: GrantSource) -> None:
-        self._find = find
+    def __init__(self, find: GrantSource, live: LiveGrants) -> None:
+        self._find, self._live = find, live
 
     async def __call__(self, token: str) -> GatewayGrant | None:
         try:
             return await self._find(token)
+        finally:
+            await sync_to_async(close_old_connections)()
+
+    async def live(self, attempts: frozenset[AttemptKey]) -> frozenset[AttemptKey]:
+        try:
+            return await self._live(attempts)
         finally:
             await sync_to_async(close_old_connections)()
 
@@ -73,6 +89,9 @@ class MemoryGrants:
 
     async def __call__(self, token: str) -> GatewayGrant | None:
         return self.grants.get(token)
+
+    async def live(self, attempts: frozenset[AttemptKey]) -> frozenset[AttemptKey]:
+        return attempts & {attempt_key(grant) for grant in self.grants.values()}
 
     def end(self, job_id: str) -> None:
         """Remove every token of a job, like the end of the job does."""

@@ -1,30 +1,78 @@
-"""Checks of the parts of a request that the gateway needs. The upstream checks the rest."""
+"""Checks of the parts of a request that the gateway needs. The upstream checks the rest.
+
+Only those parts become objects. Everything else, such as the texts of a conversation, is skipped and stays in the body.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from myctobot.gateway.errors import BadRequest
+from myctobot.gateway.policy import Feature, FeatureKind
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-MAX_MODEL_LENGTH = 200
-MAX_TOKEN_LENGTH = 512
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+MAX_MODEL_LENGTH: Final = 200
+MAX_TOKEN_LENGTH: Final = 512
+# Opening braces bound the objects that a body can become. Texts may contain braces, so the limit is far above need.
+MAX_BRACES: Final = 250_000
+MAX_ITEMS: Final = 100_000
+MAX_CONTENT_DEPTH: Final = 8
+_NO_JSON: Final = "The request's body must be JSON in UTF-8 without excessive nesting"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ModelRequest:
     """Body of a call to ``/v1/messages`` or ``/v1/messages/count_tokens``.
 
-    ``document`` is the parsed ``body``. A provider gets the unchanged bytes of the body.
+    A provider gets the unchanged bytes of the body. ``features`` are the parts that a policy allows or refuses.
     """
 
     body: bytes = field(repr=False)
-    document: dict[str, Any] = field(repr=False)
     model: str
     stream: bool = False
+    features: tuple[Feature, ...] = ()
+
+
+_ABSENT: Final = msgspec.Raw()
+
+
+class _Fields(msgspec.Struct, gc=False):
+    model: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    max_tokens: msgspec.Raw = _ABSENT
+    stream: msgspec.Raw = _ABSENT
+    system: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
+    mcp_servers: msgspec.Raw = _ABSENT
+    container: msgspec.Raw = _ABSENT
+    betas: msgspec.Raw = _ABSENT
+    anthropic_beta: msgspec.Raw = _ABSENT
+
+
+class _MessageFields(msgspec.Struct, gc=False):
+    role: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = _ABSENT
+
+
+class _Typed(msgspec.Struct, gc=False):
+    type: msgspec.Raw = _ABSENT
+
+
+class _Block(msgspec.Struct, gc=False):
+    source: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = _ABSENT
+    file_id: msgspec.Raw = _ABSENT
+
+
+class _Source(msgspec.Struct, gc=False):
+    type: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = _ABSENT
 
 
 def parse_messages(body: bytes) -> ModelRequest:
@@ -33,14 +81,7 @@ def parse_messages(body: bytes) -> ModelRequest:
     Raises:
         BadRequest: a field is missing or of the wrong type; the sentence names it.
     """
-    request = parse_count_tokens(body)
-    max_tokens = request.document.get("max_tokens")
-    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 0:
-        raise BadRequest("max_tokens: must be the maximum number of output tokens, as a whole number")
-    stream = request.document.get("stream", False)
-    if not isinstance(stream, bool):
-        raise BadRequest("stream: must be true or false")
-    return ModelRequest(body, request.document, request.model, stream)
+    return _parse(body, with_max_tokens=True)
 
 
 def parse_count_tokens(body: bytes) -> ModelRequest:
@@ -49,18 +90,7 @@ def parse_count_tokens(body: bytes) -> ModelRequest:
     Raises:
         BadRequest: a field is missing or of the wrong type; the sentence names it.
     """
-    document = _object(body)
-    model = document.get("model")
-    if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_LENGTH or not model.isprintable():
-        raise BadRequest(f"model: must be the model's name, with at most {MAX_MODEL_LENGTH} printable characters")
-    messages = document.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest("messages: must be the conversation, as a list with at least one message")
-    for index, message in enumerate(messages):
-        problem = _message_problem(message)
-        if problem:
-            raise BadRequest(f"messages.{index}{problem}")
-    return ModelRequest(body, document, model)
+    return _parse(body, with_max_tokens=False)
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:
@@ -73,24 +103,122 @@ def bearer(headers: Mapping[str, str]) -> str | None:
     return token if fits else None
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest("The request's body must be JSON in UTF-8 without excessive nesting") from error
-    if not isinstance(document, dict):
+def _parse(body: bytes, *, with_max_tokens: bool) -> ModelRequest:
+    # A body of small objects would take many times its size in memory.
+    if body.count(b"{") > MAX_BRACES:
+        raise BadRequest(f"The request's body has more than {MAX_BRACES} opening braces; send a shorter conversation")
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        _decode(body, msgspec.Raw, _NO_JSON)
         raise BadRequest("The request's body must be a JSON object with model, messages and max_tokens")
-    return document
+    fields = _decode(body, _Fields, _NO_JSON)
+    model_problem = f"model: must be the model's name, with at most {MAX_MODEL_LENGTH} printable characters"
+    model = _decode(fields.model, str, model_problem)
+    if not 0 < len(model) <= MAX_MODEL_LENGTH or not model.isprintable():
+        raise BadRequest(model_problem)
+    features = _FeatureReader()
+    features.read_messages(fields.messages)
+    stream = False
+    if with_max_tokens:
+        problem = "max_tokens: must be the maximum number of output tokens, as a whole number"
+        if _decode(fields.max_tokens, int, problem) < 0:
+            raise BadRequest(problem)
+        if fields.stream is not _ABSENT:
+            stream = _decode(fields.stream, bool, "stream: must be true or false")
+    features.read_content("system", fields.system, depth=1)
+    features.read_tools(fields.tools)
+    features.read_rest(fields)
+    return ModelRequest(body, model, stream, tuple(features.found.values()))
 
 
-def _message_problem(message: Any) -> str | None:
-    if not isinstance(message, dict):
-        return ": must be an object with role and content"
-    if not isinstance(message.get("role"), str):
-        return ".role: must be a word such as user or assistant"
-    content = message.get("content")
-    if isinstance(content, str):
-        return None
-    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        return ".content: must be a text or a list of content blocks"
-    return None
+class _FeatureReader:
+    """Collector of the features of one body. It keeps the first place of each."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[FeatureKind, str], Feature] = {}
+
+    def read_messages(self, raw: msgspec.Raw) -> None:
+        problem = "messages: must be the conversation, as a list with at least one message"
+        messages = _items(raw, msgspec.Raw, problem)
+        if not messages:
+            raise BadRequest(problem)
+        for index, item in enumerate(messages):
+            name = f"messages.{index}"
+            message = _decode(item, _MessageFields, f"{name}: must be an object with role and content")
+            if not _starts(message.role, b'"'):
+                raise BadRequest(f"{name}.role: must be a word such as user or assistant")
+            if not _starts(message.content, b'"', b"["):
+                raise BadRequest(f"{name}.content: must be a text or a list of content blocks")
+            self.read_content(f"{name}.content", message.content, depth=1)
+
+    def read_content(self, name: str, raw: msgspec.Raw, depth: int) -> None:
+        """Read content blocks, which may contain others. Texts have no features."""
+        if not _starts(raw, b"[", b"{"):
+            return
+        # Each level is decoded once more, so the depth bounds the time.
+        if depth > MAX_CONTENT_DEPTH:
+            raise BadRequest(f"{name}: has more than {MAX_CONTENT_DEPTH} levels of content blocks")
+        problem = f"{name}: must be a text or a list of content blocks"
+        if _starts(raw, b"{"):
+            self._read_block(name, _decode(raw, _Block, problem), depth)
+            return
+        for index, block in enumerate(_items(raw, _Block, problem)):
+            self._read_block(f"{name}.{index}", block, depth)
+
+    def read_tools(self, raw: msgspec.Raw) -> None:
+        if _is_null(raw):
+            return
+        for index, tool in enumerate(_items(raw, _Typed, "tools: must be a list of tools")):
+            if not _is_null(tool.type):
+                self._add(FeatureKind.TOOL, f"tools.{index}.type", _word(tool.type, f"tools.{index}.type"))
+
+    def read_rest(self, fields: _Fields) -> None:
+        if not _is_null(fields.mcp_servers) and bytes(fields.mcp_servers).translate(None, b" \t\r\n") != b"[]":
+            self._add(FeatureKind.MCP_SERVERS, "mcp_servers")
+        if not _is_null(fields.container):
+            self._add(FeatureKind.CONTAINER, "container")
+        for name, raw in (("betas", fields.betas), ("anthropic_beta", fields.anthropic_beta)):
+            if raw is not _ABSENT:
+                raise BadRequest(f"{name}: is not accepted in the body; send the header anthropic-beta instead")
+
+    def _read_block(self, name: str, block: _Block, depth: int) -> None:
+        if _starts(block.source, b"{"):
+            source = _decode(block.source, _Source, f"{name}.source: must be an object")
+            self._add(FeatureKind.SOURCE, f"{name}.source.type", _word(source.type, f"{name}.source.type"))
+            self.read_content(f"{name}.source.content", source.content, depth + 1)
+        if not _is_null(block.file_id):
+            self._add(FeatureKind.SOURCE, f"{name}.file_id", "file")
+        self.read_content(f"{name}.content", block.content, depth + 1)
+
+    def _add(self, kind: FeatureKind, name: str, value: str = "") -> None:
+        self.found.setdefault((kind, value), Feature(kind, name, value))
+
+
+def _decode(raw: bytes | msgspec.Raw, kind: type[T], problem: str) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadRequest(problem) from error
+
+
+def _items(raw: msgspec.Raw, kind: type[T], problem: str) -> list[T]:
+    items: list[Any] = _decode(raw, list[kind], problem)  # type: ignore[valid-type]  # a type that varies
+    if len(items) > MAX_ITEMS:
+        raise BadRequest(f"{problem.partition(':')[0]}: has more than {MAX_ITEMS} items")
+    return items
+
+
+def _word(raw: msgspec.Raw, name: str) -> str:
+    problem = f"{name}: must be a word of at most {MAX_MODEL_LENGTH} printable characters"
+    word = _decode(raw, str, problem) if len(bytes(raw)) <= 2 * MAX_MODEL_LENGTH else ""
+    if not 0 < len(word) <= MAX_MODEL_LENGTH or not word.isprintable():
+        raise BadRequest(problem)
+    return word
+
+
+def _starts(raw: msgspec.Raw, *beginnings: bytes) -> bool:
+    # A decoded value starts without white space.
+    return bytes(memoryview(raw)[:1]) in beginnings
+
+
+def _is_null(raw: msgspec.Raw) -> bool:
+    return raw is _ABSENT or bytes(memoryview(raw)[:4]) == b"null"

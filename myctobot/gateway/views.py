@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
@@ -87,9 +88,14 @@ async def _model_call(
     grant = await call.gateway.grants(token) if token else None
     if grant is None:
         raise GatewayNotAuthenticated
-    call.grant = grant
-    parsed = parse(request.body)
+    gateway, job = call.gateway, grant.job_id
+    allowance = call.admit(grant)
+    gateway.policy.check_betas(headers.get("anthropic-beta", ""))
+    body = await call.input.read_body(allowance.take)
+    parsed = await gateway.parser.run(job, parse, body)
     call.model = parsed.model
+    gateway.policy.check_model(parsed.model)
+    gateway.policy.check_features(parsed.features)
     upstream_call = UpstreamCall(
         endpoint,
         parsed,
@@ -97,8 +103,9 @@ async def _model_call(
         beta=request.GET.get("beta") == "true",
         headers=headers,
         key=functools.partial(provider_key, grant),
+        document=functools.partial(gateway.parser.run, job, json.loads, body),
     )
-    response = await call.stack.enter_async_context(call.gateway.upstream.respond(upstream_call))
+    response = await call.stack.enter_async_context(gateway.upstream.respond(upstream_call))
     return await _to_django_response(response, call)
 
 
@@ -106,6 +113,7 @@ async def _to_django_response(response: UpstreamResponse, call: GatewayCall) -> 
     call.usage = response.usage
     headers = {**response.headers, "cache-control": "no-cache"}
     if response.streams:
+        call.streams = True
         # Reverse proxies such as nginx must not buffer the stream.
         headers["x-accel-buffering"] = "no"
         return StreamingHttpResponse(_read_body(response), status=response.status, headers=headers)

@@ -37,6 +37,7 @@ PURE = [
     "workers.runner.prompt",
     "workers.sandbox.plan",
     "workers.sandbox.seccomp",
+    "myctobot.gateway.policy",
     "myctobot.gateway.upstreams.scripted.conversation",
     "myctobot.dashboards.ops.charts",
     "myctobot.web.body_limits",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from myctobot.gateway.requests import ModelRequest
 from myctobot.gateway.sse import UsageReader
@@ -19,6 +19,7 @@ class UpstreamCall:
 
     ``headers`` are the caller's headers with names in lower case. An upstream reads the ones that it needs, but
     never the caller's token. ``key`` decrypts the tenant's provider key and returns None when the job has no key.
+    ``document`` parses the whole body, which only an upstream without a provider needs.
     """
 
     endpoint: Endpoint
@@ -27,6 +28,7 @@ class UpstreamCall:
     beta: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     key: Callable[[], Awaitable[str | None]] = field(repr=False, kw_only=True)
+    document: Callable[[], Awaitable[dict[str, Any]]] = field(repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)

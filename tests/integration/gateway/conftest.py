@@ -12,8 +12,8 @@ import structlog
 import uvicorn
 from django.core.handlers.asgi import ASGIHandler
 
-from myctobot.gateway.app import Gateway, GatewayApp, refused_body
-from myctobot.gateway.grants import GrantSource, MemoryGrant, MemoryGrants
+from myctobot.gateway.app import GatewayApp, build_gateway, refused_body
+from myctobot.gateway.grants import AttemptKey, GrantSource, MemoryGrant, MemoryGrants
 from myctobot.gateway.upstreams.base import Upstream
 from myctobot.gateway.upstreams.scripted.script_files import load_scripts
 from myctobot.gateway.upstreams.scripted.upstream import ScriptedUpstream
@@ -38,7 +38,7 @@ def _gateway_settings(settings: Any) -> None:
     # Here: settings read the environment when imported, and that is made after this file is loaded.
     from myctobot.settings import gateway
 
-    for name in ("DEBUG", "ROOT_URLCONF", "MIDDLEWARE", "DATA_UPLOAD_MAX_MEMORY_SIZE"):
+    for name in ("DEBUG", "ROOT_URLCONF", "MIDDLEWARE"):
         setattr(settings, name, getattr(gateway, name))
 
 
@@ -73,13 +73,26 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
             await server.shutdown(sockets=[listener])
 
 
+async def all_live(attempts: frozenset[AttemptKey]) -> frozenset[AttemptKey]:
+    return attempts
+
+
 @asynccontextmanager
 async def gateway_client(
-    upstream: Upstream, grants: GrantSource, token: str | None = TOKEN, limits: BodyLimits = BODY_LIMITS
+    upstream: Upstream,
+    grants: GrantSource,
+    token: str | None = TOKEN,
+    body_limits: BodyLimits = BODY_LIMITS,
+    **options: Any,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a real gateway with this upstream."""
-    gateway = GatewayApp(ASGIHandler(), Gateway(grants, upstream))
-    app = BodyLimiter(gateway, limits, 20, refused_body)
+    """A client of a real gateway with this upstream.
+
+    Args:
+        options: options of ``build_gateway``.
+    """
+    parts = build_gateway(grants, getattr(grants, "live", all_live), upstream, **options)
+    gateway = GatewayApp(ASGIHandler(), parts)
+    app = BodyLimiter(gateway, body_limits, 20, refused_body)
     headers = {"x-api-key": token} if token else {}
     async with (
         served(app) as url,

@@ -36,7 +36,7 @@ async def passing_to(
 
 async def test_the_body_goes_on_byte_by_byte_with_the_tenants_key(grants: MemoryGrants) -> None:
     provider = FakeAnthropic()
-    body = b'{ "model":"m", "max_tokens":1,"messages":[{"role":"user","content":"\\u00e9"}], "new_field": {} }'
+    body = b'{ "model":"claude-m", "max_tokens":1,"messages":[{"role":"user","content":"\\u00e9"}], "new_field": {} }'
     async with passing_to(provider, grants) as client:
         response = await client.post("/v1/messages?beta=true&other=1", content=body)
     assert (response.status_code, response.content) == (200, DOCUMENT)
@@ -49,7 +49,7 @@ async def test_only_the_allowed_headers_go_on(grants: MemoryGrants) -> None:
     provider = FakeAnthropic()
     headers = {
         "anthropic-version": "2024-01-01",
-        "anthropic-beta": "one,two",
+        "anthropic-beta": "claude-code-20250219,effort-2025-11-24",
         "authorization": f"Bearer {TOKEN}",
         "cookie": "session=canary",
         "x-forwarded-for": "10.0.0.1",
@@ -63,7 +63,10 @@ async def test_only_the_allowed_headers_go_on(grants: MemoryGrants) -> None:
         *("host", "connection", "content-length", "user-agent", "accept-encoding"),
         *("anthropic-version", "anthropic-beta", "content-type", "accept", "x-api-key"),
     }
-    assert (sent["anthropic-version"], sent["anthropic-beta"]) == ("2024-01-01", "one,two")
+    assert (sent["anthropic-version"], sent["anthropic-beta"]) == (
+        "2024-01-01",
+        "claude-code-20250219,effort-2025-11-24",
+    )
 
 
 async def test_only_the_allowed_headers_come_back(grants: MemoryGrants) -> None:
@@ -102,7 +105,7 @@ async def test_an_answer_that_comes_compressed_all_the_same_is_unpacked(grants: 
 
 async def test_count_tokens_is_passed_on(grants: MemoryGrants) -> None:
     provider = FakeAnthropic(pieces=[b'{"input_tokens": 12}'])
-    request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    request = {"model": "claude-m", "messages": [{"role": "user", "content": "hi"}]}
     async with passing_to(provider, grants) as client:
         response = await client.post("/v1/messages/count_tokens", json=request)
     assert response.json() == {"input_tokens": 12}
@@ -138,8 +141,12 @@ async def test_a_call_that_is_left_before_its_answer_was_read_ends() -> None:
     async def key() -> str | None:
         return KEY
 
+    async def document() -> dict[str, Any]:
+        return ask("hi")
+
     provider = streaming(then="wait")
-    call = UpstreamCall("messages", parse_messages(json.dumps(ask("hi")).encode()), "req_1", key=key)
+    request = parse_messages(json.dumps(ask("hi")).encode())
+    call = UpstreamCall("messages", request, "req_1", key=key, document=document)
     async with served(provider) as url:
         upstream = AnthropicUpstream(url)
         async with upstream.respond(call) as kept:

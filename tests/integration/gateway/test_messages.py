@@ -57,7 +57,7 @@ async def test_a_message_comes_as_a_stream_of_the_same_content(
 
 
 async def test_tokens_are_counted_roughly(scripted: ScriptedUpstream, grants: MemoryGrants) -> None:
-    request = {"model": "m", "messages": [{"role": "user", "content": "x" * 400}]}
+    request = {"model": "claude-test", "messages": [{"role": "user", "content": "x" * 400}]}
     async with gateway_client(scripted, grants) as client:
         response = await client.post("/v1/messages/count_tokens", json=request)
     assert 100 <= response.json()["input_tokens"] <= 150
@@ -142,7 +142,7 @@ async def test_a_body_beyond_the_limit_is_refused(
         for _ in range(30):
             yield b"x" * 100
 
-    async with gateway_client(scripted, grants, limits=BodyLimits({"/v1/messages": 2000})) as client:
+    async with gateway_client(scripted, grants, body_limits=BodyLimits({"/v1/messages": 2000})) as client:
         response = await client.post("/v1/messages", content=pieces() if chunked else b"x" * 3000)
         after = await client.post("/v1/messages", json=ask("THINK AND TALK"))
     assert (response.status_code, response.json()["error"]["type"]) == (413, "request_too_large")

@@ -13,7 +13,7 @@ import claude_agent_sdk
 import pytest
 from django.core.handlers.asgi import ASGIHandler
 
-from myctobot.gateway.app import Gateway, GatewayApp
+from myctobot.gateway.app import GatewayApp, build_gateway
 from myctobot.gateway.grants import MemoryGrants
 from myctobot.gateway.upstreams.scripted.script_files import load_scripts
 from myctobot.gateway.upstreams.scripted.scripts import Script
@@ -72,7 +72,7 @@ async def run_with_scripts(
     scripts: Path | tuple[Script, ...], grants: MemoryGrants, *args: Any, **named: Any
 ) -> list[dict[str, Any]]:
     upstream = ScriptedUpstream(load_scripts(scripts) if isinstance(scripts, Path) else scripts)
-    async with served(GatewayApp(ASGIHandler(), Gateway(grants, upstream))) as url:
+    async with served(GatewayApp(ASGIHandler(), build_gateway(grants, grants.live, upstream))) as url:
         return await run_agent(url, *args, **named)
 
 

@@ -30,7 +30,7 @@ class ScriptedUpstream:
         if call.endpoint == "count_tokens":
             yield _document_response({"input_tokens": input_tokens}, call, UsageReader())
             return
-        conversation = read_conversation(call.request.document)
+        conversation = read_conversation(await call.document())
         chosen = choose(self._scripts, conversation)
         message = compose(chosen, conversation, input_tokens)
         usage = UsageReader()

@@ -120,8 +120,11 @@ def test_an_agent_without_output_is_ended(client: Client) -> None:
 def test_the_shard_keeps_no_file_of_an_ended_job(client: Client, remote: Path) -> None:
     job = client.run({"repo_url": file_url(remote), "prompt": "WRITE left.txt: over"})
     shard = client.stack.home / "shards" / "local"
-    client.wait(job["id"], lambda _: not any((shard / "jobs").iterdir()) and not any((shard / "run").iterdir()))
-    assert [path for path in shard.rglob("*") if path.is_file()] == [shard / "config.json"]
+    config, isolation = shard / "config.json", shard / "run" / "isolation"
+    client.wait(
+        job["id"], lambda _: not any((shard / "jobs").iterdir()) and [*(shard / "run").iterdir()] == [isolation]
+    )
+    assert {path for path in shard.rglob("*") if path.is_file()} == {config, isolation}
 
 
 def test_the_environment_of_the_agent_has_no_variable_of_the_worker(client: Client) -> None:

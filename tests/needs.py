@@ -25,6 +25,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "ip": lambda: shutil.which("ip"),
     "lxc": lambda: shutil.which("lxc-start"),
     "nft": lambda: shutil.which("nft", path=SBIN),
+    "npm": lambda: shutil.which("npm"),
     "root": lambda: "root" if os.geteuid() == 0 else None,
     "sshd": find_sshd,
     "tinyproxy": lambda: shutil.which("tinyproxy", path=SBIN),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+from typing import Any
 
-from jobs.callbacks.delivery import deliver_due
+from celery import shared_task
+from celery.signals import worker_shutting_down
+
+from jobs.callbacks.delivery import deliver_due, stop_delivering
 from jobs.capacity.pool_load import scale_pools
 from jobs.control_loop import run_once
 from jobs.lifecycle.reachability import check_reachability
@@ -45,3 +48,9 @@ def retention_task() -> None:
 @shared_task(name="jobs.deliver_callbacks", ignore_result=True)
 def deliver_callbacks_task() -> None:
     deliver_due()
+
+
+@worker_shutting_down.connect
+def _stop_tasks(**_: Any) -> None:
+    """End tasks that go on as long as there is work; a warm shutdown waits for them."""
+    stop_delivering()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.db import models
 from django.db.models.functions import Now
 
 from jobs.models import Job
 from myctobot.lib.ids import public_id
+from myctobot.tenants.models import Tenant
 
+MAX_HOST_LENGTH: Final = 300
 new_callback_id = partial(public_id, "msg")
 
 
@@ -27,6 +29,11 @@ class Callback(models.Model):
     """Notification to a job's endpoint. It keeps its id over all deliveries, so that a receiver can deduplicate."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="callbacks")
+    # Copied from the job for an index; a delivery completes rows of the previous release, which have no tenant.
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.CASCADE, null=True, related_name="+", db_index=False, editable=False
+    )
+    host = models.CharField(max_length=MAX_HOST_LENGTH, default="", db_default="", editable=False)
     kind = models.CharField(max_length=20)
     public_id = models.CharField(max_length=40, unique=True, default=new_callback_id, editable=False)
     # The exact text that is signed.
@@ -39,7 +46,15 @@ class Callback(models.Model):
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["job", "kind"], name="one_callback_a_kind")]
         indexes: ClassVar = [
-            models.Index(fields=["next_try_at"], condition=models.Q(state="waiting"), name="callbacks_to_send")
+            # No other index of waiting rows has their times, or the planner would read those of all tenants.
+            models.Index(
+                fields=["tenant", "host", "next_try_at"],
+                condition=models.Q(state="waiting"),
+                name="callbacks_of_a_host",
+            ),
+            models.Index(
+                fields=["id"], condition=models.Q(state="waiting", tenant=None), name="callbacks_without_tenant"
+            ),
         ]
 
     def __str__(self) -> str:

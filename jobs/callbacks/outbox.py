@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
 
 from jobs import broker
-from jobs.callbacks.models import CallbackState, new_callback_id
+from jobs.callbacks.models import MAX_HOST_LENGTH, CallbackState, new_callback_id
 from jobs.models import Job
 from myctobot.contract.jobs import JobStatus
 
@@ -49,7 +50,14 @@ class JobReport:
         # The body is a text that is signed as it is: the database only inserts the time into it.
         start = json.dumps({"type": kind, "timestamp": ""}, separators=(",", ":"))[: -len('"}')]
         end = f'","data":{json.dumps(self._data(), separators=(",", ":"))}}}'
-        return {"callback_kind": kind, "callback_id": new_callback_id(), "body_start": start, "body_end": end}
+        return {
+            "callback_kind": kind,
+            "callback_id": new_callback_id(),
+            "callback_tenant": self.job.tenant_id,
+            "callback_host": host_of(self.job.callback_url),
+            "body_start": start,
+            "body_end": end,
+        }
 
     def _data(self) -> dict[str, Any]:
         result = self.result or {}
@@ -74,11 +82,21 @@ def store_callback_sql(status: JobStatus) -> str:
     moment = "started_at" if status == JobStatus.RUNNING else "finished_at"
     stamp = f"""to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
     return f"""
-        INSERT INTO jobs_callback (job_id, kind, public_id, body, state, tries)
-        SELECT id, %(callback_kind)s, %(callback_id)s, %(body_start)s || {stamp} || %(body_end)s,
-            '{CallbackState.WAITING.value}', 0
+        INSERT INTO jobs_callback (job_id, tenant_id, host, kind, public_id, body, state, tries)
+        SELECT id, %(callback_tenant)s, %(callback_host)s, %(callback_kind)s, %(callback_id)s,
+            %(body_start)s || {stamp} || %(body_end)s, '{CallbackState.WAITING.value}', 0
         FROM changed ON CONFLICT (job_id, kind) DO NOTHING
     """  # noqa: S608  # only our own constants
+
+
+def host_of(url: str) -> str:
+    """Return host and port of a callback URL in one spelling, which the slots of deliveries count; never empty."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        host, port = "", None
+    return f"{host or '-'}:{443 if port is None else port}"[:MAX_HOST_LENGTH]
 
 
 def request_delivery_after_commit() -> None:

@@ -16,6 +16,7 @@ PURE = [
     "myctobot.contract.shards",
     "jobs.models.lanes",
     "myctobot.tenants.secret_bindings",
+    "jobs.callbacks.slots",
     "jobs.queue.eta",
     "jobs.events.encoding",
     "jobs.dispatch.fair_share",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.db.models.functions import Now
@@ -18,6 +19,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from jobs.callbacks import delivery, signing
 from jobs.callbacks.delivery import deliver_due
 from jobs.callbacks.models import Callback, Delivery
+from jobs.callbacks.slots import MAX_OF_HOST
 from jobs.lifecycle.cancel import cancel
 from jobs.models import Job
 from myctobot.lib.http_client import TIMEOUT_S
@@ -174,13 +176,45 @@ def test_a_callback_is_sent_again_after_a_kill(
     assert [headers["webhook-id"] for headers, _ in hook.received] == [callback.public_id] * 2
 
 
-def test_a_dead_endpoint_does_not_delay_another_tenant(tenant: Tenant, key: str, hook: Endpoint) -> None:
-    dead = [one(tenant, hook) for _ in range(12)]
-    other = one(make_tenant("other"), hook)
-    assert deliver_due() == 9
-    other.refresh_from_db()
-    assert other.state == "delivered"
-    assert Callback.objects.filter(pk__in=[callback.pk for callback in dead], state="waiting").count() == 4
+def test_more_callbacks_than_slots_are_delivered_in_one_call(tenant: Tenant, key: str, hook: Endpoint) -> None:
+    for each in (tenant, make_tenant("other")):
+        for _ in range(MAX_OF_HOST + 2):
+            one(each, hook)
+    assert deliver_due() == 2 * (MAX_OF_HOST + 2)
+    assert not Callback.objects.exclude(state="delivered").exists()
+
+
+def test_a_callback_of_the_previous_release_is_delivered(tenant: Tenant, key: str, hook: Endpoint) -> None:
+    callback = one(tenant, hook)
+    Callback.objects.update(tenant=None, host="")
+    assert deliver_due() == 1
+    callback = refreshed(callback)
+    assert (callback.state, callback.tenant, callback.host) == ("delivered", tenant, urlsplit(hook.url).netloc)
+
+
+def test_an_error_of_one_callback_does_not_end_the_others(
+    tenant: Tenant, key: str, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, well, real = one(tenant, hook), one(tenant, hook), delivery.record
+
+    def record(callback: Callback, answer: Any) -> None:
+        if callback.pk == broken.pk:
+            raise ValueError("no row can hold this")
+        real(callback, answer)
+
+    monkeypatch.setattr(delivery, "record", record)
+    assert deliver_due() == 2
+    assert [refreshed(row).state for row in (broken, well)] == ["waiting", "delivered"]
+
+
+def test_a_process_that_stops_starts_no_delivery(tenant: Tenant, key: str, hook: Endpoint) -> None:
+    one(tenant, hook)
+    delivery.stop_delivering()
+    try:
+        assert deliver_due() == 0
+    finally:
+        delivery._stopping.clear()
+    assert deliver_due() == 1
 
 
 def test_an_unreadable_secret_affects_its_tenant_only(tenant: Tenant, key: str, hook: Endpoint) -> None:

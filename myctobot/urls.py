@@ -9,7 +9,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from jobs.admin.routing_preview import show_preview
-from myctobot.accounts.views import panel_login, panel_password
+from myctobot.accounts.views import panel_login, panel_password, second_factor
 from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.metrics.views import metrics
 from myctobot.web.body_limits import DEFAULT_BYTES, BodyLimits
@@ -40,6 +40,7 @@ urlpatterns = [
     # These two pages of the panel limit attempts, so they come before the panel's own.
     path("admin/login/", panel_login),
     path("admin/password_change/", admin.site.admin_view(panel_password)),
+    path("admin/second-factor/", admin.site.admin_view(second_factor), name="second-factor"),
     path("admin/preview/", admin.site.admin_view(show_preview), name="panel-preview"),
     path("admin/", admin.site.urls),
     path("api/v1/", include("shards.api.urls")),

@@ -21,6 +21,7 @@ from django.db import Error as DatabaseError
 
 from jobs.models import Job
 from jobs.streaming.reader import in_reader
+from myctobot.accounts.second_factor import MissingStep, missing_step
 from myctobot.tenants.authentication import Caller, find_api_key
 from myctobot.tenants.models import ApiKey, Member
 
@@ -88,8 +89,9 @@ def by_session(session_key: str, job_id: str) -> WatchAccess | None:
     A user of several tenants gets the one that owns the job. For a job of none of them any tenant is used, so that the
     answer is "unknown job" and not "not authenticated".
     """
-    user = get_user(SimpleNamespace(session=_sessions(session_key)))  # type: ignore[arg-type]  # only its session is read
-    if not isinstance(user, get_user_model()):
+    session = _sessions(session_key)
+    user = get_user(SimpleNamespace(session=session))  # type: ignore[arg-type]  # only its session is read
+    if not isinstance(user, get_user_model()) or missing_step(user, session) is not MissingStep.NONE:
         return None
     tenants = list(
         Member.objects.filter(user=user, tenant__is_active=True).order_by("pk").values_list("tenant_id", flat=True)

@@ -1,1 +1,1 @@
-"""Logins of people: limits on attempts, hashing of passwords, and log entries."""
+"""Logins of people: limits on attempts, hashing of passwords, and second factors."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.dispatch import receiver
 from django.http import HttpRequest
 
 from myctobot.accounts.counts import redis_counts
 from myctobot.accounts.hashing import check_password, release_connection
 from myctobot.accounts.limits import LoginLimiter
+from myctobot.accounts.second_factor import accepts, device_of, mark_passed
 from myctobot.web.client_address import client_address
+
+# Attribute of a user whom this backend has just found.
+_PROVED: Final = "second_factor_proved"
 
 
 @cache
@@ -28,8 +34,11 @@ def address_of(request: HttpRequest | None) -> str:
     return client_address(meta.get("REMOTE_ADDR"), meta.get("HTTP_X_FORWARDED_FOR"), behind_proxy=settings.BEHIND_PROXY)
 
 
-def find_user(request: HttpRequest | None, name: str, password: str) -> User | None:
-    """Return the active user with this name and password, or None. Nothing else compares the password of a person.
+def find_user(request: HttpRequest | None, name: str, password: str, code: str | None) -> User | None:
+    """Return the active user with this name, password and code, or None. Nothing else compares passwords of people.
+
+    Args:
+        code: of the second factor; None if the session has proved it before.
 
     Raises:
         LoginRefused: too many attempts for this account or address.
@@ -38,7 +47,8 @@ def find_user(request: HttpRequest | None, name: str, password: str) -> User | N
     release_connection()
     limiter = login_limiter()
     with limiter.attempt(name, address_of(request)) as attempt:
-        user = User.objects.filter(username=name).first()
+        # The join keeps the number of queries equal for all accounts.
+        user = User.objects.select_related("totp").filter(username=name).first()
         found = check_password(password, user.password if user else None)
         if user is None or not found.is_correct or not user.is_active:
             limiter.failed(attempt)
@@ -46,6 +56,10 @@ def find_user(request: HttpRequest | None, name: str, password: str) -> User | N
         if found.new_hash:
             user.password = found.new_hash
             user.save(update_fields=["password"])
+        if code is not None and not accepts(user, code):
+            limiter.failed(attempt)
+            return None
+        setattr(user, _PROVED, code is not None and device_of(user) is not None)
         limiter.succeeded(attempt)
         return user
 
@@ -54,11 +68,22 @@ class PasswordBackend(ModelBackend):
     """Backend of Django's ``authenticate`` that limits attempts and compares passwords in threads of its own."""
 
     def authenticate(
-        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **more: Any
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        code: str = "",
+        **more: Any,
     ) -> User | None:
-        """Return the user with this name and password, or None.
+        """Return the user with this name, password and code of the second factor, or None.
 
         Raises:
             LoginRefused: too many attempts for this account or address.
         """
-        return None if username is None or password is None else find_user(request, username, password)
+        return None if username is None or password is None else find_user(request, username, password, code)
+
+
+@receiver(user_logged_in)
+def _note_second_factor(request: HttpRequest, user: User, **_: Any) -> None:
+    if getattr(user, _PROVED, False):
+        mark_passed(request.session)

@@ -1,19 +1,25 @@
-"""Login pages of the console and of the operators' panel, and the panel's page for a new password."""
+"""Login pages of the console and of the operators' panel, and the panel's pages of one's own account."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
+from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, PasswordChangeView
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.urls import reverse_lazy
 
+from myctobot.accounts.codes import qr_code
 from myctobot.accounts.errors import LoginRefused
-from myctobot.accounts.forms import ConsoleLoginForm, PanelPasswordForm
+from myctobot.accounts.forms import MAX_CODE, ConsoleLoginForm, PanelPasswordForm
+from myctobot.accounts.models import TotpDevice
+from myctobot.accounts.second_factor import pending_secret, set_up
 
 
 def limited(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
@@ -57,6 +63,25 @@ class PanelPasswordView(PasswordChangeView):
 
     def get_context_data(self, **more: Any) -> dict[str, Any]:
         return {**super().get_context_data(**more), **admin.site.each_context(self.request)}
+
+
+def second_factor(request: HttpRequest) -> HttpResponse:
+    """Set up the second factor of the logged-in user; ``admin_view`` has checked that it is staff."""
+    user = cast(User, request.user)
+    device = TotpDevice.objects.filter(user=user).first()
+    context: dict[str, Any] = {
+        **admin.site.each_context(request),
+        "title": "Second factor",
+        "device": device,
+        "is_required": settings.STAFF_TOTP_REQUIRED,
+    }
+    if device is None and request.method == "POST":
+        found = set_up(user, request.session, request.POST.get("code", "")[:MAX_CODE])
+        context |= {"recovery": found.shown} if found else {"problem": "The code is wrong. Type the one shown now."}
+    if device is None and "recovery" not in context:
+        secret = pending_secret(user, request.session)
+        context |= {"secret": secret, "image": qr_code(secret, user.get_username())}
+    return render(request, "accounts/second_factor.html", context)
 
 
 panel_password = limited(PanelPasswordView.as_view())

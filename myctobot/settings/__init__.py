@@ -199,6 +199,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "myctobot.accounts.middleware.SecondFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -287,6 +288,8 @@ REQUEST_BODY_TIMEOUT_S = whole_number("REQUEST_BODY_TIMEOUT_S", 60, minimum=1)
 RESPONSE_STALL_TIMEOUT_S = whole_number("RESPONSE_STALL_TIMEOUT_S", 120, minimum=1)
 
 AUTHENTICATION_BACKENDS = ["myctobot.accounts.backend.PasswordBackend"]
+# Staff must log in with a code of an authenticator app.
+STAFF_TOTP_REQUIRED: bool = env.bool("STAFF_TOTP_REQUIRED", default=False)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")

@@ -49,6 +49,7 @@ PANEL: dict[str, Any] = {
     ],
     "STYLES": [lambda request: static("shards/panel.css")],
     "LOGIN": {"form": "myctobot.accounts.forms.PanelLoginForm"},
+    "ACCOUNT": {"navigation": [{"title": "Second factor", "link": reverse_lazy("second-factor")}]},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",

@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
-from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.db import connection
 from django.http import HttpResponse
-from django.test import Client, RequestFactory
+from django.test import Client
 from limits.errors import StorageError
 from structlog.testing import capture_logs
 
 from myctobot.accounts import backend
 from myctobot.accounts.counts import ProcessCounts, redis_counts
-from myctobot.accounts.errors import LoginRefused
 from myctobot.accounts.limits import LoginLimiter
 from tests.factories.control_plane import make_operator
-from tests.fixtures.hashers import PATH, GatedHasher, HasherState
+from tests.factories.logins import ELSEWHERE, HOME, PASSWORD, try_login
+from tests.fixtures.hashers import HasherState
 from tests.fixtures.http_process import wait_until
 
-PASSWORD = "correct horse"
-HOME, ELSEWHERE = "192.0.2.1", "198.51.100.7"
+pytestmark = pytest.mark.usefixtures("hasher", "limiter")
+
 PAGES = ["/login/", "/admin/login/"]
 PER_PAIR, PER_ADDRESS, PER_ACCOUNT = 5, 50, 50
-
-
-@pytest.fixture(autouse=True)
-def hasher(settings: Any, monkeypatch: pytest.MonkeyPatch) -> HasherState:
-    """Use the cheap hasher, and return its record."""
-    settings.PASSWORD_HASHERS = [PATH]
-    monkeypatch.setattr(GatedHasher, "state", HasherState())
-    return GatedHasher.state
-
-
-@pytest.fixture(autouse=True)
-def limiter(settings: Any) -> Iterator[LoginLimiter]:
-    """Return the limiter of a new process with an empty Redis."""
-    redis_counts(settings.REDIS_URL).reset()
-    cached = backend.login_limiter
-    cached.cache_clear()
-    yield cached()
-    cached.cache_clear()
 
 
 @pytest.fixture
@@ -61,15 +41,6 @@ def log_in(name: str, password: str, address: str = HOME, page: str = "/login/",
     return cast(HttpResponse, Client(REMOTE_ADDR=address).post(page, form, headers=headers))
 
 
-def try_login(name: str, password: str, address: str = HOME, **headers: str) -> str:
-    """Log in without a page, and return ``in``, ``wrong`` or ``refused``."""
-    request = RequestFactory(REMOTE_ADDR=address).post("/login/", headers=headers)
-    try:
-        return "in" if authenticate(request, username=name, password=password) else "wrong"
-    except LoginRefused:
-        return "refused"
-
-
 def guess(times: int, name: str = "ann", address: str = ELSEWHERE) -> list[str]:
     return [try_login(name, f"wrong {number}", address) for number in range(times)]
 
@@ -79,9 +50,8 @@ def use_address(number: int) -> str:
 
 
 def sentence_of(answer: HttpResponse) -> str:
-    found = re.search(
-        r"Too many attempts to log in\. Try again in \d+ s\.|correct user ?name and password", answer.text
-    )
+    sentences = r"Too many attempts to log in\. Try again in \d+ s\.|The user name, the password or the code is wrong"
+    found = re.search(sentences, answer.text)
     assert found, answer.text
     return re.sub(r"\d+", "N", found[0])
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import redis
 
+from myctobot.stack import redis_bounds
 from myctobot.stack.errors import ServiceFailed, StackError
 from myctobot.stack.home import GeneratedSecrets, write_private
 from myctobot.stack.ports import LOOPBACK, free_port
@@ -121,11 +122,11 @@ class EmbeddedRedis(Service):
             "save": '""',
             "appendonly": "yes",
             "appendfsync": "everysec",
-            "maxmemory-policy": "noeviction",
             "loglevel": "warning",
             **self._acl_settings(data / "users.acl"),
         }
-        write_private(self._config, "".join(f"{key} {value}\n" for key, value in lines.items()))
+        bounds = redis_bounds.bound_lines(self._version, redis_bounds.memory_share(redis_bounds.available_memory()))
+        write_private(self._config, "".join(f"{key} {value}\n" for key, value in [*lines.items(), *bounds]))
 
     def _acl_settings(self, path: Path) -> dict[str, str]:
         """Write the ACL file with the shards' users, and return its setting.

@@ -228,4 +228,7 @@ def _expire_replies(client: Redis) -> None:
     with client.pipeline(transaction=False) as pipe:
         for key in client.scan_iter(match=acl_rules.REPLIES, count=_PAGE):
             pipe.expire(key, _REPLY_S, nx=True)
+            # There may be millions of them.
+            if len(pipe) >= _PAGE:
+                pipe.execute()
         pipe.execute()

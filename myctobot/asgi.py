@@ -14,20 +14,21 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
 django.setup(set_prefix=False)
 
 # These modules need the apps.
-from jobs.shard_api.app import ShardApi  # noqa: E402  # see above
+from jobs.shard_api.limited import limited_shard_api  # noqa: E402  # see above
 from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
 from myctobot.metrics.processes import ProcessReporter  # noqa: E402  # see above
-from myctobot.urls import BODY_LIMITS  # noqa: E402  # see above
+from myctobot.tenants.caller_directory import CallerDirectory  # noqa: E402  # see above
+from myctobot.urls import BODY_LIMITS, STREAMS  # noqa: E402  # see above
 from myctobot.web.body_limiter import BodyLimiter  # noqa: E402  # see above
-from myctobot.web.error_pages import refused_body  # noqa: E402  # see above
+from myctobot.web.call_limiter import CallLimiter  # noqa: E402  # see above
+from myctobot.web.error_pages import refused_call  # noqa: E402  # see above
 from myctobot.web.fast_path import DjangoFastPath  # noqa: E402  # see above
 from myctobot.web.network_guard import App, NetworkGuard  # noqa: E402  # see above
 from myctobot.web.process_caches import SCOPE_KEY, ProcessCaches  # noqa: E402  # see above
 from myctobot.web.threads import RequestThreads  # noqa: E402  # see above
 
 _django = get_asgi_application()
-# The two APIs have separate threads, so that requests of tenants never delay the renewal of a lease.
-_api_threads, _shard_threads = RequestThreads(), RequestThreads()
+_api_threads = RequestThreads()
 _process = ProcessReporter()
 
 
@@ -37,21 +38,32 @@ def make_application(caches: ProcessCaches) -> App:
     Args:
         caches: shared by all requests of this application.
     """
-    fast_path, shard_api = DjangoFastPath(_api_threads), ShardApi(_shard_threads, caches)
+    fast_path = DjangoFastPath(_api_threads)
+    limits, behind_proxy = settings.CALL_LIMITS, settings.BEHIND_PROXY
+    # The shard API has its own threads and connections, so that requests of tenants never delay the renewal of a lease.
+    shard_api = limited_shard_api(caches, limits, refused_call, behind_proxy=behind_proxy)
 
     async def http(scope: Any, receive: Any, send: Any) -> None:
-        _process.start()
-        path: str = scope["path"]
-        handler: Any = _django
-        if path.startswith("/shard/"):
-            handler = shard_api
-        elif scope["method"] == "POST" and path.startswith("/api/"):
-            handler = fast_path
+        uses_fast_path = scope["method"] == "POST" and scope["path"].startswith("/api/")
+        handler: Any = fast_path if uses_fast_path else _django
         await handler({**scope, SCOPE_KEY: caches}, receive, send)
 
+    limited = CallLimiter(
+        ProtocolTypeRouter({"http": http, "websocket": URLRouter([*websocket_urlpatterns])}),
+        limits,
+        refused_call,
+        finder=CallerDirectory(limits),
+        streams=STREAMS,
+        behind_proxy=behind_proxy,
+    )
+
+    async def routed(scope: Any, receive: Any, send: Any) -> None:
+        _process.start()
+        is_shard_call = scope["type"] == "http" and scope["path"].startswith("/shard/")
+        await (shard_api if is_shard_call else limited)(scope, receive, send)
+
     guard = NetworkGuard(settings.SHARD_NETWORKS, settings.SHARD_NETWORKS_EXCEPT)
-    guarded = guard.around(ProtocolTypeRouter({"http": http, "websocket": URLRouter([*websocket_urlpatterns])}))
-    return BodyLimiter(guarded, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_body)
+    return BodyLimiter(guard.around(routed), BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call)
 
 
 application = make_application(ProcessCaches())

@@ -7,7 +7,9 @@
     ├── NotAuthenticated      401
     ├── NotAllowed            403
     ├── NotFound              404
-    └── Conflict              409
+    ├── Conflict              409
+    └── TooManyCalls          429
+        └── RateLimited       429
 
 The ``errors.py`` of each app derives from these. The class holds the code, the HTTP status and whether a retry may
 help. The instance holds the sentence for people. One handler produces the JSON.
@@ -94,3 +96,17 @@ class Conflict(MyctobotError):
 
     code = "conflict"
     http_status = 409
+
+
+class TooManyCalls(MyctobotError):
+    """Your earlier calls must end before others can start. Make fewer calls at the same time."""
+
+    code = "too_many_calls"
+    http_status = 429
+    retryable = True
+
+
+class RateLimited(TooManyCalls):
+    """You made too many calls in a minute. Wait, and then call less often."""
+
+    code = "rate_limited"

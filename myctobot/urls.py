@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from django.contrib import admin
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
@@ -49,6 +51,9 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
     path("shard/v1/", include("jobs.shard_api.urls")),
 ]
+
+# The responses to these do not end soon. They count as open streams, like WebSockets.
+STREAMS = re.compile(r"/api/v1/jobs/[^/]+/(stream|download)")
 
 # A test requires an entry for each pattern above. Other paths, which have no page, get the default.
 BODY_LIMITS = BodyLimits(

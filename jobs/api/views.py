@@ -196,6 +196,8 @@ class JobDownload(APIView):
     )
     def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
         job = lookup.find_job(caller_of(request).tenant, job_id)
+        # A client may take minutes to read it and must not hold a database connection.
+        connection.close()
         return StreamingHttpResponse(
             download(job.pk),
             content_type="application/jsonl",

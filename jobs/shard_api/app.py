@@ -49,9 +49,13 @@ class KnownShardKeys:
     def __init__(self) -> None:
         self._known: TtlCache[str, bool] = TtlCache(self._MAX, self._TTL_S)
 
+    def remembers(self, key_hash: str) -> bool:
+        """Return true if the key was found by an earlier call."""
+        return self._known.get(key_hash) is not None
+
     def check(self, key_hash: str) -> None:
         """Raise UnknownShardKey if the key belongs to no shard."""
-        if self._known.get(key_hash):
+        if self.remembers(key_hash):
             return
         if not is_known(key_hash):
             raise UnknownShardKey

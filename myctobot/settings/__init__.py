@@ -29,6 +29,7 @@ from myctobot.env import (
 from myctobot.logging import logging_config
 from myctobot.messaging import direct_queue
 from myctobot.settings.admin_theme import PANEL
+from myctobot.settings.callers import read_call_limits
 
 django_stubs_ext.monkeypatch()
 
@@ -286,6 +287,8 @@ REQUEST_HEADER_TIMEOUT_S = whole_number("REQUEST_HEADER_TIMEOUT_S", 10, minimum=
 REQUEST_BODY_TIMEOUT_S = whole_number("REQUEST_BODY_TIMEOUT_S", 60, minimum=1)
 # A client that takes nothing of a response for so long is disconnected.
 RESPONSE_STALL_TIMEOUT_S = whole_number("RESPONSE_STALL_TIMEOUT_S", 120, minimum=1)
+# Limits on the calls of each key, tenant and address; see ``settings.callers``.
+CALL_LIMITS = read_call_limits()
 
 AUTHENTICATION_BACKENDS = ["myctobot.accounts.backend.PasswordBackend"]
 # Staff must log in with a code of an authenticator app.

@@ -7,10 +7,11 @@ import resource
 import time
 from collections import Counter
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 import structlog
+
+from myctobot.lib.addresses import address_key
 
 # Descriptors for everything that is not a connection: databases, brokers, upstreams, files.
 RESERVED_FILES: Final = 256
@@ -101,19 +102,6 @@ class Connections:
         if now - self._logged_at >= _LOG_EVERY_S:
             log.warning("connections.refused", count=self._refused, status=refusal.status, last_address=host)
             self._refused, self._logged_at = 0, now
-
-
-def address_key(host: str | None) -> str:
-    """Return the part of an address that one client controls: an IPv4 address, or the first half of an IPv6 one."""
-    if not host:
-        return ""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
 
 
 def raise_file_limit() -> int:

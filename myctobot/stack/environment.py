@@ -33,8 +33,11 @@ OWN = (
     *("REQUEST_HEADER_TIMEOUT_S", "REQUEST_BODY_TIMEOUT_S", "RESPONSE_STALL_TIMEOUT_S"),
     *("LOCAL_SHARD_SLOTS", "LOCAL_SHARD_EXECUTOR", "LOCAL_SHARD_MEMORY_MB", "LOCAL_SHARD_GIT_CA_FILE"),
 )
-# Prefixes of the variables of providers and alerts, which are many.
-OWN_PREFIXES = ("LXC_", "EGRESS_", "PROXMOX_", "ALERT_", "EMAIL_")
+# Prefixes of the variables of providers, alerts and limits on calls, which are many.
+OWN_PREFIXES = (
+    *("LXC_", "EGRESS_", "PROXMOX_", "ALERT_", "EMAIL_"),
+    *("CALLS_PER_", "CALL_", "CONCURRENT_CALLS", "WAITING_CALLS_", "OPEN_STREAMS_"),
+)
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 

@@ -21,8 +21,8 @@ def _is_api(request: HttpRequest) -> bool:
     return request.path.startswith(_API_PATHS)
 
 
-def refused_body(path: str, error: MyctobotError) -> RawResponse:
-    """Return the response to a request whose body was refused before Django saw it."""
+def refused_call(path: str, error: MyctobotError) -> RawResponse:
+    """Return the response to a request that was refused before Django saw it."""
     if path.startswith(_API_PATHS):
         kind, body = b"application/json", json.dumps(body_of(error))
     else:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 # Each busy thread uses a database connection. Half as many threads make jobs a tenth slower, because PostgreSQL then
 # commits fewer changes at once.
@@ -30,10 +30,12 @@ class RequestThreads:
 
     Args:
         count: number of threads.
+        pool: name of a pool of as many connections that only threads with this name use; None for the common pool.
     """
 
-    def __init__(self, count: int = THREADS) -> None:
+    def __init__(self, count: int = THREADS, *, pool: str | None = None) -> None:
         self._queue: SimpleQueue[_Call] = SimpleQueue()
+        self._count, self._pool = count, pool
         for number in range(count):
             threading.Thread(target=self._serve, name=f"short-calls-{number}", daemon=True).start()
 
@@ -46,16 +48,30 @@ class RequestThreads:
         return await future
 
     def _serve(self) -> None:
+        call = self._queue.get()
+        # Only now, because the threads of a module may start before the settings of a test.
+        if self._pool is not None:
+            _use_pool(self._pool, self._count)
         while True:
-            self._next_call().run()
+            call.run()
             if connection.errors_occurred:
                 connection.close()
+            call = self._next_call()
 
     def _next_call(self) -> _Call:
         with suppress(Empty):
             return self._queue.get_nowait()
         connection.close()
         return self._queue.get()
+
+
+def _use_pool(name: str, size: int) -> None:
+    """Give the current thread a connection from a pool of its own. Django has one pool for each alias."""
+    own = connections[DEFAULT_DB_ALIAS].copy(name)
+    if pool := own.settings_dict["OPTIONS"].get("pool"):
+        own.settings_dict["OPTIONS"]["pool"] = {**pool, "max_size": size}
+    # Django's signals find a connection by its alias.
+    connections[name] = connections[DEFAULT_DB_ALIAS] = own
 
 
 class _Call(NamedTuple):

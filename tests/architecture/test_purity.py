@@ -42,6 +42,9 @@ PURE = [
     "myctobot.gateway.upstreams.scripted.conversation",
     "myctobot.dashboards.ops.charts",
     "myctobot.web.body_limits",
+    "myctobot.web.call_limits",
+    "myctobot.web.fair_turns",
+    "myctobot.lib.addresses",
     "myctobot.metrics.access",
 ]
 

@@ -90,3 +90,20 @@ async def test_a_client_that_disconnected_delays_no_other_client(anyio_backend: 
     await one.run(done.append, "next")
     assert done == ["next"]
     assert time.monotonic() - began < 5
+
+
+async def test_threads_with_a_pool_leave_the_common_one_alone(anyio_backend: str) -> None:
+    own, common = RequestThreads(1, pool="of_this_test"), RequestThreads(1)
+
+    def pool_of() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return id(connection.pool)  # type: ignore[attr-defined]  # PostgreSQL only
+
+    def size_of() -> tuple[int, str]:
+        return connection.pool.max_size, str(connection.settings_dict["NAME"])  # type: ignore[attr-defined]  # see above
+
+    assert await own.run(pool_of) != await common.run(pool_of)
+    (size, name), (_, common_name) = await own.run(size_of), await common.run(size_of)
+    assert (size, name) == (1, common_name)
+    await own.run(lambda: connection.close_pool())  # type: ignore[attr-defined]  # see above

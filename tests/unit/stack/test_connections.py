@@ -14,7 +14,6 @@ from myctobot.stack.connections import (
     TOO_MANY_FROM_ADDRESS,
     ConnectionLimits,
     Connections,
-    address_key,
     connections_within,
 )
 
@@ -70,23 +69,6 @@ def test_refusals_are_logged_together(connections: Connections) -> None:
         for _ in range(100):
             connections.open(asyncio.BaseTransport(), "10.0.0.9")
     assert [line["event"] for line in lines] == ["connections.refused"]
-
-
-@pytest.mark.parametrize(
-    ("host", "key"),
-    [
-        ("10.0.0.1", "10.0.0.1"),
-        ("::ffff:10.0.0.1", "10.0.0.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("2001:db8:1:2:ffff::", "2001:db8:1:2::"),
-        ("::1", "::"),
-        ("fe80::1%eth0", "fe80::"),
-        (None, ""),
-        ("a name", "a name"),
-    ],
-)
-def test_the_key_of_an_address(host: str | None, key: str) -> None:
-    assert address_key(host) == key
 
 
 @pytest.mark.parametrize(

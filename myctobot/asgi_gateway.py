@@ -14,6 +14,8 @@ from myctobot.gateway.urls import BODY_LIMITS
 from myctobot.settings.gateway import GATEWAY_CALL_LIMITS, GATEWAY_GRANT_CHECK_S, GATEWAY_POLICY
 from myctobot.web.body_limiter import BodyLimiter
 
+# Models can be imported only after this call.
+_django = get_asgi_application()
 _parts = gateway_from_settings(GATEWAY_POLICY, GATEWAY_CALL_LIMITS, GATEWAY_GRANT_CHECK_S)
-_gateway = GatewayApp(get_asgi_application(), _parts)
+_gateway = GatewayApp(_django, _parts)
 application = BodyLimiter(_gateway, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_body)

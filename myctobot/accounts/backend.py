@@ -16,7 +16,7 @@ from myctobot.accounts.counts import redis_counts
 from myctobot.accounts.hashing import check_password, release_connection
 from myctobot.accounts.limits import LoginLimiter
 from myctobot.accounts.second_factor import accepts, device_of, mark_passed
-from myctobot.web.client_address import client_address
+from myctobot.lib.addresses import client_address
 
 # Attribute of a user whom this backend has just found.
 _PROVED: Final = "second_factor_proved"

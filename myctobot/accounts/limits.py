@@ -31,8 +31,8 @@ from limits.strategies import FixedWindowRateLimiter
 
 from myctobot.accounts.counts import ProcessCounts
 from myctobot.accounts.errors import LoginRefused
+from myctobot.lib.addresses import address_key
 from myctobot.lib.ttl_cache import TtlCache
-from myctobot.web.client_address import network_of
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +111,7 @@ class LoginLimiter:
             LoginRefused: a limit is reached.
         """
         name = hashlib.sha256(account.encode("utf-8", "surrogatepass")).hexdigest()
-        attempt = LoginAttempt(account, address, name, network_of(address))
+        attempt = LoginAttempt(account, address, name, address_key(address))
         self._start(attempt)
         try:
             self._count(attempt)

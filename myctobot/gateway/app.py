@@ -18,7 +18,7 @@ from myctobot.gateway.call_input import CallInput, Message, Receive
 from myctobot.gateway.errors import TYPES_BY_STATUS, GrantEnded, error_body, error_event
 from myctobot.gateway.grant_watch import DEFAULT_INTERVAL_S, GrantWatch
 from myctobot.gateway.grants import DatabaseGrants, GatewayGrant, GrantSource, LiveGrants, attempt_key
-from myctobot.gateway.job_calls import BodyAllowance, CallLimits, JobCalls
+from myctobot.gateway.job_calls import BodyAllowance, JobCallLimits, JobCalls
 from myctobot.gateway.parsing import BodyParser
 from myctobot.gateway.policy import CallPolicy
 from myctobot.gateway.sse import UsageReader
@@ -61,7 +61,7 @@ def build_gateway(
     upstream: Upstream,
     *,
     policy: CallPolicy | None = None,
-    limits: CallLimits | None = None,
+    limits: JobCallLimits | None = None,
     watch_interval_s: float = DEFAULT_INTERVAL_S,
 ) -> Gateway:
     """Connect the parts of a gateway.
@@ -74,7 +74,7 @@ def build_gateway(
         limits: on the calls of each attempt.
         watch_interval_s: seconds between two checks of the grants of open calls.
     """
-    calls = JobCalls(limits or CallLimits())
+    calls = JobCalls(limits or JobCallLimits())
     watch = GrantWatch(live, calls, watch_interval_s)
     return Gateway(grants, upstream, policy or CallPolicy(), calls, watch, BodyParser())
 
@@ -101,7 +101,7 @@ class GatewayCall:
         """Count the call of a valid token, and end it together with the grant.
 
         Raises:
-            TooManyCalls: the job has too many open calls.
+            JobCallsExceeded: the job has too many open calls.
             CallQuotaReached: the attempt has made all its calls.
         """
         self.grant = grant
@@ -185,7 +185,7 @@ class GatewayApp:
                 return
 
 
-def gateway_from_settings(policy: CallPolicy, limits: CallLimits, watch_interval_s: float) -> Gateway:
+def gateway_from_settings(policy: CallPolicy, limits: JobCallLimits, watch_interval_s: float) -> Gateway:
     """Build the gateway that the settings describe. The arguments are those of ``build_gateway``.
 
     Raises:

@@ -6,7 +6,7 @@ GatewayError              500 api_error
 ├── NotPermitted          403 permission_error
 ├── UnknownPath           404 not_found_error
 ├── MethodNotAllowed      405 invalid_request_error
-├── TooManyCalls          429 rate_limit_error
+├── JobCallsExceeded          429 rate_limit_error
 ├── CallQuotaReached      429 rate_limit_error
 ├── BrokenUpstream        502 api_error
 ├── GrantsUnavailable     503 api_error
@@ -128,7 +128,7 @@ class MethodNotAllowed(GatewayError):
         return {"allow": self.allowed}
 
 
-class TooManyCalls(GatewayError):
+class JobCallsExceeded(GatewayError):
     """This job has too many open calls. Wait for one of them to end."""
 
     code = "rate_limit_error"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from myctobot.gateway.errors import CallQuotaReached, Overloaded, TooManyCalls
+from myctobot.gateway.errors import CallQuotaReached, JobCallsExceeded, Overloaded
 from myctobot.gateway.grants import AttemptKey, GatewayGrant, attempt_key
 from myctobot.gateway.requests import MAX_BODY_BYTES
 
@@ -22,7 +22,7 @@ MAX_TOTAL_BYTES: Final = 16 * MAX_BODY_BYTES
 
 
 @dataclass(frozen=True)
-class CallLimits:
+class JobCallLimits:
     """Limits on the calls of one attempt.
 
     Attributes:
@@ -37,7 +37,7 @@ class CallLimits:
 class JobCalls:
     """Counters of the open and the past calls of each attempt."""
 
-    def __init__(self, limits: CallLimits) -> None:
+    def __init__(self, limits: JobCallLimits) -> None:
         self._limits = limits
         self._open: Counter[AttemptKey] = Counter()
         self._past: Counter[AttemptKey] = Counter()
@@ -48,7 +48,7 @@ class JobCalls:
         """Count one call, and release its place and the memory of its body at the end of the context.
 
         Raises:
-            TooManyCalls: the job has too many open calls.
+            JobCallsExceeded: the job has too many open calls.
             CallQuotaReached: the attempt has made all its calls.
         """
         key = attempt_key(grant)
@@ -58,7 +58,7 @@ class JobCalls:
                 "(GATEWAY_MAX_CALLS_PER_ATTEMPT)."
             )
         if self._open[key] >= self._limits.concurrent:
-            raise TooManyCalls(
+            raise JobCallsExceeded(
                 f"This job has {self._limits.concurrent} open calls, which is the maximum "
                 "(GATEWAY_MAX_CONCURRENT_CALLS). Wait for one of them to end."
             )
@@ -112,12 +112,12 @@ class BodyAllowance:
         """Reserve ``count`` bytes more, before they are kept.
 
         Raises:
-            TooManyCalls: the bodies of the job's open calls are too large together.
+            JobCallsExceeded: the bodies of the job's open calls are too large together.
             Overloaded: the bodies of the tenant or of all tenants are.
         """
         memory = self._memory
         if memory.jobs[self._job_id] + count > MAX_JOB_BYTES:
-            raise TooManyCalls(
+            raise JobCallsExceeded(
                 f"body: the bodies of this job's open calls have more than {MAX_JOB_BYTES} bytes together. "
                 "Wait for one of them to end."
             )

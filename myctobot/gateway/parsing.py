@@ -16,7 +16,7 @@ DEFAULT_THREADS: Final = 2
 T = TypeVar("T")
 
 
-class FairTurns:
+class PermitTurns:
     """Permits of a limited number. Each key holds at most one, and keys that wait get one in turn.
 
     Args:
@@ -72,7 +72,7 @@ class BodyParser:
     """
 
     def __init__(self, threads: int = DEFAULT_THREADS) -> None:
-        self._turns = FairTurns(threads)
+        self._turns = PermitTurns(threads)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="gateway-parse")
 
     async def run(self, key: Hashable, parse: Callable[[bytes], T], body: bytes) -> T:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
+
+
+def client_address(peer: str | None, forwarded_for: str | None, *, behind_proxy: bool) -> str:
+    """Return the address of the client of a request; empty if the connection has none, as a Unix socket.
+
+    Args:
+        peer: address of the other end of the connection.
+        forwarded_for: value of ``X-Forwarded-For``; several headers are joined with commas. A client can send any
+            entries, and the proxy appends the last.
+        behind_proxy: all connections come from a proxy that appends to this header.
+    """
+    if behind_proxy and forwarded_for and (found := _parsed(forwarded_for.rpartition(",")[2])):
+        return found
+    return _parsed(peer or "")
 
 
 def address_key(host: str | None) -> str:
     """Return the part of an address that one client controls: an IPv4 address, or the first half of an IPv6 one."""
-    if not host:
+    address = _parsed(host or "")
+    if ":" not in address:
+        return address or host or ""
+    return str(IPv6Address(int(IPv6Address(address)) >> 64 << 64))
+
+
+def _parsed(text: str) -> str:
+    try:
+        found = ip_address(text.strip())
+    except ValueError:
         return ""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
-
-
-def client_of(peer: str | None, headers: Iterable[tuple[bytes, bytes]], *, behind_proxy: bool) -> str | None:
-    """Return the address of the client of a request.
-
-    Args:
-        peer: the other end of the connection; None for a Unix socket.
-        headers: of the request.
-        behind_proxy: the other end is a reverse proxy, whose entry is the last one in ``X-Forwarded-For``. The
-            entries before it come from the client, who can write anything there.
-    """
-    if not behind_proxy:
-        return peer
-    given = [value for name, value in headers if name == b"x-forwarded-for"]
-    last = given[-1].decode("latin-1").rpartition(",")[2].strip() if given else ""
-    try:
-        return str(ip_address(last))
-    except ValueError:
-        return peer
+    if isinstance(found, IPv6Address):
+        # A zone is a name of an interface. A socket for both versions shows IPv4 addresses as mapped ones.
+        found = found.ipv4_mapped or IPv6Address(int(found))
+    return str(found)

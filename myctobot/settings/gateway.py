@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 
 from myctobot.env import env, whole_number
-from myctobot.gateway.job_calls import CallLimits
+from myctobot.gateway.job_calls import JobCallLimits
 from myctobot.gateway.policy import DEFAULT_BETAS, DEFAULT_MODELS, DEFAULT_SOURCES, DEFAULT_TOOLS, CallPolicy
 from myctobot.settings import *  # noqa: F403 - Django's way to derive settings
 from myctobot.settings import LOGGING as _LOGGING
@@ -41,7 +41,7 @@ GATEWAY_POLICY = CallPolicy(
     sources=_patterns("GATEWAY_SOURCES", DEFAULT_SOURCES),
     remote_mcp=env.bool("GATEWAY_REMOTE_MCP", default=False),
 )
-GATEWAY_CALL_LIMITS = CallLimits(
+GATEWAY_CALL_LIMITS = JobCallLimits(
     concurrent=whole_number("GATEWAY_MAX_CONCURRENT_CALLS", 16, minimum=1),
     total=whole_number("GATEWAY_MAX_CALLS_PER_ATTEMPT", 5000, minimum=1),
 )

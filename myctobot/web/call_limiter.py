@@ -17,7 +17,7 @@ import structlog
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable
 
 from myctobot.errors import MyctobotError, RateLimited, TooManyCalls
-from myctobot.lib.addresses import address_key, client_of
+from myctobot.lib.addresses import address_key, client_address
 from myctobot.web.call_limits import Account, CallLimits, CallSource, quota_headers
 from myctobot.web.fair_turns import Bound, Call, CallRefusal, FairTurns
 from myctobot.web.response import RawResponse, read_body
@@ -151,7 +151,8 @@ class CallLimiter:
     def _of_address(self, purpose: str, scope: Any) -> CallSource:
         """Return the accounts of an address, which are separate for each purpose."""
         peer = scope["client"][0] if scope.get("client") else None
-        address = address_key(client_of(peer, scope["headers"], behind_proxy=self._behind_proxy))
+        given = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
+        address = address_key(client_address(peer, given, behind_proxy=self._behind_proxy))
         own = Account(f"{purpose}:{address}", self._limits.address)
         return CallSource(own, Account(f"every {purpose}", self._limits.strangers))
 

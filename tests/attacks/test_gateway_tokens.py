@@ -16,7 +16,7 @@ import pytest
 from myctobot.gateway import job_calls, views
 from myctobot.gateway.errors import BadRequest
 from myctobot.gateway.grants import MemoryGrant, MemoryGrants
-from myctobot.gateway.job_calls import CallLimits
+from myctobot.gateway.job_calls import JobCallLimits
 from myctobot.gateway.policy import CallPolicy
 from myctobot.gateway.requests import MAX_BODY_BYTES, ModelRequest, parse_messages
 from myctobot.gateway.upstreams.anthropic import AnthropicUpstream
@@ -159,7 +159,7 @@ async def test_parsing_blocks_neither_the_process_nor_other_jobs(
 async def test_one_job_has_few_calls_at_the_same_time(grants: MemoryGrants) -> None:
     provider = streaming(pieces=STREAM[:1], then="wait")
     request = ask("hi", stream=True)
-    async with passing_to(provider, grants, limits=CallLimits(concurrent=3)) as client, AsyncExitStack() as stack:
+    async with passing_to(provider, grants, limits=JobCallLimits(concurrent=3)) as client, AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(client.stream("POST", "/v1/messages", json=request))
         refused = await client.post("/v1/messages", json=request)
@@ -174,7 +174,7 @@ async def test_one_job_has_few_calls_at_the_same_time(grants: MemoryGrants) -> N
 
 async def test_one_attempt_has_so_many_calls_in_total(grants: MemoryGrants) -> None:
     provider = FakeAnthropic()
-    async with passing_to(provider, grants, limits=CallLimits(total=3)) as client:
+    async with passing_to(provider, grants, limits=JobCallLimits(total=3)) as client:
         answers = [await client.post("/v1/messages", json=ask("hi")) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
     assert answers[-1].headers["x-should-retry"] == "false"

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
-from myctobot.tenants.caller_directory import CallerDirectory, CallerCredentials
+from myctobot.tenants.caller_directory import CallerCredentials, CallerDirectory
 from myctobot.tenants.models import ApiKey, Member, Tenant
 from tests.factories.control_plane import make_operator, make_tenant
 from tests.factories.personas import Persona

@@ -9,7 +9,7 @@ from django.db import OperationalError
 from myctobot.gateway import grant_watch
 from myctobot.gateway.grant_watch import GrantWatch
 from myctobot.gateway.grants import AttemptKey, MemoryGrant
-from myctobot.gateway.job_calls import CallLimits, JobCalls
+from myctobot.gateway.job_calls import JobCallLimits, JobCalls
 
 pytestmark = pytest.mark.anyio
 KEY = ("job_one", 1)
@@ -42,7 +42,7 @@ def source() -> Source:
 
 
 def watch_of(source: Source, interval_s: float = NEVER_S) -> tuple[GrantWatch, JobCalls]:
-    calls = JobCalls(CallLimits())
+    calls = JobCalls(JobCallLimits())
     return GrantWatch(source, calls, interval_s), calls
 
 

@@ -4,17 +4,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from myctobot.gateway.errors import CallQuotaReached, Overloaded, TooManyCalls
+from myctobot.gateway.errors import CallQuotaReached, JobCallsExceeded, Overloaded
 from myctobot.gateway.grants import MemoryGrant
-from myctobot.gateway.job_calls import MAX_JOB_BYTES, MAX_TENANT_BYTES, MAX_TOTAL_BYTES, CallLimits, JobCalls
+from myctobot.gateway.job_calls import MAX_JOB_BYTES, MAX_TENANT_BYTES, MAX_TOTAL_BYTES, JobCallLimits, JobCalls
 
 ONE, OTHER = MemoryGrant(1, "job_one"), MemoryGrant(1, "job_other")
 
 
 def test_open_calls_are_limited_for_each_job() -> None:
-    calls = JobCalls(CallLimits(concurrent=2))
+    calls = JobCalls(JobCallLimits(concurrent=2))
     with calls.enter(ONE), calls.enter(ONE):
-        with pytest.raises(TooManyCalls, match="GATEWAY_MAX_CONCURRENT_CALLS"), calls.enter(ONE):
+        with pytest.raises(JobCallsExceeded, match="GATEWAY_MAX_CONCURRENT_CALLS"), calls.enter(ONE):
             pass
         with calls.enter(OTHER):
             pass
@@ -23,7 +23,7 @@ def test_open_calls_are_limited_for_each_job() -> None:
 
 
 def test_all_calls_of_an_attempt_are_limited() -> None:
-    calls = JobCalls(CallLimits(total=2))
+    calls = JobCalls(JobCallLimits(total=2))
     for _ in range(2):
         with calls.enter(ONE):
             pass
@@ -34,25 +34,25 @@ def test_all_calls_of_an_attempt_are_limited() -> None:
 
 
 def test_a_refused_call_does_not_count() -> None:
-    calls = JobCalls(CallLimits(concurrent=1, total=2))
-    with calls.enter(ONE), pytest.raises(TooManyCalls), calls.enter(ONE):
+    calls = JobCalls(JobCallLimits(concurrent=1, total=2))
+    with calls.enter(ONE), pytest.raises(JobCallsExceeded), calls.enter(ONE):
         pass
     with calls.enter(ONE):
         pass
 
 
 def test_the_counters_of_an_ended_attempt_are_dropped() -> None:
-    calls = JobCalls(CallLimits())
+    calls = JobCalls(JobCallLimits())
     with calls.enter(ONE):
         calls.forget([("job_one", 1)])
     assert calls.attempts() == frozenset()
 
 
 def test_the_bodies_of_a_job_are_limited_together() -> None:
-    calls = JobCalls(CallLimits())
+    calls = JobCalls(JobCallLimits())
     with calls.enter(ONE) as first, calls.enter(ONE) as second:
         first.take(MAX_JOB_BYTES - 10)
-        with pytest.raises(TooManyCalls, match=r"^body: "):
+        with pytest.raises(JobCallsExceeded, match=r"^body: "):
             second.take(11)
         second.take(10)
     with calls.enter(ONE) as third:
@@ -60,7 +60,7 @@ def test_the_bodies_of_a_job_are_limited_together() -> None:
 
 
 def test_the_bodies_of_a_tenant_and_of_all_are_limited() -> None:
-    calls = JobCalls(CallLimits())
+    calls = JobCalls(JobCallLimits())
     with ExitStack() as stack:
 
         def fill(tenant: int) -> None:

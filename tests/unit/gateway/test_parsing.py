@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from myctobot.gateway.parsing import BodyParser, FairTurns
+from myctobot.gateway.parsing import BodyParser, PermitTurns
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ async def settled() -> None:
 
 
 async def test_jobs_take_turns_and_each_has_one() -> None:
-    turns, order = FairTurns(2), []
+    turns, order = PermitTurns(2), []
     holding = asyncio.Event()
 
     async def work(key: str) -> None:
@@ -40,7 +40,7 @@ async def test_jobs_take_turns_and_each_has_one() -> None:
 
 
 async def test_a_cancelled_wait_passes_its_turn_on() -> None:
-    turns = FairTurns(1)
+    turns = PermitTurns(1)
     await turns.acquire("a")
     waiting = [asyncio.create_task(turns.acquire(key)) for key in ("b", "c")]
     await settled()
@@ -52,7 +52,7 @@ async def test_a_cancelled_wait_passes_its_turn_on() -> None:
 
 
 async def test_a_turn_that_comes_with_the_cancellation_is_given_back() -> None:
-    turns = FairTurns(1)
+    turns = PermitTurns(1)
     await turns.acquire("a")
     waiting = asyncio.create_task(turns.acquire("b"))
     await settled()

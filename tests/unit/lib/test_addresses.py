@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from myctobot.lib.addresses import address_key, client_of
+from myctobot.lib.addresses import address_key, client_address
 
 
 @pytest.mark.parametrize(
@@ -23,18 +23,22 @@ def test_the_key_of_an_address(host: str | None, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("forwarded", "client"),
+    ("peer", "forwarded", "behind_proxy", "expected"),
     [
-        ([], "10.0.0.1"),
-        ([b"1.2.3.4"], "1.2.3.4"),
-        ([b"6.6.6.6, 1.2.3.4"], "1.2.3.4"),
-        ([b"6.6.6.6", b"1.2.3.4"], "1.2.3.4"),
-        ([b"2001:db8::1"], "2001:db8::1"),
-        ([b"nonsense"], "10.0.0.1"),
-        ([b"\xff"], "10.0.0.1"),
+        ("192.0.2.1", None, False, "192.0.2.1"),
+        ("192.0.2.1", "203.0.113.9", False, "192.0.2.1"),
+        ("127.0.0.1", "203.0.113.9", True, "203.0.113.9"),
+        # A client sends what it likes, and the proxy appends the address that it sees.
+        ("127.0.0.1", "10.0.0.1, 203.0.113.9", True, "203.0.113.9"),
+        ("127.0.0.1", "203.0.113.9, anything", True, "127.0.0.1"),
+        ("127.0.0.1", "2001:db8::1", True, "2001:db8::1"),
+        ("127.0.0.1", "\xff", True, "127.0.0.1"),
+        ("127.0.0.1", None, True, "127.0.0.1"),
+        ("::ffff:192.0.2.1", None, False, "192.0.2.1"),
+        ("fe80::1%eth0", None, False, "fe80::1"),
+        (None, None, False, ""),
+        ("", "", True, ""),
     ],
 )
-def test_the_client_behind_a_proxy_is_the_one_that_the_proxy_saw(forwarded: list[bytes], client: str) -> None:
-    headers = [(b"x-forwarded-for", value) for value in forwarded]
-    assert client_of("10.0.0.1", headers, behind_proxy=True) == client
-    assert client_of("10.0.0.1", headers, behind_proxy=False) == "10.0.0.1"
+def test_the_address_of_a_client(peer: str | None, forwarded: str | None, behind_proxy: bool, expected: str) -> None:
+    assert client_address(peer, forwarded, behind_proxy=behind_proxy) == expected

@@ -43,6 +43,8 @@ ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "loca
 MYCTOBOT_HOME = HOME
 
 CONTROL_URL = url("CONTROL_URL", "http://127.0.0.1:8000")
+# Address of the shard API on this machine: of a process of its own, or else of the web process.
+SHARD_API_URL = url("SHARD_API_URL", CONTROL_URL)
 GATEWAY_URL = url("GATEWAY_URL", "http://127.0.0.1:8001")
 GATEWAY_UPSTREAM = choice("GATEWAY_UPSTREAM", ("scripted", "anthropic"), "anthropic")
 GATEWAY_SCRIPTS: str = env.str(
@@ -98,7 +100,7 @@ LOCAL_SHARD: dict[str, Any] = {
 }
 
 # Addresses for shards in containers and on other machines. The broker URL here has no user or password.
-SHARD_CONTROL_URL = url("SHARD_CONTROL_URL", CONTROL_URL)
+SHARD_CONTROL_URL = url("SHARD_CONTROL_URL", SHARD_API_URL)
 SHARD_BROKER_URL: str = env.str("SHARD_BROKER_URL", default="") or env.str(
     "REDIS_URL", default="redis://127.0.0.1:6379/0"
 )

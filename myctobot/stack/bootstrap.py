@@ -119,7 +119,7 @@ def _shard_config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict
     return {
         "shard_id": shard.name,
         "shard_type": shard.shard_type,
-        "control_url": settings.CONTROL_URL,
+        "control_url": settings.SHARD_API_URL,
         "broker_url": broker_url,
         "shard_key": key,
         "capabilities": shard.capabilities,

@@ -47,6 +47,8 @@ class Addresses:
     redis_url: str
     control_url: str
     gateway_url: str
+    # None if the web process serves the shard API.
+    shard_api_url: str | None = None
 
 
 def caller_environment() -> dict[str, str]:
@@ -86,6 +88,7 @@ def own_variables(
         "DATABASE_URL": addresses.database_url,
         "REDIS_URL": addresses.redis_url,
         "CONTROL_URL": addresses.control_url,
+        "SHARD_API_URL": addresses.shard_api_url or addresses.control_url,
         "GATEWAY_URL": addresses.gateway_url,
         "ALLOWED_HOSTS": _allowed_hosts(caller, addresses.control_url),
     }

@@ -56,6 +56,10 @@ class Plan:
         names = ["web", *(f"web-{number}" for number in range(2, processes + 1))]
         return [self._asgi(name, "myctobot.asgi:application", listener) for name in names]
 
+    def shard_api(self, listener: int) -> Program:
+        """Return the process of the shard API alone."""
+        return self._asgi("shardapi", "myctobot.asgi_shards:application", listener)
+
     def gateway(self, listener: int) -> Program:
         return self._asgi("gateway", "myctobot.asgi_gateway:application", listener)
 

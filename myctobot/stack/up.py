@@ -32,6 +32,7 @@ from myctobot.stack.supervisor import Supervisor
 
 WEB_PORT = 8000
 GATEWAY_PORT = 8001
+SHARD_API_PORT = 8002
 FLOWER_PORT = 5555
 MIGRATE_TIMEOUT_S = 300
 BOOTSTRAP_TIMEOUT_S = 60
@@ -50,6 +51,8 @@ class UpOptions:
 
     Args:
         web_processes: number of processes that share the web port.
+        shard_api_port: preferred port of a process for the shard API alone; None for one only with several web
+            processes.
         without: names of ``plan.OPTIONAL`` that are not started.
         extra: names of ``plan.EXTRA`` that are started.
         ready_file: written when all processes answer, and removed at the end; contains the API key.
@@ -65,9 +68,18 @@ class UpOptions:
     web_processes: int = 1
     web_port: int = WEB_PORT
     gateway_port: int = GATEWAY_PORT
+    shard_api_port: int | None = None
     listen: str = LOOPBACK
     allow_unsandboxed: bool = False
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def preferred_shard_api_port(self) -> int | None:
+        """Port of the process for the shard API; None if the web process serves it."""
+        if "web" in self.without or (self.web_processes == 1 and self.shard_api_port is None):
+            return None
+        default = SHARD_API_PORT if self.web_port else 0
+        return default if self.shard_api_port is None else self.shard_api_port
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,7 @@ class Stack:
         self._listeners: list[socket.socket] = []
         self._flower: socket.socket | None = None
         self._unsandboxed = False
+        self._shard_api: socket.socket | None = None
 
     async def up(self) -> None:
         """Start all processes and print their addresses.
@@ -117,10 +130,13 @@ class Stack:
         await self._check_sandbox()
         web = self._listen(self._options.web_port)
         gateway = self._listen(self._options.gateway_port)
+        if (port := self._options.preferred_shard_api_port) is not None:
+            self._shard_api = self._listen(port)
         if "flower" in self._options.extra:
             self._flower = self._listen(FLOWER_PORT if self._options.web_port else 0, LOOPBACK)
         database_url, redis_url = await self._start_services()
-        addresses = Addresses(database_url, redis_url, _url(web), _url(gateway))
+        shard_api_url = _url(self._shard_api) if self._shard_api else None
+        addresses = Addresses(database_url, redis_url, _url(web), _url(gateway), shard_api_url)
         base = base_environment(self._options.caller, self._home)
         variables = own_variables(self._options.caller, self._home, secrets, addresses)
         write_private(self._home.env, env_file(variables))
@@ -132,6 +148,8 @@ class Stack:
         programs = self._programs(plan, credentials.shards)
         if "egress" in self._options.extra:
             programs["egress"] = plan.egress()
+        if self._shard_api:
+            programs["shardapi"] = plan.shard_api(self._shard_api.fileno())
         if self._flower:
             programs["flower"] = plan.flower(self._flower.fileno(), secrets.flower_password)
         await self._start_programs(programs, addresses)
@@ -211,6 +229,8 @@ class Stack:
         for program in programs.values():
             self._supervisor.start(program)
         checks = {"web": lambda: is_healthy(addresses.control_url), "gateway": lambda: answers(addresses.gateway_url)}
+        if url := addresses.shard_api_url:
+            checks["shardapi"] = lambda: is_healthy(url)
         for name in checks.keys() & programs.keys():
             await self._supervisor.wait_until(name, checks[name], START_TIMEOUT_S)
 
@@ -237,6 +257,8 @@ class Stack:
     ) -> None:
         urls = {"web": addresses.control_url, "gateway": addresses.gateway_url}
         flower = {}
+        if addresses.shard_api_url:
+            urls["shard_api"] = addresses.shard_api_url
         if self._flower:
             urls["flower"] = _url(self._flower)
             flower = {"Flower": f"{urls['flower']}  ({FLOWER_LOGIN} / {flower_password})"}

@@ -122,8 +122,8 @@ def _alert_if_unreachable(reachability: Reachability, now: datetime) -> None:
     if since is None or now - since < _ALERT_AFTER:
         return
     text = (
-        f"Since {since:%H:%M:%S} UTC, no shard has sent a heartbeat, and {settings.CONTROL_URL} has not answered the "
-        "control plane. Check the web process and the proxy before it. Until then shards keep their states, and "
-        "running jobs are frozen."
+        f"Since {since:%H:%M:%S} UTC, no shard has sent a heartbeat, and {settings.SHARD_API_URL} has not answered the "
+        "control plane. Check the process that listens there and the proxy before it. Until then shards keep their "
+        "states, and running jobs are frozen."
     )
     alert_once("control.deaf", "Shards cannot reach the control plane", text, key=f"control.deaf {since.isoformat()}")

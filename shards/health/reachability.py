@@ -25,7 +25,7 @@ class Reachability:
 
     Attributes:
         since: start of the present time without an outage.
-        unreachable_since: start of the present outage: no heartbeat arrives and the web process does not answer.
+        unreachable_since: start of the present outage: no heartbeat arrives and the shard API does not answer.
     """
 
     since: datetime
@@ -55,11 +55,11 @@ class ReachabilityMonitor:
 
 
 def is_reachable() -> bool:
-    """Tell whether a recent heartbeat arrived or the web process answers."""
+    """Tell whether a recent heartbeat arrived or the process of the shard API answers."""
     if Shard.objects.filter(last_heartbeat_at__gt=Now() - SILENT_AFTER).exists():
         return True
     try:
-        response = httpx.get(f"{settings.CONTROL_URL}/healthz", timeout=_TIMEOUT_S, trust_env=False)
+        response = httpx.get(f"{settings.SHARD_API_URL}/healthz", timeout=_TIMEOUT_S, trust_env=False)
     except httpx.HTTPError:
         return False
     return response.is_success

@@ -62,6 +62,7 @@ ASSEMBLY = (
     "myctobot.flower",
     "myctobot.asgi",
     "myctobot.asgi_gateway",
+    "myctobot.asgi_shards",
     "myctobot.stack",
     "myctobot.demo",
 )

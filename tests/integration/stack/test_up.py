@@ -213,6 +213,37 @@ def test_several_web_processes_answer_on_one_port(tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(pid) for pid in (first, second))
 
 
+def test_the_shard_api_has_its_process_with_several_web_processes(tmp_path: Path) -> None:
+    without = [option for name in ("beat", "control", "operations", "gateway") for option in ("--without", name)]
+    with running_stack(tmp_path / "home", "--web-processes", "2", *without) as stack:
+        url = json.loads(stack.shards["local"].read_text())["control_url"]
+        assert url != stack.web_url
+        # The worker of the local shard uses it while all web processes are away.
+        stopped = stack.web_pids()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            answers = [
+                httpx.post(f"{url}/shard/v1/heartbeat", timeout=20, trust_env=False),
+                httpx.get(f"{url}/healthz", timeout=20, trust_env=False),
+                httpx.get(f"{url}/api/v1/jobs", timeout=20, trust_env=False),
+            ]
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        # Shards that were configured for the web port still find the shard API there.
+        old = httpx.post(f"{stack.web_url}/shard/v1/heartbeat", timeout=20, trust_env=False)
+    assert [answer.status_code for answer in (*answers, old)] == [401, 200, 404, 401]
+
+
+def test_a_port_for_the_shard_api_starts_its_process(tmp_path: Path) -> None:
+    without = [
+        option for name in ("shard", "beat", "control", "operations", "gateway") for option in ("--without", name)
+    ]
+    with running_stack(tmp_path / "home", "--shard-api-port", "0", *without) as stack:
+        assert psutil.pid_exists(stack.pid_of("shardapi"))
+
+
 def test_no_web_process_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         up_command("--web-processes", "0"),

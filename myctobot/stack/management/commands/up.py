@@ -16,7 +16,7 @@ from myctobot.stack.environment import caller_environment
 from myctobot.stack.errors import StackError
 from myctobot.stack.plan import EXTRA, OPTIONAL
 from myctobot.stack.ports import LOOPBACK
-from myctobot.stack.up import GATEWAY_PORT, WEB_PORT, UpOptions, run
+from myctobot.stack.up import GATEWAY_PORT, SHARD_API_PORT, WEB_PORT, UpOptions, run
 
 
 class Command(BaseCommand):
@@ -58,6 +58,13 @@ class Command(BaseCommand):
             help="run jobs without a sandbox if bubblewrap does not work here; every page then warns",
         )
         parser.add_argument(
+            "--shard-api-port",
+            type=int,
+            metavar="PORT",
+            help="run a process for the shard API alone, on this preferred port; with several web processes there is "
+            f"always one (default port {SHARD_API_PORT})",
+        )
+        parser.add_argument(
             "--listen",
             default=LOOPBACK,
             metavar="ADDRESS",
@@ -76,6 +83,7 @@ class Command(BaseCommand):
             ready_file=options["ready_file"].resolve() if options["ready_file"] else None,
             web_port=options["web_port"],
             gateway_port=options["gateway_port"],
+            shard_api_port=options["shard_api_port"],
             listen=_address(options["listen"]),
             allow_unsandboxed=options["allow_unsandboxed"],
             caller=caller_environment(),

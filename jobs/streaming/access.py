@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
@@ -15,15 +15,18 @@ from weakref import WeakKeyDictionary
 
 import structlog
 from django.conf import settings
-from django.contrib.auth import get_user, get_user_model
+from django.contrib.auth import get_user
+from django.contrib.auth.models import User
 from django.core import signing
 from django.db import Error as DatabaseError
 
 from jobs.models import Job
 from jobs.streaming.reader import in_reader
 from myctobot.accounts.second_factor import MissingStep, missing_step
+from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller, find_api_key
 from myctobot.tenants.models import ApiKey, Member
+from myctobot.tenants.secrets import sealer
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,7 @@ class WatchAccess:
     """Permission to watch the jobs of one tenant, based on an API key or on a user's session.
 
     Attributes:
-        session: the session's key, which must stay secret.
+        session: key of the user's session, which must stay secret. A user without one has no access.
     """
 
     tenant_id: int
@@ -54,7 +57,10 @@ class WatchAccess:
 
 
 def still_allowed(accesses: Iterable[WatchAccess]) -> set[WatchAccess]:
-    """Return the accesses that are still valid; all keys and memberships are read in two queries."""
+    """Return the accesses that are still valid.
+
+    All keys and memberships are read in two queries, and each session with its user in two more.
+    """
     asked = list(accesses)
     key_ids = [access.api_key_id for access in asked if access.api_key_id is not None]
     user_ids = [access.user_id for access in asked if access.user_id is not None]
@@ -65,12 +71,22 @@ def still_allowed(accesses: Iterable[WatchAccess]) -> set[WatchAccess]:
         access
         for access in asked
         if (access.api_key_id, access.tenant_id) in keys
-        or ((access.user_id, access.tenant_id) in pairs and _session_is_valid(access.session))
+        or ((access.user_id, access.tenant_id) in pairs and _session_is_valid(access))
     }
 
 
-def _session_is_valid(session: str | None) -> bool:
-    return session is None or bool(_sessions().exists(session))
+def _session_is_valid(access: WatchAccess) -> bool:
+    """Tell whether the session is logged in as the user: a logout removes it, and a new password invalidates it."""
+    user = _user_of(access.session) if access.session else None
+    return user is not None and user.pk == access.user_id
+
+
+def _user_of(session_key: str) -> User | None:
+    session = _sessions(session_key)
+    user = get_user(SimpleNamespace(session=session))  # type: ignore[arg-type]  # only its session is read
+    if not isinstance(user, User) or missing_step(user, session) is not MissingStep.NONE:
+        return None
+    return user
 
 
 def _sessions(key: str | None = None) -> Any:
@@ -89,9 +105,8 @@ def by_session(session_key: str, job_id: str) -> WatchAccess | None:
     A user of several tenants gets the one that owns the job. For a job of none of them any tenant is used, so that the
     answer is "unknown job" and not "not authenticated".
     """
-    session = _sessions(session_key)
-    user = get_user(SimpleNamespace(session=session))  # type: ignore[arg-type]  # only its session is read
-    if not isinstance(user, get_user_model()) or missing_step(user, session) is not MissingStep.NONE:
+    user = _user_of(session_key)
+    if user is None:
         return None
     tenants = list(
         Member.objects.filter(user=user, tenant__is_active=True).order_by("pk").values_list("tenant_id", flat=True)
@@ -102,17 +117,26 @@ def by_session(session_key: str, job_id: str) -> WatchAccess | None:
 
 def make_ticket(access: WatchAccess, job_id: str) -> str:
     """Return a ticket to watch one job, valid for ``TICKET_LIFE_S`` seconds, for clients that cannot send headers."""
-    # The ticket is signed but readable and appears in a URL, so it must not contain the session.
-    return signing.dumps({"job": job_id, **asdict(replace(access, session=None))}, salt=_SALT)
+    content = asdict(access)
+    if access.session is not None:
+        # The ticket appears in a URL and is readable, so the session in it is encrypted.
+        content["session"] = sealer().seal({"session": access.session}, bound_to=_binding(job_id))
+    return signing.dumps({"job": job_id, **content}, salt=_SALT)
+
+
+def _binding(job_id: str) -> str:
+    return f"stream-ticket:{job_id}"
 
 
 def by_ticket(ticket: str, job_id: str) -> WatchAccess | None:
     """Return what a ticket gives access to; None when it is forged, expired, for another job, or no longer valid."""
     try:
         content = signing.loads(ticket, salt=_SALT, max_age=TICKET_LIFE_S)
-    except signing.BadSignature:
-        return None
-    if content.pop("job") != job_id:
+        if content.pop("job") != job_id:
+            return None
+        if content["session"] is not None:
+            content["session"] = sealer().unseal(content["session"], bound_to=_binding(job_id))["session"]
+    except (signing.BadSignature, CannotUnseal):
         return None
     return next(iter(still_allowed([WatchAccess(**content)])), None)
 

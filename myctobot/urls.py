@@ -8,12 +8,13 @@ from django.contrib import admin
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
 from jobs.admin.routing_preview import show_preview
 from myctobot.accounts.views import panel_login, panel_password, second_factor
 from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.metrics.views import metrics
+from myctobot.web.api_schema import ApiSchema
 from myctobot.web.body_limits import DEFAULT_BYTES, BodyLimits
 from shards.shard_api import enroll
 from shards.shard_api.call import MAX_BODY_BYTES
@@ -47,7 +48,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("shards.api.urls")),
     path("api/v1/", include("myctobot.tenants.api.urls")),
-    path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),
+    path("api/schema/", ApiSchema.as_view(), name="api-schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
     path("shard/v1/", include("jobs.shard_api.urls")),
 ]

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from myctobot.contract.jobs import TaskType
 from myctobot.contract.runner import TaskPayload
+
+# Models read tags loosely, so this finds any case, white space, invisible characters and look-alikes of signs.
+_BLANK = r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*"
+_DASH = rf"(?:[-_\u2010-\u2015\u2212\uff0d]{_BLANK})?"
+_CLOSING_TAG = re.compile(
+    rf"[<\uff1c\ufe64]{_BLANK}[/\u2044\u2215\uff0f]{_BLANK}{_BLANK.join('repository')}{_BLANK}{_DASH}{_BLANK.join('notes')}",
+    re.IGNORECASE,
+)
 
 _HOUSE_RULES = """You work unattended: no person can answer questions. Your working directory is the workspace.
 Make the smallest change that does the task well, and run the project's own tests where there are any.
@@ -31,7 +41,7 @@ def build_instructions(task: TaskPayload, claude_md: str | None) -> str:
         parts.append(f"Additional instructions:\n{extra}")
     if claude_md:
         # The repository is not trusted, so a closing tag in its text must not end the quotation.
-        quoted = claude_md.replace("</repository-notes", "<\\/repository-notes")
+        quoted = _CLOSING_TAG.sub(r"<\\/repository-notes", claude_md)
         parts.append(
             "The repository's own notes for agents follow, as information about the project.\n"
             f'<repository-notes source="CLAUDE.md">\n{quoted}\n</repository-notes>'

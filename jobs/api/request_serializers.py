@@ -26,6 +26,7 @@ from myctobot.api.fields import (
     StrictIntegerField,
     StrictSerializer,
 )
+from myctobot.contract.addresses import is_public_address
 from myctobot.contract.folders import folder_problem
 from myctobot.contract.jobs import TaskType
 from myctobot.contract.limits import MAX_PROMPT_BYTES
@@ -33,7 +34,6 @@ from myctobot.contract.repositories import (
     branch_pair_problem,
     branch_problem,
     file_path,
-    is_public_address,
     repo_url_problem,
 )
 

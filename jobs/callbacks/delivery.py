@@ -22,7 +22,7 @@ from jobs.callbacks.backoff import is_gone, is_taken, next_pause_s
 from jobs.callbacks.due import DueReader, adopt, lease
 from jobs.callbacks.models import Callback, CallbackState, Delivery
 from jobs.callbacks.slots import MAX_DELIVERIES, DeliverySlots, DueCallback
-from myctobot.contract.repositories import is_public_address
+from myctobot.contract.addresses import is_public_address
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.lib.http_client import NotSent, Outgoing, OutgoingResponse

@@ -1,8 +1,7 @@
-"""Checks of repository URLs, branch names and network addresses."""
+"""Checks of repository URLs and branch names."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -122,21 +121,3 @@ def _address_problem(scheme: str, host: str, user: str | None, password: str | N
     if user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", user):
         return "has a user name with characters that are not allowed"
     return None
-
-
-def is_public_address(address: str) -> bool:
-    """Tell whether an IP address is global unicast.
-
-    Private, loopback, link-local and shared addresses are not, nor are addresses that are mapped onto one of these.
-    """
-    ip = ipaddress.ip_address(address.split("%", 1)[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public_address(str(inner))
-        # All allocated addresses are in this range. Python also calls others global, such as site-local fec0::/10.
-        if ip not in ipaddress.ip_network("2000::/3"):
-            return False
-    return ip.is_global and not ip.is_multicast

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
+import structlog
+
+log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 10.0
 _MAX_READ = 64 * 1024
@@ -110,12 +113,21 @@ class Outgoing:
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
-            raise NotSent(f"the host {host[:100]} was not found") from error
+            raise _no_public_address(host) from error
         addresses = [str(entry[4][0]) for entry in found]
         # One private address is enough to refuse, because a connection could use any of them.
         if host not in self._private and not all(self._is_public(address) for address in addresses):
-            raise NotSent(f"the host {host[:100]} has an address that is not public, which is not allowed")
+            log.warning("outgoing.address_refused", host=host[:100], addresses=addresses[:10])
+            raise _no_public_address(host)
         return addresses[0]
+
+
+def _no_public_address(host: str) -> NotSent:
+    # One sentence for both causes, because the difference would tell tenants which internal names exist.
+    return NotSent(
+        f"the host {host[:100]} has no public address, or an address that is not public; check its name, or ask the "
+        "operator to allow the host"
+    )
 
 
 def _in_dns(host: str) -> str:

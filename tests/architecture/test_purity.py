@@ -9,6 +9,7 @@ import pytest
 from .source import Module, module
 
 PURE = [
+    "myctobot.contract.addresses",
     "myctobot.contract.jobs",
     "myctobot.contract.names",
     "myctobot.contract.redaction",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from myctobot.contract.repositories import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
+from myctobot.contract.addresses import is_public_address
+from myctobot.contract.repositories import branch_pair_problem, branch_problem, repo_url_problem
 from workers.errors import JobError
+
+log = logging.getLogger("runner")
 
 RESOLVE_TIMEOUT_S: Final = 15
 DEFAULT_PORTS: Final = {"https": 443, "ssh": 22}
@@ -139,21 +143,24 @@ async def locate(url: str, policy: GitPolicy, resolver: Resolver = resolve_host)
     """Resolve a URL that passed ``check_spec``, and refuse private addresses.
 
     Raises:
-        JobError: ``repo_unreachable`` (retryable) or ``repo_host_refused``.
+        JobError: ``repo_unreachable`` (retryable) for a name without a public address, ``repo_host_refused`` for a
+            private address in the URL itself.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return Remote(url, "file", "", 0)
     host = parts.hostname or ""
     port = parts.port or DEFAULT_PORTS[parts.scheme]
-    if _is_address(host):
+    is_address = _is_address(host)
+    if is_address:
         addresses = [host]
     elif policy.proxy_url is not None:
         addresses = []
     else:
         addresses = await _resolve(host, port, resolver)
     if problem := address_problem(host, addresses, policy.allowed_private_hosts):
-        raise JobError("repo_host_refused", problem)
+        log.warning("%s Its addresses: %s.", problem, ", ".join(addresses[:10]))
+        raise JobError("repo_host_refused", problem) if is_address else _no_public_address(host)
     return Remote(url, parts.scheme, host, port, tuple(addresses))
 
 
@@ -170,13 +177,17 @@ async def _resolve(host: str, port: int, resolver: Resolver) -> list[str]:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
             addresses = await resolver(host, port)
     except (OSError, UnicodeError) as error:
-        raise _host_not_found(host) from error
+        raise _no_public_address(host) from error
     if not addresses:
-        raise _host_not_found(host)
+        raise _no_public_address(host)
     return addresses
 
 
-def _host_not_found(host: str) -> JobError:
+def _no_public_address(host: str) -> JobError:
+    # One answer for a name that is unknown and one that is private, because tenants must not learn internal names.
     return JobError(
-        "repo_unreachable", f"The host '{host}' of repo_url was not found; check its spelling.", retryable=True
+        "repo_unreachable",
+        f"The host '{host}' of repo_url has no public address, or an address that is not public; check its spelling, "
+        "or ask the operator to allow the host.",
+        retryable=True,
     )

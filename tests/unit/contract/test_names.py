@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from myctobot.contract.addresses import is_public_address
 from myctobot.contract.limits import MAX_BRANCH_LENGTH, MAX_URL_LENGTH
 from myctobot.contract.names import is_slug
-from myctobot.contract.repositories import branch_pair_problem, branch_problem, is_public_address, repo_url_problem
+from myctobot.contract.repositories import branch_pair_problem, branch_problem, repo_url_problem
 from myctobot.contract.shards import class_queue, shard_class, shard_queue
 
 
@@ -237,7 +238,18 @@ def test_file_urls_are_refused_without_an_open_folder(schemes: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "140.82.121.3", "2606:4700:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"]
+    "address",
+    [
+        "1.1.1.1",
+        "140.82.121.3",
+        "192.88.98.255",
+        "192.88.100.0",
+        "3fff:1000::1",
+        "2001:200::1",
+        "2606:4700:4700::1111",
+        "64:ff9b::8.8.8.8",
+        "::ffff:8.8.8.8",
+    ],
 )
 def test_public_addresses(address: str) -> None:
     assert is_public_address(address)
@@ -253,7 +265,13 @@ def test_public_addresses(address: str) -> None:
         "192.168.1.1",
         "100.64.0.1",
         "169.254.169.254",
+        "192.0.0.9",
         "192.0.2.1",
+        "192.31.196.1",
+        "192.88.99.0",
+        "192.88.99.1",
+        "192.88.99.255",
+        "192.175.48.1",
         "198.18.0.1",
         "224.0.0.1",
         "240.0.0.1",
@@ -269,7 +287,15 @@ def test_public_addresses(address: str) -> None:
         "2002:7f00:1::",
         "2002:a00:1::1",
         "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+        "2001:1::1",
         "2001:db8::1",
+        "2002:c058:6301::1",
+        "2620:4f:8000::1",
+        "3fff::",
+        "3fff::1",
+        "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff",
+        "64:ff9b::192.88.99.1",
+        "::ffff:192.88.99.1",
         "fc00::1",
         "fd12::1",
         "fe80::1",

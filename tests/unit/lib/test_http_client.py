@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from myctobot.contract.repositories import is_public_address
+from myctobot.contract.addresses import is_public_address
 from myctobot.lib import http_client
 from myctobot.lib.http_client import NotSent, Outgoing, OutgoingResponse
 from tests.fixtures.endpoint import Endpoint, endpoint

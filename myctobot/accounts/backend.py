@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
@@ -81,6 +82,12 @@ class PasswordBackend(ModelBackend):
             LoginRefused: too many attempts for this account or address.
         """
         return None if username is None or password is None else find_user(request, username, password, code)
+
+    async def aauthenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **more: Any
+    ) -> User | None:
+        """Do the same for asynchronous callers; Django's own method would skip the limits."""
+        return await sync_to_async(self.authenticate)(request, username, password, **more)
 
 
 @receiver(user_logged_in)

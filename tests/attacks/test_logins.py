@@ -7,15 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth import aauthenticate
 from django.contrib.auth.models import User
 from django.db import connection
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client, RequestFactory
 from limits.errors import StorageError
 from structlog.testing import capture_logs
 
 from myctobot.accounts import backend
 from myctobot.accounts.counts import ProcessCounts, redis_counts
+from myctobot.accounts.errors import LoginRefused
 from myctobot.accounts.limits import LoginLimiter
 from tests.factories.control_plane import make_operator
 from tests.factories.logins import ELSEWHERE, HOME, PASSWORD, try_login
@@ -134,6 +137,13 @@ def test_the_processes_share_the_counts(ann: User) -> None:
         assert try_login("ann", f"wrong {number}") == "wrong"
     backend.login_limiter.cache_clear()
     assert try_login("ann", PASSWORD) == "refused"
+
+
+def test_asynchronous_callers_have_the_same_limits(ann: User) -> None:
+    request = RequestFactory(REMOTE_ADDR=ELSEWHERE).post("/login/")
+    guess(PER_PAIR)
+    with pytest.raises(LoginRefused):
+        async_to_sync(aauthenticate)(request, username="ann", password=PASSWORD)
 
 
 class BrokenCounts(ProcessCounts):

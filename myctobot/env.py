@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import os
+import re
+from datetime import UTC, date, datetime, time
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
@@ -119,6 +121,38 @@ def schemes(name: str, file_roots: list[str]) -> list[str]:
     if "file" in found and not file_roots:
         raise ImproperlyConfigured(f"{name} contains file; set REPO_FILE_ROOTS to the folders of these repositories")
     return found
+
+
+def contacts(name: str) -> list[str]:
+    """Read a list of addresses for reports, such as ``mailto:security@example.org``.
+
+    Raises:
+        ImproperlyConfigured: a part has another scheme than mailto, https and tel, or a space or control character.
+    """
+    found = [text.strip() for text in env.list(name, default=[])]
+    for text in found:
+        if not re.fullmatch(r"(?:mailto:|https://|tel:)[!-~]+", text):
+            raise ImproperlyConfigured(f"{name} contains {text!r}; write addresses such as mailto:security@example.org")
+    return found
+
+
+def expiry(name: str, *, needed_by: str = "") -> datetime | None:
+    """Read a date, such as ``2027-06-30``, as its first moment in UTC; None if it is unset.
+
+    Args:
+        needed_by: variable that needs this one.
+
+    Raises:
+        ImproperlyConfigured: the value is no date, or it is unset and needed.
+    """
+    text: str = env.str(name, default="").strip()
+    if not text and not needed_by:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(text), time.min, tzinfo=UTC)
+    except ValueError as error:
+        reason = f"; {needed_by} needs it" if needed_by and not text else ""
+        raise ImproperlyConfigured(f"{name} is {text!r}{reason}; write a date such as 2027-06-30") from error
 
 
 def token(name: str, *, minimum: int = 16) -> str:

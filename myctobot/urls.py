@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
-from drf_spectacular.views import SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from jobs.admin.routing_preview import show_preview
 from myctobot.accounts.views import panel_login, panel_password, second_factor
@@ -16,6 +16,7 @@ from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.metrics.views import metrics
 from myctobot.web.api_schema import ApiSchema
 from myctobot.web.body_limits import DEFAULT_BYTES, BodyLimits
+from myctobot.web.security_txt import security_txt
 from shards.shard_api import enroll
 from shards.shard_api.call import MAX_BODY_BYTES
 
@@ -37,6 +38,7 @@ urlpatterns = [
     # "shards/preview" belongs to jobs, so jobs come before shards.
     path("api/v1/", include("jobs.api.urls")),
     path("", include("myctobot.dashboards.urls")),
+    path(".well-known/security.txt", security_txt),
     path("healthz", healthz),
     path("metrics", metrics),
     path("ops/", include("myctobot.dashboards.ops.urls")),
@@ -49,7 +51,7 @@ urlpatterns = [
     path("api/v1/", include("shards.api.urls")),
     path("api/v1/", include("myctobot.tenants.api.urls")),
     path("api/schema/", ApiSchema.as_view(), name="api-schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
     path("shard/v1/", include("jobs.shard_api.urls")),
 ]
 
@@ -75,6 +77,7 @@ BODY_LIMITS = BodyLimits(
         "/api/*": DEFAULT_BYTES,
         "/": 0,
         "/healthz": 0,
+        "/.well-known/security.txt": 0,
         "/metrics": 0,
         "/ops/*": 0,
         "/static/*": 0,

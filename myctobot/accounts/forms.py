@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
@@ -15,13 +16,11 @@ from myctobot.accounts.backend import find_user
 from myctobot.accounts.errors import LoginRefused
 
 if TYPE_CHECKING:
-    from django.contrib.admin.forms import AdminAuthenticationForm as UnfoldAuthenticationForm
     from django.contrib.auth.forms import PasswordChangeForm
 
     _PasswordChangeForm = PasswordChangeForm
 else:
     from unfold.forms import AdminOwnPasswordChangeForm as _PasswordChangeForm
-    from unfold.forms import AuthenticationForm as UnfoldAuthenticationForm
 
 # Longer than a recovery code with its dashes.
 MAX_CODE: Final = 40
@@ -64,12 +63,8 @@ class ConsoleLoginForm(AuthenticationForm):
         return values
 
 
-class PanelLoginForm(ConsoleLoginForm, UnfoldAuthenticationForm):
+class PanelLoginForm(ConsoleLoginForm, AdminAuthenticationForm):
     """Form of the operators' panel, which is for staff only."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["code"].widget.attrs["class"] = self.fields["password"].widget.attrs["class"]
 
 
 class PanelPasswordForm(_PasswordChangeForm):

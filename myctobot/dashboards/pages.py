@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth.views import redirect_to_login
@@ -18,6 +18,7 @@ from myctobot.tenants.authentication import Caller, find_caller
 from myctobot.tenants.models import Role, Tenant
 from myctobot.tenants.secrets import count_unbound
 from myctobot.web.process_caches import process_caches
+from myctobot.web.security_headers import PAGE_POLICY
 from shards.health.isolation import has_unsandboxed_shard
 from shards.permissions import VIEW_SHARD
 
@@ -25,16 +26,10 @@ P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 MemberView = Callable[Concatenate[HttpRequest, Caller, P], HttpResponseBase]
 
-# The pages show output of agents. If any of it became markup, this policy would keep it from loading or running code.
-POLICY: Final = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
-
 
 def protected(response: HttpResponseBase) -> HttpResponseBase:
     """Add the headers of a page that shows a tenant's data."""
-    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
     response.headers["Cache-Control"] = "private, no-store"
     return response
 

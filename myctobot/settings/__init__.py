@@ -15,8 +15,10 @@ from myctobot.env import (
     BASE_DIR,
     HOME,
     choice,
+    contacts,
     endpoint,
     env,
+    expiry,
     first_address,
     folders,
     networks,
@@ -196,6 +198,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "myctobot.web.security_headers.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -278,6 +281,9 @@ SECURE_REDIRECT_EXEMPT = [r"^api/v1/", r"^healthz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = whole_number("HSTS_SECONDS", 3600 if HTTPS else 0, minimum=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.bool("HSTS_SUBDOMAINS", default=HTTPS)
 CSRF_TRUSTED_ORIGINS = [CONTROL_URL]
+# Contacts in security.txt, and the time after which readers must not use it.
+SECURITY_CONTACT: list[str] = contacts("SECURITY_CONTACT")
+SECURITY_EXPIRES = expiry("SECURITY_EXPIRES", needed_by="SECURITY_CONTACT" if SECURITY_CONTACT else "")
 # This is above every limit of BODY_LIMITS, which decides first.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
 # Limits of each process that serves HTTP. Behind a proxy, all connections have the proxy's address.

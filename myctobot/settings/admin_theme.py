@@ -1,4 +1,4 @@
-"""Titles, colours and menu of the operators' panel."""
+"""Titles and menu of the operators' panel."""
 
 from __future__ import annotations
 
@@ -47,29 +47,12 @@ PANEL: dict[str, Any] = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("dashboards/icon.svg")},
     ],
-    "STYLES": [lambda request: static("shards/panel.css")],
+    "STYLES": [lambda request: static("shards/theme.css"), lambda request: static("shards/panel.css")],
+    "GLOBAL_CALLBACK": "myctobot.admin_site.theme.without_inline_style",
     "LOGIN": {"form": "myctobot.accounts.forms.PanelLoginForm"},
     "ACCOUNT": {"navigation": [{"title": "Second factor", "link": reverse_lazy("second-factor")}]},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "BORDER_RADIUS": "6px",
-    "COLORS": {
-        # The theme is a calm blue, so that the colours of the shards' states are prominent.
-        "primary": {
-            "50": "oklch(97% .014 254.604)",
-            "100": "oklch(93.2% .032 255.585)",
-            "200": "oklch(88.2% .059 254.128)",
-            "300": "oklch(80.9% .105 251.813)",
-            "400": "oklch(70.7% .165 254.624)",
-            "500": "oklch(62.3% .214 259.815)",
-            "600": "oklch(54.6% .245 262.881)",
-            "700": "oklch(48.8% .243 264.376)",
-            "800": "oklch(42.4% .199 265.638)",
-            "900": "oklch(37.9% .146 265.522)",
-            "950": "oklch(28.2% .091 267.935)",
-        },
-        "font": {"subtle-light": "var(--color-base-600)", "subtle-dark": "var(--color-base-300)"},
-    },
     "SIDEBAR": {
         "show_search": True,
         "navigation": [

@@ -13,6 +13,7 @@ from django.views import defaults
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, body_of, error_body
 from myctobot.errors import MyctobotError
 from myctobot.web.response import RawResponse
+from myctobot.web.security_headers import PLAIN_POLICY
 
 _API_PATHS = ("/api/", "/shard/")
 
@@ -27,7 +28,12 @@ def refused_call(path: str, error: MyctobotError) -> RawResponse:
         kind, body = b"application/json", json.dumps(body_of(error))
     else:
         kind, body = b"text/plain; charset=utf-8", f"{error.message}\n"
-    return RawResponse(error.http_status, [(b"content-type", kind)], body.encode())
+    headers = [
+        (b"content-type", kind),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", PLAIN_POLICY.encode()),
+    ]
+    return RawResponse(error.http_status, headers, body.encode())
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from django.template.loader import render_to_string
 from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute
 
-from myctobot.dashboards.pages import POLICY
 from myctobot.stack.plan import CHECKOUT
+from myctobot.web.security_headers import PAGE_POLICY
 
 ORIGIN: Final = "http://console.test"
 STATIC: Final = CHECKOUT / "myctobot" / "dashboards" / "static" / "dashboards"
@@ -96,7 +96,7 @@ class FakeConsole:
             found = self._after(int(query["after"][0]))[: int(query["limit"][0])]
             route.fulfill(json={"events": found})
         elif url.path == "/jobs/":
-            route.fulfill(body=self._page(), content_type="text/html", headers={"Content-Security-Policy": POLICY})
+            route.fulfill(body=self._page(), content_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
         else:
             route.fulfill(status=404)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from myctobot.env import endpoint, folders, schemes, webhook_secret, whole_number
+from myctobot.env import contacts, endpoint, expiry, folders, schemes, webhook_secret, whole_number
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("7", 7), (" 90 ", 90), (None, 5)])
@@ -81,3 +82,31 @@ def test_the_scheme_file_needs_a_folder(monkeypatch: pytest.MonkeyPatch) -> None
     assert schemes("SOME_SCHEMES", ["/srv/repos"]) == ["https", "file"]
     with pytest.raises(ImproperlyConfigured, match="SOME_SCHEMES contains file; set REPO_FILE_ROOTS"):
         schemes("SOME_SCHEMES", [])
+
+
+def test_contacts_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert contacts("SOME_CONTACT") == []
+    monkeypatch.setenv("SOME_CONTACT", "mailto:security@example.org, https://example.org/report")
+    assert contacts("SOME_CONTACT") == ["mailto:security@example.org", "https://example.org/report"]
+
+
+@pytest.mark.parametrize(
+    "text", ["security@example.org", "http://example.org", "mailto:a b", "mailto:a\nExpires: 1", "tel:"]
+)
+def test_what_is_no_contact(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SOME_CONTACT", text)
+    with pytest.raises(ImproperlyConfigured, match="SOME_CONTACT contains"):
+        contacts("SOME_CONTACT")
+
+
+def test_an_expiry_is_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert expiry("SOME_END") is None
+    monkeypatch.setenv("SOME_END", "2027-06-30")
+    assert expiry("SOME_END") == datetime(2027, 6, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "2027-13-01"])
+def test_what_is_no_expiry(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SOME_END", text)
+    with pytest.raises(ImproperlyConfigured, match=r"SOME_END is .*2027-06-30"):
+        expiry("SOME_END", needed_by="SOME_CONTACT")

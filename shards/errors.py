@@ -48,6 +48,12 @@ class BadEnrolment(NotAuthenticated):
     code = "bad_enrolment"
 
 
+class InsecureLink(Conflict):
+    """The shard's key would travel in clear text. Use https:// and rediss://, or set SHARD_PLAIN_NETWORKS."""
+
+    code = "insecure_link"
+
+
 class BrokerUnreachable(MyctobotError):
     """The broker does not answer; try again."""
 

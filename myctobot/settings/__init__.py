@@ -111,6 +111,11 @@ SHARD_PROXY_URL: str = env.str("SHARD_PROXY_URL", default="")
 # File with the certificates that shards trust for https repositories; empty means the system's certificates.
 SHARD_GIT_CA_FILE: str = env.str("SHARD_GIT_CA_FILE", default="")
 SHARD_SSH_KEY_FILE: str = env.str("SHARD_SSH_KEY_FILE", default="")
+# SSH key of new containers, such as ``ssh-ed25519 AAAA…``; without it, an unknown key must be accepted explicitly.
+SHARD_SSH_HOST_KEY: str = env.str("SHARD_SSH_HOST_KEY", default="").strip()
+SHARD_SSH_TRUST_FIRST_KEY: bool = env.bool("SHARD_SSH_TRUST_FIRST_KEY", default=False)
+# Networks in which keys of shards may travel over http:// and redis://.
+SHARD_PLAIN_NETWORKS: list[Any] = networks("SHARD_PLAIN_NETWORKS")
 # Maximum time in seconds for a new container to enroll and for its worker to report.
 SHARD_READY_TIMEOUT_S = whole_number("SHARD_READY_TIMEOUT_S", 120, minimum=5)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from django.conf import settings
 
-from shards.providers.ansible import configure
+from shards.providers.ansible import configure, ssh_trust
 from shards.providers.base import Journal, Provider
 from shards.providers.errors import ProviderError, ProviderUnreachable
 
@@ -32,7 +32,8 @@ def configure_shard(maker: Provider, ref: str, environment: Mapping[str, str], j
 
     Raises:
         ProviderUnreachable: the SSH server does not answer.
-        ProviderError: there is no address or SSH key, or the role failed; with the output of the failed task.
+        ProviderError: there is no address or SSH key, nothing verifies the container's own key, or the role failed;
+            with the output of the failed task.
     """
     address = maker.status(ref).address
     if address is None:
@@ -50,9 +51,13 @@ def configure_shard(maker: Provider, ref: str, environment: Mapping[str, str], j
         "shard_enrol_token": environment["MYCTOBOT_ENROL_TOKEN"],
         "shard_proxy_url": settings.SHARD_PROXY_URL,
     }
+    host_key, trust_first_key = ssh_trust()
     journal.step("wait for the SSH server")
     await_ssh(address, _SSH_PORT, _SSH_WITHIN_S)
-    configure(address, _SSH_PORT, Path(settings.SHARD_SSH_KEY_FILE), _PLAYBOOK, variables, journal, _TIMEOUT_S)
+    configure(
+        address, _SSH_PORT, Path(settings.SHARD_SSH_KEY_FILE), _PLAYBOOK, variables, journal, _TIMEOUT_S,
+        host_key=host_key, trust_first_key=trust_first_key,
+    )  # fmt: skip
 
 
 def await_ssh(address: str, port: int, within_s: float) -> None:

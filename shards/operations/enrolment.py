@@ -23,6 +23,7 @@ from shards.models import Shard
 from shards.models.resources import Resources, resources_of
 from shards.monitoring.alerts import alert
 from shards.operations.models import Enrolment
+from shards.operations.secure_links import require_secure_links
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,12 @@ _OWN_PROCESSES: Final = 128
 
 
 def issue_token(shard: Shard, *, by: str, life: timedelta = TOKEN_LIFE) -> str:
-    """Issue a token for a shard and revoke its earlier ones; only the digest is stored."""
+    """Issue a token for a shard and revoke its earlier ones; only the digest is stored.
+
+    Raises:
+        InsecureLink, ProviderError: the shard would send its key in clear text; see ``require_secure_links``.
+    """
+    require_secure_links(shard)
     token = new_token("mcte")
     with transaction.atomic():
         Enrolment.objects.filter(shard=shard, used_at=None).delete()
@@ -49,6 +55,7 @@ def enrol(token: str) -> EnrolAnswer:
     Raises:
         BadEnrolment: the token is unknown, used or expired. A second use is recorded, because the first user may
             have been an attacker.
+        InsecureLink, ProviderError: the shard would send its key in clear text; the token stays valid.
         BrokerTooOld, BrokerUnreachable: the shard cannot get its own broker user; the token stays valid.
     """
     with one_at_a_time():
@@ -81,6 +88,8 @@ def _report_repetition(enrolment: Enrolment) -> None:
 
 def _issue_credentials(enrolment: Enrolment) -> EnrolAnswer:
     shard = enrolment.shard
+    # The settings may have changed since the token was issued.
+    require_secure_links(shard)
     key, password = shard.issue_key(), new_token("mctr")
     shard.broker_password_hash = digest(password)
     shard.save(update_fields=["broker_password_hash"])

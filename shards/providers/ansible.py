@@ -22,6 +22,7 @@ from typing import Any, Final
 from ansible_runner.config.runner import RunnerConfig
 from ansible_runner.runner import Runner
 from ansible_runner.utils import get_callback_dir
+from django.conf import settings
 
 from shards.providers.base import Journal
 from shards.providers.errors import ProviderError, ProviderUnreachable
@@ -46,6 +47,7 @@ def configure(
     timeout_s: float,
     *,
     host_key: str = "",
+    trust_first_key: bool = False,
 ) -> int:
     """Run a playbook as root on the machine at ``address``, and return the number of changed tasks.
 
@@ -55,12 +57,16 @@ def configure(
         variables: variables of the playbook, with the highest precedence.
         journal: receives the name of each task at its start.
         timeout_s: limit of the whole run.
-        host_key: SSH key of the machine, such as ``ssh-ed25519 AAAA…``; if empty, the first key is accepted.
+        host_key: SSH key of the machine, such as ``ssh-ed25519 AAAA…``.
+        trust_first_key: without ``host_key``, accept the key of whichever machine answers first.
 
     Raises:
         ProviderUnreachable: the machine cannot be reached by SSH.
-        ProviderError: a task failed, with its name and message, or the run took too long.
+        ProviderError: a task failed, with its name and message, or the run took too long; or nothing verifies the
+            machine's key.
     """
+    if problem := unverified_problem(host_key, trust_first_key):
+        raise ProviderError(problem)
     with _work_folder() as folder:
         known = folder / "known_hosts"
         known.write_text(f"[{address}]:{port} {host_key}\n{address} {host_key}\n" if host_key else "")
@@ -72,6 +78,22 @@ def configure(
     if code != 0 or status != "successful":
         raise listener.error(status, address, timeout_s)
     return listener.changed
+
+
+def ssh_trust() -> tuple[str, bool]:
+    """Return the SSH key of new machines by the settings, and whether an unknown key is accepted."""
+    return settings.SHARD_SSH_HOST_KEY, settings.SHARD_SSH_TRUST_FIRST_KEY
+
+
+def unverified_problem(host_key: str, trust_first_key: bool) -> str | None:
+    """Return the problem if nothing verifies the SSH key of a new machine, which gets a token by that connection."""
+    if host_key or trust_first_key:
+        return None
+    return (
+        "Nothing verifies the SSH key of a new container, so another machine could take its enrolment token. Use "
+        "Proxmox 9.1 or later, which needs no SSH; or set SHARD_SSH_HOST_KEY to the public host key in the template; "
+        "or, in a network without other machines, set SHARD_SSH_TRUST_FIRST_KEY=true."
+    )
 
 
 @contextmanager

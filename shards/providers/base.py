@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Protocol
 
 from shards.providers.errors import NotSupported
@@ -173,6 +174,10 @@ class Provider(ABC):
     def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
         """Replace the variables that MyCTOBot passed to a stopped container, for its next start."""
         raise self._cannot("pass variables to a container")
+
+    def guards_link(self, address: IPv4Address | IPv6Address) -> bool:
+        """Tell whether traffic between a container and this address cannot be read on its way, even without TLS."""
+        return False
 
     def _cannot(self, action: str) -> NotSupported:
         return NotSupported(f"The provider {self.name} cannot {action}.")

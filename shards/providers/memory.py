@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 
 from shards.providers.base import (
@@ -48,6 +49,10 @@ class MemoryProvider(Provider):
         self._failures: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self._numbers = count(100)
         self._lock = threading.RLock()
+
+    def guards_link(self, address: IPv4Address | IPv6Address) -> bool:
+        # Nothing leaves this process.
+        return True
 
     # --- For tests --------------------------------------------------------------------------------------------
 

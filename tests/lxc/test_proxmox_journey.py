@@ -107,6 +107,9 @@ def settings(standin: StandIn, folder: Path, address: str, source: str) -> dict[
         "PROXMOX_EGRESS": f"{address}:8000,{address}:8001,{address}:6379",
         "PROXMOX_SSH_FROM": f"{address}/32",
         "SHARD_SSH_KEY_FILE": str(folder / "key"),
+        # Each container makes its own host key, on a bridge of this host.
+        "SHARD_SSH_TRUST_FIRST_KEY": "true",
+        "SHARD_PLAIN_NETWORKS": f"{address}/32",
     }
 
 

@@ -11,6 +11,7 @@ from builtins import list as List  # noqa: N812  # the interface has a method of
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from myctobot.contract.names import is_slug
@@ -41,6 +42,7 @@ from shards.providers.lxc.records import (
     read_record,
     write_private,
 )
+from shards.providers.own_addresses import is_own_address
 
 # A name and a random suffix, so that a reused name gets another reference.
 _REF = re.compile(r"[a-z0-9-]{1,40}\.[0-9a-f]{6}")
@@ -78,6 +80,10 @@ class LxcProvider(Provider):
                 f"There is no template in {self.host.path}; build one with 'manage.py lxc template build NAME'."
             )
         return wrong
+
+    def guards_link(self, address: IPv4Address | IPv6Address) -> bool:
+        # The bridge may not exist yet.
+        return address == self.host.address or is_own_address(address)
 
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
         check_spec(spec)

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from shards.providers.base import (
     Provider,
 )
 from shards.providers.errors import ProviderError
+from shards.providers.own_addresses import is_own_address
 
 _REF = re.compile(r"[a-z0-9-]{1,40}\.[0-9a-f]{6}")
 _START_TIMEOUT_S = 10
@@ -86,6 +88,9 @@ class ProcessProvider(Provider):
         if shutil.which("setsid", path=_PATH) is None:
             return ["The program 'setsid' is missing; install the package util-linux."]
         return []
+
+    def guards_link(self, address: IPv4Address | IPv6Address) -> bool:
+        return is_own_address(address)
 
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
         if not is_slug(spec.name):

@@ -19,6 +19,7 @@ from typing import Any, Final
 from shards.providers.base import CLEAN, ContainerSpec, Journal
 from shards.providers.errors import NotSupported, ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable
 from shards.providers.proxmox import parameters
+from shards.providers.proxmox.address_pin import AddressPin
 from shards.providers.proxmox.client import Client
 from shards.providers.proxmox.errors import OutcomeUnknown, VmidTaken
 from shards.providers.proxmox.lookup import Lookup, Ownership
@@ -39,6 +40,7 @@ class Creator:
         self._lock = lock
         self._lookup = Lookup(client, settings)
         self._tasks = Tasks(client, settings.task_timeout_s)
+        self._pin = AddressPin(client)
 
     def create(self, spec: ContainerSpec, journal: Journal, *, environment: bool) -> Ref:
         """Create a stopped container with its snapshot CLEAN.
@@ -159,7 +161,7 @@ class Creator:
                 "warning: the template sets no lxc.cgroup2.pids.max, so the number of processes is not limited"
             )
         journal.step(f"set the firewall of {ref.vmid}")
-        self._set_firewall(here)
+        self._set_firewall(ref, here)
         journal.step(f"take the snapshot {CLEAN}")
         upid = self._client.task("POST", *here, "snapshot", snapname=parameters.snapshot_name(CLEAN))
         self._tasks.wait(upid, f"take the snapshot {CLEAN}", journal)
@@ -176,8 +178,9 @@ class Creator:
         upid = self._client.task("PUT", *here, "resize", disk="rootfs", size=f"{spec.disk_mb}M")
         self._tasks.wait(upid, f"grow the disk of {ref.vmid}", journal)
 
-    def _set_firewall(self, here: tuple[str | int, ...]) -> None:
-        """Replace all rules, because a clone has the rules of its template."""
+    def _set_firewall(self, ref: Ref, here: tuple[str | int, ...]) -> None:
+        """Replace all rules and address sets, because a clone has those of its template."""
+        self._pin.reset(ref)
         old = self._client.rows(*here, "firewall", "rules")
         for position in sorted((int(rule["pos"]) for rule in old), reverse=True):
             self._client.delete(*here, "firewall", "rules", position)

@@ -124,9 +124,10 @@ def tag(settings: Settings) -> str:
 
 
 def firewall_options(settings: Settings) -> Parameters:
-    """Return firewall options that drop all traffic except by rule and pin the MAC address."""
+    """Return firewall options that drop all traffic except by rule and pin the MAC and the IP address."""
     dhcp = 1 if settings.ip == "dhcp" else 0
-    return {"enable": 1, "policy_in": "DROP", "policy_out": "DROP", "dhcp": dhcp, "macfilter": 1, "radv": 0}
+    filters = {"macfilter": 1, "ipfilter": 1, "radv": 0}
+    return {"enable": 1, "policy_in": "DROP", "policy_out": "DROP", "dhcp": dhcp, **filters}
 
 
 def firewall_rules(settings: Settings) -> list[Parameters]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from django.conf import settings as django_settings
 
 from myctobot.errors import InvalidRequest
+from shards.providers.ansible import ssh_trust, unverified_problem
 from shards.providers.base import (
     CLEAN,
     ContainerSpec,
@@ -21,6 +22,7 @@ from shards.providers.base import (
 )
 from shards.providers.errors import ProviderError, ProviderRefused
 from shards.providers.proxmox import parameters
+from shards.providers.proxmox.address_pin import AddressPin
 from shards.providers.proxmox.client import Client
 from shards.providers.proxmox.creation import Creator
 from shards.providers.proxmox.errors import NoSuchContainer, OutcomeUnknown, TaskFailed
@@ -54,6 +56,7 @@ class ProxmoxProvider(Provider):
         self._client = Client(self._settings)
         self._lookup = Lookup(self._client, self._settings)
         self._tasks = Tasks(self._client, self._settings.task_timeout_s)
+        self._pin = AddressPin(self._client)
         self._creator = Creator(self._client, self._settings, lock)
         self._release: tuple[str, float] | None = None
 
@@ -81,9 +84,13 @@ class ProxmoxProvider(Provider):
 
     def problems(self) -> list[str]:
         try:
-            return mistakes(self._settings) or problems_of(self._client, self._settings)
+            return mistakes(self._settings) or [*problems_of(self._client, self._settings), *self._ssh_problems()]
         except ProviderError as error:
             return [str(error)]
+
+    def _ssh_problems(self) -> list[str]:
+        problem = None if self.passes_variables else unverified_problem(*ssh_trust())
+        return [problem] if problem else []
 
     def create(self, spec: ContainerSpec, journal: Journal) -> str:
         self._require_valid_settings()
@@ -100,8 +107,8 @@ class ProxmoxProvider(Provider):
         self._change_state(found, ContainerState.RUNNING, "start", journal)
         if self._state(found) is not ContainerState.RUNNING:
             raise TaskFailed(f"The container {ref} was started, but its first process ended at once.")
-        if not self.passes_variables:
-            self._await_address(found, journal)
+        journal.step(f"wait for an address of {found.vmid}")
+        self._pin.pin(found, lambda: self._awaited_address(found), journal)
 
     def stop(self, ref: str, journal: Journal, timeout_s: float = 10) -> None:
         try:
@@ -178,6 +185,9 @@ class ProxmoxProvider(Provider):
         self.stop(ref, journal)
         journal.step(f"restore the snapshot {name}")
         self._tasks.wait(self._client.task("POST", *here, name, "rollback"), f"restore {name}", journal)
+        if label == CLEAN:
+            # The container is as its template made it, so its next address can be believed.
+            self._pin.reset(found)
 
     def set_environment(self, ref: str, environment: Mapping[str, str]) -> None:
         if not parameters.has_environment(self.release()):
@@ -196,11 +206,17 @@ class ProxmoxProvider(Provider):
         elif self._client.record(*here).get("env"):
             self._client.put(*here, delete="env")
 
-    def _await_address(self, ref: Ref, journal: Journal) -> None:
-        """Wait until the container has an address, because it is configured next and DHCP takes time."""
-        journal.step(f"wait for an address of {ref.vmid}")
-        if not _within(self._settings.call_timeout_s, lambda: self._status(ref).address is not None):
-            journal.step("it has no address yet")
+    def _awaited_address(self, ref: Ref) -> str | None:
+        """Wait for the container's address, because DHCP takes time; return None if it gets none in time."""
+        address: str | None = None
+
+        def has_address() -> bool:
+            nonlocal address
+            address = self._status(ref).address
+            return address is not None
+
+        _within(self._settings.call_timeout_s, has_address)
+        return address
 
     def _require_valid_settings(self) -> None:
         """Raise ``ProviderError`` if the settings are not valid."""

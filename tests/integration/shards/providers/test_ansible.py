@@ -58,10 +58,18 @@ def unused_port() -> int:
 
 
 def test_an_unreachable_machine_is_reported_as_retryable(key: Path) -> None:
+    variables = {"enrol_token": TOKEN}
     with pytest.raises(ProviderUnreachable, match=r"127\.0\.0\.1 cannot be reached by SSH") as caught:
-        configure("127.0.0.1", unused_port(), key, "shard.yml", {"enrol_token": TOKEN}, NullJournal(), 60)
+        configure("127.0.0.1", unused_port(), key, "shard.yml", variables, NullJournal(), 60, trust_first_key=True)
     assert caught.value.retryable
     assert TOKEN not in str(caught.value)
+
+
+def test_a_machine_whose_key_nothing_verifies_gets_no_secret(key: Path) -> None:
+    # The port would answer that nothing listens, so no connection was tried.
+    with pytest.raises(ProviderError, match="SHARD_SSH_HOST_KEY") as caught:
+        configure("127.0.0.1", unused_port(), key, "shard.yml", {"enrol_token": TOKEN}, NullJournal(), 60)
+    assert not caught.value.retryable
 
 
 def test_nothing_of_this_process_gets_in_and_nothing_stays(
@@ -73,7 +81,7 @@ def test_nothing_of_this_process_gets_in_and_nothing_stays(
     playbook.write_text(on_this_machine("Look around", f"cp /proc/self/environ {seen}"))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     steps = Steps()
-    assert configure("127.0.0.1", 22, key, "look.yml", {"enrol_token": TOKEN}, steps, 60) == 1
+    assert configure("127.0.0.1", 22, key, "look.yml", {"enrol_token": TOKEN}, steps, 60, trust_first_key=True) == 1
     names = {pair.partition("=")[0] for pair in seen.read_text().split("\0")}
     assert not names & {"ANTHROPIC_API_KEY", "ANSIBLE_STRATEGY", "DATABASE_URL", "VIRTUAL_ENV"}
     assert TOKEN not in seen.read_text()
@@ -85,27 +93,29 @@ def test_nothing_of_this_process_gets_in_and_nothing_stays(
 def test_a_failed_task_is_named_with_its_own_words_and_without_secrets(key: Path, playbook: Path) -> None:
     playbook.write_text(on_this_machine("Fail", f"sh -c 'echo no {TOKEN} today >&2; exit 3'"))
     with pytest.raises(ProviderError, match="Fail: non-zero return code no \\*\\*\\* today"):
-        configure("127.0.0.1", 22, key, "look.yml", {"enrol_token": TOKEN}, NullJournal(), 60)
+        configure("127.0.0.1", 22, key, "look.yml", {"enrol_token": TOKEN}, NullJournal(), 60, trust_first_key=True)
 
 
 def test_a_variable_is_data_and_nothing_that_runs_here(key: Path, playbook: Path, tmp_path: Path) -> None:
     playbook.write_text(on_this_machine("Say", "{{ said }}", "debug"))
     attack = "{{ lookup('pipe', 'touch " + str(tmp_path / "ran") + "') }}"
-    configure("127.0.0.1", 22, key, "look.yml", {"said": attack}, NullJournal(), 60)
+    configure("127.0.0.1", 22, key, "look.yml", {"said": attack}, NullJournal(), 60, trust_first_key=True)
     assert not (tmp_path / "ran").exists()
 
 
 def test_time_that_is_up_ends_ansible(key: Path, playbook: Path) -> None:
     playbook.write_text(on_this_machine("Sleep", "sleep 30"))
     with pytest.raises(ProviderError, match="longer than 5 s at 'Sleep'"):
-        configure("127.0.0.1", 22, key, "look.yml", {}, NullJournal(), 5)
+        configure("127.0.0.1", 22, key, "look.yml", {}, NullJournal(), 5, trust_first_key=True)
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
     assert not any(str(playbook).encode() in command for command in commands)
 
 
 def test_it_runs_in_any_thread(key: Path, playbook: Path) -> None:
     playbook.write_text(on_this_machine("Nothing", "true"))
-    thread = threading.Thread(target=configure, args=("127.0.0.1", 22, key, "look.yml", {}, steps := Steps(), 60))
+    steps = Steps()
+    arguments: tuple[object, ...] = ("127.0.0.1", 22, key, "look.yml", {}, steps, 60)
+    thread = threading.Thread(target=configure, args=arguments, kwargs={"host_key": "ssh-ed25519 AAAA"})
     thread.start()
     thread.join(60)
     assert steps.taken == ["Nothing"]

@@ -49,6 +49,7 @@ def test_it_may_reach_what_the_settings_name_and_nothing_else(
     }
     assert container.firewall["policy_in"] == container.firewall["policy_out"] == "DROP"
     assert container.firewall["enable"] == "1"
+    assert container.firewall["macfilter"] == container.firewall["ipfilter"] == "1"
 
 
 def test_a_clone_keeps_none_of_its_templates_other_networks(standin: StandIn) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from myctobot.errors import RequestTooLarge
-from myctobot.web.error_pages import refused_body
+from myctobot.web.error_pages import refused_call
 from tests.factories.control_plane import make_operator
 
 pytestmark = pytest.mark.django_db
@@ -57,7 +57,7 @@ def test_an_error_has_the_headers_too(operator: Client) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-def test_a_refused_body_has_them(operator: Client) -> None:
-    headers = dict(refused_body("/login/", RequestTooLarge(1)).headers)
+def test_a_refused_call_has_them(operator: Client) -> None:
+    headers = dict(refused_call("/login/", RequestTooLarge(1)).headers)
     assert b"default-src 'none'" in headers[b"content-security-policy"]
     assert headers[b"x-content-type-options"] == b"nosniff"

@@ -31,6 +31,8 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SCOPE_KEY = "myctobot.gateway.call"
+# Paths whose views read the body.
+MODEL_CALLS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
 log: structlog.stdlib.BoundLogger = structlog.get_logger("myctobot.gateway")
 
 
@@ -168,8 +170,10 @@ class GatewayApp:
                 call.finished = True
 
         scope[SCOPE_KEY] = call
+        # A model call's view reads the body itself, after the check of the token. Others leave that to Django.
+        reads_body = scope["method"] == "POST" and scope["path"] in MODEL_CALLS
         async with call.stack:
-            await self._django(scope, call.input.receive, tracked_send)
+            await self._django(scope, call.input.receive if reads_body else call.input.raw_receive, tracked_send)
         # The upstream's call is closed by now, even if the client reads nothing.
         if call.grant_ended and not call.finished:
             await _send_grant_ended(call, tracked_send)

@@ -24,7 +24,7 @@ class CallInput:
     """
 
     def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+        self.raw_receive = receive
         self._body_read = asyncio.Event()
         self._has_begun = False
         self._ended = asyncio.Event()
@@ -51,7 +51,7 @@ class CallInput:
         body = BytesIO()
         try:
             while True:
-                message = await self._receive()
+                message = await self.raw_receive()
                 if message["type"] != "http.request":
                     raise IncompleteBody
                 part = message.get("body", b"")
@@ -69,5 +69,5 @@ class CallInput:
     async def _wait_for_disconnect(self) -> None:
         # Only one reader may use the channel, and the rest of a body may follow a refusal.
         await self._body_read.wait()
-        while (await self._receive())["type"] == "http.request":
+        while (await self.raw_receive())["type"] == "http.request":
             pass

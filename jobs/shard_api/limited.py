@@ -23,6 +23,11 @@ from shards.errors import UnknownShardKey
 log = structlog.get_logger(__name__)
 
 POOL: Final = "shard_api"
+# A thread and a connection for keys that this process does not know yet, so that guesses do not delay known shards.
+_KEYS_POOL: Final = "shard_keys"
+# All shards of a site may have one address, and after a restart all their keys are unknown.
+_ADDRESS_PER_MINUTE: Final = 6000
+_ADDRESS_WAITING: Final = 1000
 # More than threads, because a thread keeps its database connection only while another call waits for it.
 _CONCURRENT: Final = 2 * THREADS
 # A shard with hundreds of runners stays below these. They only keep a compromised shard from delaying the others.
@@ -79,14 +84,20 @@ def limited_shard_api(
         write_error: makes the response to a refused call.
         behind_proxy: a reverse proxy passes the addresses of shards on.
     """
-    threads = RequestThreads(pool=POOL)
+    address = replace(
+        limits.address,
+        per_minute=max(limits.address.per_minute, _ADDRESS_PER_MINUTE),
+        waiting=max(limits.address.waiting, _ADDRESS_WAITING),
+    )
     # Half of the threads remain for shards.
-    strangers = replace(limits.strangers, concurrent=THREADS // 2)
+    strangers = replace(
+        limits.strangers, per_minute=10 * address.per_minute, concurrent=THREADS // 2, waiting=2 * address.waiting
+    )
     return CallLimiter(
-        ShardApi(threads, caches),
-        replace(limits, strangers=strangers, concurrent=_CONCURRENT),
+        ShardApi(RequestThreads(pool=POOL), caches),
+        replace(limits, address=address, strangers=strangers, concurrent=_CONCURRENT),
         write_error,
-        finder=ShardKeyFinder(threads, caches.get(KnownShardKeys)),
+        finder=ShardKeyFinder(RequestThreads(1, pool=_KEYS_POOL), caches.get(KnownShardKeys)),
         behind_proxy=behind_proxy,
     )
 

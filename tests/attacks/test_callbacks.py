@@ -16,6 +16,7 @@ from django.db import connections
 from jobs.callbacks import delivery
 from jobs.callbacks.delivery import deliver_due
 from jobs.callbacks.due import DueReader
+from myctobot.lib import http_client
 from tests.factories.callbacks import make_callbacks
 from tests.factories.control_plane import make_tenant
 from tests.fixtures.endpoint import Endpoint, endpoint
@@ -70,7 +71,9 @@ class SilentEndpoint:
 
 
 @pytest.fixture
-def silent() -> Iterator[SilentEndpoint]:
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentEndpoint]:
+    # No delivery to it ends on its own while a test waits, so what a test sees happened next to it.
+    monkeypatch.setattr(http_client, "TIMEOUT_S", 10 * PATIENCE_S)
     found = SilentEndpoint()
     yield found
     found.close()

@@ -15,6 +15,8 @@ from workers.git.policy import GitPolicy
 from workers.sandbox.sandbox import ResourceLimits
 
 EXECUTORS = ("claude_code", "scripted")
+# Network of an agent: its own, or the shard's.
+NETWORKS = ("job", "shard")
 # Slot n runs as this uid plus n, so that agents differ. Debian assigns lower numbers; an unprivileged container has
 # only those below 65536.
 FIRST_AGENT_UID = 64600
@@ -48,6 +50,8 @@ class ShardConfig:
         workspace_path: contains one directory for each running job.
         run_path: contains one small file for each live runner, by which a restarted worker finds it.
         job_ttl_minutes: age at which the leftovers of a crash are removed at the latest.
+        own_network: each job has a network of its own.
+        agent_proxy_url: filtering proxy through which agents with a network of their own reach hosts.
         git_certificates: certificates as PEM; the worker writes them to ``git.ca_file`` when it starts.
     """
 
@@ -67,6 +71,8 @@ class ShardConfig:
     limits: ResourceLimits
     first_agent_uid: int
     allow_unsandboxed: bool
+    own_network: bool
+    agent_proxy_url: str | None
     git: GitPolicy
     git_certificates: str = ""
 
@@ -172,6 +178,8 @@ def parse_config(values: Any) -> ShardConfig:
         limits=limits,
         first_agent_uid=sandbox.number("first_agent_uid", FIRST_AGENT_UID, 1000, 2**31),
         allow_unsandboxed=sandbox.take("allow_unsandboxed", bool, False),
+        own_network=_one_of(sandbox.take("network", str, NETWORKS[0]), "sandbox.network", NETWORKS) == NETWORKS[0],
+        agent_proxy_url=_proxy(sandbox.take("proxy_url", str, ""), "sandbox.proxy_url") or git.proxy_url,
         git=git,
         git_certificates=git_certificates,
     )
@@ -181,7 +189,7 @@ def parse_config(values: Any) -> ShardConfig:
 
 
 def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
-    proxy = _proxy(reader.take("proxy_url", str, ""))
+    proxy = _proxy(reader.take("proxy_url", str, ""), "git.proxy_url")
     schemes = frozenset(reader.texts("schemes", ["https", "ssh"]))
     policy = GitPolicy(
         # The proxy forwards only https, and no other traffic may bypass it.
@@ -209,13 +217,13 @@ def _folders(values: tuple[str, ...], key: str) -> tuple[str, ...]:
     return values
 
 
-def _proxy(value: str) -> str | None:
+def _proxy(value: str, key: str) -> str | None:
     if not value:
         return None
-    parts = urlsplit(_url(value, "git.proxy_url", ("http", "https")))
+    parts = urlsplit(_url(value, key, ("http", "https")))
     # The URL is an argument of git, which others on the shard can read, so it must not contain a password.
     if not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
-        raise ConfigError("git.proxy_url must be only a proxy's address, such as http://10.0.0.1:3128.")
+        raise ConfigError(f"{key} must be only a proxy's address, such as http://10.0.0.1:3128.")
     return value.rstrip("/")
 
 

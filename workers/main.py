@@ -45,7 +45,7 @@ def main() -> int:
 
 def _decide_isolation(config: ShardConfig) -> bool:
     """Decide and record how this shard isolates its agents; return False if it must not start."""
-    sandbox = SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid)
+    sandbox = SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid, own_network=config.own_network)
     try:
         earlier = isolation.load(config.run_path)
         decided = isolation.decide(sandbox, allow_unsandboxed=config.allow_unsandboxed, earlier=earlier)

@@ -99,6 +99,8 @@ LOCAL_SHARD: dict[str, Any] = {
     "executor": choice("LOCAL_SHARD_EXECUTOR", ("claude_code", "scripted"), "claude_code"),
     "memory_mb": env.int("LOCAL_SHARD_MEMORY_MB", default=2048),
     "git_ca_file": env.str("LOCAL_SHARD_GIT_CA_FILE", default=""),
+    "network": choice("LOCAL_SHARD_NETWORK", ("job", "shard"), "job"),
+    "proxy_url": env.str("LOCAL_SHARD_PROXY_URL", default=""),
 }
 
 # Addresses for shards in containers and on other machines. The broker URL here has no user or password.

@@ -127,7 +127,11 @@ def _shard_config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict
         "executor": local["executor"],
         "run_path": str(folder / "run"),
         "claude_code": {"mcp_servers": _mcp_servers()},
-        "sandbox": {"memory_mb": local["memory_mb"]},
+        "sandbox": {
+            "memory_mb": local["memory_mb"],
+            "network": local["network"],
+            "proxy_url": local["proxy_url"],
+        },
         "git": {
             "schemes": settings.REPO_SCHEMES,
             "file_roots": settings.REPO_FILE_ROOTS,

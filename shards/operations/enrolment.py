@@ -121,7 +121,11 @@ def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
         "capabilities": shard.capabilities,
         "max_concurrent_jobs": shard.max_concurrent_jobs,
         "claude_code": {"mcp_servers": servers},
-        "sandbox": _sandbox(resources, shard.max_concurrent_jobs),
+        "sandbox": {
+            **_sandbox(resources, shard.max_concurrent_jobs),
+            # A container has a network of its own, whose rules on the host apply to its jobs. A process has none.
+            "network": "job" if shard.provider == "process" else "shard",
+        },
         "git": git,
     }
 

@@ -255,7 +255,7 @@ class ClaudeCode:
             task.max_turns, list(servers), instructed=bool(task.instructions.strip()), isolated=sandbox.isolated
         )
         argv += ["--model", self._model] if self._model else []
-        transport = SandboxTransport(sandbox, argv, environment(task, self._author), mounts, on_start)
+        transport = SandboxTransport(sandbox, argv, environment(task, self._author), mounts, on_start, task.gateway_url)
         return await self._converse(task, sandbox, transport, _EventWriter(emit))
 
     def _write_config(self, task: AgentTask, servers: Mapping[str, McpServer], sandbox: Sandbox) -> Path:

@@ -108,7 +108,7 @@ class Scripted:
 
     async def run(self, task: AgentTask, sandbox: Sandbox, emit: Emit, on_start: Callable[[int], None]) -> AgentReport:
         steps = parse(task.prompt)
-        process = await sandbox.start(["sh", "-s"], env={})
+        process = await sandbox.start(["sh", "-s"], env={}, gateway_url=task.gateway_url)
         on_start(process.pid)
         errors = asyncio.create_task(drain(process.stderr, 0))
         try:

@@ -69,7 +69,7 @@ class SandboxTransport(Transport):
     """Transport of one conversation, which starts the CLI.
 
     Args:
-        sandbox, argv, env, mounts: arguments of ``Sandbox.start``.
+        sandbox, argv, env, mounts, gateway_url: arguments of ``Sandbox.start``.
         on_start: called with the number of the process.
     """
 
@@ -80,8 +80,10 @@ class SandboxTransport(Transport):
         env: Mapping[str, str],
         mounts: Sequence[Mount],
         on_start: Callable[[int], None],
+        gateway_url: str | None = None,
     ) -> None:
         self._sandbox, self._argv, self._env, self._mounts = sandbox, argv, env, mounts
+        self._gateway_url = gateway_url
         self._on_start = on_start
         self._process: SandboxedProcess | None = None
         self._stderr_task: asyncio.Task[None] | None = None
@@ -94,7 +96,9 @@ class SandboxTransport(Transport):
         return "\n".join(self._stderr)
 
     async def connect(self) -> None:
-        self._process = await self._sandbox.start(self._argv, env=self._env, mounts=self._mounts)
+        self._process = await self._sandbox.start(
+            self._argv, env=self._env, mounts=self._mounts, gateway_url=self._gateway_url
+        )
         self._on_start(self._process.pid)
         self._stderr_task = asyncio.create_task(self._read_stderr(self._process.stderr))
 

@@ -91,6 +91,8 @@ class Execution:
             limits=config.limits,
             agent_uid=config.first_agent_uid + self._slot,
             read_only=read_only_paths(config, self._answer["capabilities"]),
+            own_network=config.own_network,
+            proxy_url=config.agent_proxy_url,
         )
         return Sandbox(load_for_job(config.run_path).apply(sandbox), self._job_dir)
 

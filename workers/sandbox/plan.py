@@ -88,6 +88,8 @@ class SandboxConfig:
         isolated: run the agent in bubblewrap. Nothing but this decides it; see ``workers.sandbox.isolation``.
         groups: what control groups must do for the agent; without one of these, the sandbox fails.
         read_only: host paths that the agent sees under the same names.
+        own_network: give each process of ``Sandbox.start`` a network of its own.
+        proxy_url: filtering proxy through which an agent with its own network may reach hosts.
     """
 
     limits: ResourceLimits
@@ -95,6 +97,8 @@ class SandboxConfig:
     isolated: bool = True
     groups: frozenset[str] = frozenset()
     read_only: tuple[Path, ...] = ()
+    own_network: bool = True
+    proxy_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ def options(
     for name, value in {**BASE_ENV, **env}.items():
         result += ["--setenv", name, value]
     result += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", USER]
+    if config.own_network:
+        result += ["--unshare-net"]
     if host.cgroup_namespaces:
         result += ["--unshare-cgroup"]
     if not host.root:

@@ -16,6 +16,8 @@ from typing import BinaryIO, Final
 
 from workers.errors import JobError
 from workers.sandbox import plan, process_tree, seccomp
+from workers.sandbox.forwarding import ForwardedPort, Forwarder
+from workers.sandbox.network import listen_inside
 from workers.sandbox.plan import BASE_ENV, Descriptors, Mount, SandboxConfig, SandboxHost
 
 START_TIMEOUT_S: Final = 20
@@ -34,6 +36,7 @@ class Launch:
         env: variables that are added to BASE_ENV; only the process and its children can read them.
         cwd: working directory, as seen inside.
         mounts: files and directories that it sees in addition to its workspace and home.
+        routes: ways out of its own network; without one of its own, they are not used.
         stdout: a pipe, or the file that receives the output.
     """
 
@@ -41,6 +44,7 @@ class Launch:
     env: Mapping[str, str]
     cwd: str
     mounts: Sequence[Mount] = ()
+    routes: Sequence[ForwardedPort] = ()
     stdout: int | BinaryIO = asyncio.subprocess.PIPE
 
 
@@ -82,12 +86,14 @@ class SandboxedProcess:
         init: host's number of the first process inside; when it ends, the kernel first ends all others inside.
         init_fd: descriptor of ``init``, which never refers to a later process with the same number.
         status: bubblewrap's own messages, which no process inside can write.
+        forwarder: server of the routes out of the process's network.
     """
 
     process: asyncio.subprocess.Process
     init: int | None = None
     init_fd: int | None = field(default=None, repr=False)
     status: StatusPipe | None = field(default=None, repr=False)
+    forwarder: Forwarder = field(default_factory=Forwarder, repr=False)
 
     @property
     def pid(self) -> int:
@@ -134,6 +140,7 @@ class SandboxedProcess:
 
     def forget(self) -> None:
         """Close the descriptors and pipes of a process that has ended."""
+        self.forwarder.close()
         if self.status is not None:
             self.status.close()
         if self.init_fd is not None:
@@ -197,6 +204,9 @@ async def spawn_isolated(
             started.init = int(json.loads(text)["child-pid"])
             started.init_fd = os.pidfd_open(started.init)
             confine(started)
+            if config.own_network:
+                listeners = listen_inside(started.init, [route.port for route in launch.routes])
+                await started.forwarder.serve(listeners, launch.routes)
             os.write(release, b"\n")
         except (TimeoutError, EOFError, ValueError, KeyError, OSError) as error:
             # Closing our end of the pipe would release the waiting process, so kill it first.

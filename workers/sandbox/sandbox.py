@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, NamedTuple
 from myctobot.contract.runner import CancelProof
 from workers.errors import JobError
 from workers.sandbox import process_tree
+from workers.sandbox.forwarding import job_routes
 from workers.sandbox.limits import MB, Groups, ResourceLimits, apply_rlimits, create_groups
 from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig
 from workers.sandbox.process import (
@@ -129,7 +130,8 @@ class Sandbox:
             return "WARNING: NOTHING IS ISOLATED. The agent runs without a sandbox, as the shard's own user."
         user = f"as user {self.config.agent_uid}" if self.host.root else "in a user namespace"
         memory = "a control group" if self._groups.limits_memory else "a watchdog"
-        return f"bubblewrap, {user}; memory limited by {memory} to {self.config.limits.memory_mb} MB"
+        network = "own network" if self.has_own_network else "the shard's network"
+        return f"bubblewrap, {user}, {network}; memory limited by {memory} to {self.config.limits.memory_mb} MB"
 
     def host_paths(self, mounts: Sequence[Mount] = ()) -> dict[str, str]:
         """Return the host's path for each path of the sandbox; empty with isolation, where no path is translated."""
@@ -141,14 +143,32 @@ class Sandbox:
     # --- Starting ----------------------------------------------------------------------------------
 
     async def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str = WORKSPACE, mounts: Sequence[Mount] = ()
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str = WORKSPACE,
+        mounts: Sequence[Mount] = (),
+        gateway_url: str | None = None,
     ) -> SandboxedProcess:
-        """Start a process as the agent's user; see ``Launch`` for the arguments.
+        """Start a process as the agent's user; see ``Launch`` for the other arguments.
+
+        Args:
+            gateway_url: gateway that the process may reach. In a network of its own, the process also reaches the
+                filtering proxy, and its environment names the addresses inside.
 
         Raises:
             JobError: ``sandbox_failed``, with bubblewrap's reason.
         """
-        return await self._spawn(Launch(argv, env, cwd, mounts))
+        if gateway_url is None or not self.has_own_network:
+            return await self._spawn(Launch(argv, env, cwd, mounts))
+        routes, inside = job_routes(gateway_url, self.config.proxy_url)
+        return await self._spawn(Launch(argv, {**env, **inside}, cwd, mounts, routes))
+
+    @property
+    def has_own_network(self) -> bool:
+        """Tell whether processes have a network of their own, without a way out but the given ones."""
+        return self.isolated and self.config.own_network
 
     async def _spawn(self, launch: Launch) -> SandboxedProcess:
         # A start that is cancelled halfway would leave an unknown process, so finish it and then end the process.
@@ -214,7 +234,7 @@ class Sandbox:
             JobError: ``command_timeout``, ``agent_out_of_memory`` or ``sandbox_failed``.
         """
         output = stdout_file if stdout_file is not None else asyncio.subprocess.PIPE
-        started = await self._spawn(Launch(argv, env or {}, cwd, mounts, output))
+        started = await self._spawn(Launch(argv, env or {}, cwd, mounts, stdout=output))
         try:
             async with asyncio.timeout(timeout_s):
                 out, err, code, _ = await asyncio.gather(

@@ -26,7 +26,9 @@ class SandboxWatch:
 
     def __init__(self, config: ShardConfig) -> None:
         self._run_path = config.run_path
-        self._sandbox = SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid)
+        self._sandbox = SandboxConfig(
+            limits=config.limits, agent_uid=config.first_agent_uid, own_network=config.own_network
+        )
         self._retest: threading.Thread | None = None
         self._next_retest = 0.0
 

@@ -69,6 +69,8 @@ def refusal(config: Path, prefix: Sequence[str] = ()) -> str:
         ({"broker_url": "amqp://x"}, "broker_url must be a URL"),
         ({"colour": "red"}, "colour is not a setting"),
         ({"sandbox": {"memory": 1}}, "sandbox.memory is not a setting"),
+        ({"sandbox": {"network": "host"}}, "sandbox.network must be one of: job, shard"),
+        ({"sandbox": {"proxy_url": "http://x:1/path"}}, "sandbox.proxy_url must be only a proxy's address"),
         ({"git": {"schemes": ["ext"]}}, "git.schemes contains 'ext'"),
         ({"git": {"schemes": ["https", "file"]}}, "git.schemes contains file, which needs git.file_roots"),
         ({"git": {"file_roots": ["srv/repos"]}}, "git.file_roots contains 'srv/repos'"),

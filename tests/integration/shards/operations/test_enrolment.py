@@ -62,3 +62,12 @@ def test_the_sandbox_gets_what_the_container_has_less_what_the_worker_needs(shar
     shard.save()
     config = post("/shard/v1/enroll", {"token": issue_token(shard, by="anna")}).json()["config"]
     assert config["sandbox"]["memory_mb"] == (2048 - 192) // 2
+
+
+@pytest.mark.parametrize(
+    ("provider", "network"), [("process", "job"), ("lxc", "shard"), ("proxmox", "shard"), ("", "shard")]
+)
+def test_the_jobs_of_a_process_have_networks_of_their_own(shard: Shard, provider: str, network: str) -> None:
+    Shard.objects.filter(pk=shard.pk).update(provider=provider)
+    config = post("/shard/v1/enroll", {"token": issue_token(shard, by="anna")}).json()["config"]
+    assert config["sandbox"]["network"] == network

@@ -23,7 +23,7 @@ def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] 
     "words",
     [
         "--die-with-parent --new-session --clearenv ",
-        "--unshare-pid --unshare-ipc --unshare-uts --hostname agent --unshare-cgroup ",
+        "--unshare-pid --unshare-ipc --unshare-uts --hostname agent --unshare-net --unshare-cgroup ",
         "--bind /jobs/1/agent/repo /workspace ",
         "--bind /jobs/1/agent/home /home/agent ",
         "--ro-bind /srv/tools/venv /srv/tools/venv ",

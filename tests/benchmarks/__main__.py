@@ -31,6 +31,7 @@ from tests.benchmarks import (  # noqa: E402  # see above
     provision_time,
     router,
     runner_memory,
+    sandbox_cost,
     submit_to_start,
     worker_memory,
 )
@@ -41,6 +42,7 @@ from tests.benchmarks.result import CannotMeasure, Result  # noqa: E402  # see a
 BENCHMARKS = {
     "worker_memory": worker_memory.measure,
     "runner_memory": runner_memory.measure,
+    "sandbox_cost": sandbox_cost.measure,
     "submit_to_start": submit_to_start.measure,
     "fanout_steady": fanout_steady.measure,
     "fanout_burst": fanout_burst.measure,

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs.api import callback_views, preview_views, queue_views, views
+from jobs.api import callback_views, preview_views, queue_views, repository_views, views
 from jobs.api.estimate_views import JobEstimate
 from shards.api import suspension_views
 
@@ -17,6 +17,7 @@ urlpatterns = [
     path("shards/<str:name>/drain", suspension_views.ShardDrain.as_view(), name="shard-drain"),
     path("shards/<str:name>/resume", suspension_views.ShardResume.as_view(), name="shard-resume"),
     path("suspensions", suspension_views.Suspensions.as_view(), name="suspensions"),
+    path("repository-policies", repository_views.RepositoryPolicies.as_view(), name="repository-policies"),
     path("callback-secret", callback_views.SigningSecret.as_view(), name="callback-secret"),
     path("jobs/<str:job_id>/callbacks", callback_views.JobCallbacks.as_view(), name="job-callbacks"),
     path(

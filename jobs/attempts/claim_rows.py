@@ -18,6 +18,7 @@ from myctobot.contract.runner import ClaimAnswer, ClaimRequest
 from myctobot.contract.shards import class_queue, shard_queue
 from myctobot.lib.crypto import digest
 from myctobot.lib.sql import ColumnSet, fetch_one, without_index
+from myctobot.tenants.repository_policies import read_policy
 from shards.health.rules import may_take_jobs
 from shards.models import PoolMode, Shard, ShardState
 
@@ -133,7 +134,7 @@ class Claim:
         if extra := self.context.get("additional_instructions"):
             task["additional_instructions"] = extra
         token = gateway_token(job, self.attempt, self.claim_token)
-        return ClaimAnswer(
+        answer = ClaimAnswer(
             job_id=job.public_id,
             attempt=self.attempt.number,
             next_seq=job.next_seq,
@@ -145,6 +146,9 @@ class Claim:
             secrets=secrets_for_runner(job),
             gateway={"url": settings.GATEWAY_URL, "token": token},
         )
+        if repo_url := task.get("repo_url"):
+            answer["push_policy"] = read_policy(job.tenant_id, repo_url)
+        return answer
 
 
 def read_claim(key_hash: str, job_id: str, request: ClaimRequest) -> Claim | None:

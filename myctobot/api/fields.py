@@ -55,6 +55,15 @@ class StrictIntegerField(serializers.IntegerField):
         return int(super().to_internal_value(data))
 
 
+class StrictBooleanField(serializers.BooleanField):
+    """Field for true or false; texts and numbers are not converted."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("Must be true or false.")
+        return data
+
+
 class BoundedListField(serializers.ListField):
     """List field that counts the entries before it checks them, because each wrong one costs an error."""
 

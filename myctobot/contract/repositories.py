@@ -73,6 +73,22 @@ def repo_url_problem(url: str, schemes: Iterable[str], file_roots: Sequence[str]
     return problem or (file_problem(url, file_roots) if parts.scheme == "file" else None)
 
 
+_DEFAULT_PORTS = {"https": 443, "ssh": 22}
+
+
+def repository_name(url: str) -> str:
+    """Return host and path of a well-formed repository URL, alike for ``https`` and ``ssh``.
+
+    The name has no user, no default port and no ``.git`` at its end. A repository of this machine has its path alone.
+    """
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    if parts.scheme == "file":
+        return path
+    port = f":{parts.port}" if parts.port not in (None, _DEFAULT_PORTS.get(parts.scheme)) else ""
+    return f"{(parts.hostname or '').lower()}{port}{path.removesuffix('.git')}"
+
+
 def file_path(url: str) -> str:
     """Return the path of a ``file://`` URL, decoded once, as its repository is opened.
 

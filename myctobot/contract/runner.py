@@ -39,6 +39,13 @@ class GatewayAccess(TypedDict):
     token: str
 
 
+class PushPolicy(TypedDict):
+    """Rights of a push to the job's repository that its tenant decides on."""
+
+    allow_ci_files: bool  # change files that make a CI server run programs
+    allow_default_branch: bool  # push to the remote's default branch
+
+
 class ClaimAnswer(TypedDict):
     """Everything that a runner needs for its attempt."""
 
@@ -53,6 +60,7 @@ class ClaimAnswer(TypedDict):
     # Secrets for the runner, never for the agent, such as the git token or key. They are sent once.
     secrets: dict[str, str]
     gateway: GatewayAccess
+    push_policy: NotRequired[PushPolicy]  # of the task's repository; without it, a runner allows nothing
 
 
 class EventsRequest(TypedDict):

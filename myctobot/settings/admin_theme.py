@@ -85,6 +85,7 @@ PANEL: dict[str, Any] = {
                     _model_entry("Tenants", "apartment", "tenants.tenant"),
                     _model_entry("API keys", "vpn_key", "tenants.apikey"),
                     _model_entry("Secrets", "lock", "tenants.secret"),
+                    _model_entry("Repository policies", "rule", "tenants.repositorypolicy"),
                     _model_entry("Users", "person", "auth.user"),
                     _model_entry("Groups", "group", "auth.group"),
                 ],

@@ -9,10 +9,12 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 
 from myctobot.admin_site.widgets import Inline, Page, PasswordInput, ReadOnly, TextInput, label
+from myctobot.errors import InvalidRequest
 from myctobot.lib.crypto import digest, new_token
 from myctobot.tenants import user_admin
 from myctobot.tenants.audited_admin import AuditedModelAdmin, in_words
-from myctobot.tenants.models import ApiKey, AuditEntry, Member, Secret, Tenant
+from myctobot.tenants.models import ApiKey, AuditEntry, Member, RepositoryPolicy, Secret, Tenant
+from myctobot.tenants.repository_policies import parse_repository
 from myctobot.tenants.secret_bindings import SecretBinding, SecretPurpose, binding_problems, host_list
 from myctobot.tenants.secrets import seal_value, value_problem
 
@@ -149,6 +151,31 @@ class SecretAdmin(AuditedModelAdmin[Secret]):
         if value := form.cleaned_data["value"]:
             seal_value(obj, value)
         super().save_model(request, obj, form, change)
+
+
+class RepositoryPolicyForm(forms.ModelForm[RepositoryPolicy]):
+    """Form that accepts a repository's URL too."""
+
+    class Meta:
+        model = RepositoryPolicy
+        fields = ["tenant", "repository", "allow_ci_files", "allow_default_branch"]
+
+    def clean_repository(self) -> str:
+        try:
+            return parse_repository(self.cleaned_data["repository"])
+        except InvalidRequest as error:
+            raise forms.ValidationError(error.fields["repository"]) from error
+
+
+@admin.register(RepositoryPolicy)
+class RepositoryPolicyAdmin(AuditedModelAdmin[RepositoryPolicy]):
+    form = RepositoryPolicyForm
+    list_display = ["repository", "tenant", "allow_ci_files", "allow_default_branch", "updated_at"]
+    list_filter = ["tenant", "allow_ci_files", "allow_default_branch"]
+    search_fields = ["repository"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: RepositoryPolicy | None = None) -> list[str]:
+        return ["tenant", "repository"] if obj else []
 
 
 @admin.register(AuditEntry)

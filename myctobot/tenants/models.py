@@ -151,6 +151,30 @@ class CallbackSecret(models.Model):
         return f"{self.tenant}'s callback secret"
 
 
+class RepositoryPolicy(models.Model):
+    """Rights of pushes to one repository; without a row, a push has none of them."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="repository_policies")
+    repository = models.CharField(max_length=500, help_text="Host and path, such as github.com/user/repo.")
+    allow_ci_files = models.BooleanField(
+        default=False, help_text="Jobs may push changes of files that make a CI server run programs."
+    )
+    allow_default_branch = models.BooleanField(
+        default=False, help_text="Jobs may push to the repository's default branch."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "repository policies"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "repository"], name="one_policy_a_repository")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.repository}"
+
+
 class AuditEntry(models.Model):
     """Entry of the audit log; no page or call changes or removes one."""
 

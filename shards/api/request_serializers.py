@@ -8,7 +8,13 @@ from django.db.models import Model
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from myctobot.api.fields import CapabilitiesField, StrictCharField, StrictIntegerField, StrictSerializer
+from myctobot.api.fields import (
+    CapabilitiesField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
 from myctobot.tenants.models import Tenant
 from shards.models import Pool, ShardTemplate, ShardType
 from shards.operations.models import OperationKind
@@ -44,15 +50,6 @@ class ObjectField(serializers.JSONField):
         if not isinstance(data, dict):
             raise serializers.ValidationError("Must be an object.")
         return super().to_internal_value(data)
-
-
-class StrictBooleanField(serializers.BooleanField):
-    """Field for true or false; texts and numbers are not converted."""
-
-    def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool):
-            raise serializers.ValidationError("Must be true or false.")
-        return data
 
 
 class ShardChangeSerializer(StrictSerializer):

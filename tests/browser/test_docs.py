@@ -27,6 +27,8 @@ OPERATIONS = [
     ("POST", "/api/v1/shards/{name}/drain"),
     ("POST", "/api/v1/shards/{name}/resume"),
     ("GET", "/api/v1/suspensions"),
+    ("GET", "/api/v1/repository-policies"),
+    ("PUT", "/api/v1/repository-policies"),
     ("GET", "/api/v1/callback-secret"),
     ("POST", "/api/v1/callback-secret"),
     ("GET", "/api/v1/jobs/{job_id}/callbacks"),

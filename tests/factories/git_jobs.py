@@ -75,13 +75,16 @@ class Jobs:
         token: str | None = TOKEN,
         resolver: Resolver = resolve_host,
         limits: ResourceLimits | None = None,
+        allow_ci_files: bool = False,
+        allow_default_branch: bool = False,
         **policy: Any,
     ) -> Job:
         job_dir = self._directory / f"job-{len(self._made)}"
         job_dir.mkdir()
         sandbox = Sandbox(SandboxConfig(limits or ResourceLimits(), AGENT_UID), job_dir)
         settings: dict[str, Any] = {"allowed_private_hosts": frozenset({"localhost"}), "ca_file": self._server.ca_file}
-        spec = RepoSpec(url or self._server.url("repo.git"), base, branch, token)
+        address = url or self._server.url("repo.git")
+        spec = RepoSpec(address, base, branch, token, allow_ci_files, allow_default_branch)
 
         async def emit(kind: EventKind, data: dict[str, Any]) -> None:
             await job.emit(kind, data)

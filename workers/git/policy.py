@@ -34,12 +34,16 @@ class RepoSpec:
         base_branch: branch on which the work starts; None for the remote's default branch.
         branch: branch to push.
         token: token, ``user:token`` or, for ssh, a private key.
+        allow_ci_files: whether a push may change files that make a CI server run programs.
+        allow_default_branch: whether a push may go to the remote's default branch.
     """
 
     url: str
     base_branch: str | None
     branch: str
     token: str | None = field(repr=False)
+    allow_ci_files: bool = False
+    allow_default_branch: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from myctobot.contract.repositories import repository_name
 from workers.errors import JobError
 from workers.git.command import Git
 from workers.git.credentials import encodings, git_access
@@ -70,6 +71,34 @@ def check_branch_available(branch: str, branches: Iterable[str]) -> None:
                 "branch_conflict",
                 f"The branch '{branch}' cannot be created: the repository has a branch '{other}'; choose another name.",
             )
+
+
+def check_not_default(spec: RepoSpec, default: str | None) -> None:
+    """Check that the job's branch is not the remote's default branch, unless the tenant allows that.
+
+    Args:
+        default: the default branch; None when the remote does not name it.
+
+    Raises:
+        JobError: ``default_branch_refused`` or ``default_branch_unknown``.
+    """
+    if spec.allow_default_branch:
+        return
+    name = repository_name(spec.url)
+    remedy = f"or ask an admin of your tenant to set allow_default_branch for {name}."
+    if default is None:
+        raise JobError(
+            "default_branch_unknown",
+            "The server of repo_url does not name its default branch, which work is never pushed to; "
+            f"set the repository's HEAD, {remedy}",
+        )
+    # A server whose file system ignores case has one branch of both spellings.
+    if spec.branch.casefold() == default.casefold():
+        raise JobError(
+            "default_branch_refused",
+            f"branch is the default branch '{default}' of repo_url, and work is not pushed there; "
+            f"choose another branch, {remedy}",
+        )
 
 
 class RemoteRepository:

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from myctobot.contract.jobs import EventKind
+from myctobot.contract.repositories import repository_name
 from workers.errors import JobError
 from workers.git.bundle import import_bundle
 from workers.git.changes import added_repositories, read_changes
 from workers.git.checkout import Checkout
+from workers.git.ci_files import changed_ci_files
 from workers.git.cleanup import remove_tree
 from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
-from workers.git.remote import RemoteRepository, check_branch_available
+from workers.git.process import printable_line
+from workers.git.remote import RemoteRepository, check_branch_available, check_not_default
 from workers.git.trees import count_paths
 from workers.sandbox.sandbox import Sandbox
 
@@ -34,6 +37,7 @@ Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
 MIN_GIT: Final = (2, 37)
 MAX_CLAUDE_MD: Final = 64 * 2**10
 MAX_NAMED_PATHS: Final = 10
+MAX_NAMED_BYTES: Final = 200
 
 
 @dataclass(frozen=True)
@@ -146,19 +150,24 @@ class Workspace:
             return None
         if head == start.sha:
             await self._log(f"The agent added no commit to the {commits} commits that {self._spec.branch} had already")
-        self._head = head
         changes = await read_changes(self._git, self._clean, start.base_sha, head)
         await self._warn_of_repositories(start, head)
         collected = Collected(
             head, commits, changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
         )
+        # A person can read in the log what was not pushed.
         await self._emit(EventKind.DIFF, diff_event(start.base_sha, collected))
+        await self._check_ci_files(start, head)
+        self._head = head
         return collected
 
     async def push(self) -> Pushed:
         """Push the commits that ``collect`` imported, never by force."""
         if self._head is None:
             raise JobError("nothing_to_push", "There are no commits to push.")
+        if not self._spec.allow_default_branch:
+            # The default branch may have changed during the job.
+            check_not_default(self._spec, (await self._remote.list([self._spec.branch])).default)
         await self._log(f"Pushing {self._spec.branch}")
         await self._remote.push(self._head, self._spec.branch, self._log)
         await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
@@ -197,6 +206,7 @@ class Workspace:
                 "repo_empty", "The repository of repo_url has no default branch; give base_branch, or push a commit."
             )
         check_pair(self._spec.branch, base)
+        check_not_default(self._spec, listing.default)
         check_branch_available(self._spec.branch, listing.branches)
         if wanted is not None and wanted not in listing.branches:
             raise JobError(
@@ -257,6 +267,19 @@ class Workspace:
     async def _is_ancestor(self, older: str, newer: str) -> bool:
         result = await self._git.run(["merge-base", "--is-ancestor", older, newer], cwd=self._clean)
         return result.returncode == 0
+
+    async def _check_ci_files(self, start: _Start, head: str) -> None:
+        if self._spec.allow_ci_files:
+            return
+        known = (start.base_sha, start.sha)
+        if paths := await changed_ci_files(self._git, self._clean, head, known, self._policy.max_files):
+            named = ", ".join(printable_line(path)[:MAX_NAMED_BYTES] for path in paths[:MAX_NAMED_PATHS])
+            others = f" and {len(paths) - MAX_NAMED_PATHS} more" if len(paths) > MAX_NAMED_PATHS else ""
+            raise JobError(
+                "ci_files_refused",
+                f"The commits change CI files, so nothing was pushed: {named}{others}. Ask for work without them, "
+                f"or ask an admin of your tenant to set allow_ci_files for {repository_name(self._spec.url)}.",
+            )
 
     async def _warn_of_repositories(self, start: _Start, head: str) -> None:
         paths = await added_repositories(self._git, self._clean, start.sha, head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,16 +98,8 @@ class Execution:
         return Sandbox(load_for_job(config.run_path).apply(sandbox), self._job_dir)
 
     def _workspace(self, sandbox: Sandbox, events: EventStream) -> Workspace | None:
-        task = self._answer["task"]
-        if not task.get("repo_url"):
-            return None
-        spec = RepoSpec(
-            url=task["repo_url"],
-            base_branch=task.get("base_branch"),
-            branch=task["branch"],
-            token=self._answer["secrets"].get("repo_token"),
-        )
-        return Workspace(spec, sandbox, self._job_dir, self._config.git, events.emit)
+        spec = repo_spec(self._answer)
+        return Workspace(spec, sandbox, self._job_dir, self._config.git, events.emit) if spec is not None else None
 
     async def _run_agent(self, sandbox: Sandbox, events: EventStream, prepared: Prepared | None) -> AgentReport:
         answer = self._answer
@@ -192,3 +185,20 @@ class Execution:
             await self._sandbox.kill_all()
             await self._sandbox.close()
         remove_tree(self._job_dir)
+
+
+def repo_spec(answer: ClaimAnswer) -> RepoSpec | None:
+    """Return the repository of a claimed job and the rights of its push, or None for a job without a repository."""
+    task = answer["task"]
+    if not task.get("repo_url"):
+        return None
+    # A control plane that sends no policy allows nothing.
+    policy: Mapping[str, object] = answer.get("push_policy") or {}
+    return RepoSpec(
+        url=task["repo_url"],
+        base_branch=task.get("base_branch"),
+        branch=task["branch"],
+        token=answer["secrets"].get("repo_token"),
+        allow_ci_files=policy.get("allow_ci_files") is True,
+        allow_default_branch=policy.get("allow_default_branch") is True,
+    )

@@ -31,6 +31,7 @@ WRITERS = (200, 403, 200, 404, 403, 401)
 OPERATORS = (403, 403, 403, 403, 200, 401)
 NEW_SECRET = {"name": "new", "value": "ghp_0123456789", "purpose": "repository", "hosts": ["github.com"]}
 NEW_SHARD = {"name": "new", "capabilities": ["git"]}
+POLICY = {"repository": "git.example.com/user/repo", "allow_ci_files": True, "allow_default_branch": False}
 BODY = {"task": {"type": "prompt", "prompt": "x"}, "capabilities": ["git"]}
 
 # By the address's name: the method, a body, and what each of them gets.
@@ -48,6 +49,10 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "job-callback-resend": [("post", None, (202, 403, 202, 404, 403, 401))],
     # The other tenant's member is no admin there either.
     "callback-secret": [("get", None, (403, 403, 200, 403, 403, 401)), ("post", None, (403, 403, 200, 403, 403, 401))],
+    "repository-policies": [
+        ("get", None, (200, 200, 200, 200, 403, 401)),
+        ("put", POLICY, (403, 403, 200, 403, 403, 401)),
+    ],
     "queues": [("get", None, OPERATORS)],
     "queue-pause": [("post", {"shard_class": "filesystem+git", "reason": "x"}, OPERATORS)],
     "queue-resume": [("post", {"shard_class": "filesystem+git"}, (403, 403, 403, 403, 409, 401))],

@@ -1,0 +1,125 @@
+"""Policies of repositories: who may set them, what they are called, and what a claim gets."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from jobs.dispatch.round import dispatch_round
+from myctobot.errors import InvalidRequest
+from myctobot.tenants.models import AuditEntry, RepositoryPolicy, Role, Tenant
+from myctobot.tenants.repository_policies import parse_repository, read_policy
+from shards.models import Shard
+from tests.factories.control_plane import Api, Runner, error_of, make_job, make_tenant
+
+pytestmark = pytest.mark.django_db
+
+PATH = "/repository-policies"
+URL = "https://example.com/user/repo.git"
+POLICY = {"repository": "example.com/user/repo", "allow_ci_files": True, "allow_default_branch": False}
+
+
+@pytest.fixture
+def admin(tenant: Tenant) -> Api:
+    return Api.of(tenant, Role.ADMIN)
+
+
+def test_an_admin_sets_a_policy_and_the_audit_log_has_it(admin: Api, tenant: Tenant) -> None:
+    assert admin.send("put", PATH, POLICY).status_code == 200
+    assert admin.send("put", PATH, POLICY).status_code == 200
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.action, entry.tenant) == ("API key test", "repository-policy.changed", tenant)
+    assert entry.subject == "repository-policy/acme/example.com/user/repo"
+    assert entry.details == {"allow_ci_files": {"was": False, "is": True}}
+    (shown,) = admin.get(PATH).json()["results"]
+    assert {**shown, **POLICY} == shown
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.MEMBER])
+def test_only_admins_set_a_policy(tenant: Tenant, role: Role) -> None:
+    assert Api.of(tenant, role).send("put", PATH, POLICY).status_code == 403
+    assert not RepositoryPolicy.objects.exists()
+
+
+def test_a_policy_is_of_one_tenant(admin: Api, tenant: Tenant) -> None:
+    admin.send("put", PATH, POLICY)
+    other = make_tenant("rival")
+    assert Api.of(other, Role.ADMIN).get(PATH).json()["results"] == []
+    assert read_policy(other.pk, URL) == {"allow_ci_files": False, "allow_default_branch": False}
+    assert read_policy(tenant.pk, URL) == {"allow_ci_files": True, "allow_default_branch": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"repository": "example.com"}, "repository"),
+        ({"repository": "example.com/a/../b"}, "repository"),
+        ({"repository": "exa mple.com/a"}, "repository"),
+        ({"repository": "https://[::1/a"}, "repository"),
+        ({"repository": "example.com:99999/a"}, "repository"),
+        ({"repository": 7}, "repository"),
+        ({"allow_ci_files": "yes"}, "allow_ci_files"),
+        ({"allow_all": True}, "allow_all"),
+    ],
+)
+def test_a_malformed_policy_names_the_field(admin: Api, change: dict[str, object], field: str) -> None:
+    response = admin.send("put", PATH, {**POLICY, **change})
+    assert response.status_code == 400
+    assert field in error_of(response)["fields"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("https://Example.com/User/Repo.git", "example.com/User/Repo"),
+        ("ssh://git@example.com/user/repo", "example.com/user/repo"),
+        ("ssh://git@example.com:22/user/repo/", "example.com/user/repo"),
+        ("https://example.com:8443/user/repo", "example.com:8443/user/repo"),
+        ("file:///srv/git/repo.git", "/srv/git/repo.git"),
+        ("/srv/git/repo.git", "/srv/git/repo.git"),
+        ("example.com/user/repo.git", "example.com/user/repo"),
+    ],
+)
+def test_the_name_of_a_repository(text: str, name: str) -> None:
+    assert parse_repository(text) == name
+    assert parse_repository(name) == name
+
+
+def test_a_repository_without_a_path_has_no_name() -> None:
+    with pytest.raises(InvalidRequest):
+        parse_repository("https://example.com/")
+
+
+def test_a_claim_gets_the_policy_of_its_repository(admin: Api, tenant: Tenant, shard: Shard, key: str) -> None:
+    admin.send("put", PATH, POLICY)
+    allowed = make_job(tenant)
+    dispatch_round()
+    assert Runner(key, allowed).claim().json()["push_policy"] == {
+        "allow_ci_files": True,
+        "allow_default_branch": False,
+    }
+    other = make_job(tenant, task={"type": "prompt", "prompt": "x", "repo_url": "https://example.com/user/other.git"})
+    dispatch_round()
+    assert Runner(key, other).claim().json()["push_policy"] == {
+        "allow_ci_files": False,
+        "allow_default_branch": False,
+    }
+
+
+def test_the_panel_edits_policies_with_an_audit_entry(tenant: Tenant) -> None:
+    panel = Client()
+    panel.force_login(User.objects.create_superuser("root"))
+    form = {"tenant": tenant.pk, "repository": URL, "allow_default_branch": "on"}
+    panel.post("/admin/tenants/repositorypolicy/add/", form)
+    row = RepositoryPolicy.objects.get()
+    assert (row.repository, row.allow_ci_files, row.allow_default_branch) == ("example.com/user/repo", False, True)
+    panel.post(f"/admin/tenants/repositorypolicy/{row.pk}/change/", {"allow_ci_files": "on"})
+    row.refresh_from_db()
+    assert (row.allow_ci_files, row.allow_default_branch) == (True, False)
+    actions = list(AuditEntry.objects.order_by("pk").values_list("action", flat=True))
+    assert actions == ["repository-policy.created", "repository-policy.changed"]
+    assert (
+        b"Must be host and path"
+        in panel.post("/admin/tenants/repositorypolicy/add/", {**form, "repository": "nothing"}).content
+    )

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workers.runner.execution import repo_spec
+
+TASK = {"type": "prompt", "prompt": "x", "repo_url": "https://git.example.com/a/b.git", "branch": "feature/x"}
+
+
+def rights(**answer: Any) -> tuple[bool, bool]:
+    spec = repo_spec({"task": TASK, "secrets": {}, **answer})  # type: ignore[typeddict-item]  # the parts that it reads
+    assert spec is not None
+    return spec.allow_ci_files, spec.allow_default_branch
+
+
+@pytest.mark.parametrize("answer", [{}, {"push_policy": None}, {"push_policy": {}}])
+def test_without_a_policy_a_push_has_no_rights(answer: dict[str, Any]) -> None:
+    assert rights(**answer) == (False, False)
+
+
+def test_a_policy_gives_the_rights_that_it_names() -> None:
+    assert rights(push_policy={"allow_ci_files": True, "allow_default_branch": False}) == (True, False)
+    assert rights(push_policy={"allow_ci_files": False, "allow_default_branch": True}) == (False, True)
+    assert rights(push_policy={"allow_ci_files": "no", "allow_default_branch": 1}) == (False, False)
+
+
+def test_a_job_may_have_no_repository() -> None:
+    answer: Any = {"task": {"type": "prompt", "prompt": "x"}, "secrets": {}}
+    assert repo_spec(answer) is None

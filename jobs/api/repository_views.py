@@ -10,12 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from jobs.api.callback_views import caller_name
-from jobs.api.views import caller_of
 from myctobot.api.fields import StrictBooleanField, StrictCharField, StrictSerializer
 from myctobot.api.pagination import Pages
 from myctobot.contract.runner import PushPolicy
 from myctobot.errors import NotAllowed
+from myctobot.tenants.authentication import caller_name, caller_of
 from myctobot.tenants.models import RepositoryPolicy, Role
 from myctobot.tenants.repository_policies import set_policy
 

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0004_audit"),
+        ("tenants", "0005_secret_bindings"),
     ]
 
     operations = [

@@ -71,6 +71,7 @@ class ShardConfig:
     limits: ResourceLimits
     first_agent_uid: int
     allow_unsandboxed: bool
+    allow_unlimited: bool
     own_network: bool
     agent_proxy_url: str | None
     git: GitPolicy
@@ -178,6 +179,7 @@ def parse_config(values: Any) -> ShardConfig:
         limits=limits,
         first_agent_uid=sandbox.number("first_agent_uid", FIRST_AGENT_UID, 1000, 2**31),
         allow_unsandboxed=sandbox.take("allow_unsandboxed", bool, False),
+        allow_unlimited=sandbox.take("allow_unlimited", bool, False),
         own_network=_one_of(sandbox.take("network", str, NETWORKS[0]), "sandbox.network", NETWORKS) == NETWORKS[0],
         agent_proxy_url=_proxy(sandbox.take("proxy_url", str, ""), "sandbox.proxy_url") or git.proxy_url,
         git=git,

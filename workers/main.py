@@ -11,6 +11,7 @@ from myctobot.contract.shards import IsolationKind
 from workers.config import GIT_CERTIFICATES, ConfigError, ShardConfig, load_config
 from workers.hardening import keep_memory_private
 from workers.sandbox import isolation
+from workers.sandbox.enforcement import enforced_limits, limits_problem
 from workers.sandbox.limits import sweep_groups
 from workers.sandbox.sandbox import SandboxConfig
 from workers.worker.app import ShardWorker
@@ -52,10 +53,24 @@ def _decide_isolation(config: ShardConfig) -> bool:
     except isolation.SandboxRefused as error:
         logging.error("this shard cannot start: %s", error)
         return False
+    if not _are_limits_acceptable(config, decided):
+        return False
     if decided.kind is IsolationKind.NONE:
         logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", decided.problem)
         logging.warning("*** Agents run as the shard's own user and see its files. Run only jobs that you trust. ***")
     isolation.store(config.run_path, decided)
+    return True
+
+
+def _are_limits_acceptable(config: ShardConfig, decided: isolation.Isolation) -> bool:
+    """Tell whether the shard may start: it limits its agents, or its configuration allows it not to."""
+    problem = limits_problem(enforced_limits(decided))
+    if problem is None:
+        return True
+    if not config.allow_unlimited:
+        logging.error("this shard cannot start: %s", problem)
+        return False
+    logging.warning("*** NOTHING IS LIMITED ON THIS SHARD: %s ***", problem)
     return True
 
 

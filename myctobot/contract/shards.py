@@ -16,6 +16,13 @@ class IsolationKind(StrEnum):
     NONE = "none"
 
 
+class EnforcedLimits(TypedDict):
+    """Means by which a shard limits its agents: ``control_group``, ``watchdog``, ``user`` or ``none``."""
+
+    memory: str
+    processes: str
+
+
 class HeartbeatRequest(TypedDict):
     """State of a shard, sent every few seconds."""
 
@@ -30,6 +37,7 @@ class HeartbeatRequest(TypedDict):
     versions: dict[str, str]
     isolation: NotRequired[str]  # an IsolationKind; workers of earlier releases do not send it
     sandbox_problem: NotRequired[str]  # reason why sandboxes fail now; absent while they work
+    limits: NotRequired[EnforcedLimits]  # workers of earlier releases do not send it
 
 
 class HeartbeatAnswer(TypedDict):

@@ -84,7 +84,8 @@ def _configure_shard(name: str, home: Path, allow_unsandboxed: bool) -> Path:
     )
     path = folder / "config.json"
     config = _shard_config(shard, folder, _shard_key(shard, path), _broker_url(shard, path))
-    config["sandbox"]["allow_unsandboxed"] = allow_unsandboxed
+    # Without a sandbox and control groups, nothing limits the agents.
+    config["sandbox"] |= {"allow_unsandboxed": allow_unsandboxed, "allow_unlimited": allow_unsandboxed}
     write_private(path, json.dumps(config, indent=1) + "\n")
     return path
 

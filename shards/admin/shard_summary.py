@@ -54,6 +54,7 @@ def at_a_glance(shard: Shard) -> dict[str, Any]:
         "disk_free_gb": round(report["disk_free_mb"] / 1024, 1) if "disk_free_mb" in report else None,
         "versions": dict(report.get("versions") or {}),
         "version": report.get("version"),
+        "limits": {name: how.replace("_", " ") for name, how in dict(report.get("limits") or {}).items()},
         "suspensions": _suspensions(shard),
     }
 

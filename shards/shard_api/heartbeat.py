@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest, IsolationKind
+from myctobot.contract.shards import EnforcedLimits, HeartbeatAnswer, HeartbeatRequest, IsolationKind
 from shards.health.heartbeats import heartbeat
 from shards.shard_api.call import ShardCall
 from shards.shard_api.validation import read_fields, text_problem
@@ -13,6 +13,7 @@ _MAX_MB: Final = 2**40
 _MAX_PERCENT: Final = 100_000
 _MAX_VERSIONS: Final = 20
 _MAX_NAME: Final = 60
+_ENFORCEMENTS: Final = ("control_group", "watchdog", "user", "none")
 
 
 def receive_heartbeat(call: ShardCall) -> HeartbeatAnswer:
@@ -42,9 +43,14 @@ def _report(body: Any) -> HeartbeatRequest:
             disk_free_mb=sent.integer("disk_free_mb", 0, _MAX_MB),
             versions=versions,
         )
-        # Workers of earlier releases send neither.
+        # Workers of earlier releases send none of these.
         if sent.has("isolation"):
             report["isolation"] = sent.one_of("isolation", list(IsolationKind))
         if sent.has("sandbox_problem"):
             report["sandbox_problem"] = sent.text("sandbox_problem", 400)
+        if sent.has("limits"):
+            limits = sent.nested("limits")
+            report["limits"] = EnforcedLimits(
+                memory=limits.one_of("memory", _ENFORCEMENTS), processes=limits.one_of("processes", _ENFORCEMENTS)
+            )
     return report

@@ -22,6 +22,8 @@ from workers.sandbox import process_tree
 MB: Final = 2**20
 # bubblewrap's own two processes are in the agent's group and must not count against its limit.
 BWRAP_PROCESSES: Final = 2
+# The agent's own program does not start with less private memory.
+MIN_DATA_MB: Final = 1024
 # Controllers of version 1. Version 2 has one group for all of them, which is named "" here.
 V1_CONTROLLERS: Final = ("memory", "pids", "freezer")
 V2: Final = ""
@@ -37,9 +39,15 @@ class ResourceLimits:
     open_files: int = 4096  # for each process
 
 
-def rlimits(limits: ResourceLimits) -> dict[int, int]:
-    """Return the resource limits that always apply, by their number in ``resource``."""
-    return {
+def rlimits(limits: ResourceLimits, *, bound_data: bool = False) -> dict[int, int]:
+    """Return the resource limits of a process, by their number in ``resource``.
+
+    Args:
+        bound_data: limit the private memory too, which is needed only where no control group limits the memory.
+    """
+    # Not the address space: runtimes reserve far more of it than they use.
+    data = {resource.RLIMIT_DATA: max(limits.memory_mb, MIN_DATA_MB) * MB} if bound_data else {}
+    return data | {
         resource.RLIMIT_FSIZE: limits.file_size_mb * MB,
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_NPROC: limits.processes,
@@ -47,9 +55,9 @@ def rlimits(limits: ResourceLimits) -> dict[int, int]:
     }
 
 
-def apply_rlimits(pid: int, limits: ResourceLimits) -> None:
+def apply_rlimits(pid: int, limits: ResourceLimits, *, bound_data: bool = False) -> None:
     """Set the limits of a process and of all that it will start; never raise an existing limit."""
-    for number, wanted in rlimits(limits).items():
+    for number, wanted in rlimits(limits, bound_data=bound_data).items():
         with suppress(ProcessLookupError):
             _soft, hard = resource.prlimit(pid, number)
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -180,7 +180,8 @@ def options(
     result += ["--bind", str(agent_dir / "home"), HOME, "--bind", str(agent_dir / "repo"), WORKSPACE]
     for mount in mounts:
         result += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-    result += ["--remount-ro", "/", "--chdir", cwd]
+    # bubblewrap's /dev is a file system in memory without a bound. Devices and the mounts below it stay writable.
+    result += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", cwd]
     result += ["--seccomp", str(fds.seccomp)]
     return [*result, "--json-status-fd", str(fds.status), "--block-fd", str(fds.block)]
 

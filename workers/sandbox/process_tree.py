@@ -79,17 +79,18 @@ def unconfined(uid: int, since: int) -> set[int]:
         uid: number of the user.
         since: time in clock ticks since boot; only processes that started later are returned.
     """
-    depth = len(_status("self").get("NSpid", "").split())
+    depth = len(status("self").get("NSpid", "").split())
     found = set()
     for pid, info in snapshot().items():
-        status = _status(str(pid))
-        same_user = str(uid) in status.get("Uid", "").split()
-        if same_user and info.alive and info.started > since and len(status.get("NSpid", "").split()) == depth:
+        fields = status(str(pid))
+        same_user = str(uid) in fields.get("Uid", "").split()
+        if same_user and info.alive and info.started > since and len(fields.get("NSpid", "").split()) == depth:
             found.add(pid)
     return found
 
 
-def _status(pid: str) -> dict[str, str]:
+def status(pid: str) -> dict[str, str]:
+    """Return the fields of ``/proc/<pid>/status``; none when the process does not exist."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from workers.errors import JobError
 from workers.sandbox import process_tree
 from workers.sandbox.forwarding import job_routes
 from workers.sandbox.limits import MB, Groups, ResourceLimits, apply_rlimits, create_groups
+from workers.sandbox.memory_use import used_bytes
 from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig
 from workers.sandbox.process import (
     Launch,
@@ -195,7 +197,7 @@ class Sandbox:
             # A process that has ended needs no limits.
             with suppress(ProcessLookupError):
                 self._groups.add(started.pid)
-            apply_rlimits(started.pid, self.config.limits)
+            apply_rlimits(started.pid, self.config.limits, bound_data=not self._groups.limits_memory)
         except OSError as error:
             await self._end(started)
             message = f"The agent's limits could not be set on this shard; ask an operator to check it: {error}"
@@ -205,7 +207,7 @@ class Sandbox:
         self._live.append(started)
         for pid in started.roots():
             self._groups.add(pid)
-        apply_rlimits(started.init or started.pid, self.config.limits)
+        apply_rlimits(started.init or started.pid, self.config.limits, bound_data=not self._groups.limits_memory)
 
     # --- Running a command to its end --------------------------------------------------------------
 
@@ -380,9 +382,17 @@ class Sandbox:
         limit = self.config.limits.memory_mb * MB
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            if sum(info.memory for info in self._members().values()) > limit:
+            if self._memory_used() > limit:
                 self._memory_exceeded = True
                 await self.kill_all()
+
+    def _memory_used(self) -> int:
+        inits = [started.init for started in self._live if started.init is not None and started.init in started.roots()]
+        try:
+            return used_bytes(self._members().keys() - self._bwrap_pids(), inits)
+        except PermissionError:
+            # Memory that cannot be measured cannot be limited either.
+            return sys.maxsize
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 from myctobot.contract.shards import HeartbeatRequest
 from workers.config import ShardConfig
 from workers.sandbox import isolation
+from workers.sandbox.enforcement import enforced_limits
 from workers.sandbox.sandbox import SandboxConfig
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class SandboxWatch:
             raise OSError(str(error)) from error
         if decided is not None:
             report["isolation"] = decided.kind.value
+            report["limits"] = enforced_limits(decided)
         if problem := isolation.read_problem(self._run_path):
             report["sandbox_problem"] = problem
             self._start_retest(decided)

@@ -15,11 +15,13 @@ import pytest
 
 from myctobot.stack.plan import CHECKOUT
 
+BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
+MOUNT_NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 # A mount namespace in which bubblewrap cannot be executed.
-WITHOUT_BWRAP = [
-    *("unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])),
-    *("sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', shutil.which("bwrap") or "/usr/bin/bwrap"),
-]
+WITHOUT_BWRAP = [*MOUNT_NAMESPACE, "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', BWRAP]
+# The same without the file systems of the control groups.
+HIDE_ALL = 'mount --bind /dev/null "$0" && mount -t tmpfs none /sys/fs/cgroup && exec "$@"'
+WITHOUT_LIMITS = [*MOUNT_NAMESPACE, "sh", "-c", HIDE_ALL, BWRAP]
 
 
 def config_file(directory: Path, **changes: Any) -> Path:
@@ -95,9 +97,9 @@ def log_of(process: subprocess.Popen[str]) -> Iterator[str]:
     yield from process.stderr
 
 
-def test_a_shard_that_may_run_without_a_sandbox_logs_a_warning(tmp_path: Path) -> None:
-    config = config_file(tmp_path, sandbox={"allow_unsandboxed": True})
-    with start(config, WITHOUT_BWRAP) as process:
+def first_log(config: Path, prefix: Sequence[str]) -> list[str]:
+    """Return the log of a worker that starts, up to its first call of the control plane."""
+    with start(config, prefix) as process:
         heard = []
         for line in log_of(process):
             heard.append(line)
@@ -106,4 +108,22 @@ def test_a_shard_that_may_run_without_a_sandbox_logs_a_warning(tmp_path: Path) -
                 break
         process.terminate()
         process.communicate(timeout=20)
+    return heard
+
+
+def test_a_shard_that_may_run_without_a_sandbox_logs_a_warning(tmp_path: Path) -> None:
+    config = config_file(tmp_path, sandbox={"allow_unsandboxed": True, "allow_unlimited": True})
+    heard = first_log(config, WITHOUT_BWRAP)
     assert any("*** NOTHING IS ISOLATED ON THIS SHARD" in line for line in heard), heard
+
+
+def test_a_shard_that_limits_nothing_refuses_to_start(tmp_path: Path) -> None:
+    said = refusal(config_file(tmp_path, sandbox={"allow_unsandboxed": True}), WITHOUT_LIMITS)
+    assert "this shard cannot start: no limit on the agents' memory" in said
+    assert "sandbox.allow_unlimited" in said
+
+
+def test_a_shard_that_may_run_without_limits_logs_a_warning(tmp_path: Path) -> None:
+    config = config_file(tmp_path, sandbox={"allow_unsandboxed": True, "allow_unlimited": True})
+    heard = first_log(config, WITHOUT_LIMITS)
+    assert any("*** NOTHING IS LIMITED ON THIS SHARD" in line for line in heard), heard

@@ -44,6 +44,13 @@ def test_the_report_is_kept(key: str, shard: Shard) -> None:
     assert shard.last_heartbeat_at > before
 
 
+def test_the_limits_that_a_shard_enforces_are_kept(key: str, shard: Shard) -> None:
+    limits = {"memory": "watchdog", "processes": "user"}
+    assert beat(key, limits={**limits, "more": 1}).status_code == 200
+    shard.refresh_from_db()
+    assert shard.report == {**REPORT, "limits": limits}
+
+
 @pytest.mark.parametrize(
     ("state", "is_active", "after", "orders"),
     [
@@ -130,6 +137,9 @@ def test_every_field_is_required(key: str, shard: Shard, field: str) -> None:
         {"memory_mb": 2**40 + 1},
         {"memory_total_mb": 2**40 + 1},
         {"disk_free_mb": 10**400},
+        {"limits": "all"},
+        {"limits": {"memory": "none"}},
+        {"limits": {"memory": "none", "processes": "many"}},
     ],
     ids=lambda change: repr(change)[:24],
 )

@@ -12,12 +12,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from workers.errors import JobError
 from workers.sandbox.isolation import check
 from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig
 
 ORDINARY = 1234
 AGENT = 64602
 STUBBORN = "(setsid sh -c 'trap \"\" TERM; (sleep 1000 &); sleep 1000' &); echo ready; sleep 1000"
+
+
+HOG = "import os, time; f = open(os.memfd_create('x'), 'wb'); f.write(bytes(120 * 2**20)); time.sleep(600)"
+
+
+async def hog(sandbox: Sandbox) -> str:
+    """Use more memory than allowed in a memory file, and return the code of the error."""
+    try:
+        await sandbox.run(["/usr/bin/python3", "-c", HOG])
+    except JobError as error:
+        return error.code
+    return "no error"
 
 
 async def scene(job_dir: Path) -> dict[str, Any]:
@@ -31,9 +44,17 @@ async def scene(job_dir: Path) -> dict[str, Any]:
         proof = await sandbox.kill_all()
         owner = (job_dir / "agent" / "repo").stat().st_uid
         said = sandbox.describe()
+        measured = await hog(sandbox)
     finally:
         await sandbox.close()
-    return {"seen": done.stdout.decode().split(), "proof": proof, "owner": owner, "said": said, "uid": os.getuid()}
+    return {
+        "measured": measured,
+        "seen": done.stdout.decode().split(),
+        "proof": proof,
+        "owner": owner,
+        "said": said,
+        "uid": os.getuid(),
+    }
 
 
 def main() -> None:

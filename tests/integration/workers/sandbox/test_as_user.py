@@ -39,6 +39,10 @@ def test_its_files_belong_to_the_user_on_the_host(played: dict[str, Any]) -> Non
     assert played["owner"] == played["uid"]
 
 
+def test_memory_that_no_process_maps_is_limited(played: dict[str, Any]) -> None:
+    assert played["measured"] == "agent_out_of_memory"
+
+
 def test_kill_all_returns_its_proof_too(played: dict[str, Any]) -> None:
     assert played["proof"]["processes_killed"] >= 4
     assert played["proof"]["processes_left"] == 0

@@ -30,7 +30,7 @@ def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] 
         "--perms 1777 --size 52428800 --tmpfs /tmp ",
         "--perms 0644 --ro-bind-data 5 /etc/passwd ",
         "--symlink usr/bin /bin --ro-bind /lib64 /lib64 ",
-        "--remount-ro / ",
+        "--remount-ro /dev --remount-ro / ",
         "--seccomp 9 --json-status-fd 7 --block-fd 8 ",
     ],
 )

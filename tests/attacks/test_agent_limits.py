@@ -1,0 +1,78 @@
+"""Agents use memory that no memory controller counts, because the shard may not create control groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.workers.sandbox.test_sandbox import play, start_ready
+from workers.errors import JobError
+from workers.sandbox import process_tree
+from workers.sandbox.limits import MB, Groups, ResourceLimits
+from workers.sandbox.memory_use import used_bytes
+from workers.sandbox.sandbox import Completed, Sandbox
+
+LIMITS = ResourceLimits(memory_mb=128)
+TIMEOUT_S = 120
+FILL = "f = {open}\nfor _ in range({mb}): f.write(bytes(2**20))\nf.flush()\n"
+MEMFD = "open(__import__('os').memfd_create('x'), 'wb')"
+WAIT = "__import__('time').sleep(600)\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.sandbox.sandbox.create_groups", lambda limits, started: Groups({}, limits))
+
+
+def run(tmp_path: Path, program: str) -> Completed:
+    async def scene(sandbox: Sandbox) -> Completed:
+        return await sandbox.run(["/usr/bin/python3", "-"], stdin=program.encode(), timeout_s=TIMEOUT_S)
+
+    done: Completed = play(tmp_path, scene, LIMITS)
+    return done
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(FILL.format(open=MEMFD, mb=160), id="a memory file"),
+        pytest.param("fs = [" + MEMFD + " for _ in range(4)]\nfor f in fs: f.write(bytes(40 * 2**20))\n", id="several"),
+        pytest.param(
+            FILL.format(open="open('/tmp/x', 'wb')", mb=60) + FILL.format(open="open('/dev/shm/x', 'wb')", mb=60)
+            + "kept = b'x' * (40 * 2**20)\n",
+            id="file systems in memory and a process",
+        ),
+        pytest.param("import mmap\nm = mmap.mmap(-1, 160 * 2**20)\nm.write(bytes(160 * 2**20))\n", id="shared memory"),
+    ],
+)  # fmt: skip
+def test_memory_beyond_the_limit_ends_the_agent(tmp_path: Path, program: str) -> None:
+    with pytest.raises(JobError) as caught:
+        run(tmp_path, program + WAIT)
+    assert caught.value.code == "agent_out_of_memory"
+
+
+@pytest.mark.parametrize(
+    "path", ["/dev/x", "/dev/pts/x", "/x", "/run/x", "/etc/x", "/proc/x", "/usr/x", "/sys/x", "/var/x"]
+)
+def test_no_other_file_system_in_memory_can_be_written(tmp_path: Path, path: str) -> None:
+    done = run(tmp_path, f"open({path!r}, 'wb')")
+    assert done.returncode == 1
+    assert b"Error" in done.stderr
+
+
+def test_a_process_has_a_bound_on_private_memory_even_between_two_checks(tmp_path: Path) -> None:
+    done = run(tmp_path, "import mmap\nmmap.mmap(-1, 4 * 2**30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)")
+    assert b"Cannot allocate memory" in done.stderr
+
+
+def test_memory_below_the_limit_is_measured_once(tmp_path: Path) -> None:
+    program = FILL.format(open="open('/tmp/x', 'wb')", mb=20) + FILL.format(open=MEMFD, mb=20)
+    program += "import mmap\nm = mmap.mmap(f.fileno(), 20 * 2**20)\nm.read()\nprint('ready', flush=True)\n"
+
+    async def scene(sandbox: Sandbox) -> int:
+        process = await start_ready(sandbox, f'exec /usr/bin/python3 -c "{program}{WAIT}"')
+        pids = process_tree.descendants(process_tree.snapshot(), process.roots())
+        return used_bytes(pids, [process.init or 0])
+
+    assert 40 * MB <= play(tmp_path, scene, LIMITS) < 90 * MB

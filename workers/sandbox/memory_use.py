@@ -1,0 +1,72 @@
+"""Memory of a sandbox's processes where no memory controller counts it, as /proc shows it; see proc(5)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+from workers.sandbox import process_tree
+
+KB: Final = 1024
+BLOCK: Final = 512
+# Mounts of a sandbox that are in memory.
+MEMORY_MOUNTS: Final = ("tmp", "dev/shm")
+_RESIDENT: Final = re.compile(r"(\d+) kB")
+_GONE: Final = (FileNotFoundError, ProcessLookupError)
+
+
+def used_bytes(pids: Iterable[int], inits: Iterable[int]) -> int:
+    """Return the memory of processes, with the memory files and file systems that no process has mapped.
+
+    Mapped pages of a memory file are resident pages too. The larger one of both sums counts, so that an honest
+    program's shared memory does not count twice.
+
+    Args:
+        pids: processes of the sandbox.
+        inits: first processes of its PID namespaces, whose mounts count.
+
+    Raises:
+        PermissionError: a process cannot be measured.
+    """
+    private = shared = 0
+    memory_files: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        status = process_tree.status(str(pid))
+        total, shmem = (_kilobytes(status.get(name, "")) for name in ("VmRSS", "RssShmem"))
+        private += (total - shmem) * KB
+        shared += shmem * KB
+        memory_files |= _memory_files(pid)
+    mounted = sum(_mounted_bytes(init) for init in inits)
+    return private + max(shared, sum(memory_files.values()) + mounted)
+
+
+def _kilobytes(text: str) -> int:
+    match = _RESIDENT.fullmatch(text)
+    return int(match[1]) if match else 0
+
+
+def _memory_files(pid: int) -> dict[tuple[int, int], int]:
+    """Return the size of each memory file that a process has open, by device and inode."""
+    found: dict[tuple[int, int], int] = {}
+    directory = f"/proc/{pid}/fd"
+    with suppress(*_GONE):
+        for name in os.listdir(directory):  # noqa: PTH208 - names, not paths
+            path = f"{directory}/{name}"
+            with suppress(*_GONE):
+                # A file of a memory file system counts with its mount until it is deleted.
+                if os.readlink(path).startswith("/memfd:"):  # noqa: PTH115 - not the path of a file
+                    info = os.stat(path)  # noqa: PTH116 - follows the link to the open file
+                    found[info.st_dev, info.st_ino] = info.st_blocks * BLOCK
+    return found
+
+
+def _mounted_bytes(init: int) -> int:
+    used = 0
+    for name in MEMORY_MOUNTS:
+        with suppress(*_GONE):
+            mount = os.statvfs(f"/proc/{init}/root/{name}")
+            used += (mount.f_blocks - mount.f_bfree) * mount.f_frsize
+    return used

@@ -65,7 +65,8 @@ def test_a_shard_whose_sandbox_fails_claims_no_job(tmp_path: Path) -> None:
     assert spawner.run("job_x", 1) == 1
     assert spawner.running() == []
     report = SandboxWatch(config).add_to({})  # type: ignore[typeddict-item]  # only its own fields matter here
-    assert dict(report) == {"isolation": "sandbox", "sandbox_problem": "bwrap: fork: Resource temporarily unavailable"}
+    assert report["isolation"] == "sandbox"
+    assert report["sandbox_problem"] == "bwrap: fork: Resource temporarily unavailable"
 
 
 @pytest.mark.django_db

@@ -27,6 +27,9 @@ def watch_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str) ->
     return SandboxWatch(load_config(config_file(tmp_path)))
 
 
+WELL = {"isolation": "sandbox", "limits": {"memory": "watchdog", "processes": "user"}}
+
+
 def report(watch: SandboxWatch) -> dict[str, Any]:
     found: Any = watch.add_to({})  # type: ignore[typeddict-item]  # only its own fields matter here
     if watch._retest is not None:
@@ -38,7 +41,7 @@ def test_a_problem_is_reported_before_it_is_tested(
     tmp_path: Path, run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = watch_with(tmp_path, monkeypatch, "")
-    assert report(watch) == {"isolation": "sandbox"}
+    assert report(watch) == WELL
     isolation.report_problem(run_path, "fork refused")
     assert report(watch)["sandbox_problem"] == report(watch)["sandbox_problem"] == "fork refused"
 
@@ -51,7 +54,7 @@ def test_a_successful_test_ends_the_problem(
     isolation.report_problem(run_path, "fork refused")
     monkeypatch.setattr(sandbox_watch, "RETEST_EVERY_S", -1.0)
     assert report(watch)["sandbox_problem"] == "fork refused"
-    assert report(watch) == {"isolation": "sandbox", **after}
+    assert report(watch) == WELL | after
 
 
 def test_an_unreadable_state_sends_no_heartbeat(

@@ -38,7 +38,7 @@ def fetch(url):
 ENDED = {"ConnectionRefusedError", "OSError"}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         # A proxy receives the whole URL, and a server only the path.
         body = f"{self.path} for {self.headers['Host']}".encode()
@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     """Yield the URL of a server on this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"
         http.shutdown()

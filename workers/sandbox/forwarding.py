@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl
@@ -120,8 +121,13 @@ async def _forward(route: ForwardedPort, reader: asyncio.StreamReader, writer: a
 async def _connect(parts: SplitResult) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
-    context = ssl.create_default_context() if secure else None
-    return await asyncio.open_connection(parts.hostname, port, ssl=context)
+    return await asyncio.open_connection(parts.hostname, port, ssl=_certificates() if secure else None)
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    # Reading the system's certificates takes a tenth of a second.
+    return ssl.create_default_context()
 
 
 async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

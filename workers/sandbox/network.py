@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _CLONE_NEWUSER: Final = 0x10000000
 _NS_GET_USERNS: Final = 0xB701
 _MAX_ERROR: Final = 500
+_TIMEOUT_S: Final = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -48,9 +50,11 @@ def listen_inside(pid: int, ports: Sequence[int]) -> list[socket.socket]:
         if child == 0:
             _serve_parent(theirs, pid, ports)
         theirs.close()
+        ours.settimeout(_TIMEOUT_S)
         try:
             message, descriptors, _, _ = socket.recv_fds(ours, _MAX_ERROR, len(ports))
         finally:
+            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     if len(listeners) != len(ports):

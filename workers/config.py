@@ -17,8 +17,8 @@ from workers.sandbox.sandbox import ResourceLimits
 EXECUTORS = ("claude_code", "scripted")
 # Network of an agent: its own, or the shard's.
 NETWORKS = ("job", "shard")
-# Slot n runs as this uid plus n, so that agents differ. Debian assigns lower numbers; an unprivileged container has
-# only those below 65536.
+# Agents run as this uid and the 63 after it. Debian assigns lower numbers; an unprivileged container has only those
+# below 65536.
 FIRST_AGENT_UID = 64600
 # Name of the file below ``run_path``.
 GIT_CERTIFICATES = "git-ca.pem"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.workers.sandbox.test_sandbox import play, start_ready
+from workers.config import parse_config
 from workers.errors import JobError
+from workers.runner.execution import Execution
 from workers.sandbox import process_tree
 from workers.sandbox.limits import MB, Groups, ResourceLimits
 from workers.sandbox.memory_use import used_bytes
@@ -76,3 +80,36 @@ def test_memory_below_the_limit_is_measured_once(tmp_path: Path) -> None:
         return used_bytes(pids, [process.init or 0])
 
     assert 40 * MB <= play(tmp_path, scene, LIMITS) < 90 * MB
+
+
+FORK = "import os, time\nfor _ in range({times}):\n    if os.fork() == 0: time.sleep(600)\n"
+BOMB = "try:\n  while True:\n    if os.fork() == 0: time.sleep(600)\nexcept OSError: print('ready', flush=True)\n"
+
+
+def first_job_of_shard(directory: Path) -> Execution:
+    """Return the job in the first slot of a shard."""
+    config = parse_config(
+        {
+            **{"shard_id": "probe", "control_url": "http://127.0.0.1:9", "broker_url": "redis://127.0.0.1:9/0"},
+            **{"shard_key": "mcts_probe", "capabilities": ["git"], "executor": "scripted"},
+            **{"sandbox": {"processes": 32}, "cleanup": {"workspace_path": str(directory)}},
+        }
+    )
+    answer: Any = {"job_id": "job_x", "attempt": 1, "capabilities": ["git"]}
+    return Execution(config, answer, slot=0)
+
+
+def test_a_fork_bomb_on_one_shard_leaves_processes_to_another_on_the_host(tmp_path: Path) -> None:
+    async def scene() -> Completed:
+        jobs = [first_job_of_shard(tmp_path / name) for name in ("one", "two")]
+        bombed, other = (job._prepare_sandbox() for job in jobs)
+        try:
+            await start_ready(bombed, f'exec /usr/bin/python3 -c "{FORK.format(times=0)}{BOMB}{WAIT}"')
+            return await other.run(["/usr/bin/python3", "-c", FORK.format(times=10) + "print('done')"])
+        finally:
+            await bombed.close()
+            await other.close()
+            for job in jobs:
+                await job.close()
+
+    assert asyncio.run(scene()).stdout == b"done\n"

@@ -20,6 +20,7 @@ from workers.runner.events import EventStream
 from workers.runner.output_watchdog import OutputWatchdog
 from workers.runner.pausable_clock import PausableClock
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
+from workers.sandbox.agent_users import AgentUser
 from workers.sandbox.isolation import load_for_job
 from workers.sandbox.sandbox import Sandbox, SandboxConfig
 
@@ -33,7 +34,7 @@ class Execution:
     Args:
         config: configuration of the shard.
         answer: answer to the claim.
-        slot: determines the user that runs the agent.
+        slot: number of the shard's slot; its user runs the agent, unless another shard of the host uses that.
     """
 
     def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int) -> None:
@@ -41,6 +42,7 @@ class Execution:
         self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
         self._sandbox: Sandbox | None = None
         self._repository: Workspace | None = None
+        self._user: AgentUser | None = None
         self.clock = PausableClock()
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -88,9 +90,10 @@ class Execution:
             )
         # The agent's own directory is inside, so other users may pass through this one but not list it.
         self._job_dir.mkdir(mode=0o711)
+        self._user = AgentUser.reserve(config.first_agent_uid, self._slot)
         sandbox = SandboxConfig(
             limits=config.limits,
-            agent_uid=config.first_agent_uid + self._slot,
+            agent_uid=self._user.number,
             read_only=read_only_paths(config, self._answer["capabilities"]),
             own_network=config.own_network,
             proxy_url=config.agent_proxy_url,
@@ -185,6 +188,9 @@ class Execution:
             await self._sandbox.kill_all()
             await self._sandbox.close()
         remove_tree(self._job_dir)
+        # The next job with this user must find no process and no file of this one.
+        if self._user is not None:
+            self._user.release()
 
 
 def repo_spec(answer: ClaimAnswer) -> RepoSpec | None:

@@ -26,7 +26,8 @@ Network = IPv4Network | IPv6Network
 
 env = environ.FileAwareEnv()
 
-if "DATABASE_URL" not in os.environ and (HOME / "env").is_file():
+# Processes of the stack itself (EMBEDDED) have only the variables that they need.
+if not {"DATABASE_URL", "EMBEDDED"} & os.environ.keys() and (HOME / "env").is_file():
     environ.Env.read_env(HOME / "env")
 
 

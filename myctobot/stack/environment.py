@@ -30,6 +30,7 @@ OWN = (
     *("SHARD_PROXY_URL", "SHARD_GIT_CA_FILE", "SHARD_SSH_KEY_FILE", "SHARD_READY_TIMEOUT_S"),
     *("SHARD_SSH_HOST_KEY", "SHARD_SSH_TRUST_FIRST_KEY", "SHARD_PLAIN_NETWORKS"),
     *("METRICS_TOKEN", "METRICS_NETWORKS"),
+    *("STAFF_TOTP_REQUIRED", "SECURITY_CONTACT", "SECURITY_EXPIRES"),
     *("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"),
     *("REQUEST_HEADER_TIMEOUT_S", "REQUEST_BODY_TIMEOUT_S", "RESPONSE_STALL_TIMEOUT_S"),
     *("LOCAL_SHARD_SLOTS", "LOCAL_SHARD_EXECUTOR", "LOCAL_SHARD_MEMORY_MB", "LOCAL_SHARD_GIT_CA_FILE"),
@@ -40,6 +41,29 @@ OWN_PREFIXES = (
     *("LXC_", "EGRESS_", "PROXMOX_", "ALERT_", "EMAIL_"),
     *("CALLS_PER_", "CALL_", "CONCURRENT_CALLS", "WAITING_CALLS_", "OPEN_STREAMS_"),
 )
+# Every process of the control plane gets these.
+_COMMON = ("MYCTOBOT_HOME", "EMBEDDED", "DEBUG", "LOG_LEVEL")
+# A process that serves HTTP.
+_SERVING = (
+    *("ALLOWED_HOSTS", "MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"),
+    *("REQUEST_HEADER_TIMEOUT_S", "REQUEST_BODY_TIMEOUT_S", "RESPONSE_STALL_TIMEOUT_S"),
+)
+_DATABASE = ("DATABASE_URL", "DATABASE_POOL_SIZE")
+# Names and prefixes of the variables of processes that need few; a prefix ends with "_".
+_ONLY: Mapping[str, tuple[str, ...]] = {
+    "migrate": _DATABASE,
+    "gateway": (*_DATABASE, *_SERVING, "SECRETS_KEYS", "ANTHROPIC_BASE_URL", "GATEWAY_"),
+    "beat": ("REDIS_URL",),
+    "flower": ("REDIS_URL",),
+    "egress": ("LXC_", "EGRESS_"),
+}
+# Variables of one or few of the processes that need most of them.
+_RESERVED: Mapping[str, frozenset[str]] = {
+    # web, shardapi and gateway unseal secrets for jobs, and control those that sign callbacks.
+    "SECRETS_KEYS": frozenset({"web", "shardapi", "gateway", "control"}),
+    "METRICS_TOKEN": frozenset({"web"}),
+    "METRICS_NETWORKS": frozenset({"web"}),
+}
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -94,6 +118,25 @@ def own_variables(
         "GATEWAY_URL": addresses.gateway_url,
         "ALLOWED_HOSTS": _allowed_hosts(caller, addresses.control_url),
     }
+
+
+def variables_of(program: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return those of MyCTOBot's variables that one process of the stack needs.
+
+    Args:
+        program: name of the process, such as ``web`` or ``web-2``.
+        variables: all of them, as ``own_variables`` returns them.
+    """
+    kind = program.partition("-")[0]
+    if kind in _ONLY:
+        needed = (*_COMMON, *_ONLY[kind])
+        return {name: value for name, value in variables.items() if _is_among(name, needed)}
+    return {name: value for name, value in variables.items() if kind in _RESERVED.get(name, {kind})}
+
+
+def _is_among(name: str, needed: tuple[str, ...]) -> bool:
+    prefixes = tuple(item for item in needed if item.endswith("_"))
+    return name in needed or name.startswith(prefixes)
 
 
 def _allowed_hosts(caller: Mapping[str, str], control_url: str) -> str:

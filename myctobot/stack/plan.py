@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from myctobot.stack.environment import variables_of
 from myctobot.stack.home import Home
 from myctobot.stack.programs import Program
 
@@ -32,13 +33,13 @@ class Plan:
     """Builder of the program for each process.
 
     Args:
-        control_env: the environment of the control plane's processes.
-        shard_env: the environment of shards; it has no secrets of the control plane.
+        variables: MyCTOBot's variables; each process of the control plane gets those that it needs.
+        base_env: the environment of every process. It is that of shards, because it has no secrets.
     """
 
     home: Home
-    control_env: Mapping[str, str] = field(repr=False)
-    shard_env: Mapping[str, str] = field(repr=False)
+    variables: Mapping[str, str] = field(repr=False)
+    base_env: Mapping[str, str] = field(repr=False)
 
     def migrate(self) -> Program:
         return self._python("migrate", "manage.py", "migrate", "--no-input", "--verbosity", "1")
@@ -80,7 +81,7 @@ class Plan:
 
     def flower(self, listener: int, password: str) -> Program:
         argv = (sys.executable, "-m", "myctobot.flower", "--fd", str(listener))
-        env = {**self.control_env, "FLOWER_BASIC_AUTH": f"{FLOWER_LOGIN}:{password}"}
+        env = {**self._env("flower"), "FLOWER_BASIC_AUTH": f"{FLOWER_LOGIN}:{password}"}
         return Program("flower", argv, env, CHECKOUT, pass_fds=(listener,))
 
     def beat(self) -> Program:
@@ -90,11 +91,11 @@ class Plan:
 
     def shard(self, shard: LocalShard) -> Program:
         argv = (sys.executable, "-m", "workers.main", "--config", str(shard.config))
-        return Program(f"shard-{shard.name}", argv, self.shard_env, CHECKOUT, stop_timeout_s=15)
+        return Program(f"shard-{shard.name}", argv, self.base_env, CHECKOUT, stop_timeout_s=15)
 
     def _asgi(self, name: str, application: str, listener: int) -> Program:
         argv = (sys.executable, "-m", "myctobot.stack.serve", "--fd", str(listener), application)
-        return Program(name, argv, self.control_env, CHECKOUT, pass_fds=(listener,))
+        return Program(name, argv, self._env(name), CHECKOUT, pass_fds=(listener,))
 
     def _celery(self, name: str, *arguments: str) -> Program:
         # The stack is for one machine and its owner, so Celery's warning about root does not help.
@@ -111,7 +112,10 @@ class Plan:
             "--loglevel",
             "INFO",
         )
-        return Program(name, argv, self.control_env, CHECKOUT)
+        return Program(name, argv, self._env(name), CHECKOUT)
 
     def _python(self, name: str, *arguments: str) -> Program:
-        return Program(name, (sys.executable, *arguments), self.control_env, CHECKOUT)
+        return Program(name, (sys.executable, *arguments), self._env(name), CHECKOUT)
+
+    def _env(self, name: str) -> dict[str, str]:
+        return {**self.base_env, **variables_of(name, self.variables)}

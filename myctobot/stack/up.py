@@ -140,7 +140,7 @@ class Stack:
         base = base_environment(self._options.caller, self._home)
         variables = own_variables(self._options.caller, self._home, secrets, addresses)
         write_private(self._home.env, env_file(variables))
-        plan = Plan(self._home, {**base, **variables}, base)
+        plan = Plan(self._home, variables, base)
         await self._supervisor.run_once(plan.migrate(), MIGRATE_TIMEOUT_S)
         bootstrap = plan.bootstrap(self._options.shards, allow_unsandboxed=self._options.allow_unsandboxed)
         answer = await self._supervisor.run_once(bootstrap, BOOTSTRAP_TIMEOUT_S, secret=True)

@@ -105,6 +105,20 @@ def test_the_shard_knows_nothing_of_the_control_plane(stack: RunningStack) -> No
     assert names <= {"PATH", "HOME", "LANG", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "PYTHONUNBUFFERED"}
 
 
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("beat", {"DATABASE_URL", "SECRET_KEY", "SECRETS_KEYS"}),
+        ("gateway", {"REDIS_URL", "SECRET_KEY"}),
+        ("operations", {"SECRETS_KEYS"}),
+        ("postgres", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SECRETS_KEYS"}),
+        ("redis", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SECRETS_KEYS"}),
+    ],
+)
+def test_a_process_has_only_the_secrets_that_it_needs(stack: RunningStack, name: str, without: set[str]) -> None:
+    assert not without & psutil.Process(stack.pid_of(name)).environ().keys()
+
+
 def test_no_argument_list_holds_a_secret(stack: RunningStack) -> None:
     made = GeneratedSecrets.load_or_create(stack.home)
     secrets = (made.secret_key, made.secrets_keys, made.redis_password, made.admin_password, stack.api_key)

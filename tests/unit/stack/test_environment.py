@@ -8,7 +8,14 @@ from pathlib import Path
 import environ
 import pytest
 
-from myctobot.stack.environment import Addresses, base_environment, caller_environment, env_file, own_variables
+from myctobot.stack.environment import (
+    Addresses,
+    base_environment,
+    caller_environment,
+    env_file,
+    own_variables,
+    variables_of,
+)
 from myctobot.stack.home import GeneratedSecrets, Home
 
 ADDRESSES = Addresses("postgresql://db", "redis://broker", "http://control", "http://gateway")
@@ -59,6 +66,44 @@ def test_the_stack_decides_its_own_addresses(home: Home) -> None:
     caller = {"CONTROL_URL": "http://stale", "DATABASE_URL": "stale", "EMBEDDED": "0"}
     own = own_variables(caller, home, GeneratedSecrets(), ADDRESSES)
     assert (own["CONTROL_URL"], own["DATABASE_URL"], own["EMBEDDED"]) == ("http://control", "postgresql://db", "1")
+
+
+FEW = {
+    "migrate": {"DATABASE_URL"},
+    "beat": {"REDIS_URL"},
+    "flower": {"REDIS_URL"},
+    "egress": {"LXC_PATH", "EGRESS_PORT"},
+    "gateway": {"DATABASE_URL", "SECRETS_KEYS", "GATEWAY_URL", "GATEWAY_UPSTREAM", "ALLOWED_HOSTS"},
+}
+
+
+def variables(home: Home) -> dict[str, str]:
+    caller = {"LXC_PATH": "/l", "EGRESS_PORT": "1", "PROXMOX_TOKEN_SECRET": "p", "METRICS_TOKEN": "m"}
+    return own_variables(caller, home, GeneratedSecrets(), ADDRESSES)
+
+
+@pytest.mark.parametrize("program", FEW)
+def test_a_process_with_few_tasks_gets_only_their_variables(home: Home, program: str) -> None:
+    found = variables_of(program, variables(home)).keys()
+    assert found - {"MYCTOBOT_HOME", "EMBEDDED"} == FEW[program]
+
+
+@pytest.mark.parametrize(
+    ("program", "unseals"),
+    [
+        *(("web", True), ("web-2", True), ("shardapi", True), ("gateway", True), ("control", True)),
+        *(("operations", False), ("bootstrap", False), ("migrate", False), ("beat", False), ("egress", False)),
+    ],
+)
+def test_only_processes_that_unseal_secrets_have_the_keys(home: Home, program: str, unseals: bool) -> None:
+    assert ("SECRETS_KEYS" in variables_of(program, variables(home))) is unseals
+
+
+def test_only_the_web_process_has_the_token_of_the_metrics(home: Home) -> None:
+    having = [
+        name for name in ("web", "control", "operations") if "METRICS_TOKEN" in variables_of(name, variables(home))
+    ]
+    assert having == ["web"]
 
 
 def test_settings_read_back_what_the_env_file_says(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

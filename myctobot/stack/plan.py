@@ -50,7 +50,7 @@ class Plan:
 
     def sandbox_check(self) -> Program:
         """Return the test whether this machine can isolate agents."""
-        return Program("sandbox-check", (sys.executable, "-m", "workers.sandbox"), self.shard_env, CHECKOUT)
+        return Program("sandbox-check", (sys.executable, "-m", "workers.sandbox"), self.base_env, CHECKOUT)
 
     def web(self, listener: int, processes: int = 1) -> list[Program]:
         """Return the web processes ``web``, ``web-2``, …, which accept connections from the same socket."""

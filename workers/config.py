@@ -74,6 +74,7 @@ class ShardConfig:
     allow_unlimited: bool
     own_network: bool
     agent_proxy_url: str | None
+    min_free_mb: int
     git: GitPolicy
     git_certificates: str = ""
 
@@ -182,6 +183,7 @@ def parse_config(values: Any) -> ShardConfig:
         allow_unlimited=sandbox.take("allow_unlimited", bool, False),
         own_network=_one_of(sandbox.take("network", str, NETWORKS[0]), "sandbox.network", NETWORKS) == NETWORKS[0],
         agent_proxy_url=_proxy(sandbox.take("proxy_url", str, ""), "sandbox.proxy_url") or git.proxy_url,
+        min_free_mb=sandbox.number("min_free_mb", 1024, 0, 1_048_576),
         git=git,
         git_certificates=git_certificates,
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from myctobot.contract.runner import CancelProof
 from tests.integration.workers.sandbox.test_sandbox import play, start_ready
 from workers.config import parse_config
 from workers.errors import JobError
+from workers.runner.disk_watchdog import DiskWatchdog
 from workers.runner.execution import Execution
 from workers.sandbox import process_tree
 from workers.sandbox.limits import MB, Groups, ResourceLimits
@@ -113,3 +117,32 @@ def test_a_fork_bomb_on_one_shard_leaves_processes_to_another_on_the_host(tmp_pa
                 await job.close()
 
     assert asyncio.run(scene()).stdout == b"done\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a small disk, which only root may."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=0711", "tmpfs", disk], check=True, timeout=60)
+    yield disk
+    subprocess.run(["umount", disk], check=True, timeout=60)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "head -c 150M /dev/zero > x; head -c 30M /dev/zero > y; sleep 600",
+        "exec 3> x; rm x; head -c 180M /dev/zero >&3; sleep 600",
+    ],
+)
+def test_an_agent_is_ended_before_the_disk_is_full(small_disk: Path, script: str) -> None:
+    async def scene(sandbox: Sandbox) -> CancelProof:
+        work = sandbox.run(["sh", "-c", script], timeout_s=TIMEOUT_S)
+        with pytest.raises(JobError) as caught:
+            await DiskWatchdog(small_disk, 1024).watch(work, sandbox.kill_all)
+        assert caught.value.code == "disk_limit"
+        return await sandbox.kill_all()
+
+    assert play(small_disk / "job", scene, ResourceLimits())["processes_left"] == 0

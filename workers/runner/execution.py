@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,7 @@ from workers.executors import create_executor, read_only_paths
 from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
 from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
+from workers.runner.disk_watchdog import DiskWatchdog, read_free_space, shortage
 from workers.runner.events import EventStream
 from workers.runner.output_watchdog import OutputWatchdog
 from workers.runner.pausable_clock import PausableClock
@@ -62,14 +62,8 @@ class Execution:
         if not self._sandbox.isolated:
             await events.emit(EventKind.WARNING, {"code": "not_isolated", "message": self._sandbox.describe()})
         workspace = self._repository = self._workspace(self._sandbox, events)
-        prepared: Prepared | None = None
-        if workspace is not None:
-            await events.enter(Phase.CLONING)
-            prepared = await workspace.prepare()
-        await events.enter(Phase.AGENT)
-        # Freezing stops only running processes, so wait before the agent starts.
-        await self._thawed.wait()
-        report = await self._run_agent(self._sandbox, events, prepared)
+        disk = DiskWatchdog(self._job_dir, self._config.min_free_mb)
+        report = await disk.watch(self._clone_and_run(workspace, self._sandbox, events), self._sandbox.kill_all)
         # Processes that the agent left running must not write into the files that are collected now.
         await self._sandbox.kill_all()
         if not report.ok:
@@ -77,10 +71,24 @@ class Execution:
         collected = await self._push(workspace, events) if workspace is not None else None
         return self._result(report, collected, workspace is not None)
 
+    async def _clone_and_run(self, workspace: Workspace | None, sandbox: Sandbox, events: EventStream) -> AgentReport:
+        prepared: Prepared | None = None
+        if workspace is not None:
+            await events.enter(Phase.CLONING)
+            prepared = await workspace.prepare()
+        await events.enter(Phase.AGENT)
+        # Freezing stops only running processes, so wait before the agent starts.
+        await self._thawed.wait()
+        return await self._run_agent(sandbox, events, prepared)
+
     def _prepare_sandbox(self) -> Sandbox:
         config = self._config
         config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
-        free_mb = shutil.disk_usage(config.workspace_path).free // 2**20
+        free = read_free_space(config.workspace_path)
+        free_mb = free.bytes // 2**20
+        if problem := shortage(free, config.min_free_mb):
+            message = f"The shard's disk has {problem}; ask an operator to free space."
+            raise JobError("disk_full", message, retryable=True)
         if free_mb < _MIN_FREE_MB:
             raise JobError(
                 "disk_full",

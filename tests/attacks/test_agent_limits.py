@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from myctobot.contract.runner import CancelProof
+from myctobot.contract.shards import IsolationKind
 from tests.integration.workers.sandbox.test_sandbox import play, start_ready
 from workers.config import parse_config
 from workers.errors import JobError
 from workers.runner.disk_watchdog import DiskWatchdog
 from workers.runner.execution import Execution
-from workers.sandbox import process_tree
+from workers.sandbox import isolation, process_tree
 from workers.sandbox.limits import MB, Groups, ResourceLimits
 from workers.sandbox.memory_use import used_bytes
 from workers.sandbox.sandbox import Completed, Sandbox
@@ -97,8 +98,10 @@ def first_job_of_shard(directory: Path) -> Execution:
             **{"shard_id": "probe", "control_url": "http://127.0.0.1:9", "broker_url": "redis://127.0.0.1:9/0"},
             **{"shard_key": "mcts_probe", "capabilities": ["git"], "executor": "scripted"},
             **{"sandbox": {"processes": 32}, "cleanup": {"workspace_path": str(directory)}},
+            "run_path": str(directory / "run"),
         }
     )
+    isolation.store(config.run_path, isolation.Isolation(IsolationKind.SANDBOX))
     answer: Any = {"job_id": "job_x", "attempt": 1, "capabilities": ["git"]}
     return Execution(config, answer, slot=0)
 

@@ -30,9 +30,9 @@ Scope = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# Only these calls have a body, which their view reads.
+MODEL_PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
 SCOPE_KEY = "myctobot.gateway.call"
-# Paths whose views read the body.
-MODEL_CALLS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
 log: structlog.stdlib.BoundLogger = structlog.get_logger("myctobot.gateway")
 
 
@@ -151,7 +151,8 @@ class GatewayApp:
         if scope["type"] == "lifespan":
             await self._handle_lifespan(receive, send)
         elif scope["type"] == "http":
-            call = GatewayCall(self._gateway, CallInput(receive), AsyncExitStack())
+            is_model_call = scope["method"] == "POST" and scope["path"] in MODEL_PATHS
+            call = GatewayCall(self._gateway, CallInput(receive, is_deferred=is_model_call), AsyncExitStack())
             try:
                 await self._handle_call(call, scope, send)
             finally:
@@ -170,10 +171,8 @@ class GatewayApp:
                 call.finished = True
 
         scope[SCOPE_KEY] = call
-        # A model call's view reads the body itself, after the check of the token. Others leave that to Django.
-        reads_body = scope["method"] == "POST" and scope["path"] in MODEL_CALLS
         async with call.stack:
-            await self._django(scope, call.input.receive if reads_body else call.input.raw_receive, tracked_send)
+            await self._django(scope, call.input.receive, tracked_send)
         # The upstream's call is closed by now, even if the client reads nothing.
         if call.grant_ended and not call.finished:
             await _send_grant_ended(call, tracked_send)

@@ -1,4 +1,4 @@
-"""Receiving side of one call. The view reads the body after it has checked the token; Django gets an empty one."""
+"""Receiving side of one call. The view of a model call reads the body itself, after it has checked the token."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ class CallInput:
 
     Args:
         receive: channel of the server.
+        is_deferred: the view reads the body, and Django gets an empty one. Otherwise Django reads it first.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self.raw_receive = receive
+    def __init__(self, receive: Receive, *, is_deferred: bool) -> None:
+        self._receive, self._is_deferred = receive, is_deferred
         self._body_read = asyncio.Event()
         self._has_begun = False
         self._ended = asyncio.Event()
 
     async def receive(self) -> Message:
         """Give Django an empty body, then a disconnect when the client disconnects or the call must end."""
+        if not self._is_deferred:
+            return await self._receive()
         if not self._has_begun:
             self._has_begun = True
             return _NO_BODY
@@ -51,7 +54,7 @@ class CallInput:
         body = BytesIO()
         try:
             while True:
-                message = await self.raw_receive()
+                message = await self._receive()
                 if message["type"] != "http.request":
                     raise IncompleteBody
                 part = message.get("body", b"")
@@ -69,5 +72,5 @@ class CallInput:
     async def _wait_for_disconnect(self) -> None:
         # Only one reader may use the channel, and the rest of a body may follow a refusal.
         await self._body_read.wait()
-        while (await self.raw_receive())["type"] == "http.request":
+        while (await self._receive())["type"] == "http.request":
             pass

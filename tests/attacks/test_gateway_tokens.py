@@ -246,6 +246,14 @@ async def test_a_call_without_an_answer_yet_ends_with_its_job(grants: MemoryGran
     assert response.headers["x-should-retry"] == "false"
 
 
+async def test_a_slow_body_of_a_valid_token_is_given_up(grants: MemoryGrants) -> None:
+    async with (
+        passing_to(FakeAnthropic(), grants, body_timeout_s=0.1) as client,
+        begun_body(client, TOKEN, MB) as reader,
+    ):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+
+
 async def test_a_body_that_does_not_come_ends_with_its_job(grants: MemoryGrants) -> None:
     async with (
         passing_to(FakeAnthropic(), grants, watch_interval_s=0.05) as client,

@@ -148,13 +148,9 @@ def test_a_body_that_does_not_arrive_is_given_up(web: HttpProcess, sent: bytes) 
 
 
 def test_the_gateway_gives_up_a_slow_body(gateway: HttpProcess) -> None:
+    # Without a token, a call of a model is refused before its body.
     answer = gateway.ask(declared("POST", "/no/such", 100))
     assert (answer.status, json.loads(answer.body)["error"]["type"]) == (408, "timeout_error")
-
-
-def test_the_gateway_checks_the_token_before_it_waits_for_the_body(gateway: HttpProcess) -> None:
-    answer = gateway.ask(declared("POST", "/v1/messages", 100))
-    assert (answer.status, json.loads(answer.body)["error"]["type"]) == (401, "authentication_error")
 
 
 ENDLESS = {

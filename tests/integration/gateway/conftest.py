@@ -83,6 +83,7 @@ async def gateway_client(
     grants: GrantSource,
     token: str | None = TOKEN,
     body_limits: BodyLimits = BODY_LIMITS,
+    body_timeout_s: float = 20,
     **options: Any,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a real gateway with this upstream.
@@ -92,7 +93,7 @@ async def gateway_client(
     """
     parts = build_gateway(grants, getattr(grants, "live", all_live), upstream, **options)
     gateway = GatewayApp(ASGIHandler(), parts)
-    app = BodyLimiter(gateway, body_limits, 20, refused_body)
+    app = BodyLimiter(gateway, body_limits, body_timeout_s, refused_body)
     headers = {"x-api-key": token} if token else {}
     async with (
         served(app) as url,

@@ -16,6 +16,8 @@ from myctobot.accounts.second_factor import MissingStep, missing_step
 from myctobot.api.errors import error_body
 
 _ALLOWED: Final = ("second-factor", "logout", "admin:logout", "admin:jsi18n")
+# The same for all callers, so the session does not matter.
+_PUBLIC: Final = ("api-schema",)
 
 
 class SecondFactorMiddleware:
@@ -28,7 +30,7 @@ class SecondFactorMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if settings.SESSION_COOKIE_NAME not in request.COOKIES:
+        if settings.SESSION_COOKIE_NAME not in request.COOKIES or request.path in map(reverse, _PUBLIC):
             return self._get_response(request)
         step = missing_step(request.user, request.session)
         if step is MissingStep.LOGIN:

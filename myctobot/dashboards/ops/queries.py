@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from jobs.models import Attempt
 from jobs.models.states import AttemptState
@@ -64,6 +64,7 @@ class Totals:
 def totals() -> Totals:
     """Count the shards, the open jobs and the jobs that ended today."""
     shards = Shard.objects.exclude(state=ShardState.GONE)
+    serving = Q(is_active=True, is_spare=False, state=ShardState.READY)
     with connection.cursor() as cursor:
         cursor.execute(_TODAY)
         ended = dict(cursor.fetchall())
@@ -71,9 +72,11 @@ def totals() -> Totals:
         live = {(status, hold): count for status, hold, count in cursor.fetchall()}
     return Totals(
         at=database_now(),
-        shards=shards.count(),
-        active=shards.filter(is_active=True, is_spare=False, state=ShardState.READY).exclude(unhealthy()).count(),
-        unhealthy=shards.filter(unhealthy()).count(),
+        **shards.aggregate(
+            shards=Count("pk"),
+            active=Count("pk", filter=serving & ~unhealthy()),
+            unhealthy=Count("pk", filter=unhealthy()),
+        ),
         ended=ended,
         running=sum(count for (status, _), count in live.items() if status == "running"),
         waiting=live.get(("queued", ""), 0) + live.get(("queued", "sent"), 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -11,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myctobot.api.fields import StrictBooleanField, StrictCharField, StrictSerializer
-from myctobot.api.pagination import Pages
+from myctobot.api.pagination import PAGES, Pages
 from myctobot.contract.runner import PushPolicy
 from myctobot.errors import NotAllowed
 from myctobot.tenants.authentication import caller_name, caller_of
@@ -48,14 +49,13 @@ class RepositoryPolicies(APIView):
 
     @extend_schema(
         operation_id="repository_policies_list",
+        description=f"Policies of the tenant's repositories, newest first. {PAGES}",
         parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=RepositoryPolicyPageSerializer,
     )
-    def get(self, request: Request) -> Response:
-        pages = Pages()
+    def get(self, request: Request) -> HttpResponse:
         rows = RepositoryPolicy.objects.filter(tenant=caller_of(request).tenant)
-        page = pages.paginate_queryset(rows, request, view=self)
-        return pages.get_paginated_response(RepositoryPolicySerializer(page, many=True).data)
+        return Pages().respond(rows, request, RepositoryPolicySerializer)
 
     @extend_schema(
         operation_id="repository_policies_set",

@@ -78,6 +78,16 @@ def is_task(decorator: ast.expr) -> bool:
     return ast.unparse(callee).rpartition(".")[2] in ("shared_task", "task")
 
 
+def test_every_page_of_a_list_is_bounded_in_bytes() -> None:
+    wrong = [
+        f"{module.where}:{node.lineno}"
+        for module in PRODUCT
+        for callee, node in module.calls()
+        if callee.endswith("get_paginated_response")
+    ]
+    assert not wrong, f"{wrong}: answer with Pages().respond(rows, request, Serializer), which bounds the page"
+
+
 def test_a_celery_task_only_calls_a_service_function() -> None:
     wrong = [
         f"{function.name} in {module.where}"

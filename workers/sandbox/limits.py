@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from workers.errors import JobError
 from workers.sandbox import process_tree
 
 MB: Final = 2**20
@@ -255,6 +256,23 @@ def create_groups(limits: ResourceLimits, started: int) -> Groups:
             the name of the group.
     """
     return Groups.create(f"agent-{os.getpid()}-{started}-{uuid.uuid4().hex[:8]}", _own_group_directories(), limits)
+
+
+def require_abilities(groups: Groups, wanted: frozenset[str]) -> Groups:
+    """Return the groups if they have all these abilities; remove them otherwise.
+
+    Args:
+        groups: groups of one sandbox.
+        wanted: names in ``Groups.abilities``.
+
+    Raises:
+        JobError: ``sandbox_failed``, an ability is missing.
+    """
+    if missing := wanted - groups.abilities:
+        groups.remove()
+        message = f"The control groups for {', '.join(sorted(missing))} could not be set up on this shard"
+        raise JobError("sandbox_failed", f"{message}; ask an operator to check it.", retryable=True)
+    return groups
 
 
 def sweep_groups() -> int:

@@ -124,6 +124,20 @@ class SandboxHost:
     system_calls: bytes | None = None
 
 
+def missing_protection(host: SandboxHost) -> str | None:
+    """Return why a machine cannot isolate an agent, with the remedy, or None."""
+    if host.bwrap is None:
+        return (
+            "bubblewrap is not installed on this shard, so an agent cannot be isolated; ask an operator to install the "
+            "package 'bubblewrap'."
+        )
+    if host.root and host.setpriv is None:
+        return "setpriv is missing on this shard; ask an operator to install the package 'util-linux'."
+    if host.system_calls is None:
+        return "This shard's processor has no filter of system calls; use a machine with x86_64 or aarch64."
+    return None
+
+
 @dataclass(frozen=True)
 class Descriptors:
     """Numbers of the open files that bubblewrap inherits."""

@@ -17,9 +17,9 @@ from myctobot.contract.runner import CancelProof
 from workers.errors import JobError
 from workers.sandbox import process_tree
 from workers.sandbox.forwarding import job_routes
-from workers.sandbox.limits import MB, Groups, ResourceLimits, apply_rlimits, create_groups
+from workers.sandbox.limits import MB, ResourceLimits, apply_rlimits, create_groups, require_abilities
 from workers.sandbox.memory_use import used_bytes
-from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig
+from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig, missing_protection
 from workers.sandbox.process import (
     Launch,
     SandboxedProcess,
@@ -45,13 +45,11 @@ __all__ = [
 
 KILL_TIMEOUT_S: Final = 10
 FREEZE_TIMEOUT_S: Final = 5
+# Each try gets an equal part of the time.
+FREEZE_TRIES: Final = 5
 POLL_S: Final = 0.01
 WATCH_EVERY_S: Final = 0.5
 PR_SET_CHILD_SUBREAPER: Final = 36
-NO_BWRAP: Final = (
-    "bubblewrap is not installed on this shard, so an agent cannot be isolated; ask an operator to install the package "
-    "'bubblewrap'."
-)
 
 
 class Completed(NamedTuple):
@@ -78,19 +76,13 @@ class Sandbox:
         self.host = inspect_host()
         # Nothing is tried here: a failure must never be a reason for less isolation.
         self.isolated = config.isolated
-        if self.isolated and self.host.bwrap is None:
-            raise JobError("sandbox_failed", NO_BWRAP, retryable=True)
-        if self.isolated and self.host.root and self.host.setpriv is None:
-            message = "setpriv is missing on this shard; ask an operator to install the package 'util-linux'."
-            raise JobError("sandbox_failed", message, retryable=True)
-        if self.isolated and self.host.system_calls is None:
-            message = "This shard's processor has no filter of system calls; use a machine with x86_64 or aarch64."
-            raise JobError("sandbox_failed", message, retryable=True)
+        if self.isolated and (problem := missing_protection(self.host)):
+            raise JobError("sandbox_failed", problem, retryable=True)
         self.agent_dir = job_dir.absolute() / "agent"
         self._make_directories()
         own = process_tree.read(os.getpid())
         self._since = own.started if own else 0
-        self._groups = self._make_groups()
+        self._groups = require_abilities(create_groups(config.limits, self._since), config.groups)
         self._live: list[SandboxedProcess] = []
         self._watchdog: asyncio.Task[None] | None = None
         self._memory_exceeded = False
@@ -108,17 +100,6 @@ class Sandbox:
     def group_abilities(self) -> frozenset[str]:
         """Names of what this sandbox's control groups do; see ``limits.Groups.abilities``."""
         return self._groups.abilities
-
-    def _make_groups(self) -> Groups:
-        groups = create_groups(self.config.limits, self._since)
-        if missing := self.config.groups - groups.abilities:
-            groups.remove()
-            message = (
-                f"The control groups for {', '.join(sorted(missing))} could not be set up on this shard; "
-                "ask an operator to check it."
-            )
-            raise JobError("sandbox_failed", message, retryable=True)
-        return groups
 
     def _make_directories(self) -> None:
         for directory in (self.agent_dir, self.agent_dir / "home", self.agent_dir / "repo"):
@@ -346,12 +327,21 @@ class Sandbox:
             JobError: ``freeze_failed``, some processes still run after five seconds.
         """
         if self._groups.can_freeze:
-            self._groups.set_frozen(True)
-            done = await _until(self._groups.is_frozen, FREEZE_TIMEOUT_S)
+            done = await self._freeze_groups()
         else:
             done = await _until(self._stop_members, FREEZE_TIMEOUT_S)
         if not done:
             raise JobError("freeze_failed", "The agent could not be frozen, so it must be ended.", retryable=True)
+
+    async def _freeze_groups(self) -> bool:
+        # A process that appears during the freeze can keep a group of version 1 half frozen. Only a new try ends that.
+        for number in range(FREEZE_TRIES):
+            if number:
+                self._groups.set_frozen(False)
+            self._groups.set_frozen(True)
+            if await _until(self._groups.is_frozen, FREEZE_TIMEOUT_S / FREEZE_TRIES):
+                return True
+        return False
 
     def _stop_members(self) -> bool:
         # Do not stop bubblewrap's process on the host: it only waits, and asyncio must see its end as usual.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
@@ -12,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myctobot.api.fields import BoundedListField, StrictCharField, StrictSerializer
-from myctobot.api.pagination import Pages
+from myctobot.api.pagination import PAGES, Pages
 from myctobot.errors import NotAllowed
 from myctobot.tenants.authentication import Caller, caller_name, caller_of, require_admin
 from myctobot.tenants.models import USER_ROLES, Role, Secret
@@ -97,15 +98,13 @@ class SecretList(APIView):
 
     @extend_schema(
         operation_id="secrets_list",
-        description="The tenant's stored secrets and their bindings, newest first. Not for viewers.",
+        description=f"The tenant's stored secrets and their bindings, newest first. {PAGES} Not for viewers.",
         parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=SecretPageSerializer,
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         caller = _user_of_secrets(request)
-        pages = Pages()
-        page = pages.paginate_queryset(Secret.objects.filter(tenant=caller.tenant), request, view=self)
-        return pages.get_paginated_response(StoredSecretSerializer(page, many=True).data)
+        return Pages().respond(Secret.objects.filter(tenant=caller.tenant), request, StoredSecretSerializer)
 
     @extend_schema(
         operation_id="secrets_create",

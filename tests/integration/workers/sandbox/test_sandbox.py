@@ -277,13 +277,19 @@ def test_the_sandbox_can_be_used_after_a_kill(tmp_path: Path) -> None:
 def test_a_frozen_agent_does_nothing_until_it_is_thawed(tmp_path: Path) -> None:
     counter = tmp_path / "agent/repo/counter"
 
+    async def grows(size: int) -> None:
+        for _ in range(3000):
+            if counter.exists() and counter.stat().st_size > size:
+                return
+            await asyncio.sleep(0.02)
+
     async def scene(sandbox: Sandbox) -> list[int]:
         await start_ready(
             sandbox, "echo ready; (setsid sh -c 'while :; do echo >> counter; sleep 0.01; done' &); sleep 1000"
         )
-        sizes = []
+        sizes = [0]
         for _ in range(2):
-            await asyncio.sleep(0.1)
+            await grows(sizes[-1])
             await sandbox.freeze()
             sizes.append(counter.stat().st_size)
             await asyncio.sleep(0.2)
@@ -293,7 +299,7 @@ def test_a_frozen_agent_does_nothing_until_it_is_thawed(tmp_path: Path) -> None:
         assert (await sandbox.kill_all())["processes_left"] == 0
         return sizes
 
-    first, still_first, second, still_second = play(tmp_path, scene)
+    _, first, still_first, second, still_second = play(tmp_path, scene)
     assert 0 < first == still_first < second == still_second
 
 

@@ -51,9 +51,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_fails_the_job_with_the_reason(fragile: Client, small_disk: Path) -> None:
     with shard_config(fragile, cleanup={"workspace_path": str(small_disk / "jobs")}):
-        job = fragile.run({"prompt": "RUN: head -c 90000000 /dev/zero > big; sync; ls -l big > listing; df /workspace"})
-        # The agent's tools report the full disk to the agent. The shard continues, and the space is free again.
-        assert job["status"] == "completed"
+        job = fragile.run({"prompt": "RUN: head -c 90000000 /dev/zero > big; sync; ls -l big > listing; sleep 60"})
+        # The shard ends the job, continues, and the space is free again.
+        assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", "disk_limit", True)
         # The shard reports the end of a job before it deletes the files.
         fragile.wait(job["id"], lambda _: not any((small_disk / "jobs").iterdir()))
         filler = small_disk / "filler"
@@ -74,7 +74,8 @@ def test_a_full_disk_while_cloning_fails_the_job_with_the_reason(
     git(work, "push", "--quiet", str(remote), "main")
     with shard_config(fragile, cleanup={"workspace_path": str(small_disk / "jobs")}):
         job = fragile.run({"repo_url": file_url(remote), "prompt": "NO CHANGES"})
-        assert (job["status"], job["error"]["code"]) == ("failed", "disk_full"), job["error"]
+        # Either git reaches the end of the disk first, or the shard sees that too little is left.
+        assert (job["status"], job["error"]["code"] in ("disk_full", "disk_limit")) == ("failed", True), job["error"]
         assert fragile.run({"prompt": "THINK AND TALK"})["status"] == "completed"
 
 

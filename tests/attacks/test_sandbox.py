@@ -88,7 +88,9 @@ def test_the_control_plane_sends_it_no_job_until_the_sandbox_works() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("isolation_kind", ["sandbox", "none"])
-@pytest.mark.parametrize("page", ["/login/", "/jobs/", "/ops/", "/ops/queues/", "/admin/login/", "/admin/"])
+@pytest.mark.parametrize(
+    "page", ["/login/", "/jobs/", "/ops/", "/ops/queues/", "/admin/login/", "/admin/", "/api/docs/"]
+)
 def test_every_page_says_that_jobs_run_without_a_sandbox(page: str, isolation_kind: str) -> None:
     _, key = make_shard("bare")
     beat(key, isolation=isolation_kind)

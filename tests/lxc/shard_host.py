@@ -68,7 +68,8 @@ class Control:
             "shard_key": "mcts_alpha",
             "capabilities": ["filesystem", "git"],
             "executor": "scripted",
-            "sandbox": {"memory_mb": 128},
+            # As the enrolment of a container sends it.
+            "sandbox": {"memory_mb": 128, "network": "shard"},
         }
 
     def environment(self) -> dict[str, str]:

@@ -44,6 +44,12 @@ class RunningStack:
         pid: int = json.loads((self.home / "run" / f"{name}.json").read_text())["pid"]
         return pid
 
+    @property
+    def shard_api_url(self) -> str:
+        """URL that the stack's own shards use for their calls."""
+        lines = (self.home / "env").read_text().splitlines()
+        return next(line for line in lines if line.startswith("SHARD_API_URL=")).partition("=")[2]
+
     def web_pids(self) -> list[int]:
         """Return the pids of all web processes."""
         return [self.pid_of(path.stem) for path in sorted((self.home / "run").glob("web*.json"))]

@@ -161,12 +161,17 @@ class CallLimiter:
         self._turns.request_turn(call)
         if call.has_turn:
             return True
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
         call.on_turn = lambda: None if turn.done() else turn.set_result(None)
-        watcher = asyncio.ensure_future(exchange.watch())
+        # A timer and a callback end the wait, because ``asyncio.wait`` takes several times as long for each call.
+        timer = loop.call_later(self._limits.wait_s, call.on_turn)
+        watcher = loop.create_task(exchange.watch())
+        watcher.add_done_callback(lambda _: call.on_turn())
         try:
-            await asyncio.wait({turn, watcher}, timeout=self._limits.wait_s, return_when=asyncio.FIRST_COMPLETED)
+            await turn
         finally:
+            timer.cancel()
             watcher.cancel()
         return call.has_turn
 

@@ -62,7 +62,7 @@ async def _measure(stack: RunningStack) -> tuple[tuple[Load, list[float]], tuple
     identities = await asyncio.to_thread(register, stack, *wanted, slots=1)
     async with AsyncExitStack() as opened:
         wires = [
-            await opened.enter_async_context(Wire(stack.web_url, {"Authorization": f"Bearer {identity.key}"}))
+            await opened.enter_async_context(Wire(stack.shard_api_url, {"Authorization": f"Bearer {identity.key}"}))
             for identity in identities
         ]
         shards = list(zip(wires, identities, strict=True))

@@ -46,12 +46,12 @@ class Lives:
         self._ended: defaultdict[str, asyncio.Future[None]] = defaultdict(asyncio.Future)
 
     async def __aenter__(self) -> Lives:
-        self._api = await self._wire(self._stack.api_key)
+        self._api = await self._wire(self._stack.web_url, self._stack.api_key)
         self._broker = Redis.from_url(broker_url(self._stack), socket_timeout=None)
         self._open.push_async_callback(self._broker.aclose)
         work: list[Coroutine[Any, Any, None]] = []
         for identity in self._identities:
-            wire = await self._wire(identity.key)
+            wire = await self._wire(self._stack.shard_api_url, identity.key)
             await send_heartbeat(wire, identity)
             work.append(_send_heartbeats(wire, identity))
             work += [self._slot(wire, identity) for _ in range(identity.slots)]
@@ -66,8 +66,8 @@ class Lives:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._open.aclose()
 
-    async def _wire(self, key: str) -> Wire:
-        wire = Wire(self._stack.web_url, {"Authorization": f"Bearer {key}"})
+    async def _wire(self, url: str, key: str) -> Wire:
+        wire = Wire(url, {"Authorization": f"Bearer {key}"})
         return await self._open.enter_async_context(wire)
 
     async def live(self, jobs: int, at_once: int) -> list[float]:

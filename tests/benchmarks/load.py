@@ -23,7 +23,7 @@ class Load:
 
     Attributes:
         seconds: the duration.
-        web_cpu_s, postgres_cpu_s, redis_cpu_s: processor time.
+        web_cpu_s, postgres_cpu_s, redis_cpu_s: processor time; the process of the shard API counts as a web process.
         web_before_mb: resident memory of the web processes at the start.
         web_mb: samples of that memory.
     """
@@ -68,7 +68,7 @@ def _cpu_s(pid: int) -> float:
 
 def _cpu(stack: RunningStack) -> tuple[float, float, float]:
     return (
-        sum(map(tree_cpu_s, stack.web_pids())),
+        sum(map(tree_cpu_s, _web_pids(stack))),
         tree_cpu_s(stack.pid_of("postgres")),
         tree_cpu_s(stack.pid_of("redis")),
     )
@@ -78,7 +78,7 @@ def _cpu(stack: RunningStack) -> tuple[float, float, float]:
 async def measured(stack: RunningStack) -> AsyncIterator[Load]:
     """Measure the stack during the block; the figures are complete when the block ends."""
     load = Load()
-    web = stack.web_pids()
+    web = _web_pids(stack)
     load.web_before_mb = _rss_mb(web)
     load.web_mb.append(load.web_before_mb)
     sampling = asyncio.create_task(_sample_memory(web, load.web_mb))
@@ -91,6 +91,11 @@ async def measured(stack: RunningStack) -> AsyncIterator[Load]:
     load.web_mb.append(_rss_mb(web))
     used = [end - start for start, end in zip(before, _cpu(stack), strict=True)]
     load.web_cpu_s, load.postgres_cpu_s, load.redis_cpu_s = used
+
+
+def _web_pids(stack: RunningStack) -> list[int]:
+    has_shard_api = stack.shard_api_url != stack.web_url
+    return [*stack.web_pids(), *([stack.pid_of("shardapi")] if has_shard_api else [])]
 
 
 async def _sample_memory(pids: list[int], found: list[float]) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from myctobot.contract.direct_addresses import MAX_DIRECT_ADDRESSES, parse_direct_address
+from myctobot.contract.proxies import is_proxy_url
 from myctobot.contract.repositories import is_plain_path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -91,6 +93,33 @@ def networks(name: str) -> list[Network]:
                 f"{name}: {error}; write networks such as 10.0.0.0/8, separated by commas"
             ) from error
     return found
+
+
+def direct_addresses(name: str) -> list[str]:
+    """Read a list of addresses with ports, such as ``10.0.0.5:5432,[fd00::2]:443``.
+
+    Raises:
+        ImproperlyConfigured: a part is not such an address, or there are too many.
+    """
+    try:
+        found = sorted({str(parse_direct_address(text.strip())) for text in env.list(name, default=[])})
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}; separate addresses by commas") from error
+    if len(found) > MAX_DIRECT_ADDRESSES:
+        raise ImproperlyConfigured(f"{name} has {len(found)} addresses; give at most {MAX_DIRECT_ADDRESSES}")
+    return found
+
+
+def proxy_url(name: str) -> str:
+    """Read the address of an HTTP proxy, such as ``http://10.0.0.1:3128``; empty means none.
+
+    Raises:
+        ImproperlyConfigured: it is something else, or it contains a password, which agents could read.
+    """
+    value: str = env.str(name, default="").rstrip("/")
+    if value and not is_proxy_url(value):
+        raise ImproperlyConfigured(f"{name} must be only a proxy's address, such as http://10.0.0.1:3128")
+    return value
 
 
 def folders(name: str) -> list[str]:

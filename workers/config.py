@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from myctobot.contract.direct_addresses import DirectAddress, parse_direct_address
 from myctobot.contract.names import is_slug
+from myctobot.contract.proxies import is_proxy_url
 from myctobot.contract.repositories import is_plain_path
+from myctobot.contract.shards import JobNetwork
 from workers.git.policy import GitPolicy
 from workers.sandbox.sandbox import ResourceLimits
 
 EXECUTORS = ("claude_code", "scripted")
-# Network of an agent: its own, or the shard's.
-NETWORKS = ("job", "shard")
 # Agents run as this uid and the 63 after it. Debian assigns lower numbers; an unprivileged container has only those
 # below 65536.
 FIRST_AGENT_UID = 64600
 # Name of the file below ``run_path``.
 GIT_CERTIFICATES = "git-ca.pem"
+# Of the agents and of all MCP servers together. Each is a listener, and a message carries at most 253 of them.
+MAX_ADDRESSES = 128
 
 T = TypeVar("T")
 
@@ -32,12 +35,18 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class McpServer:
-    """Command of an MCP server that runs inside the sandbox, and the capabilities that it provides."""
+    """Command of an MCP server that runs inside the sandbox.
+
+    Args:
+        capabilities: what it provides; a job that asks for one of them gets the server.
+        addresses: servers that such a job may reach directly.
+    """
 
     command: str
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
+    addresses: tuple[DirectAddress, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class ShardConfig:
         job_ttl_minutes: age at which the leftovers of a crash are removed at the latest.
         own_network: each job has a network of its own.
         agent_proxy_url: filtering proxy through which agents with a network of their own reach hosts.
+        agent_addresses: servers that agents with a network of their own reach directly.
         git_certificates: certificates as PEM; the worker writes them to ``git.ca_file`` when it starts.
     """
 
@@ -74,9 +84,16 @@ class ShardConfig:
     allow_unlimited: bool
     own_network: bool
     agent_proxy_url: str | None
+    agent_addresses: tuple[DirectAddress, ...]
     min_free_mb: int
     git: GitPolicy
     git_certificates: str = ""
+
+    @property
+    def addresses(self) -> tuple[DirectAddress, ...]:
+        """Servers that any agent of this shard may reach directly."""
+        of_servers = {address for server in self.mcp_servers.values() for address in server.addresses}
+        return tuple(sorted(of_servers | set(self.agent_addresses)))
 
 
 class _ConfigReader:
@@ -108,6 +125,12 @@ class _ConfigReader:
         if not all(isinstance(value, str) for value in values):
             raise ConfigError(f"{self._prefix}{key} must be a list of texts.")
         return tuple(values)
+
+    def addresses(self, key: str) -> tuple[DirectAddress, ...]:
+        try:
+            return tuple(sorted({parse_direct_address(text) for text in self.texts(key, [])}))
+        except ValueError as error:
+            raise ConfigError(f"{self._prefix}{key}: {error}.") from error
 
     def path(self, key: str) -> Path | None:
         value = self.take(key, str, "")
@@ -181,14 +204,19 @@ def parse_config(values: Any) -> ShardConfig:
         first_agent_uid=sandbox.number("first_agent_uid", FIRST_AGENT_UID, 1000, 2**31),
         allow_unsandboxed=sandbox.take("allow_unsandboxed", bool, False),
         allow_unlimited=sandbox.take("allow_unlimited", bool, False),
-        own_network=_one_of(sandbox.take("network", str, NETWORKS[0]), "sandbox.network", NETWORKS) == NETWORKS[0],
-        agent_proxy_url=_proxy(sandbox.take("proxy_url", str, ""), "sandbox.proxy_url") or git.proxy_url,
+        own_network=_one_of(sandbox.take("network", str, JobNetwork.JOB), "sandbox.network", tuple(JobNetwork))
+        == JobNetwork.JOB,
+        # An empty text means none, so that an operator can keep agents from the proxy of git.
+        agent_proxy_url=_proxy(sandbox.take("proxy_url", str, git.proxy_url or ""), "sandbox.proxy_url"),
+        agent_addresses=sandbox.addresses("addresses"),
         min_free_mb=sandbox.number("min_free_mb", 1024, 0, 1_048_576),
         git=git,
         git_certificates=git_certificates,
     )
     for reader in (agent, sandbox, cleanup, top):
         reader.close()
+    if len(config.addresses) > MAX_ADDRESSES:
+        raise ConfigError(f"sandbox.addresses and those of the MCP servers are more than {MAX_ADDRESSES} addresses.")
     return config
 
 
@@ -224,11 +252,10 @@ def _folders(values: tuple[str, ...], key: str) -> tuple[str, ...]:
 def _proxy(value: str, key: str) -> str | None:
     if not value:
         return None
-    parts = urlsplit(_url(value, key, ("http", "https")))
-    # The URL is an argument of git, which others on the shard can read, so it must not contain a password.
-    if not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
+    url = _url(value, key, ("http", "https"))
+    if not is_proxy_url(url):
         raise ConfigError(f"{key} must be only a proxy's address, such as http://10.0.0.1:3128.")
-    return value.rstrip("/")
+    return url
 
 
 def _mcp_server(reader: _ConfigReader) -> McpServer:
@@ -238,6 +265,7 @@ def _mcp_server(reader: _ConfigReader) -> McpServer:
         args=reader.texts("args", []),
         env={name: environment.take(name, str) for name in list(environment._values)},
         capabilities=reader.texts("capabilities", []),
+        addresses=reader.addresses("addresses"),
     )
     reader.close()
     return server

@@ -13,8 +13,8 @@ from workers.hardening import keep_memory_private
 from workers.sandbox import isolation
 from workers.sandbox.enforcement import enforced_limits, limits_problem
 from workers.sandbox.limits import sweep_groups
-from workers.sandbox.sandbox import SandboxConfig
 from workers.worker.app import ShardWorker
+from workers.worker.sandbox_watch import probe_config
 
 
 def main() -> int:
@@ -46,7 +46,7 @@ def main() -> int:
 
 def _decide_isolation(config: ShardConfig) -> bool:
     """Decide and record how this shard isolates its agents; return False if it must not start."""
-    sandbox = SandboxConfig(limits=config.limits, agent_uid=config.first_agent_uid, own_network=config.own_network)
+    sandbox = probe_config(config)
     try:
         earlier = isolation.load(config.run_path)
         decided = isolation.decide(sandbox, allow_unsandboxed=config.allow_unsandboxed, earlier=earlier)

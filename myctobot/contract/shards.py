@@ -16,6 +16,13 @@ class IsolationKind(StrEnum):
     NONE = "none"
 
 
+class JobNetwork(StrEnum):
+    """Network of each agent of a shard: its own, or the shard's, which its jobs share."""
+
+    JOB = "job"
+    SHARD = "shard"
+
+
 class EnforcedLimits(TypedDict):
     """Means by which a shard limits its agents: ``control_group``, ``watchdog``, ``user`` or ``none``."""
 
@@ -38,6 +45,7 @@ class HeartbeatRequest(TypedDict):
     isolation: NotRequired[str]  # an IsolationKind; workers of earlier releases do not send it
     sandbox_problem: NotRequired[str]  # reason why sandboxes fail now; absent while they work
     limits: NotRequired[EnforcedLimits]  # workers of earlier releases do not send it
+    network: NotRequired[str]  # a JobNetwork; workers of earlier releases do not send it
 
 
 class HeartbeatAnswer(TypedDict):

@@ -16,12 +16,14 @@ from myctobot.env import (
     HOME,
     choice,
     contacts,
+    direct_addresses,
     endpoint,
     env,
     expiry,
     first_address,
     folders,
     networks,
+    proxy_url,
     schemes,
     token,
     url,
@@ -110,6 +112,10 @@ SHARD_BROKER_URL: str = env.str("SHARD_BROKER_URL", default="") or env.str(
 )
 # Proxy for git on shards; empty means a direct connection.
 SHARD_PROXY_URL: str = env.str("SHARD_PROXY_URL", default="")
+# Agents' networks, their filtering proxy, and the servers that they reach directly; see docs/shards.md.
+SHARD_JOB_NETWORK = choice("SHARD_JOB_NETWORK", ("job", "shard"), "job")
+SHARD_AGENT_PROXY_URL = proxy_url("SHARD_AGENT_PROXY_URL")
+SHARD_AGENT_ADDRESSES = direct_addresses("SHARD_AGENT_ADDRESSES")
 # File with the certificates that shards trust for https repositories; empty means the system's certificates.
 SHARD_GIT_CA_FILE: str = env.str("SHARD_GIT_CA_FILE", default="")
 SHARD_SSH_KEY_FILE: str = env.str("SHARD_SSH_KEY_FILE", default="")

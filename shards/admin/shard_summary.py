@@ -24,6 +24,7 @@ STATES: Final = {
     "requested": "", "provisioning": "info", "ready": "success", "suspect": "warning", "lost": "danger",
     "draining": "warning", "stopped": "", "gone": "",
 }  # fmt: skip
+NETWORKS: Final = {"job": "each job has its own", "shard": "shared by the shard's jobs"}
 SPANS: Final = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "7d": timedelta(days=7)}
 _MAX_ROWS: Final = 10
 # Points of a chart; the eye cannot distinguish more.
@@ -54,6 +55,7 @@ def at_a_glance(shard: Shard) -> dict[str, Any]:
         "disk_free_gb": round(report["disk_free_mb"] / 1024, 1) if "disk_free_mb" in report else None,
         "versions": dict(report.get("versions") or {}),
         "version": report.get("version"),
+        "network": NETWORKS.get(str(report.get("network"))),
         "limits": {name: how.replace("_", " ") for name, how in dict(report.get("limits") or {}).items()},
         "suspensions": _suspensions(shard),
     }

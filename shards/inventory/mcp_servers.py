@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from myctobot.contract.direct_addresses import MAX_DIRECT_ADDRESSES, parse_direct_address
 from myctobot.contract.names import is_slug
 
-_KEYS: Final = {"command", "args", "env", "capabilities"}
+_KEYS: Final = {"command", "args", "env", "capabilities", "addresses"}
 _MAX_SERVERS: Final = 50
 _EXAMPLE: Final = '{"git": {"command": "mcp-server-git", "args": [], "env": {}}}'
 
@@ -39,6 +40,19 @@ def _server_problems(name: str, server: Any) -> Iterator[str]:
     names = server.get("capabilities", [])
     if not _texts(names) or not all(is_slug(each) for each in names):
         yield f"“{name}”.capabilities must be a list of lower-case slugs."
+    yield from _address_problems(name, server.get("addresses", []))
+
+
+def _address_problems(name: str, addresses: Any) -> Iterator[str]:
+    if not _texts(addresses) or len(addresses) > MAX_DIRECT_ADDRESSES:
+        yield f"“{name}”.addresses must be a list of at most {MAX_DIRECT_ADDRESSES} texts."
+        return
+    for address in addresses:
+        try:
+            parse_direct_address(address)
+        except ValueError as error:
+            yield f"“{name}”.addresses: {error}."
+            return
 
 
 def without_values(servers: Any) -> Any:

@@ -112,6 +112,7 @@ def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
     if settings.SHARD_PROXY_URL:
         git["proxy_url"] = settings.SHARD_PROXY_URL
     servers = {**(shard.template.mcp_servers if shard.template else {}), **shard.mcp_servers}
+    addresses = {"addresses": settings.SHARD_AGENT_ADDRESSES} if settings.SHARD_AGENT_ADDRESSES else {}
     return {
         "shard_id": shard.name,
         "shard_type": shard.shard_type,
@@ -123,8 +124,11 @@ def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
         "claude_code": {"mcp_servers": servers},
         "sandbox": {
             **_sandbox(resources, shard.max_concurrent_jobs),
-            # A container has a network of its own, whose rules on the host apply to its jobs. A process has none.
-            "network": "job" if shard.provider == "process" else "shard",
+            # A process shares the network of its host, with all services of the loopback there.
+            "network": "job" if shard.provider == "process" else settings.SHARD_JOB_NETWORK,
+            # Without this key, agents would use the proxy of git.
+            "proxy_url": settings.SHARD_AGENT_PROXY_URL,
+            **addresses,
         },
         "git": git,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from myctobot.contract.shards import EnforcedLimits, HeartbeatAnswer, HeartbeatRequest, IsolationKind
+from myctobot.contract.shards import EnforcedLimits, HeartbeatAnswer, HeartbeatRequest, IsolationKind, JobNetwork
 from shards.health.heartbeats import heartbeat
 from shards.shard_api.call import ShardCall
 from shards.shard_api.validation import read_fields, text_problem
@@ -53,4 +53,6 @@ def _report(body: Any) -> HeartbeatRequest:
             report["limits"] = EnforcedLimits(
                 memory=limits.one_of("memory", _ENFORCEMENTS), processes=limits.one_of("processes", _ENFORCEMENTS)
             )
+        if sent.has("network"):
+            report["network"] = sent.one_of("network", list(JobNetwork))
     return report

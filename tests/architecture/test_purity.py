@@ -10,8 +10,10 @@ from .source import Module, module
 
 PURE = [
     "myctobot.contract.addresses",
+    "myctobot.contract.direct_addresses",
     "myctobot.contract.jobs",
     "myctobot.contract.names",
+    "myctobot.contract.proxies",
     "myctobot.contract.redaction",
     "myctobot.contract.repositories",
     "myctobot.contract.shards",

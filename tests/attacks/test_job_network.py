@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from myctobot.contract.direct_addresses import DirectAddress
 from myctobot.stack.plan import CHECKOUT
 from tests.attacks.sandbox_scene import AGENT
+from workers.errors import JobError
 from workers.sandbox.forwarding import MAX_CONNECTIONS
 from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig, SandboxedProcess
 
@@ -130,6 +132,40 @@ sys.stdin.read()
         return [own.decode(), *await _output(await _python(sandbox, attack, "http://127.0.0.1:9"))]
 
     assert play(tmp_path, scene) == ["open", "ConnectionRefusedError"]
+
+
+def test_an_agent_reaches_a_direct_address_only_at_its_own_port(tmp_path: Path, server: str) -> None:
+    port = int(server.rpartition(":")[2])
+    script = f"""
+print(fetch("http://127.0.0.2:{port}/page"))
+for address in (("127.0.0.1", {port}), ("192.0.2.7", {port}), ("192.0.2.7", 22), ("192.0.2.8", {port})):
+    print(connect(socket.AF_INET, address))
+"""
+    # The second one shows that the address exists inside. This machine has no such server.
+    addresses = (DirectAddress("127.0.0.2", port), DirectAddress("192.0.2.7", port))
+    with ThreadingHTTPServer(("127.0.0.2", port), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        said = run(tmp_path, script, "http://127.0.0.1:9", addresses=addresses)
+        http.shutdown()
+    refused = "ConnectionRefusedError"
+    assert said == [f"/page for 127.0.0.2:{port}", refused, "open", refused, "OSError"]
+
+
+def test_a_direct_address_can_have_version_6(tmp_path: Path) -> None:
+    script = "for port in (443, 80): print(connect(socket.AF_INET6, ('fd00:1::2', port)))"
+    addresses = (DirectAddress("fd00:1::2", 443),)
+    if Path("/proc/net/if_inet6").exists():
+        assert run(tmp_path, script, "http://127.0.0.1:9", addresses=addresses) == ["open", "ConnectionRefusedError"]
+    else:
+        with pytest.raises(JobError, match="fd00:1::2 cannot be added"):
+            run(tmp_path, script, "http://127.0.0.1:9", addresses=addresses)
+
+
+def test_the_direct_addresses_of_one_job_are_not_anothers(tmp_path: Path) -> None:
+    script = "print(connect(socket.AF_INET, ('192.0.2.7', 5432)))"
+    server = DirectAddress("192.0.2.7", 5432)
+    assert run(tmp_path / "one", script, "http://127.0.0.1:9", addresses=(server,)) == ["open"]
+    assert run(tmp_path / "two", script, "http://127.0.0.1:9") == ["OSError"]
 
 
 def test_a_flood_of_connections_is_bounded(tmp_path: Path, server: str) -> None:

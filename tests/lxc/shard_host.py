@@ -42,6 +42,7 @@ class Control:
     Attributes:
         used: tokens that it refuses.
         prompt: prompt for the scripted executor.
+        slots: number of jobs that a shard runs at once.
         enrolled: tokens of the enrolments.
         beats: times of the heartbeats, with the running attempts that they named.
         said: data of the events, as JSON.
@@ -51,6 +52,7 @@ class Control:
     address: str
     used: set[str] = field(default_factory=set)
     prompt: str = "- say: hello"
+    slots: int = 1
     enrolled: list[str] = field(default_factory=list)
     beats: list[tuple[float, list[str]]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -67,9 +69,10 @@ class Control:
             "broker_url": f"redis://{self.address}:{BROKER_PORT}/0",
             "shard_key": "mcts_alpha",
             "capabilities": ["filesystem", "git"],
+            "max_concurrent_jobs": self.slots,
             "executor": "scripted",
             # As the enrolment of a container sends it.
-            "sandbox": {"memory_mb": 128, "network": "shard"},
+            "sandbox": {"memory_mb": 128, "network": "job", "proxy_url": ""},
         }
 
     def environment(self) -> dict[str, str]:

@@ -82,6 +82,25 @@ def shard_host(host: LxcHost) -> Iterator[LxcHost]:
     network.set_up(host)
 
 
+SERVER_PORT = 45123
+# The job's own server listens on all of its addresses, until ``release_jobs``.
+SERVE = f"""
+python3 -m http.server {SERVER_PORT} >/dev/null 2>&1 &
+until python3 -c 'import socket; socket.create_connection(("127.0.0.1", {SERVER_PORT}))' 2>/dev/null; do sleep 0.1; done
+touch ~/serving
+{UNTIL_RELEASED}
+"""
+REACH = """
+import socket, sys
+for target in sys.argv[1:]:
+    host, port = target.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+        print(target, "is open")
+    except OSError as error:
+        print(target, "fails:", type(error).__name__)
+"""
+
 changes: list[int] = []
 
 
@@ -217,6 +236,30 @@ def test_a_job_survives_the_end_of_its_worker(
     again = output(shards, ref, "systemctl", "show", "--property=MainPID", "--value", "claude-shard")
     assert again != "0"
     assert (again == pid) == ("reload" in str(end.__code__.co_consts))
+
+
+def test_a_job_reaches_no_server_of_another_job_in_its_container(
+    shards: LxcProvider, control: Control, operator: Operator
+) -> None:
+    control.slots, control.prompt = 2, json.dumps([{"run": SERVE}])
+    ref = running(shards, "alpha", environment=control.environment(), **SPEC)
+    eventually(lambda: control.beats, "no heartbeat came")
+    operator.send(QUEUE, "job_one")
+    serving = ("sh", "-c", "ls /var/lib/claude-shard/jobs/job_one.*/agent/home/serving")
+    eventually(lambda: inside(shards, ref, *serving).returncode == 0, "the first job does not serve")
+    # The container's SSH server is reachable for its root, so a job with the container's network would reach it too.
+    targets = [f"{host}:{port}" for host in ("127.0.0.1", shards.status(ref).address) for port in (SERVER_PORT, 22)]
+    assert "127.0.0.1:22 is open" in python(shards, ref, REACH, *targets)
+    control.prompt = json.dumps([{"run": f"python3 - {' '.join(targets)} <<'END'\n{REACH}END\n"}])
+    operator.send(QUEUE, "job_two")
+    assert eventually(lambda: control.finished.get("job_two"), "the second job did not end") == "completed"
+    # The first job has no result yet.
+    (said,) = [text for text in control.said if "is_error" in text]
+    assert said.count("fails:") == len(targets)
+    assert "is open" not in said
+    assert "job_one" not in control.finished
+    release_jobs(shards, ref)
+    assert eventually(lambda: control.finished.get("job_one"), "the first job did not end") == "completed"
 
 
 def test_the_fence_inside_separates_agents_from_root(shards: LxcProvider, control: Control) -> None:

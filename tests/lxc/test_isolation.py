@@ -10,8 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from workers.sandbox.forwarding import GATEWAY_PORT, PROXY_PORT
+from workers.sandbox.network import LOOPBACK
+
 from .conftest import shards_in
 from .inside import UNTIL_RELEASED, output, release_jobs
+from .operating import Operator
 from .world import World
 
 # The program tries connections and files and prints each result. The agent's Python has only the standard library.
@@ -76,7 +80,7 @@ REDIS = dedent(
     """
 )
 INTERNET, METADATA = "1.1.1.1", "169.254.169.254"
-POSTGRES, SSH = 5432, 22
+POSTGRES, SSH, EGRESS_PORT = 5432, 22, 8888
 
 
 @pytest.fixture(scope="module")
@@ -127,23 +131,35 @@ def as_root(world: World, ref: str, program: str, *arguments: str) -> str:
 
 
 def test_the_agent_reaches_only_its_gateway(world: World) -> None:
-    addresses = {name: address_of(world, name) for name in ("mine", "theirs")}
-    host, _, gateway = ports(world)
+    host, web, gateway = ports(world)
     hosts = [
-        (host, gateway),
-        (host, SSH),
-        (host, POSTGRES),
+        (LOOPBACK, GATEWAY_PORT),
+        (LOOPBACK, PROXY_PORT),
+        (LOOPBACK, SSH),
+        *((host, port) for port in (web, gateway, broker_port(world), EGRESS_PORT, SSH, POSTGRES)),
         (INTERNET, 443),
         (METADATA, 80),
-        *((address, SSH) for address in addresses.values()),
+        # One of them is the address of the agent's own container.
+        *((address_of(world, name), SSH) for name in ("mine", "theirs")),
     ]
     found = as_agent(world, {"hosts": hosts, "files": []})
-    # Either shard may run the job, and a container reaches its own address.
-    found.pop(f"{addresses[found.pop('shard')]}:{SSH}")
-    assert found.pop(f"{host}:{gateway}") == "open"
+    assert found.pop(f"{LOOPBACK}:{GATEWAY_PORT}") == "open"
     refused = {name: outcome for name, outcome in found.items() if ":" in name}
-    assert len(refused) == 5
+    assert len(refused) == len(hosts) - 1
     assert "open" not in refused.values(), refused
+
+
+def test_a_shard_reports_that_each_job_has_a_network_of_its_own(world: World) -> None:
+    with Operator(world.stack) as operator:
+        assert operator.shard("mine")["report"]["network"] == "job"
+
+
+def test_root_of_a_container_reaches_what_its_jobs_do_not(world: World, ref: str) -> None:
+    host, _, gateway = ports(world)
+    hosts = [(LOOPBACK, SSH), (address_of(world, "mine"), SSH), (host, gateway), (host, EGRESS_PORT)]
+    answer = as_root(world, ref, PROBE, json.dumps({"hosts": hosts, "files": []}))
+    found = json.loads(answer.split("FOUND ", 1)[1])
+    assert [found[f"{address}:{port}"] for address, port in hosts] == ["open"] * len(hosts)
 
 
 def test_the_agent_sees_none_of_the_workers_files_and_processes(world: World) -> None:

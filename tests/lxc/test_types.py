@@ -87,6 +87,7 @@ class BridgeServers:
     page: str = ""
     hidden: str = ""
     database: str = ""
+    relay: str = ""
 
     @contextmanager
     def serve(self, host: LxcHost) -> Iterator[Mapping[str, str]]:
@@ -95,8 +96,10 @@ class BridgeServers:
         relay = _RelayServer((address, 0), _Relay)
         with serving(page), serving(hidden), serving(relay):
             self.page, self.hidden = (f"http://{address}:{one.server_port}/" for one in (page, hidden))
-            self.database = f"postgresql://{ROLE}@{address}:{relay.server_address[1]}/postgres"
-            yield {"LXC_ALLOWED": f"{address}:{page.server_port},{address}:{relay.server_address[1]}"}
+            pages, self.relay = (f"{address}:{port}" for port in (page.server_port, relay.server_address[1]))
+            self.database = f"postgresql://{ROLE}@{self.relay}/postgres"
+            # All agents may reach the page, and only jobs with the database's server the database.
+            yield {"LXC_ALLOWED": f"{pages},{self.relay}", "SHARD_AGENT_ADDRESSES": pages}
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,7 @@ def database(world: World, bridge_servers: BridgeServers, table: str) -> str:
     with Operator(world.stack) as operator:
         (template,) = [one for one in operator.get("shard-templates")["results"] if one["name"] == "database"]
         server = template["mcp_servers"]["database"]
-        server["env"]["DB_URL"] = bridge_servers.database
+        server["env"]["DB_URL"], server["addresses"] = bridge_servers.database, [bridge_servers.relay]
         request = {"name": DATABASE, "template": "database", "provider": "lxc", "mcp_servers": {"database": server}}
         operator.post("shards", {**request, "provision": True})
         until(lambda: operator.shard(DATABASE)["state"] == "ready", "the shard to be ready")
@@ -164,7 +167,8 @@ def test_an_agent_uses_a_real_browser(world: World, browser: str, bridge_servers
 def test_the_browser_reaches_no_more_than_the_agent(world: World, browser: str, bridge_servers: BridgeServers) -> None:
     job = world.client.run({"prompt": f"OPEN {bridge_servers.hidden}"}, capabilities=["playwright"])
     assert job["status"] == "completed", job
-    assert "net::ERR_ADDRESS_UNREACHABLE" in results(world, job)
+    # The page has the same address, which exists in the job's network, but this port is closed there.
+    assert "net::ERR_CONNECTION_REFUSED" in results(world, job)
 
 
 def test_the_browser_ends_with_its_job(world: World, browser: str, bridge_servers: BridgeServers) -> None:
@@ -188,6 +192,18 @@ def test_an_agent_queries_a_real_database(world: World, database: str, table: st
     assert job["status"] == "completed", (job, results(world, job))
     assert job["attempts"][-1]["shard"] == database
     assert f"answer: {SECRET}" in results(world, job)
+
+
+def test_a_job_without_the_database_does_not_reach_it(
+    world: World, database: str, bridge_servers: BridgeServers
+) -> None:
+    host, _, port = bridge_servers.relay.rpartition(":")
+    connect = f"import socket; socket.create_connection(({host!r}, {port}), timeout=3)"
+    task = {"prompt": f'SCRIPT:\npython3 -c "{connect}"\n'}
+    for capabilities, reached in ((["database"], True), (["filesystem"], False)):
+        job = world.client.run(task, capabilities=capabilities)
+        assert job["status"] == "completed", job
+        assert ("ConnectionRefusedError" not in results(world, job)) is reached, (capabilities, results(world, job))
 
 
 def test_queries_run_in_a_read_only_transaction(world: World, database: str, table: str) -> None:

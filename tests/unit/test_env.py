@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from myctobot.env import contacts, endpoint, expiry, folders, schemes, webhook_secret, whole_number
+from myctobot.env import (
+    contacts,
+    direct_addresses,
+    endpoint,
+    expiry,
+    folders,
+    proxy_url,
+    schemes,
+    webhook_secret,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("7", 7), (" 90 ", 90), (None, 5)])
@@ -110,3 +120,37 @@ def test_what_is_no_expiry(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SOME_END", text)
     with pytest.raises(ImproperlyConfigured, match=r"SOME_END is .*2027-06-30"):
         expiry("SOME_END", needed_by="SOME_CONTACT")
+
+
+def test_addresses_that_agents_reach_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert direct_addresses("SOME_ADDRESSES") == []
+    monkeypatch.setenv("SOME_ADDRESSES", "10.0.0.5:5432, [FD00::2]:443,10.0.0.5:5432")
+    assert direct_addresses("SOME_ADDRESSES") == ["10.0.0.5:5432", "[fd00::2]:443"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("db.example:5432", "SOME_ADDRESSES: 'db.example:5432' is not an address with a port"),
+        ("169.254.169.254:80", "SOME_ADDRESSES: '169.254.169.254:80' is not the address of one other machine"),
+        (",".join(f"10.0.0.{at}:80" for at in range(65)), "SOME_ADDRESSES has 65 addresses; give at most 64"),
+    ],
+)
+def test_other_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, text: str, reason: str) -> None:
+    monkeypatch.setenv("SOME_ADDRESSES", text)
+    with pytest.raises(ImproperlyConfigured, match=reason):
+        direct_addresses("SOME_ADDRESSES")
+
+
+@pytest.mark.parametrize(("text", "value"), [("", ""), ("http://10.0.0.1:3128/", "http://10.0.0.1:3128")])
+def test_a_proxy(monkeypatch: pytest.MonkeyPatch, text: str, value: str) -> None:
+    monkeypatch.setenv("SOME_PROXY", text)
+    assert proxy_url("SOME_PROXY") == value
+
+
+@pytest.mark.parametrize("text", ["socks5://x:1", "http://me:canary@x:1", "http://x:1/path", "x:1", "http://"])
+def test_another_proxy_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SOME_PROXY", text)
+    with pytest.raises(ImproperlyConfigured, match="SOME_PROXY must be only a proxy's address") as refused:
+        proxy_url("SOME_PROXY")
+    assert "canary" not in str(refused.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from myctobot.contract.direct_addresses import DirectAddress
 from workers.config import ShardConfig
 from workers.executors import mcp
 from workers.executors.base import Executor
@@ -27,3 +28,10 @@ def read_only_paths(config: ShardConfig, capabilities: Iterable[str]) -> tuple[P
     """Return the shard's paths that the MCP servers for these capabilities read."""
     servers = mcp.select_servers(config.mcp_servers, capabilities)
     return tuple(sorted({path for server in servers.values() for path in mcp.paths_needed(server.command)}))
+
+
+def direct_addresses(config: ShardConfig, capabilities: Iterable[str]) -> tuple[DirectAddress, ...]:
+    """Return the servers that an agent with these capabilities reaches directly: the shard's, and its MCP servers'."""
+    servers = mcp.select_servers(config.mcp_servers, capabilities)
+    found = {address for server in servers.values() for address in server.addresses}
+    return tuple(sorted(found | set(config.agent_addresses)))

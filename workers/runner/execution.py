@@ -11,7 +11,7 @@ from myctobot.contract.jobs import EventKind, Phase
 from myctobot.contract.runner import CancelProof, ClaimAnswer
 from workers.config import ShardConfig
 from workers.errors import JobError
-from workers.executors import create_executor, read_only_paths
+from workers.executors import create_executor, direct_addresses, read_only_paths
 from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
 from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
@@ -105,6 +105,7 @@ class Execution:
             read_only=read_only_paths(config, self._answer["capabilities"]),
             own_network=config.own_network,
             proxy_url=config.agent_proxy_url,
+            addresses=direct_addresses(config, self._answer["capabilities"]),
         )
         return Sandbox(load_for_job(config.run_path).apply(sandbox), self._job_dir)
 

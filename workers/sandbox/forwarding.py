@@ -1,4 +1,4 @@
-"""Forwarding of a job's connections from its network namespace to the gateway and to the filtering proxy."""
+"""Forwarding of a job's connections from its network to the gateway, the filtering proxy and single servers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from myctobot.contract.direct_addresses import DirectAddress
 from workers.sandbox.network import LOOPBACK
 
 log = logging.getLogger(__name__)
@@ -35,29 +36,37 @@ class ForwardedPort:
 
     Args:
         port: port inside.
-        url: address outside, as ``http://host:port`` or ``https://host:port``; with https, the runner encrypts.
+        url: address outside, as ``http://host:port``, ``https://host:port`` or ``tcp://address:port``; with https, the
+            runner encrypts.
         is_origin: the other side is a server that must see its own name in each request, not a proxy.
+        address: address inside.
     """
 
     port: int
     url: str
     is_origin: bool = False
+    address: str = LOOPBACK
 
 
-def job_routes(gateway_url: str, proxy_url: str | None) -> tuple[list[ForwardedPort], dict[str, str]]:
+def job_routes(
+    gateway_url: str, proxy_url: str | None, addresses: Sequence[DirectAddress] = ()
+) -> tuple[list[ForwardedPort], dict[str, str]]:
     """Return the routes of a job, and the environment by which its programs use them.
 
     Args:
         gateway_url: the gateway; its path stays the same inside.
         proxy_url: the filtering proxy, if the job may reach hosts.
+        addresses: servers that the job reaches directly; inside, each has the same address and port as outside.
     """
     routes = [ForwardedPort(GATEWAY_PORT, gateway_url, is_origin=True)]
     env = {"ANTHROPIC_BASE_URL": f"http://{LOOPBACK}:{GATEWAY_PORT}{urlsplit(gateway_url).path.rstrip('/')}"}
     if proxy_url is not None:
         routes.append(ForwardedPort(PROXY_PORT, proxy_url))
-        proxy, own = f"http://{LOOPBACK}:{PROXY_PORT}", f"localhost,{LOOPBACK},::1"
+        proxy = f"http://{LOOPBACK}:{PROXY_PORT}"
+        own = ",".join(dict.fromkeys(("localhost", LOOPBACK, "::1", *(server.ip for server in addresses))))
         env |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
         env |= {"NO_PROXY": own, "no_proxy": own, "NODE_USE_ENV_PROXY": "1"}
+    routes += [ForwardedPort(server.port, f"tcp://{server}", address=server.ip) for server in addresses]
     return routes, env
 
 

@@ -22,6 +22,9 @@ from workers.sandbox.sandbox import Sandbox
 DECISION: Final = "isolation"
 PROBLEM: Final = "sandbox-problem"
 MAX_PROBLEM: Final = 400
+PROBE_TIMEOUT_S: Final = 30
+# Nothing connects to it.
+NO_GATEWAY: Final = "http://127.0.0.1:9"
 
 
 class SandboxRefused(Exception):
@@ -104,13 +107,19 @@ async def _probe(config: SandboxConfig) -> tuple[frozenset[str], str]:
         try:
             sandbox = Sandbox(config, Path(directory))
             groups = sandbox.group_abilities
-            done = await sandbox.run(["true"], timeout_s=30)
+            done = await sandbox.run(["true"], timeout_s=PROBE_TIMEOUT_S)
+            problem = "" if done.returncode == 0 else str(setup_failure(done.stderr))
+            if not problem and sandbox.has_own_network:
+                # An agent also needs listeners in its network, which are made from outside.
+                agent = await sandbox.start(["true"], env={}, gateway_url=NO_GATEWAY)
+                if await asyncio.wait_for(agent.wait(), PROBE_TIMEOUT_S) != 0:
+                    problem = str(setup_failure(await agent.stderr.read(MAX_PROBLEM)))
         except (JobError, OSError) as error:
-            return groups, str(error)
+            return groups, str(error) or "the test took too long"
         finally:
             if sandbox is not None:
                 await sandbox.close()
-    return groups, "" if done.returncode == 0 else str(setup_failure(done.stderr))
+    return groups, problem
 
 
 def check(config: SandboxConfig) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from myctobot.contract.direct_addresses import DirectAddress
 from workers.sandbox.limits import MB, ResourceLimits
 
 WORKSPACE: Final = "/workspace"
@@ -90,6 +91,7 @@ class SandboxConfig:
         read_only: host paths that the agent sees under the same names.
         own_network: give each process of ``Sandbox.start`` a network of its own.
         proxy_url: filtering proxy through which an agent with its own network may reach hosts.
+        addresses: servers that an agent with its own network may reach directly.
     """
 
     limits: ResourceLimits
@@ -99,6 +101,7 @@ class SandboxConfig:
     read_only: tuple[Path, ...] = ()
     own_network: bool = True
     proxy_url: str | None = None
+    addresses: tuple[DirectAddress, ...] = ()
 
 
 @dataclass(frozen=True)

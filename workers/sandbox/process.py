@@ -24,6 +24,11 @@ START_TIMEOUT_S: Final = 20
 CHUNK: Final = 64 * 1024
 # Limit of one readline(); code that reads lines of any length reads chunks.
 STREAM_LIMIT: Final = 1024 * 1024
+# bubblewrap as root needs this capability, which the units of earlier releases lack.
+NO_NETWORK_HINT: Final = (
+    "; a network for each job needs CAP_NET_ADMIN: update the worker's unit with the playbook or from a new template, "
+    "or set sandbox.network to shard"
+)
 TOOLS: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
@@ -205,7 +210,7 @@ async def spawn_isolated(
             started.init_fd = os.pidfd_open(started.init)
             confine(started)
             if config.own_network:
-                listeners = listen_inside(started.init, [route.port for route in launch.routes])
+                listeners = listen_inside(started.init, [(route.address, route.port) for route in launch.routes])
                 await started.forwarder.serve(listeners, launch.routes)
             os.write(release, b"\n")
         except (TimeoutError, EOFError, ValueError, KeyError, OSError) as error:
@@ -258,6 +263,8 @@ def setup_failure(stderr: bytes) -> JobError:
     """Return the error of a sandbox that could not be set up, from bubblewrap's last line."""
     lines = stderr.decode(errors="replace").strip().splitlines()
     reason = lines[-1] if lines else "it gave no reason"
+    if "loopback: Failed" in reason:
+        reason += NO_NETWORK_HINT
     message = f"The sandbox could not be set up on this shard; ask an operator to check it: {reason}"
     return JobError("sandbox_failed", message, retryable=True)
 

@@ -138,14 +138,14 @@ class Sandbox:
 
         Args:
             gateway_url: gateway that the process may reach. In a network of its own, the process also reaches the
-                filtering proxy, and its environment names the addresses inside.
+                filtering proxy and the configured addresses, and its environment names the addresses inside.
 
         Raises:
             JobError: ``sandbox_failed``, with bubblewrap's reason.
         """
         if gateway_url is None or not self.has_own_network:
             return await self._spawn(Launch(argv, env, cwd, mounts))
-        routes, inside = job_routes(gateway_url, self.config.proxy_url)
+        routes, inside = job_routes(gateway_url, self.config.proxy_url, self.config.addresses)
         return await self._spawn(Launch(argv, {**env, **inside}, cwd, mounts, routes))
 
     @property

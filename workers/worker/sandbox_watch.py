@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Final
 
-from myctobot.contract.shards import HeartbeatRequest
+from myctobot.contract.shards import HeartbeatRequest, IsolationKind, JobNetwork
 from workers.config import ShardConfig
 from workers.sandbox import isolation
 from workers.sandbox.enforcement import enforced_limits
@@ -16,6 +16,16 @@ from workers.sandbox.sandbox import SandboxConfig
 log = logging.getLogger(__name__)
 
 RETEST_EVERY_S: Final = 15.0
+
+
+def probe_config(config: ShardConfig) -> SandboxConfig:
+    """Return the configuration with which a shard tests its sandbox: that of an agent with all direct addresses."""
+    return SandboxConfig(
+        limits=config.limits,
+        agent_uid=config.first_agent_uid,
+        own_network=config.own_network,
+        addresses=config.addresses,
+    )
 
 
 class SandboxWatch:
@@ -27,9 +37,7 @@ class SandboxWatch:
 
     def __init__(self, config: ShardConfig) -> None:
         self._run_path = config.run_path
-        self._sandbox = SandboxConfig(
-            limits=config.limits, agent_uid=config.first_agent_uid, own_network=config.own_network
-        )
+        self._sandbox = probe_config(config)
         self._retest: threading.Thread | None = None
         self._next_retest = 0.0
 
@@ -46,6 +54,8 @@ class SandboxWatch:
         if decided is not None:
             report["isolation"] = decided.kind.value
             report["limits"] = enforced_limits(decided)
+            own = self._sandbox.own_network and decided.kind is IsolationKind.SANDBOX
+            report["network"] = (JobNetwork.JOB if own else JobNetwork.SHARD).value
         if problem := isolation.read_problem(self._run_path):
             report["sandbox_problem"] = problem
             self._start_retest(decided)

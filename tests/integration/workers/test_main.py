@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from myctobot.stack.plan import CHECKOUT
+from workers.config import load_config
 
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
 MOUNT_NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
@@ -73,6 +74,13 @@ def refusal(config: Path, prefix: Sequence[str] = ()) -> str:
         ({"sandbox": {"memory": 1}}, "sandbox.memory is not a setting"),
         ({"sandbox": {"network": "host"}}, "sandbox.network must be one of: job, shard"),
         ({"sandbox": {"proxy_url": "http://x:1/path"}}, "sandbox.proxy_url must be only a proxy's address"),
+        ({"sandbox": {"addresses": ["db.example:5432"]}}, "sandbox.addresses: 'db.example:5432' is not an address"),
+        ({"sandbox": {"addresses": ["127.0.0.1:22"]}}, "sandbox.addresses: '127.0.0.1:22' is not the address of one"),
+        ({"sandbox": {"addresses": [f"10.0.0.{at}:80" for at in range(129)]}}, "are more than 128 addresses"),
+        (
+            {"claude_code": {"mcp_servers": {"git": {"command": "x", "addresses": ["169.254.169.254:80"]}}}},
+            "claude_code.mcp_servers.git.addresses: '169.254.169.254:80' is not the address of one other machine",
+        ),
         ({"git": {"schemes": ["ext"]}}, "git.schemes contains 'ext'"),
         ({"git": {"schemes": ["https", "file"]}}, "git.schemes contains file, which needs git.file_roots"),
         ({"git": {"file_roots": ["srv/repos"]}}, "git.file_roots contains 'srv/repos'"),
@@ -90,6 +98,23 @@ def test_a_shard_without_bubblewrap_refuses_to_start(tmp_path: Path) -> None:
     said = refusal(config_file(tmp_path), WITHOUT_BWRAP)
     assert "this shard cannot start" in said
     assert "ask an operator to install the package 'bubblewrap'" in said
+
+
+@pytest.mark.needs("root")
+def test_a_unit_without_the_capability_for_networks_is_named(tmp_path: Path) -> None:
+    without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--"]
+    assert "needs CAP_NET_ADMIN: update the worker's unit" in refusal(config_file(tmp_path), without)
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "proxy"),
+    [({}, "http://10.0.0.1:1"), ({"proxy_url": ""}, None), ({"proxy_url": "http://10.0.0.2:2"}, "http://10.0.0.2:2")],
+)
+def test_agents_use_the_proxy_of_git_unless_they_have_their_own_or_none(
+    tmp_path: Path, sandbox: dict[str, str], proxy: str | None
+) -> None:
+    file = config_file(tmp_path, sandbox=sandbox, git={"proxy_url": "http://10.0.0.1:1"})
+    assert load_config(file).agent_proxy_url == proxy
 
 
 def log_of(process: subprocess.Popen[str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -64,10 +65,27 @@ def test_the_sandbox_gets_what_the_container_has_less_what_the_worker_needs(shar
     assert config["sandbox"]["memory_mb"] == (2048 - 192) // 2
 
 
-@pytest.mark.parametrize(
-    ("provider", "network"), [("process", "job"), ("lxc", "shard"), ("proxmox", "shard"), ("", "shard")]
-)
-def test_the_jobs_of_a_process_have_networks_of_their_own(shard: Shard, provider: str, network: str) -> None:
-    Shard.objects.filter(pk=shard.pk).update(provider=provider)
+def sandbox_of(shard: Shard) -> dict[str, Any]:
     config = post("/shard/v1/enroll", {"token": issue_token(shard, by="anna")}).json()["config"]
-    assert config["sandbox"]["network"] == network
+    return dict(config["sandbox"])
+
+
+@pytest.mark.parametrize(
+    ("provider", "chosen"), [("process", "job"), ("lxc", "shard"), ("proxmox", "shard"), ("", "shard")]
+)
+def test_each_job_has_a_network_of_its_own_unless_the_operator_shares_the_shards(
+    shard: Shard, settings: Any, provider: str, chosen: str
+) -> None:
+    Shard.objects.filter(pk=shard.pk).update(provider=provider)
+    assert sandbox_of(shard)["network"] == "job"
+    settings.SHARD_JOB_NETWORK = "shard"
+    assert sandbox_of(shard)["network"] == chosen
+
+
+def test_agents_get_only_the_proxy_and_the_addresses_that_are_theirs(shard: Shard, settings: Any) -> None:
+    settings.SHARD_PROXY_URL = "http://10.0.0.1:8888"
+    found = sandbox_of(shard)
+    assert (found["proxy_url"], "addresses" in found) == ("", False)
+    settings.SHARD_AGENT_PROXY_URL, settings.SHARD_AGENT_ADDRESSES = "http://10.0.0.1:8888", ["10.0.0.5:5432"]
+    found = sandbox_of(shard)
+    assert (found["proxy_url"], found["addresses"]) == ("http://10.0.0.1:8888", ["10.0.0.5:5432"])

@@ -44,6 +44,13 @@ def test_the_report_is_kept(key: str, shard: Shard) -> None:
     assert shard.last_heartbeat_at > before
 
 
+@pytest.mark.parametrize("network", ["job", "shard"])
+def test_the_network_of_the_agents_is_kept(key: str, shard: Shard, network: str) -> None:
+    assert beat(key, network=network).status_code == 200
+    shard.refresh_from_db()
+    assert shard.report["network"] == network
+
+
 def test_the_limits_that_a_shard_enforces_are_kept(key: str, shard: Shard) -> None:
     limits = {"memory": "watchdog", "processes": "user"}
     assert beat(key, limits={**limits, "more": 1}).status_code == 200
@@ -137,6 +144,7 @@ def test_every_field_is_required(key: str, shard: Shard, field: str) -> None:
         {"memory_mb": 2**40 + 1},
         {"memory_total_mb": 2**40 + 1},
         {"disk_free_mb": 10**400},
+        {"network": "host"},
         {"limits": "all"},
         {"limits": {"memory": "none"}},
         {"limits": {"memory": "none", "processes": "many"}},

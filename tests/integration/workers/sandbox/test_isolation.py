@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,20 @@ def test_without_a_sandbox_only_an_explicit_permission_helps(tmp_path: Path, mon
     decided = decide(CONFIG, allow_unsandboxed=True, earlier=None)
     assert decided.kind is IsolationKind.NONE
     assert "Creating new namespace failed" in decided.problem
+
+
+def test_a_shard_that_cannot_make_the_ways_out_of_a_jobs_network_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(pid: int, addresses: list[tuple[str, int]]) -> list[socket.socket]:
+        if addresses:
+            raise OSError("the job's network cannot be entered: refused")
+        return []
+
+    monkeypatch.setattr("workers.sandbox.process.listen_inside", refuse)
+    with pytest.raises(SandboxRefused, match="cannot be entered: refused"):
+        decide(CONFIG, allow_unsandboxed=False, earlier=None)
+    assert decide(replace(CONFIG, own_network=False), allow_unsandboxed=False, earlier=None).problem == ""
 
 
 def test_a_shard_that_had_a_sandbox_does_not_start_without_one(monkeypatch: pytest.MonkeyPatch) -> None:

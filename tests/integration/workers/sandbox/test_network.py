@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from myctobot.contract.direct_addresses import DirectAddress
 from tests.attacks.test_job_network import Handler
 from tests.fixtures.git_server import make_certificate
 from tests.integration.workers.sandbox.test_sandbox import play
 from workers.errors import JobError
 from workers.sandbox import forwarding
-from workers.sandbox.network import listen_inside
+from workers.sandbox.network import LOOPBACK, listen_inside
 from workers.sandbox.sandbox import Sandbox, SandboxedProcess
 
 NO_PROCESS = 2**22 + 1
@@ -24,12 +25,12 @@ GATEWAY = "http://127.0.0.1:9"
 
 def test_a_network_that_cannot_be_entered_is_an_error_with_the_reason() -> None:
     with pytest.raises(OSError, match=r"cannot be entered.*No such file"):
-        listen_inside(NO_PROCESS, [1])
+        listen_inside(NO_PROCESS, [(LOOPBACK, 1)])
     assert listen_inside(NO_PROCESS, []) == []
 
 
 def test_without_its_network_no_agent_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int, ports: list[int]) -> list[socket.socket]:
+    def refuse(pid: int, addresses: list[tuple[str, int]]) -> list[socket.socket]:
         raise OSError("the job's network cannot be entered: refused")
 
     async def scene(sandbox: Sandbox) -> SandboxedProcess:
@@ -52,6 +53,17 @@ def test_with_the_shards_network_nothing_is_forwarded(tmp_path: Path) -> None:
     has_own, said = play(tmp_path, scene, own_network=False)
     assert (has_own, said.split()[0]) == (False, b"none")
     assert int(said.split()[-1]) == len(Path("/proc/net/dev").read_text().splitlines())
+
+
+def test_an_address_that_cannot_be_added_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    async def scene(sandbox: Sandbox) -> SandboxedProcess:
+        return await sandbox.start(["touch", "/workspace/ran"], env={}, gateway_url=GATEWAY)
+
+    # A group of machines is no address of an interface.
+    with pytest.raises(JobError, match="ff02::1 cannot be added: ") as caught:
+        play(tmp_path, scene, addresses=(DirectAddress("ff02::1", 80),))
+    assert (caught.value.code, caught.value.retryable) == ("sandbox_failed", True)
+    assert not (tmp_path / "agent/repo/ran").exists()
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -8,7 +8,8 @@ import pytest
 
 from shards.inventory.mcp_servers import problems_of, without_values
 
-GOOD = {"git": {"command": "mcp-server-git", "args": ["-v"], "env": {"A": "1"}, "capabilities": ["git"]}}
+GOOD = {"git": {"command": "mcp-server-git", "args": ["-v"], "env": {"A": "1"}, "capabilities": ["git"],
+                "addresses": ["10.0.0.5:5432", "[fd00::2]:443"]}}  # fmt: skip
 
 
 def test_valid_servers_have_no_problems() -> None:
@@ -29,6 +30,10 @@ def test_valid_servers_have_no_problems() -> None:
         ({"git": {"command": "x", "env": {"A": 1}}}, "env must map"),
         ({"git": {"command": "x", "env": {"A": "\x00"}}}, "env must map"),
         ({"git": {"command": "x", "capabilities": ["A B"]}}, "capabilities must be"),
+        ({"git": {"command": "x", "addresses": "10.0.0.5:80"}}, "addresses must be a list"),
+        ({"git": {"command": "x", "addresses": ["10.0.0.5:80"] * 65}}, "at most 64 texts"),
+        ({"git": {"command": "x", "addresses": ["db:80", "x:80"]}}, "“git”.addresses: 'db:80' is not an address with"),
+        ({"git": {"command": "x", "addresses": ["127.0.0.1:80"]}}, "not the address of one other machine"),
         ({f"s{at}": {"command": "x"} for at in range(51)}, "at most 50"),
     ],
 )

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from myctobot.contract.direct_addresses import DirectAddress
 from workers.sandbox.forwarding import GATEWAY_PORT, PROXY_PORT, ForwardedPort, job_routes, rewrite_head
 
 
@@ -21,6 +22,18 @@ def test_programs_use_the_proxy_for_all_but_their_own_servers() -> None:
     proxies = {env[name] for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
     assert proxies == {f"http://127.0.0.1:{PROXY_PORT}"}
     assert env["NO_PROXY"] == env["no_proxy"] == "localhost,127.0.0.1,::1"
+
+
+def test_a_direct_address_is_the_same_inside_and_needs_no_proxy() -> None:
+    servers = [DirectAddress("10.0.0.5", 5432), DirectAddress("10.0.0.5", 80), DirectAddress("fd00::2", 443)]
+    routes, env = job_routes("http://10.0.0.1:8001", "http://10.0.0.1:8888", servers)
+    assert routes[2:] == [
+        ForwardedPort(5432, "tcp://10.0.0.5:5432", address="10.0.0.5"),
+        ForwardedPort(80, "tcp://10.0.0.5:80", address="10.0.0.5"),
+        ForwardedPort(443, "tcp://[fd00::2]:443", address="fd00::2"),
+    ]
+    assert env["NO_PROXY"] == env["no_proxy"] == "localhost,127.0.0.1,::1,10.0.0.5,fd00::2"
+    assert "NO_PROXY" not in job_routes("http://10.0.0.1:8001", None, servers)[1]
 
 
 @pytest.mark.parametrize("host", ["gateway.example", "gateway.example:8443"])

@@ -27,7 +27,7 @@ def watch_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str) ->
     return SandboxWatch(load_config(config_file(tmp_path)))
 
 
-WELL = {"isolation": "sandbox", "limits": {"memory": "watchdog", "processes": "user"}}
+WELL = {"isolation": "sandbox", "limits": {"memory": "watchdog", "processes": "user"}, "network": "job"}
 
 
 def report(watch: SandboxWatch) -> dict[str, Any]:
@@ -35,6 +35,20 @@ def report(watch: SandboxWatch) -> dict[str, Any]:
     if watch._retest is not None:
         watch._retest.join()
     return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kind", "network"),
+    [
+        ("job", IsolationKind.SANDBOX, "job"),
+        ("shard", IsolationKind.SANDBOX, "shard"),
+        ("job", IsolationKind.NONE, "shard"),
+    ],
+)
+def test_the_network_of_the_agents_is_reported(tmp_path: Path, chosen: str, kind: IsolationKind, network: str) -> None:
+    isolation.store(tmp_path / "run", Isolation(kind))
+    watch = SandboxWatch(load_config(config_file(tmp_path, sandbox={"network": chosen})))
+    assert report(watch)["network"] == network
 
 
 def test_a_problem_is_reported_before_it_is_tested(

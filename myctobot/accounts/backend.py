@@ -16,11 +16,11 @@ from django.http import HttpRequest
 from myctobot.accounts.counts import redis_counts
 from myctobot.accounts.hashing import check_password, release_connection
 from myctobot.accounts.limits import LoginLimiter
-from myctobot.accounts.second_factor import accepts, device_of, mark_passed
+from myctobot.accounts.second_factor import accepts, device_of, mark_proved
 from myctobot.lib.addresses import client_address
 
-# Attribute of a user whom this backend has just found.
-_PROVED: Final = "second_factor_proved"
+# Attribute of a user whom this backend has just found: the id of the device whose code it checked, or None.
+_PROVED: Final = "proved_device"
 
 
 @cache
@@ -60,7 +60,8 @@ def find_user(request: HttpRequest | None, name: str, password: str, code: str |
         if code is not None and not accepts(user, code):
             limiter.failed(attempt)
             return None
-        setattr(user, _PROVED, code is not None and device_of(user) is not None)
+        device = device_of(user)
+        setattr(user, _PROVED, device.pk if device is not None and code is not None else None)
         limiter.succeeded(attempt)
         return user
 
@@ -92,5 +93,6 @@ class PasswordBackend(ModelBackend):
 
 @receiver(user_logged_in)
 def _note_second_factor(request: HttpRequest, user: User, **_: Any) -> None:
-    if getattr(user, _PROVED, False):
-        mark_passed(request.session)
+    device_id: int | None = getattr(user, _PROVED, None)
+    if device_id is not None:
+        mark_proved(request.session, device_id)

@@ -21,7 +21,9 @@ _PUBLIC: Final = ("api-schema",)
 
 
 class SecondFactorMiddleware:
-    """End a session that began before its user had a second factor, and send staff to the page that sets one up.
+    """End a session without its user's second factor, and send staff to the page that sets one up.
+
+    Such a session began before the user had a second factor, or has proved one that was removed since.
 
     A request without a session, such as one with an API key, costs nothing.
     """

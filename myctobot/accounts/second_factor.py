@@ -28,14 +28,15 @@ from myctobot.tenants.secrets import sealer
 log = structlog.get_logger(__name__)
 
 _PENDING: Final = "second_factor_pending"
-_PASSED: Final = "second_factor"
+# Its value in a session is the id of the device that the session has proved.
+_PROVED: Final = "second_factor_device"
 
 
 class MissingStep(Enum):
     """Step that a session of staff needs before it may do anything."""
 
     NONE = "none"
-    # The session began before the user had a second factor.
+    # The session began before the user had this second factor, or its second factor was removed.
     LOGIN = "login"
     # The settings require a second factor, and the user has none.
     SET_UP = "set up"
@@ -43,16 +44,20 @@ class MissingStep(Enum):
 
 def missing_step(user: User | AnonymousUser, session: Any) -> MissingStep:
     """Return the step that a session needs."""
-    if not isinstance(user, User) or not user.is_staff or session.get(_PASSED):
+    proved = session.get(_PROVED)
+    if not isinstance(user, User) or (proved is None and not user.is_staff):
         return MissingStep.NONE
-    if TotpDevice.objects.filter(user=user).exists():
+    device = TotpDevice.objects.filter(user=user).values_list("pk", flat=True).first()
+    # Also true if the device was removed, so that a reset ends the sessions that have proved it.
+    if proved != device:
         return MissingStep.LOGIN
-    return MissingStep.SET_UP if settings.STAFF_TOTP_REQUIRED else MissingStep.NONE
+    is_required = settings.STAFF_TOTP_REQUIRED and user.is_staff and device is None
+    return MissingStep.SET_UP if is_required else MissingStep.NONE
 
 
-def mark_passed(session: Any) -> None:
-    """Note in a session that its user has proved the second factor."""
-    session[_PASSED] = True
+def mark_proved(session: Any, device_id: int) -> None:
+    """Note in a session that its user has proved a device."""
+    session[_PROVED] = device_id
 
 
 def pending_secret(user: User, session: Any) -> str:
@@ -80,12 +85,12 @@ def set_up(user: User, session: Any, code: str) -> RecoveryCodes | None:
     sealed = sealer().seal({"secret": secret}, bound_to=_binding(user))
     with transaction.atomic():
         values = {"sealed": sealed, "last_step": step, "recovery_hashes": list(recovery.hashes)}
-        _, is_new = TotpDevice.objects.get_or_create(user=user, defaults=values)
+        device, is_new = TotpDevice.objects.get_or_create(user=user, defaults=values)
         if not is_new:
             return None
         record(user.get_username(), "user.second_factor_set_up", f"user/{user}")
     del session[_PENDING]
-    mark_passed(session)
+    mark_proved(session, device.pk)
     return recovery
 
 
@@ -104,7 +109,7 @@ def accepts(user: User, code: str) -> bool:
 
 
 def reset(user: User, actor: str) -> bool:
-    """Remove the second factor of a user; false if there is none."""
+    """Remove the second factor of a user, which ends the sessions that have proved it; false if there is none."""
     with transaction.atomic():
         count, _ = TotpDevice.objects.filter(user=user).delete()
         if count:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
 from structlog.testing import capture_logs
 
@@ -15,7 +17,7 @@ from myctobot.accounts import second_factor
 from myctobot.accounts.models import TotpDevice
 from myctobot.tenants.models import Member, Role
 from tests.factories.control_plane import make_job, make_operator, make_shard, make_tenant
-from tests.factories.logins import ELSEWHERE, HOME, PASSWORD, App, add_app, browse, try_login
+from tests.factories.logins import ELSEWHERE, HOME, PASSWORD, App, add_app, browse, prove, try_login
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("hasher", "limiter")]
 
@@ -132,6 +134,35 @@ def test_required_of_staff_it_holds_back_every_page(ann: User, settings: Any, pa
         assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/second-factor/")
     part = browser.get(path, headers={"HX-Request": "true"})
     assert path.startswith("/api/") or part.headers["HX-Redirect"] == "/admin/second-factor/"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_reset_ends_the_sessions_that_have_proved_it(ann: User, app: App, path: str) -> None:
+    browser = browse("ann", app.code(NOW))
+    assert browser.get(path).status_code == 200
+    call_command("reset_totp", "ann", stdout=StringIO())
+    assert browser.get(path).status_code in (302, 401)
+    assert browser.get("/admin/").headers["Location"].startswith("/admin/login/")
+    assert browse("ann").get(path).status_code == 200
+
+
+def test_a_new_second_factor_does_not_bring_such_a_session_back(ann: User, app: App, clock: SimpleNamespace) -> None:
+    old = browse("ann", app.code(NOW))
+    second_factor.reset(ann, "root")
+    new = add_app(ann)
+    clock.now = NOW + STEP_S
+    assert browse("ann", new.code(clock.now)).get("/admin/").status_code == 200
+    assert old.get("/admin/").status_code == 302
+
+
+def test_a_reset_leaves_the_sessions_of_others(ann: User, app: App) -> None:
+    bob = make_operator("bob")
+    browser = Client()
+    browser.force_login(bob)
+    add_app(bob)
+    prove(browser, bob)
+    second_factor.reset(ann, "root")
+    assert browser.get("/admin/").status_code == 200
 
 
 def test_a_stream_needs_it_too(ann: User, app: App, settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""Streams and tickets that outlive the session of their user."""
+"""Streams and tickets that outlive the session of their user, or the second factor that it has proved."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from django.core import signing
 from jobs.models import Job
 from jobs.streaming import access
 from jobs.streaming.access import WatchAccess, by_session, by_ticket, still_allowed
+from myctobot.accounts import second_factor
 from myctobot.asgi import application
 from myctobot.stack.serve import WEBSOCKETS
 from myctobot.tenants.models import Tenant
 from tests.factories.control_plane import Api, Runner, make_member, make_shard, make_tenant, running_job
+from tests.factories.logins import add_app, prove
 from tests.factories.viewers import in_thread, read, socket, until, watch
 from tests.integration.gateway.conftest import served
 
@@ -31,7 +33,16 @@ def change_password(api: Api) -> None:
     user.save()
 
 
-ENDS = [log_out, change_password]
+def reset_second_factor(api: Api) -> None:
+    assert second_factor.reset(User.objects.get(username="ann"), "root")
+
+
+def replace_second_factor(api: Api) -> None:
+    reset_second_factor(api)
+    add_app(User.objects.get(username="ann"))
+
+
+ENDS = [log_out, change_password, reset_second_factor, replace_second_factor]
 End = Callable[[Api], None]
 
 
@@ -52,7 +63,12 @@ def running(tenant: Tenant) -> tuple[Job, Runner]:
 
 @pytest.fixture
 def ann(tenant: Tenant) -> Api:
-    return Api.session(make_member(tenant, "ann"))
+    """Return a user whose session has proved a second factor."""
+    user = make_member(tenant, "ann")
+    api = Api.session(user)
+    add_app(user)
+    prove(api.http, user)
+    return api
 
 
 @pytest.fixture
@@ -97,6 +113,19 @@ def test_nor_does_a_session_stay_valid(ann: Api, running: tuple[Job, Runner], en
     assert found is not None
     assert still_allowed([found]) == {found}
     end(ann)
+    assert still_allowed([found]) == set()
+
+
+def test_a_session_of_staff_ends_when_its_user_sets_up_a_second_factor(
+    tenant: Tenant, running: tuple[Job, Runner]
+) -> None:
+    user = make_member(tenant, "bob")
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    api = Api.session(user)
+    found = by_session(api.http.cookies["sessionid"].value, running[0].public_id)
+    assert found is not None
+    assert still_allowed([found]) == {found}
+    add_app(user)
     assert still_allowed([found]) == set()
 
 

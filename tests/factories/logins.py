@@ -12,6 +12,7 @@ from django.test import Client, RequestFactory
 from myctobot.accounts.codes import new_recovery_codes, new_secret
 from myctobot.accounts.errors import LoginRefused
 from myctobot.accounts.models import TotpDevice
+from myctobot.accounts.second_factor import mark_proved
 from myctobot.tenants.secrets import sealer
 
 PASSWORD = "correct horse"
@@ -51,3 +52,10 @@ def add_app(user: User) -> App:
     sealed = sealer().seal({"secret": secret}, bound_to=f"totp:{user.pk}")
     TotpDevice.objects.create(user=user, sealed=sealed, last_step=0, recovery_hashes=list(recovery.hashes))
     return App(secret, recovery.shown)
+
+
+def prove(browser: Client, user: User) -> None:
+    """Note in the session of a browser that the user has proved the present second factor."""
+    session = browser.session
+    mark_proved(session, TotpDevice.objects.get(user=user).pk)
+    session.save()

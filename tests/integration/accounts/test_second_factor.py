@@ -16,7 +16,7 @@ from myctobot.accounts.models import TotpDevice
 from myctobot.tenants.key_rotation import sealed_models
 from myctobot.tenants.models import AuditEntry
 from tests.factories.control_plane import make_member, make_operator, make_tenant, whole_database
-from tests.factories.logins import add_app
+from tests.factories.logins import add_app, prove
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/second-factor/"
@@ -67,9 +67,7 @@ def test_a_wrong_code_keeps_the_secret(browser: Client) -> None:
 def test_it_is_not_replaced_by_a_session(browser: Client, ann: User) -> None:
     secret = shown_secret(browser)
     app = add_app(ann)
-    session = browser.session
-    session["second_factor"] = True
-    session.save()
+    prove(browser, ann)
     answer: Any = browser.post(PAGE, {"code": pyotp.TOTP(secret).now()})
     assert "is set up since" in answer.text
     assert TotpDevice.objects.get().recovery_hashes != []

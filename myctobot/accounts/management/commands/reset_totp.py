@@ -12,7 +12,10 @@ from myctobot.tenants.management.base import DatabaseCommand
 
 
 class Command(DatabaseCommand):
-    help = "Remove the second factor of a user. The password alone then logs in, until the user sets up a new one."
+    help = (
+        "Remove the second factor of a user and end the sessions that have proved it. The password alone then logs "
+        "in, until the user sets up a new one."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user", help="name of the user")

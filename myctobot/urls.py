@@ -85,6 +85,7 @@ BODY_LIMITS = BodyLimits(
         "/logout/": DEFAULT_BYTES,
         "/tenant/": DEFAULT_BYTES,
         "/secrets/*": DEFAULT_BYTES,
+        "/repository-policies/*": DEFAULT_BYTES,
         # A browser writes each byte of a text as up to three.
         "/jobs/new/": 2 * MAX_REQUEST_BYTES,
         "/jobs/*": DEFAULT_BYTES,

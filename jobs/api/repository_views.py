@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
+from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -14,10 +14,11 @@ from rest_framework.views import APIView
 from myctobot.api.fields import StrictBooleanField, StrictCharField, StrictSerializer
 from myctobot.api.pagination import PAGES, Pages
 from myctobot.contract.runner import PushPolicy
-from myctobot.errors import NotAllowed
-from myctobot.tenants.authentication import caller_name, caller_of
-from myctobot.tenants.models import RepositoryPolicy, Role
-from myctobot.tenants.repository_policies import set_policy
+from myctobot.tenants.authentication import Caller, caller_name, caller_of, require_admin
+from myctobot.tenants.models import RepositoryPolicy
+from myctobot.tenants.repository_policies import MAX_POLICIES, remove_policy, set_policy
+
+_REPOSITORY_HELP = "Host and path, such as github.com/user/repo, or the URL."
 
 
 class RepositoryPolicySerializer(serializers.ModelSerializer[RepositoryPolicy]):
@@ -39,7 +40,7 @@ class RepositoryPolicyPageSerializer(serializers.Serializer[Any]):
 class RepositoryPolicyRequestSerializer(StrictSerializer):
     """Policy that replaces the repository's present one. Both rights must be named."""
 
-    repository = StrictCharField(max_length=2000, help_text="Host and path, such as github.com/user/repo, or the URL.")
+    repository = StrictCharField(max_length=2000, help_text=_REPOSITORY_HELP)
     allow_ci_files = StrictBooleanField(help_text="Pushes may change files that make a CI server run programs.")
     allow_default_branch = StrictBooleanField(help_text="Pushes may go to the default branch.")
 
@@ -59,17 +60,33 @@ class RepositoryPolicies(APIView):
 
     @extend_schema(
         operation_id="repository_policies_set",
-        description="Set the policy of a repository. Only admins of the tenant may do this.",
+        description="Set the policy of a repository. Only admins of the tenant may do this. A tenant has at most "
+        f"{MAX_POLICIES} policies.",
         request=RepositoryPolicyRequestSerializer,
         responses=RepositoryPolicySerializer,
     )
     def put(self, request: Request) -> Response:
-        caller = caller_of(request)
-        if caller.role != Role.ADMIN:
-            raise NotAllowed("Only admins of the tenant may change what pushes may do; ask one of them.")
+        caller = _admin_of_policies(request)
         body = RepositoryPolicyRequestSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         wanted = dict(body.validated_data)
         repository = wanted.pop("repository")
         row = set_policy(caller.tenant, repository, cast(PushPolicy, wanted), actor=caller_name(caller))
         return Response(RepositoryPolicySerializer(row).data)
+
+    @extend_schema(
+        operation_id="repository_policies_remove",
+        description="Remove the policy of a repository. Only admins of the tenant may do this.",
+        parameters=[OpenApiParameter("repository", str, required=True, description=_REPOSITORY_HELP)],
+        responses={204: None},
+    )
+    def delete(self, request: Request) -> Response:
+        caller = _admin_of_policies(request)
+        remove_policy(caller.tenant, request.query_params.get("repository", ""), actor=caller_name(caller))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _admin_of_policies(request: Request) -> Caller:
+    caller = caller_of(request)
+    require_admin(caller, "Only admins of the tenant may change what pushes may do; ask one of them.")
+    return caller

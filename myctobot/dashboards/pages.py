@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
 
 from jobs.errors import UnknownJob
+from myctobot.errors import InvalidRequest, MyctobotError
 from myctobot.lib.ttl_cache import CachedValue
 from myctobot.tenants.authentication import Caller, find_caller
 from myctobot.tenants.models import Role, Tenant
@@ -25,6 +26,7 @@ from shards.permissions import VIEW_SHARD
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 MemberView = Callable[Concatenate[HttpRequest, Caller, P], HttpResponseBase]
+_READS: Final = ("GET", "HEAD")
 
 
 def protected(response: HttpResponseBase) -> HttpResponseBase:
@@ -90,6 +92,23 @@ def admins_only(view: MemberView[P]) -> MemberView[P]:
         return view(request, caller, *args, **kwargs)
 
     return wrapped
+
+
+def admins_change(view: MemberView[P]) -> MemberView[P]:
+    """Restrict the changes on a member page to admins of the tenant; other members may read it."""
+    changing = admins_only(view)
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        return (view if request.method in _READS else changing)(request, caller, *args, **kwargs)
+
+    return wrapped
+
+
+def error_text(error: MyctobotError) -> str:
+    """Return the sentences of an error for a form."""
+    problems = [text for texts in error.fields.values() for text in texts] if isinstance(error, InvalidRequest) else []
+    return " ".join(problems) or error.message
 
 
 def may_write(caller: Caller) -> bool:

@@ -1,7 +1,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from myctobot.dashboards.views import account, callbacks, estimate, jobs, stored_secrets
+from myctobot.dashboards.views import account, callbacks, estimate, jobs, repository_policies, stored_secrets
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="console-jobs")),
@@ -11,6 +11,11 @@ urlpatterns = [
     path("secrets/", stored_secrets.secret_list, name="console-secrets"),
     path("secrets/<str:name>/", stored_secrets.secret_detail, name="console-secret"),
     path("secrets/<str:name>/remove/", stored_secrets.secret_remove, name="console-secret-remove"),
+    path("repository-policies/", repository_policies.policy_list, name="console-policies"),
+    path("repository-policies/<int:policy_id>/", repository_policies.policy_detail, name="console-policy"),
+    path(
+        "repository-policies/<int:policy_id>/remove/", repository_policies.policy_remove, name="console-policy-remove"
+    ),
     path("jobs/", jobs.job_list, name="console-jobs"),
     path("jobs/new/", jobs.job_new, name="console-job-new"),
     path("jobs/estimate/", estimate.job_estimate, name="console-estimate"),

@@ -9,13 +9,21 @@ from django.db import transaction
 
 from myctobot.contract.repositories import is_plain_path, repository_name
 from myctobot.contract.runner import PushPolicy
-from myctobot.errors import InvalidRequest
+from myctobot.errors import InvalidRequest, NotFound
 from myctobot.tenants.audit import differences, record
 from myctobot.tenants.models import RepositoryPolicy, Tenant
 
 _NAME: Final = re.compile(r"(?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]|[0-9a-f:]+)(?::[0-9]{1,5})?(/.+)")
 _MAX_LENGTH: Final = 500
+# Number of policies that one tenant may store.
+MAX_POLICIES: Final = 500
 _RIGHTS: Final = ("allow_ci_files", "allow_default_branch")
+
+
+class UnknownPolicy(NotFound):
+    """Your tenant has no policy for that repository."""
+
+    code = "unknown_repository_policy"
 
 
 def parse_repository(text: str) -> str:
@@ -50,13 +58,14 @@ def set_policy(tenant: Tenant, repository: str, policy: PushPolicy, *, actor: st
         actor: name for the audit log.
 
     Raises:
-        InvalidRequest: names the field ``repository``.
+        InvalidRequest: names the field ``repository``; also if the tenant has ``MAX_POLICIES`` others.
     """
     name = parse_repository(repository)
     with transaction.atomic():
-        # Two changes at once must not record the same old values.
-        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        _lock_policies(tenant)
         row = RepositoryPolicy.objects.filter(tenant=tenant, repository=name).first()
+        if row is None and RepositoryPolicy.objects.filter(tenant=tenant).count() >= MAX_POLICIES:
+            raise InvalidRequest(fields={"repository": [f"The tenant has {MAX_POLICIES} policies; remove one first."]})
         before = {right: getattr(row, right) for right in _RIGHTS} if row else dict.fromkeys(_RIGHTS, False)
         row = row or RepositoryPolicy(tenant=tenant, repository=name)
         row.allow_ci_files, row.allow_default_branch = policy["allow_ci_files"], policy["allow_default_branch"]
@@ -64,6 +73,46 @@ def set_policy(tenant: Tenant, repository: str, policy: PushPolicy, *, actor: st
         if changed := differences(before, dict(policy)):
             record(actor, "repository-policy.changed", f"repository-policy/{row}", changed, tenant=tenant)
     return row
+
+
+def remove_policy(tenant: Tenant, repository: str, *, actor: str) -> None:
+    """Remove the policy of a repository, so that pushes have no rights there, and record it in the audit log.
+
+    Args:
+        tenant: owner of the policy.
+        repository: see ``parse_repository``.
+        actor: name for the audit log.
+
+    Raises:
+        InvalidRequest: names the field ``repository``.
+        UnknownPolicy: the tenant has none for it.
+    """
+    name = parse_repository(repository)
+    with transaction.atomic():
+        _lock_policies(tenant)
+        row = RepositoryPolicy.objects.filter(tenant=tenant, repository=name).first()
+        if row is None:
+            raise UnknownPolicy
+        rights = {right: getattr(row, right) for right in _RIGHTS}
+        record(actor, "repository-policy.removed", f"repository-policy/{row}", rights, tenant=tenant)
+        row.delete()
+
+
+def find_policy(tenant: Tenant, policy_id: int) -> RepositoryPolicy:
+    """Return a tenant's policy by its id, which may come from a URL.
+
+    Raises:
+        UnknownPolicy: the tenant has none with this id.
+    """
+    row = RepositoryPolicy.objects.filter(tenant=tenant, pk=policy_id).first()
+    if row is None:
+        raise UnknownPolicy
+    return row
+
+
+def _lock_policies(tenant: Tenant) -> None:
+    """Let changes of a tenant wait for each other, so that they record true old values and keep the bound."""
+    Tenant.objects.select_for_update().get(pk=tenant.pk)
 
 
 def read_policy(tenant_id: int, repo_url: str) -> PushPolicy:

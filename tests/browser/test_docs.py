@@ -29,6 +29,7 @@ OPERATIONS = [
     ("GET", "/api/v1/suspensions"),
     ("GET", "/api/v1/repository-policies"),
     ("PUT", "/api/v1/repository-policies"),
+    ("DELETE", "/api/v1/repository-policies"),
     ("GET", "/api/v1/callback-secret"),
     ("POST", "/api/v1/callback-secret"),
     ("GET", "/api/v1/jobs/{job_id}/callbacks"),

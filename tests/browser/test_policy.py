@@ -22,7 +22,8 @@ VIOLATE = """() => new Promise((done) => {
     document.body.insertAdjacentHTML("beforeend", "<style>p { color: red }</style>");
 })"""
 PANEL_PAGES = ["", "preview/", "second-factor/", "password_change/", "jsi18n/"]
-CONSOLE_PAGES = ["/jobs/", "/jobs/new/", "/ops/", "/ops/queues/", "/ops/operations/", "/ops/decisions/"]
+TENANT_PAGES = ["/jobs/", "/jobs/new/", "/secrets/", "/repository-policies/"]
+CONSOLE_PAGES = [*TENANT_PAGES, "/ops/", "/ops/queues/", "/ops/operations/", "/ops/decisions/"]
 ANONYMOUS_PAGES = ["/login/", "/admin/login/", "/api/docs/", "/nothing/here", "/.well-known/security.txt"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from django import template
 from django.urls import reverse
@@ -17,6 +17,9 @@ from jobs.models import Attempt, Job
 from myctobot.contract.jobs import JobStatus
 from myctobot.dashboards.forms import CAUSES
 from myctobot.dashboards.safe_links import sanitize
+
+# Error codes of runners that the policy of a repository decides.
+_POLICY_CODES: Final = frozenset({"ci_files_refused", "default_branch_refused", "default_branch_unknown"})
 
 register = template.Library()
 register.filter(sanitize)
@@ -109,6 +112,12 @@ def linked(sentence: str, job_ids: Sequence[str]) -> SafeString:
     for job_id in job_ids:
         text = mark_safe(text.replace(job_id, f'<a href="{reverse("console-job", args=[job_id])}">{job_id}</a>'))  # noqa: S308  # escaped above; the control plane generates the ids
     return text
+
+
+@register.filter
+def was_refused_by_policy(job: Job) -> bool:
+    """Tell whether a job failed because no policy of its repository allows the push."""
+    return job.error_code in _POLICY_CODES
 
 
 @register.filter

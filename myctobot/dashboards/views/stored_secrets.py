@@ -6,9 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from myctobot.dashboards.pages import admins_only, member_page
+from myctobot.dashboards.pages import admins_only, error_text, member_page
 from myctobot.dashboards.secret_forms import BindingForm, NewStoredSecretForm
-from myctobot.errors import InvalidRequest, MyctobotError
+from myctobot.errors import MyctobotError
 from myctobot.tenants.authentication import Caller, caller_name
 from myctobot.tenants.models import Secret
 from myctobot.tenants.secrets import SecretMissing, add_secret, change_secret, find_secret, remove_secret
@@ -26,7 +26,7 @@ def secret_list(request: HttpRequest, caller: Caller) -> HttpResponse:
             add_secret(caller.tenant, data["name"], data["value"], form.binding, by=caller_name(caller))
             return redirect("console-secrets")
         except MyctobotError as error:
-            form.add_error("name", _sentence(error))
+            form.add_error("name", error_text(error))
     context = {"stored": Secret.objects.filter(tenant=caller.tenant).order_by("name"), "form": form}
     return render(request, "dashboards/secrets.html", context, status=400 if form.is_bound else 200)
 
@@ -59,11 +59,6 @@ def secret_remove(request: HttpRequest, caller: Caller, name: str) -> HttpRespon
     except SecretMissing:
         return _not_found(request)
     return redirect("console-secrets")
-
-
-def _sentence(error: MyctobotError) -> str:
-    problems = [text for texts in error.fields.values() for text in texts] if isinstance(error, InvalidRequest) else []
-    return " ".join(problems) or error.message
 
 
 def _not_found(request: HttpRequest) -> HttpResponse:

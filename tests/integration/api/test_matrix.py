@@ -18,7 +18,7 @@ from jobs.callbacks.models import Callback
 from jobs.lifecycle.cancel import cancel
 from myctobot.dashboards.urls import urlpatterns as console_patterns
 from myctobot.tenants.api.urls import urlpatterns as tenant_patterns
-from myctobot.tenants.models import Role, Tenant
+from myctobot.tenants.models import RepositoryPolicy, Role, Tenant
 from myctobot.tenants.secrets import store_secret
 from shards.api.urls import urlpatterns as shard_patterns
 from shards.models import Shard
@@ -52,6 +52,8 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "repository-policies": [
         ("get", None, (200, 200, 200, 200, 403, 401)),
         ("put", POLICY, (403, 403, 200, 403, 403, 401)),
+        # The call names no repository; only an admin gets that error.
+        ("delete", None, (403, 403, 400, 403, 403, 401)),
     ],
     "queues": [("get", None, OPERATORS)],
     "queue-pause": [("post", {"shard_class": "filesystem+git", "reason": "x"}, OPERATORS)],
@@ -103,6 +105,10 @@ CONSOLE: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "console-secrets": [("get", None, (403, 403, 200, 403, 403, 302))],
     "console-secret": [("get", None, (403, 403, 200, 403, 403, 302))],
     "console-secret-remove": [("post", None, (403, 403, 302, 403, 403, 302))],
+    # All members see the policies; the other tenant's member sees that tenant's.
+    "console-policies": [("get", None, (200, 200, 200, 200, 403, 302)), ("post", None, (403, 403, 400, 403, 403, 302))],
+    "console-policy": [("get", None, (403, 403, 200, 403, 403, 302))],
+    "console-policy-remove": [("post", None, (403, 403, 302, 403, 403, 302))],
     "console-callback-resend": [("post", None, (302, 403, 302, 404, 403, 302))],
 }
 # These are for everybody, and have tests of their own.
@@ -127,11 +133,17 @@ def cases() -> Iterator[Any]:
 
 @pytest.fixture
 def path_of(tenant: Tenant, shard: Shard) -> Any:
-    """A finished job with a callback, a secret and a shard with one name, for the ids in an address."""
+    """A finished job with a callback, a policy, a secret and a shard with one name, for the ids in an address."""
     store_secret(tenant, "one", "ghp_0123456789", bound_to_repository())
     job = make_job(tenant, callback_url="https://ci.example.com/hook")
     cancel(tenant, job.public_id)
-    values = {"job_id": job.public_id, "callback_id": Callback.objects.get().public_id, "name": "one"}
+    policy = RepositoryPolicy.objects.create(tenant=tenant, repository="git.example.com/user/one")
+    values = {
+        "job_id": job.public_id,
+        "callback_id": Callback.objects.get().public_id,
+        "policy_id": policy.pk,
+        "name": "one",
+    }
 
     def path(name: str) -> str:
         ((template, needed),) = [found[0][0] for found in get_resolver().reverse_dict.getlist(name)][:1]

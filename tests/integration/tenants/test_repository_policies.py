@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
 from jobs.dispatch.round import dispatch_round
+from myctobot.contract.runner import PushPolicy
 from myctobot.errors import InvalidRequest
+from myctobot.tenants import repository_policies
 from myctobot.tenants.models import AuditEntry, RepositoryPolicy, Role, Tenant
-from myctobot.tenants.repository_policies import parse_repository, read_policy
+from myctobot.tenants.repository_policies import parse_repository, read_policy, set_policy
 from shards.models import Shard
 from tests.factories.control_plane import Api, Runner, error_of, make_job, make_tenant
 
@@ -36,10 +40,36 @@ def test_an_admin_sets_a_policy_and_the_audit_log_has_it(admin: Api, tenant: Ten
     assert {**shown, **POLICY} == shown
 
 
+def test_an_admin_removes_a_policy_and_the_audit_log_has_it(admin: Api, tenant: Tenant) -> None:
+    admin.send("put", PATH, POLICY)
+    assert admin.send("delete", f"{PATH}?repository={quote(URL)}").status_code == 204
+    assert read_policy(tenant.pk, URL) == {"allow_ci_files": False, "allow_default_branch": False}
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.actor, entry.action) == ("API key test", "repository-policy.removed")
+    assert entry.details == {"allow_ci_files": True, "allow_default_branch": False}
+
+
+def test_the_policy_of_another_tenant_is_not_removed(admin: Api) -> None:
+    set_policy(make_tenant("rival"), URL, PushPolicy(allow_ci_files=True, allow_default_branch=True), actor="test")
+    answer = admin.send("delete", f"{PATH}?repository={quote(URL)}")
+    assert (answer.status_code, error_of(answer)["code"]) == (404, "unknown_repository_policy")
+    assert RepositoryPolicy.objects.count() == 1
+
+
+def test_a_tenant_has_a_limited_number_of_policies(admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository_policies, "MAX_POLICIES", 1)
+    for repository, status in [("example.com/a", 200), ("example.com/b", 400), ("example.com/a", 200)]:
+        assert admin.send("put", PATH, {**POLICY, "repository": repository}).status_code == status
+    assert RepositoryPolicy.objects.count() == 1
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.MEMBER])
-def test_only_admins_set_a_policy(tenant: Tenant, role: Role) -> None:
-    assert Api.of(tenant, role).send("put", PATH, POLICY).status_code == 403
-    assert not RepositoryPolicy.objects.exists()
+def test_only_admins_set_or_remove_a_policy(admin: Api, tenant: Tenant, role: Role) -> None:
+    admin.send("put", PATH, POLICY)
+    other = Api.of(tenant, role)
+    assert other.send("put", PATH, {**POLICY, "allow_default_branch": True}).status_code == 403
+    assert other.send("delete", f"{PATH}?repository={quote(URL)}").status_code == 403
+    assert read_policy(tenant.pk, URL) == {"allow_ci_files": True, "allow_default_branch": False}
 
 
 def test_a_policy_is_of_one_tenant(admin: Api, tenant: Tenant) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from myctobot.contract.jobs import EventKind
-from tests.factories.git_jobs import TOKEN, Job, Jobs
-from tests.fixtures.git_server import GitServer, serve
-from tests.fixtures.repos import ENV, branches, commit, git, make_remote
+from tests.factories import git_fixtures
+from tests.factories.git_jobs import Job, Jobs
+from tests.fixtures.repos import ENV, branches, commit, git
 from workers.errors import JobError
 from workers.git.ci_files import changed_ci_files
 from workers.git.command import Git
@@ -25,35 +24,19 @@ FILES = {
     "ci/real.yml": "on: push\n",
     "src/app.py": "",
 }
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+anyio_backend = git_fixtures.anyio_backend
+server = git_fixtures.server
+jobs = git_fixtures.jobs
 
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
-    (tmp_path / "served").mkdir()
-    made = make_remote(tmp_path / "served" / "repo.git", FILES)
+    made = git_fixtures.make_served(tmp_path, FILES)
     work = made.with_name("repo.git.work")
     (work / ".gitlab-ci.yml").symlink_to("ci/real.yml")
     commit(work, {})
     git(work, "push", "-q", str(made), "main")
     return made
-
-
-@pytest.fixture
-def server(remote: Path, tmp_path: Path) -> Iterator[GitServer]:
-    with serve(remote.parent, tmp_path, TOKEN) as running:
-        yield running
-
-
-@pytest.fixture
-async def jobs(server: GitServer, tmp_path: Path) -> AsyncIterator[Jobs]:
-    made = Jobs(server, tmp_path)
-    yield made
-    await made.close()
 
 
 async def refusal(job: Job) -> JobError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.factories.git_jobs import FILES, TOKEN, Job, Jobs
+from tests.factories import git_fixtures
+from tests.factories.git_jobs import Job, Jobs
 from tests.fixtures.endless_server import serve_endless
 from tests.fixtures.git_objects import (
     commit_content,
@@ -19,8 +20,8 @@ from tests.fixtures.git_objects import (
     write_object,
     zeros_id,
 )
-from tests.fixtures.git_server import GitServer, Pause, serve
-from tests.fixtures.repos import branches, git, make_remote
+from tests.fixtures.git_server import GitServer, Pause
+from tests.fixtures.repos import branches, git
 from workers.errors import JobError
 from workers.git.bundle import import_bundle
 from workers.git.command import Git
@@ -32,30 +33,10 @@ pytestmark = pytest.mark.anyio
 
 # Far below what each attack would need.
 LIMITS = ResourceLimits(memory_mb=128)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    (tmp_path / "served").mkdir()
-    return make_remote(tmp_path / "served" / "repo.git", FILES)
-
-
-@pytest.fixture
-def server(remote: Path, tmp_path: Path) -> Iterator[GitServer]:
-    with serve(remote.parent, tmp_path, TOKEN) as running:
-        yield running
-
-
-@pytest.fixture
-async def jobs(server: GitServer, tmp_path: Path) -> AsyncIterator[Jobs]:
-    made = Jobs(server, tmp_path)
-    yield made
-    await made.close()
+anyio_backend = git_fixtures.anyio_backend
+remote = git_fixtures.remote
+server = git_fixtures.server
+jobs = git_fixtures.jobs
 
 
 @pytest.fixture(params=["control groups", "limits of each process"])

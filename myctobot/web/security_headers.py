@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -43,14 +44,32 @@ def policy_of(path: str) -> str:
     return PANEL_POLICY if path.startswith(_PANEL) else PLAIN_POLICY
 
 
+def unconditional_hsts() -> str | None:
+    """Return the value of Strict-Transport-Security for all responses; None if Django adds it to the secure ones.
+
+    Without ``BEHIND_PROXY`` nothing tells which calls are secure, although the address is https. Browsers ignore the
+    header in a response over plain HTTP.
+    """
+    if not settings.HTTPS or settings.BEHIND_PROXY or not settings.SECURE_HSTS_SECONDS:
+        return None
+    more = "; includeSubDomains; preload" if settings.SECURE_HSTS_INCLUDE_SUBDOMAINS else ""
+    return f"max-age={settings.SECURE_HSTS_SECONDS}{more}"
+
+
 class SecurityHeadersMiddleware:
-    """Add a Content-Security-Policy and a Permissions-Policy to every response of Django, also to errors."""
+    """Add a Content-Security-Policy and a Permissions-Policy to every response of Django, also to errors.
+
+    With an https address it also sees to Strict-Transport-Security.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
+        self._hsts = unconditional_hsts()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
         response.headers.setdefault("Content-Security-Policy", policy_of(request.path))
         response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+        if self._hsts:
+            response.headers["Strict-Transport-Security"] = self._hsts
         return response

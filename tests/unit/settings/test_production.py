@@ -26,9 +26,11 @@ from django.core.checks.security import base, csrf, sessions
 from django.http import HttpResponse
 from django.middleware.security import SecurityMiddleware
 from django.test import RequestFactory
+from myctobot.web.security_headers import SecurityHeadersMiddleware
+app = SecurityHeadersMiddleware(SecurityMiddleware(lambda request: HttpResponse("page")))
 answers = []
 for path, headers in json.loads(sys.argv[1]):
-    answer = SecurityMiddleware(lambda request: HttpResponse("page"))(RequestFactory().get(path, headers=headers))
+    answer = app(RequestFactory().get(path, headers=headers))
     answers.append([answer.status_code, answer.get("Location"), answer.get("Strict-Transport-Security")])
 found = checks.run_checks(tags=["security"], include_deployment_checks=True)
 print(json.dumps([[warning.id for warning in found], answers]))
@@ -97,10 +99,14 @@ def test_pages_are_redirected_and_calls_of_programs_on_the_host_are_not(tmp_path
     assert [status for status, *_ in answers(tmp_path, HTTPS, *calls)] == [200] * 3 + [301] * 4
 
 
-def test_a_forgotten_proxy_causes_no_endless_redirect(tmp_path: Path) -> None:
+def test_a_forgotten_proxy_causes_no_endless_redirect_and_browsers_still_remember_https(tmp_path: Path) -> None:
     settings = HTTPS | {"BEHIND_PROXY": "false"}
     forwarded = {"host": "control.example", "x-forwarded-proto": "https"}
-    assert answers(tmp_path, settings, ("/jobs/", forwarded)) == [[200, None, None]]
+    expected = [200, None, "max-age=3600; includeSubDomains; preload"]
+    assert answers(tmp_path, settings, ("/jobs/", forwarded), ("/jobs/", {"host": "control.example"})) == [expected] * 2
+    own = settings | {"HSTS_SECONDS": "60", "HSTS_SUBDOMAINS": "false"}
+    assert answers(tmp_path, own, ("/jobs/", forwarded)) == [[200, None, "max-age=60"]]
+    assert answers(tmp_path, settings | {"HSTS_SECONDS": "0"}, ("/jobs/", forwarded)) == [[200, None, None]]
 
 
 def test_plain_loopback_stays_as_it_is(tmp_path: Path) -> None:

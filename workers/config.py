@@ -13,8 +13,10 @@ from myctobot.contract.direct_addresses import DirectAddress, parse_direct_addre
 from myctobot.contract.names import is_slug
 from myctobot.contract.proxies import is_proxy_url
 from myctobot.contract.repositories import is_plain_path
+from myctobot.contract.secure_links import parse_networks
 from myctobot.contract.shards import JobNetwork
 from workers.git.policy import GitPolicy
+from workers.links import PLAIN_NETWORKS, LinkPolicy
 from workers.sandbox.sandbox import ResourceLimits
 
 EXECUTORS = ("claude_code", "scripted")
@@ -62,6 +64,7 @@ class ShardConfig:
         own_network: each job has a network of its own.
         agent_proxy_url: filtering proxy through which agents with a network of their own reach hosts.
         agent_addresses: servers that agents with a network of their own reach directly.
+        links: which links without TLS are secure; those to ``control_url`` and ``broker_url`` are.
         git_certificates: certificates as PEM; the worker writes them to ``git.ca_file`` when it starts.
     """
 
@@ -87,6 +90,7 @@ class ShardConfig:
     agent_addresses: tuple[DirectAddress, ...]
     min_free_mb: int
     git: GitPolicy
+    links: LinkPolicy
     git_certificates: str = ""
 
     @property
@@ -104,6 +108,9 @@ class _ConfigReader:
             raise ConfigError(f"{where or 'The configuration'} must be a JSON object.")
         self._values = dict(values)
         self._prefix = f"{where}." if where else ""
+
+    def has(self, key: str) -> bool:
+        return key in self._values
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
         value = self._values.pop(key, default)
@@ -154,11 +161,17 @@ class _ConfigReader:
 _KINDS: dict[type, str] = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
 
 
+def used_token_path(path: Path) -> Path:
+    """Return the path of the digest of the token that was exchanged for the configuration at ``path``."""
+    return path.with_name(path.name + ".token")
+
+
 def load_config(path: Path) -> ShardConfig:
     """Read and check a shard's configuration.
 
     Raises:
-        ConfigError: the file is missing or not JSON, or a key is missing, unknown or of the wrong type.
+        ConfigError: the file is missing or not JSON, a key is missing, unknown or of the wrong type, or a link would
+            carry a key in clear text.
     """
     try:
         values = json.loads(path.read_text())
@@ -166,11 +179,15 @@ def load_config(path: Path) -> ShardConfig:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
-    return parse_config(values)
+    return parse_config(values, is_enrolled=used_token_path(path).is_file())
 
 
-def parse_config(values: Any) -> ShardConfig:
+def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
     """Check the configuration's values.
+
+    Args:
+        values: content of the file.
+        is_enrolled: the values came from an enrolment some time ago, perhaps with an earlier release.
 
     Raises:
         ConfigError: see ``load_config``.
@@ -211,13 +228,26 @@ def parse_config(values: Any) -> ShardConfig:
         agent_addresses=sandbox.addresses("addresses"),
         min_free_mb=sandbox.number("min_free_mb", 1024, 0, 1_048_576),
         git=git,
+        links=_links(top, is_enrolled),
         git_certificates=git_certificates,
     )
     for reader in (agent, sandbox, cleanup, top):
         reader.close()
     if len(config.addresses) > MAX_ADDRESSES:
         raise ConfigError(f"sandbox.addresses and those of the MCP servers are more than {MAX_ADDRESSES} addresses.")
+    for name, url in (("control_url", config.control_url), ("broker_url", config.broker_url)):
+        if problem := config.links.problem(name, url):
+            raise ConfigError(problem)
     return config
+
+
+def _links(reader: _ConfigReader, is_enrolled: bool) -> LinkPolicy:
+    is_stated = reader.has(PLAIN_NETWORKS)
+    try:
+        networks = parse_networks(reader.texts(PLAIN_NETWORKS, []))
+    except ValueError as error:
+        raise ConfigError(f"{PLAIN_NETWORKS}: {error}; write networks such as 10.0.0.0/24.") from error
+    return LinkPolicy(networks, any_address=is_enrolled and not is_stated)
 
 
 def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
@@ -284,6 +314,11 @@ def _one_of(value: str, key: str, allowed: tuple[str, ...]) -> str:
 
 
 def _url(value: str, key: str, schemes: tuple[str, ...]) -> str:
-    if urlsplit(value).scheme not in schemes:
+    try:
+        is_known = urlsplit(value).scheme in schemes
+    except ValueError:
+        # Such as a bracket that is not closed.
+        is_known = False
+    if not is_known:
         raise ConfigError(f"{key} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}.")
     return value.rstrip("/")

@@ -27,14 +27,16 @@ import httpx
 from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.contract.names import is_slug
 from myctobot.contract.redaction import MASK
+from myctobot.contract.secure_links import Network, link_problem, parse_networks
 from myctobot.contract.shards import EnrolRequest
-from workers.config import ConfigError, parse_config
+from workers.config import ConfigError, parse_config, used_token_path
 from workers.control_plane import TIMEOUT, CallRefused, ControlPlaneUnreachable, check_answer
 from workers.hardening import keep_memory_private
 
 log = logging.getLogger("enroll")
 
 URL, SHARD, TOKEN = "MYCTOBOT_CONTROL_URL", "MYCTOBOT_SHARD", "MYCTOBOT_ENROL_TOKEN"
+PLAIN_NETWORKS: Final = "MYCTOBOT_PLAIN_NETWORKS"
 
 EXIT_DONE: Final = 0
 EXIT_TRY_LATER: Final = 1  # the control plane did not answer; the same start may succeed later
@@ -56,11 +58,16 @@ class EnrolmentError(Exception):
 
 @dataclass(frozen=True)
 class Invitation:
-    """Address, name and one-time token that a provider gives to a new container."""
+    """Address, name and one-time token that a provider gives to a new container.
+
+    Attributes:
+        plain_networks: networks in which the token and the key may travel without TLS.
+    """
 
     control_url: str
     shard: str
     token: str = field(repr=False)
+    plain_networks: tuple[Network, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -90,7 +97,11 @@ def find_invitation(own: Mapping[str, str], first: Mapping[str, str]) -> Invitat
         raise EnrolmentError(f"{SHARD} must be the shard's name, a lower-case slug.")
     if not found[TOKEN].isascii() or not found[TOKEN].isprintable():
         raise EnrolmentError(f"{TOKEN} contains characters that are not allowed in a token; copy it again.")
-    return Invitation(url, shard, found[TOKEN])
+    try:
+        networks = parse_networks(found.get(PLAIN_NETWORKS, "").replace(",", " ").split())
+    except ValueError as error:
+        raise EnrolmentError(f"{PLAIN_NETWORKS}: {error}; write networks such as 10.0.0.0/24.") from error
+    return Invitation(url, shard, found[TOKEN], networks)
 
 
 def read_environ(path: Path) -> dict[str, str]:
@@ -160,7 +171,7 @@ class ConfigLocation:
 
     def __init__(self, config: Path) -> None:
         self._config = config
-        self._used = config.with_name(config.name + ".token")
+        self._used = used_token_path(config)
 
     def is_enrolled_with(self, digest: str) -> bool:
         with suppress(OSError, UnicodeDecodeError):
@@ -203,6 +214,9 @@ def enrol(invitation: Invitation, location: ConfigLocation, sleep: Callable[[flo
     if location.is_enrolled_with(invitation.digest):
         log.info("shard %s has enrolled with this token before", invitation.shard)
         return EXIT_DONE
+    if problem := link_problem(URL, invitation.control_url, invitation.plain_networks, PLAIN_NETWORKS):
+        log.error("%s", problem)
+        return EXIT_FIX_FIRST
     try:
         config = _redeem_with_retries(invitation, sleep)
         check_config(config, invitation)

@@ -18,6 +18,8 @@ from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 from shards.broker_access.accounts import grant_account
 from shards.errors import BrokerRefused, BrokerTooOld
 from shards.models import Shard, ShardType
+from shards.operations.secure_links import accept_plain_links
+from shards.providers.own_addresses import is_own_address
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +125,7 @@ def _shard_config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict
         "control_url": settings.SHARD_API_URL,
         "broker_url": broker_url,
         "shard_key": key,
+        "plain_networks": _plain_networks(),
         "capabilities": shard.capabilities,
         "max_concurrent_jobs": shard.max_concurrent_jobs,
         "executor": local["executor"],
@@ -141,6 +144,16 @@ def _shard_config(shard: Shard, folder: Path, key: str, broker_url: str) -> dict
         },
         "cleanup": {"workspace_path": str(folder / "jobs"), "job_ttl_minutes": 60},
     }
+
+
+def _plain_networks() -> list[str]:
+    """Return the addresses without TLS that a local shard uses; traffic to this machine's own cannot be read.
+
+    Raises:
+        InsecureLink: the shard's key would travel to another machine in clear text.
+    """
+    names = ("SHARD_API_URL", "REDIS_URL", "GATEWAY_URL")
+    return accept_plain_links({name: getattr(settings, name) for name in names}, is_own_address)
 
 
 def _mcp_servers() -> dict[str, Any]:

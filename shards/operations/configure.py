@@ -28,7 +28,7 @@ def configure_shard(maker: Provider, ref: str, environment: Mapping[str, str], j
 
     Args:
         maker: the container's provider, which knows its address.
-        environment: control URL, shard name and enrolment token.
+        environment: control URL, shard name, enrolment token and, perhaps, networks for links without TLS.
 
     Raises:
         ProviderUnreachable: the SSH server does not answer.
@@ -49,6 +49,7 @@ def configure_shard(maker: Provider, ref: str, environment: Mapping[str, str], j
         "shard_control_url": environment["MYCTOBOT_CONTROL_URL"],
         "shard_name": environment["MYCTOBOT_SHARD"],
         "shard_enrol_token": environment["MYCTOBOT_ENROL_TOKEN"],
+        "shard_plain_networks": environment.get("MYCTOBOT_PLAIN_NETWORKS", "").replace(",", " ").split(),
         "shard_proxy_url": settings.SHARD_PROXY_URL,
     }
     host_key, trust_first_key = ssh_trust()

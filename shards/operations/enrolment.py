@@ -89,7 +89,7 @@ def _report_repetition(enrolment: Enrolment) -> None:
 def _issue_credentials(enrolment: Enrolment) -> EnrolAnswer:
     shard = enrolment.shard
     # The settings may have changed since the token was issued.
-    require_secure_links(shard)
+    plain_networks = require_secure_links(shard)
     key, password = shard.issue_key(), new_token("mctr")
     shard.broker_password_hash = digest(password)
     shard.save(update_fields=["broker_password_hash"])
@@ -97,10 +97,11 @@ def _issue_credentials(enrolment: Enrolment) -> EnrolAnswer:
     broker.grant(shard.name, shard.queues, shard.broker_password_hash)
     Enrolment.objects.filter(pk=enrolment.pk).update(used_at=Now())
     record("enrolment", "shard.enrolled", f"shard/{shard.name}")
-    return EnrolAnswer(config=config_of(shard, key=key, broker_url=broker.broker_url_for(shard.name, password)))
+    broker_url = broker.broker_url_for(shard.name, password)
+    return EnrolAnswer(config=config_of(shard, key=key, broker_url=broker_url, plain_networks=plain_networks))
 
 
-def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
+def config_of(shard: Shard, *, key: str, broker_url: str, plain_networks: list[str]) -> dict[str, Any]:
     """Return the content of a shard's ``config.json``; docs/shards.md lists the keys."""
     resources = resources_of(shard)
     git: dict[str, Any] = {
@@ -119,6 +120,7 @@ def config_of(shard: Shard, *, key: str, broker_url: str) -> dict[str, Any]:
         "control_url": settings.SHARD_CONTROL_URL,
         "broker_url": broker_url,
         "shard_key": key,
+        "plain_networks": plain_networks,
         "capabilities": shard.capabilities,
         "max_concurrent_jobs": shard.max_concurrent_jobs,
         "claude_code": {"mcp_servers": servers},

@@ -21,6 +21,7 @@ from shards.operations.configure import configure_shard
 from shards.operations.enrolment import issue_token
 from shards.operations.journal import Abandoned, OperationJournal
 from shards.operations.models import Enrolment, Operation
+from shards.operations.secure_links import require_secure_links
 from shards.providers.base import CLEAN, ContainerSpec, ContainerState, Provider
 from shards.providers.errors import ProviderError
 from shards.providers.registry import provider
@@ -169,11 +170,14 @@ def _spec(shard: Shard, environment: Mapping[str, str]) -> ContainerSpec:
 
 
 def _environment(shard: Shard, token: str) -> dict[str, str]:
-    return {
+    environment = {
         "MYCTOBOT_CONTROL_URL": settings.SHARD_CONTROL_URL,
         "MYCTOBOT_SHARD": shard.name,
         "MYCTOBOT_ENROL_TOKEN": token,
     }
+    if plain := require_secure_links(shard):
+        environment["MYCTOBOT_PLAIN_NETWORKS"] = ",".join(plain)
+    return environment
 
 
 def _bring_up(

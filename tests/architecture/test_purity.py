@@ -16,6 +16,7 @@ PURE = [
     "myctobot.contract.proxies",
     "myctobot.contract.redaction",
     "myctobot.contract.repositories",
+    "myctobot.contract.secure_links",
     "myctobot.contract.shards",
     "jobs.models.lanes",
     "myctobot.tenants.secret_bindings",

@@ -47,6 +47,7 @@ def use_cable(cable: Network, config: Path) -> Path:
     for name in ("control_url", "broker_url"):
         text[name] = text[name].replace("127.0.0.1", cable.host)
         assert cable.host in text[name]
+    text["plain_networks"] = [cable.host]
     config.write_text(json.dumps(text))
     return config
 

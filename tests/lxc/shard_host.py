@@ -68,6 +68,7 @@ class Control:
             "control_url": self.url,
             "broker_url": f"redis://{self.address}:{BROKER_PORT}/0",
             "shard_key": "mcts_alpha",
+            "plain_networks": [self.address],
             "capabilities": ["filesystem", "git"],
             "max_concurrent_jobs": self.slots,
             "executor": "scripted",
@@ -76,7 +77,12 @@ class Control:
         }
 
     def environment(self) -> dict[str, str]:
-        return {"MYCTOBOT_CONTROL_URL": self.url, "MYCTOBOT_SHARD": "alpha", "MYCTOBOT_ENROL_TOKEN": TOKEN}
+        return {
+            "MYCTOBOT_CONTROL_URL": self.url,
+            "MYCTOBOT_SHARD": "alpha",
+            "MYCTOBOT_ENROL_TOKEN": TOKEN,
+            "MYCTOBOT_PLAIN_NETWORKS": self.address,
+        }
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         name = path.rsplit("/", 1)[1]

@@ -145,7 +145,12 @@ def configure_by_ssh(maker: LxcProvider, ref: str, control: Control, token: str)
     host_key = (
         (maker.host.path / "containers" / ref / "disk/upper/etc/ssh/ssh_host_ed25519_key.pub").read_text().strip()
     )
-    variables = {"control_url": control.url, "shard_name": "alpha", "enrol_token": token}
+    variables = {
+        "control_url": control.url,
+        "shard_name": "alpha",
+        "enrol_token": token,
+        "plain_networks": [control.address],
+    }
     key = maker.host.path / KEY
     return configure(address, 22, key, "shard.yml", variables, Notes(), BUILD_TIMEOUT_S, host_key=host_key)
 

@@ -58,6 +58,7 @@ class Execution:
         attempt = self._answer["attempt"]
         # All attempts share one log. From the second attempt on, the log shows where each begins.
         await events.enter(Phase.PREPARING, f"attempt {attempt}" if attempt > 1 else "")
+        self._check_gateway()
         self._sandbox = self._prepare_sandbox()
         if not self._sandbox.isolated:
             await events.emit(EventKind.WARNING, {"code": "not_isolated", "message": self._sandbox.describe()})
@@ -70,6 +71,15 @@ class Execution:
             raise JobError(report.error_code or "agent_failed", report.error_message or "The agent failed.")
         collected = await self._push(workspace, events) if workspace is not None else None
         return self._result(report, collected, workspace is not None)
+
+    def _check_gateway(self) -> None:
+        """Check that the job's token does not travel in clear text.
+
+        Raises:
+            JobError: it would. Another shard may be on the gateway's own machine, so another attempt may succeed.
+        """
+        if problem := self._config.links.problem("GATEWAY_URL", self._answer["gateway"]["url"]):
+            raise JobError("insecure_link", f"The shard refuses the gateway's address: {problem}", retryable=True)
 
     async def _clone_and_run(self, workspace: Workspace | None, sandbox: Sandbox, events: EventStream) -> AgentReport:
         prepared: Prepared | None = None

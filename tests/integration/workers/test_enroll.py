@@ -120,6 +120,13 @@ def test_a_new_shard_gets_its_configuration(tmp_path: Path, first: bool) -> None
     assert json.loads((tmp_path / "config.json").read_text()) == config()
 
 
+def test_a_token_is_not_sent_over_a_plain_link(tmp_path: Path) -> None:
+    done = start(tmp_path, "http://192.0.2.1:9")
+    assert done.returncode == EXIT_FIX_FIRST
+    assert "MYCTOBOT_CONTROL_URL is http://192.0.2.1, so keys would travel in clear text" in done.stderr
+    assert "MYCTOBOT_PLAIN_NETWORKS" in done.stderr
+
+
 def test_a_reboot_does_not_enrol_again_and_a_new_token_does(tmp_path: Path) -> None:
     with control_plane(granted(), granted(shard_key="mcts_newer")) as control:
         for token in (TOKEN, TOKEN, "another-token-after-a-restore"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -49,12 +50,19 @@ def test_the_invitation_is_in_one_environment(
         ("MYCTOBOT_SHARD", ""),
         ("MYCTOBOT_SHARD", "../shard"),
         ("MYCTOBOT_ENROL_TOKEN", "a\nb"),
+        ("MYCTOBOT_PLAIN_NETWORKS", "control.example"),
     ],
 )
 def test_a_missing_or_invalid_variable_is_named_without_the_token(name: str, value: str) -> None:
     with pytest.raises(EnrolmentError, match=name) as caught:
         find_invitation({**OURS, name: value}, {})
     assert OURS["MYCTOBOT_ENROL_TOKEN"] not in str(caught.value)
+
+
+def test_an_invitation_may_list_networks_for_links_without_tls() -> None:
+    found = find_invitation({**OURS, "MYCTOBOT_PLAIN_NETWORKS": "10.9.0.0/24,fd00::1"}, {})
+    assert found is not None
+    assert found.plain_networks == (ip_network("10.9.0.0/24"), ip_network("fd00::1"))
 
 
 def test_the_token_is_not_in_the_repr() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from myctobot.stack.bootstrap import bootstrap
+from shards.errors import InsecureLink
 
 
 class Command(BaseCommand):
@@ -27,11 +28,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        result = bootstrap(
-            home=Path(settings.MYCTOBOT_HOME),
-            shards=options["shards"],
-            allow_unsandboxed=options["allow_unsandboxed"],
-        )
+        try:
+            result = bootstrap(
+                home=Path(settings.MYCTOBOT_HOME),
+                shards=options["shards"],
+                allow_unsandboxed=options["allow_unsandboxed"],
+            )
+        except InsecureLink as error:
+            raise CommandError(error.message) from error
         if options["json"]:
             self.stdout.write(json.dumps(result))
             return

@@ -12,6 +12,7 @@ from shards.monitoring.models import Alert
 from shards.operations.enrolment import issue_token
 from tests.factories.control_plane import JsonClient, error_of
 from tests.factories.operations import REPORT, post
+from workers.config import parse_config
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +33,14 @@ def test_a_stored_digest_does_not_enrol(shard: Shard) -> None:
     token = issue_token(shard, by="anna")
     assert post("/shard/v1/enroll", {"token": digest(token)}).status_code == 401
     assert token not in str(list(AuditEntry.objects.values_list("details", flat=True)))
+
+
+def test_the_configuration_states_the_accepted_addresses_without_tls(shard: Shard, settings: Any) -> None:
+    # The shard's provider guarantees this address, and the worker checks it too.
+    settings.SHARD_CONTROL_URL, settings.GATEWAY_URL = "http://192.0.2.1:8000", "http://192.0.2.2:8001"
+    config = post("/shard/v1/enroll", {"token": issue_token(shard, by="anna")}).json()["config"]
+    assert config["plain_networks"] == ["192.0.2.1", "192.0.2.2"]
+    assert parse_config(config).links.problem("GATEWAY_URL", settings.GATEWAY_URL) is None
 
 
 @pytest.mark.parametrize("life", [timedelta(seconds=-1)])

@@ -135,6 +135,12 @@ def test_a_shard_without_a_provider_has_no_operations(shard: Shard) -> None:
         request(shard, OperationKind.RESTART, by="anna")
 
 
+@override_settings(SHARD_CONTROL_URL="http://192.0.2.1:8000")
+def test_a_container_learns_which_addresses_without_tls_are_accepted(shard: Shard, maker: LivelyProvider) -> None:
+    do(shard, OperationKind.PROVISION)
+    assert maker.environment_of(shard.provider_ref)["MYCTOBOT_PLAIN_NETWORKS"] == "192.0.2.1"
+
+
 @override_settings(SHARD_CONTROL_URL="https://control.example")
 def test_a_container_gets_only_its_enrolment_data(shard: Shard, maker: LivelyProvider) -> None:
     do(shard, OperationKind.PROVISION)

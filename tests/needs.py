@@ -16,6 +16,7 @@ from myctobot.stack.redis import find_server
 from shards.broker_access.acl_rules import supports
 from tests.fixtures.chromium import find_chromium
 from tests.fixtures.ssh_server import SBIN, find_sshd
+from workers.sandbox.disk_image import LOOP_CONTROL
 
 PROGRAMS: dict[str, Callable[[], object]] = {
     "chromium": find_chromium,
@@ -23,6 +24,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "faketime": lambda: shutil.which("faketime"),
     "a redis of 7.0 or newer": lambda: supports(find_server()[1]) or None,
     "ip": lambda: shutil.which("ip"),
+    "loop devices": lambda: LOOP_CONTROL if LOOP_CONTROL.exists() else None,
     "lxc": lambda: shutil.which("lxc-start"),
     "nft": lambda: shutil.which("nft", path=SBIN),
     "npm": lambda: shutil.which("npm"),

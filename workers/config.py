@@ -17,6 +17,7 @@ from myctobot.contract.secure_links import parse_networks
 from myctobot.contract.shards import JobNetwork
 from workers.git.policy import GitPolicy
 from workers.links import PLAIN_NETWORKS, LinkPolicy
+from workers.sandbox.disk_image import MAX_FILES_PER_MB
 from workers.sandbox.sandbox import ResourceLimits
 
 EXECUTORS = ("claude_code", "scripted")
@@ -198,10 +199,14 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
     git_section = top.section("git")
     git_certificates = git_section.take("ca_certificates", str, "")
     git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None)
+    disk_mb = sandbox.number("disk_mb", ResourceLimits.disk_mb, 64, 16_777_216)
+    most_files = disk_mb * MAX_FILES_PER_MB
     limits = ResourceLimits(
         memory_mb=sandbox.number("memory_mb", 2048, 64, 1_048_576),
         processes=sandbox.number("processes", 256, 8, 65_536),
         file_size_mb=sandbox.number("file_size_mb", 2048, 1, 1_048_576),
+        disk_mb=disk_mb,
+        disk_files=sandbox.number("disk_files", min(ResourceLimits.disk_files, most_files), 1000, most_files),
     )
     config = ShardConfig(
         shard_id=_slug(top.take("shard_id", str), "shard_id"),

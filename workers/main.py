@@ -11,6 +11,7 @@ from myctobot.contract.shards import IsolationKind
 from workers.config import GIT_CERTIFICATES, ConfigError, ShardConfig, load_config
 from workers.hardening import keep_memory_private
 from workers.sandbox import isolation
+from workers.sandbox.disk_image import unmount_leftovers
 from workers.sandbox.enforcement import enforced_limits, limits_problem
 from workers.sandbox.limits import sweep_groups
 from workers.worker.app import ShardWorker
@@ -49,7 +50,14 @@ def _decide_isolation(config: ShardConfig) -> bool:
     sandbox = probe_config(config)
     try:
         earlier = isolation.load(config.run_path)
-        decided = isolation.decide(sandbox, allow_unsandboxed=config.allow_unsandboxed, earlier=earlier)
+        unmount_leftovers(config.workspace_path, config.run_path)
+        decided = isolation.decide(
+            sandbox,
+            config.workspace_path,
+            config.run_path,
+            allow_unsandboxed=config.allow_unsandboxed,
+            earlier=earlier,
+        )
     except isolation.SandboxRefused as error:
         logging.error("this shard cannot start: %s", error)
         return False
@@ -58,6 +66,9 @@ def _decide_isolation(config: ShardConfig) -> bool:
     if decided.kind is IsolationKind.NONE:
         logging.warning("*** NOTHING IS ISOLATED ON THIS SHARD: %s ***", decided.problem)
         logging.warning("*** Agents run as the shard's own user and see its files. Run only jobs that you trust. ***")
+    if not decided.disk_images:
+        log = "jobs have no bound on disk space of their own, only the minimum of sandbox.min_free_mb: %s"
+        logging.warning(log, decided.disk_problem)
     isolation.store(config.run_path, decided)
     return True
 

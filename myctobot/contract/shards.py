@@ -24,10 +24,14 @@ class JobNetwork(StrEnum):
 
 
 class EnforcedLimits(TypedDict):
-    """Means by which a shard limits its agents: ``control_group``, ``watchdog``, ``user`` or ``none``."""
+    """Means by which a shard limits its agents: ``control_group``, ``watchdog``, ``user`` or ``none``.
+
+    The disk has ``image``, a bound for each job, or ``watchdog``, a minimum of free space that all jobs share.
+    """
 
     memory: str
     processes: str
+    disk: NotRequired[str]  # workers of earlier releases do not send it
 
 
 class HeartbeatRequest(TypedDict):

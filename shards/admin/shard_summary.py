@@ -15,10 +15,12 @@ from myctobot.tenants.models import AuditEntry
 from shards.admin.actions import ACTIONS, blocked_reason, live_operation
 from shards.admin.history import operation_label
 from shards.models import Shard, Suspension
+from shards.models.resources import resources_of
 from shards.models.timeouts import SILENT_AFTER
 from shards.monitoring.charts import ShardChart, chart
 from shards.monitoring.sampling import series
 from shards.operations.models import Operation
+from shards.providers import registry
 
 STATES: Final = {
     "requested": "", "provisioning": "info", "ready": "success", "suspect": "warning", "lost": "danger",
@@ -56,9 +58,19 @@ def at_a_glance(shard: Shard) -> dict[str, Any]:
         "versions": dict(report.get("versions") or {}),
         "version": report.get("version"),
         "network": NETWORKS.get(str(report.get("network"))),
-        "limits": {name: how.replace("_", " ") for name, how in dict(report.get("limits") or {}).items()},
+        "limits": _limits(shard),
         "suspensions": _suspensions(shard),
     }
+
+
+def _limits(shard: Shard) -> dict[str, str]:
+    """Return how the shard limits its agents, by its report."""
+    found = {name: how.replace("_", " ") for name, how in dict(shard.report.get("limits") or {}).items()}
+    has_provider = shard.provider in registry.names()
+    if found.get("disk") == "watchdog" and has_provider and registry.provider(shard.provider).features.limits:
+        # Containers have no loop devices, so their jobs have no images.
+        found["disk"] = f"watchdog, within the {resources_of(shard).disk_mb:,} MB of the container"
+    return found
 
 
 def _suspensions(shard: Shard) -> QuerySet[Suspension]:

@@ -14,6 +14,7 @@ _MAX_PERCENT: Final = 100_000
 _MAX_VERSIONS: Final = 20
 _MAX_NAME: Final = 60
 _ENFORCEMENTS: Final = ("control_group", "watchdog", "user", "none")
+_DISK_ENFORCEMENTS: Final = ("image", "watchdog")
 
 
 def receive_heartbeat(call: ShardCall) -> HeartbeatAnswer:
@@ -53,6 +54,8 @@ def _report(body: Any) -> HeartbeatRequest:
             report["limits"] = EnforcedLimits(
                 memory=limits.one_of("memory", _ENFORCEMENTS), processes=limits.one_of("processes", _ENFORCEMENTS)
             )
+            if limits.has("disk"):
+                report["limits"]["disk"] = limits.one_of("disk", _DISK_ENFORCEMENTS)
         if sent.has("network"):
             report["network"] = sent.one_of("network", list(JobNetwork))
     return report

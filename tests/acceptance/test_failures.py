@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -56,11 +57,22 @@ def test_a_full_disk_fails_the_job_with_the_reason(fragile: Client, small_disk: 
         assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", "disk_limit", True)
         # The shard reports the end of a job before it deletes the files.
         fragile.wait(job["id"], lambda _: not any((small_disk / "jobs").iterdir()))
+        fragile.wait(job["id"], lambda _: shutil.disk_usage(small_disk).free > 70_000_000)
         filler = small_disk / "filler"
         filler.write_bytes(b"\0" * 60_000_000)
         job = fragile.run({"prompt": "THINK AND TALK"})
         assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", "disk_full", True)
         filler.unlink()
+        assert fragile.run({"prompt": "THINK AND TALK"})["status"] == "completed"
+
+
+@pytest.mark.needs("root")
+@pytest.mark.needs("loop devices")
+def test_a_job_that_reaches_its_bound_on_disk_fails_with_the_bound(fragile: Client) -> None:
+    with shard_config(fragile, sandbox={"disk_mb": 64, "disk_files": 2000}):
+        job = fragile.run({"prompt": "RUN: head -c 200M /dev/zero > big; sleep 60"})
+        assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", "disk_limit", False)
+        assert "its bound of 64 MB on disk (sandbox.disk_mb)" in job["error"]["message"]
         assert fragile.run({"prompt": "THINK AND TALK"})["status"] == "completed"
 
 

@@ -10,18 +10,42 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workers.config import load_config
+from workers.config import ShardConfig, load_config
 from workers.control_plane import ControlPlane
+from workers.errors import JobError
 from workers.executors import create_executor
 from workers.hardening import join_fresh_session_keyring, keep_memory_private
 from workers.runner.runner import Runner
 from workers.runner_registry import Registry
+from workers.sandbox.disk_image import enter_private_mounts
+from workers.sandbox.isolation import load_for_job, report_problem
 
 
 def read_order() -> dict[str, Any] | None:
     """Wait for the line that names the attempt; return None when standard input ends without one."""
     line = sys.stdin.readline()
     return dict(json.loads(line)) if line.strip() else None
+
+
+def _keep_mounts_private(config: ShardConfig) -> bool:
+    """Hide the mount of the job's disk image from the machine, so that it ends with this process.
+
+    Returns:
+        False if the kernel refused; the control plane then gives the unclaimed attempt to another shard.
+    """
+    try:
+        decided = load_for_job(config.run_path)
+    except JobError:
+        # The attempt fails for the same reason, and reports it.
+        return True
+    try:
+        if decided.disk_images:
+            enter_private_mounts()
+    except OSError as error:
+        logging.error("the attempt is not claimed: %s", error.strerror)
+        report_problem(config.run_path, f"The runner's mounts cannot be kept private: {error.strerror}")
+        return False
+    return True
 
 
 def main() -> None:
@@ -41,6 +65,8 @@ def main() -> None:
     order = read_order()
     if order is None:
         return
+    if not _keep_mounts_private(config):
+        sys.exit(1)
     registry = Registry(config.run_path)
     entry = registry.add(order["job_id"], order["attempt"], order["slot"])
     try:

@@ -21,6 +21,7 @@ from workers.runner.output_watchdog import OutputWatchdog
 from workers.runner.pausable_clock import PausableClock
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
 from workers.sandbox.agent_users import AgentUser
+from workers.sandbox.disk_image import DiskImage
 from workers.sandbox.isolation import load_for_job
 from workers.sandbox.sandbox import Sandbox, SandboxConfig
 
@@ -43,6 +44,7 @@ class Execution:
         self._sandbox: Sandbox | None = None
         self._repository: Workspace | None = None
         self._user: AgentUser | None = None
+        self._image: DiskImage | None = None
         self.clock = PausableClock()
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -63,13 +65,18 @@ class Execution:
         if not self._sandbox.isolated:
             await events.emit(EventKind.WARNING, {"code": "not_isolated", "message": self._sandbox.describe()})
         workspace = self._repository = self._workspace(self._sandbox, events)
-        disk = DiskWatchdog(self._job_dir, self._config.min_free_mb)
+        # The image is mounted on the job's folder, and the shard's disk is around it.
+        disk = DiskWatchdog(self._config.workspace_path, self._config.min_free_mb, self._image)
         report = await disk.watch(self._clone_and_run(workspace, self._sandbox, events), self._sandbox.kill_all)
         # Processes that the agent left running must not write into the files that are collected now.
         await self._sandbox.kill_all()
+        # An agent may end so soon after a bound that the watchdog did not see it.
+        disk.check()
         if not report.ok:
             raise JobError(report.error_code or "agent_failed", report.error_message or "The agent failed.")
-        collected = await self._push(workspace, events) if workspace is not None else None
+        collected: Collected | None = None
+        if workspace is not None:
+            collected = await disk.watch(self._push(workspace, events), self._sandbox.kill_all)
         return self._result(report, collected, workspace is not None)
 
     def _check_gateway(self) -> None:
@@ -108,6 +115,9 @@ class Execution:
             )
         # The agent's own directory is inside, so other users may pass through this one but not list it.
         self._job_dir.mkdir(mode=0o711)
+        isolation = load_for_job(config.run_path)
+        if isolation.disk_images:
+            self._image = DiskImage(self._job_dir, config.limits)
         self._user = AgentUser.reserve(config.first_agent_uid, self._slot)
         sandbox = SandboxConfig(
             limits=config.limits,
@@ -117,7 +127,7 @@ class Execution:
             proxy_url=config.agent_proxy_url,
             addresses=direct_addresses(config, self._answer["capabilities"]),
         )
-        return Sandbox(load_for_job(config.run_path).apply(sandbox), self._job_dir)
+        return Sandbox(isolation.apply(sandbox), self._job_dir)
 
     def _workspace(self, sandbox: Sandbox, events: EventStream) -> Workspace | None:
         spec = repo_spec(self._answer)
@@ -206,6 +216,8 @@ class Execution:
         if self._sandbox is not None:
             await self._sandbox.kill_all()
             await self._sandbox.close()
+        if self._image is not None:
+            self._image.close()
         remove_tree(self._job_dir)
         # The next job with this user must find no process and no file of this one.
         if self._user is not None:

@@ -10,6 +10,7 @@ from workers.sandbox.isolation import Isolation
 
 GROUP: Final = "control_group"
 WATCHDOG: Final = "watchdog"
+IMAGE: Final = "image"
 USER: Final = "user"
 NONE: Final = "none"
 
@@ -24,7 +25,8 @@ def enforced_limits(isolation: Isolation) -> EnforcedLimits:
     """Return how a shard enforces the limits of its agents.
 
     Memory and processes are limited by control groups where the shard can create them. Otherwise, with a sandbox, a
-    watchdog limits memory and the kernel limits the processes of the agent's user.
+    watchdog limits memory and the kernel limits the processes of the agent's user. The disk of a job is limited by its
+    image where jobs have images, and by a watchdog over the shard's free space elsewhere.
     """
     isolated = isolation.kind is IsolationKind.SANDBOX
     # The kernel does not limit the processes of root.
@@ -32,6 +34,7 @@ def enforced_limits(isolation: Isolation) -> EnforcedLimits:
     return EnforcedLimits(
         memory=GROUP if "memory" in isolation.groups else WATCHDOG if isolated else NONE,
         processes=GROUP if "processes" in isolation.groups else user,
+        disk=IMAGE if isolation.disk_images else WATCHDOG,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from myctobot.contract.shards import IsolationKind
 from workers.errors import JobError
+from workers.sandbox import disk_image
 from workers.sandbox.plan import SandboxConfig
 from workers.sandbox.process import setup_failure
 from workers.sandbox.sandbox import Sandbox
@@ -39,24 +40,32 @@ class Isolation:
         kind: with or without a sandbox.
         groups: what control groups do for each agent, by the names in ``limits.Groups.abilities``.
         problem: reason for the lack of a sandbox; empty with one.
+        disk_images: each job has a file system with bounds of its own.
+        disk_problem: reason for the lack of disk images; empty with them.
     """
 
     kind: IsolationKind
     groups: frozenset[str] = frozenset()
     problem: str = ""
+    disk_images: bool = False
+    disk_problem: str = ""
 
     def apply(self, config: SandboxConfig) -> SandboxConfig:
         """Return the configuration of one job's sandbox with this isolation."""
         return replace(config, isolated=self.kind is IsolationKind.SANDBOX, groups=self.groups)
 
 
-def decide(config: SandboxConfig, *, allow_unsandboxed: bool, earlier: Isolation | None) -> Isolation:
+def decide(
+    config: SandboxConfig, workspaces: Path, run_path: Path, *, allow_unsandboxed: bool, earlier: Isolation | None
+) -> Isolation:
     """Test this machine and return the isolation of every job until the next start.
 
     Call it only where no event loop runs.
 
     Args:
         config: limits and user of an agent; its ``isolated`` and ``groups`` are ignored.
+        workspaces: folder of the jobs.
+        run_path: folder of the shard's state.
         allow_unsandboxed: the operator accepts agents without a sandbox.
         earlier: decision of an earlier start of this shard.
 
@@ -67,11 +76,15 @@ def decide(config: SandboxConfig, *, allow_unsandboxed: bool, earlier: Isolation
     if problem and not allow_unsandboxed:
         raise SandboxRefused(problem)
     found = Isolation(IsolationKind.SANDBOX, groups)
-    if problem:
+    if not problem:
+        disk_problem = disk_image.probe(workspaces, run_path, config.limits)
+        found = replace(found, disk_images=not disk_problem, disk_problem=disk_problem)
+    else:
         groups, failure = probe(replace(config, isolated=False, groups=frozenset()))
         if failure:
             raise SandboxRefused(failure)
-        found = Isolation(IsolationKind.NONE, groups, problem)
+        # An agent that is not isolated can write anywhere, so an image would bound nothing.
+        found = Isolation(IsolationKind.NONE, groups, problem, disk_problem="agents are not isolated")
     if earlier is not None:
         _refuse_less(found, earlier)
     return found
@@ -84,6 +97,8 @@ def _refuse_less(found: Isolation, earlier: Isolation) -> None:
     if lost := earlier.groups - found.groups:
         names = ", ".join(sorted(lost))
         raise SandboxRefused(f"this shard had control groups for {names} at its last start; {hint}.")
+    if earlier.disk_images and not found.disk_images:
+        raise SandboxRefused(f"this shard had disk images at its last start; {hint}: {found.disk_problem}.")
 
 
 def probe(config: SandboxConfig) -> tuple[frozenset[str], str]:
@@ -132,7 +147,13 @@ def check(config: SandboxConfig) -> str | None:
 
 def store(run_path: Path, isolation: Isolation) -> None:
     """Record the decision of this start, and forget the problems of an earlier one."""
-    values = {"kind": isolation.kind.value, "groups": sorted(isolation.groups), "problem": isolation.problem}
+    values = {
+        "kind": isolation.kind.value,
+        "groups": sorted(isolation.groups),
+        "problem": isolation.problem,
+        "disk_images": isolation.disk_images,
+        "disk_problem": isolation.disk_problem,
+    }
     _replace_file(run_path / DECISION, json.dumps(values))
     clear_problem(run_path)
 
@@ -145,7 +166,14 @@ def load(run_path: Path) -> Isolation | None:
     """
     try:
         values: dict[str, Any] = json.loads((run_path / DECISION).read_text())
-        return Isolation(IsolationKind(values["kind"]), frozenset(values["groups"]), str(values["problem"]))
+        return Isolation(
+            IsolationKind(values["kind"]),
+            frozenset(values["groups"]),
+            str(values["problem"]),
+            # Workers of earlier releases recorded neither.
+            disk_images=values.get("disk_images") is True,
+            disk_problem=str(values.get("disk_problem", "")),
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -37,6 +37,8 @@ class ResourceLimits:
     memory_mb: int = 2048
     processes: int = 256
     file_size_mb: int = 2048  # for each file
+    disk_mb: int = 20_480  # where the job has a disk image; its repository of the runner counts too
+    disk_files: int = 2_000_000  # files and folders in the disk image
     open_files: int = 4096  # for each process
 
 

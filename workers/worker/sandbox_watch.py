@@ -9,7 +9,7 @@ from typing import Final
 
 from myctobot.contract.shards import HeartbeatRequest, IsolationKind, JobNetwork
 from workers.config import ShardConfig
-from workers.sandbox import isolation
+from workers.sandbox import disk_image, isolation
 from workers.sandbox.enforcement import enforced_limits
 from workers.sandbox.sandbox import SandboxConfig
 
@@ -36,7 +36,7 @@ class SandboxWatch:
     """
 
     def __init__(self, config: ShardConfig) -> None:
-        self._run_path = config.run_path
+        self._run_path, self._workspaces = config.run_path, config.workspace_path
         self._sandbox = probe_config(config)
         self._retest: threading.Thread | None = None
         self._next_retest = 0.0
@@ -76,6 +76,8 @@ class SandboxWatch:
     def _test(self, decided: isolation.Isolation) -> None:
         # Without one of the recorded control groups, the test fails too.
         _, problem = isolation.probe(decided.apply(self._sandbox))
+        if not problem and decided.disk_images:
+            problem = disk_image.probe(self._workspaces, self._run_path, self._sandbox.limits)
         if problem:
             log.error("the sandbox still fails: %s", problem)
             return

@@ -76,6 +76,8 @@ def refusal(config: Path, prefix: Sequence[str] = ()) -> str:
         ({"plain_networks": ["10.0.0.1/24"]}, "plain_networks: 10.0.0.1/24 has host bits set"),
         ({"colour": "red"}, "colour is not a setting"),
         ({"sandbox": {"memory": 1}}, "sandbox.memory is not a setting"),
+        ({"sandbox": {"disk_mb": 63}}, "sandbox.disk_mb must be from 64 to 16777216"),
+        ({"sandbox": {"disk_mb": 64, "disk_files": 10_000}}, "sandbox.disk_files must be from 1000 to 8192"),
         ({"sandbox": {"network": "host"}}, "sandbox.network must be one of: job, shard"),
         ({"sandbox": {"proxy_url": "http://x:1/path"}}, "sandbox.proxy_url must be only a proxy's address"),
         ({"sandbox": {"addresses": ["db.example:5432"]}}, "sandbox.addresses: 'db.example:5432' is not an address"),

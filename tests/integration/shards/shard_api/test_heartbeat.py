@@ -52,10 +52,17 @@ def test_the_network_of_the_agents_is_kept(key: str, shard: Shard, network: str)
 
 
 def test_the_limits_that_a_shard_enforces_are_kept(key: str, shard: Shard) -> None:
-    limits = {"memory": "watchdog", "processes": "user"}
+    limits = {"memory": "watchdog", "processes": "user", "disk": "image"}
     assert beat(key, limits={**limits, "more": 1}).status_code == 200
     shard.refresh_from_db()
     assert shard.report == {**REPORT, "limits": limits}
+
+
+def test_a_worker_of_an_earlier_release_reports_no_limit_on_disk(key: str, shard: Shard) -> None:
+    limits = {"memory": "watchdog", "processes": "user"}
+    assert beat(key, limits=limits).status_code == 200
+    shard.refresh_from_db()
+    assert shard.report["limits"] == limits
 
 
 @pytest.mark.parametrize(
@@ -148,6 +155,7 @@ def test_every_field_is_required(key: str, shard: Shard, field: str) -> None:
         {"limits": "all"},
         {"limits": {"memory": "none"}},
         {"limits": {"memory": "none", "processes": "many"}},
+        {"limits": {"memory": "none", "processes": "none", "disk": "some"}},
     ],
     ids=lambda change: repr(change)[:24],
 )

@@ -25,22 +25,22 @@ def break_bwrap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.sandbox.process.TOOLS", f"{folder}:/usr/bin:/bin")
 
 
-def test_a_working_sandbox_is_used_even_if_none_is_needed() -> None:
-    decided = decide(CONFIG, allow_unsandboxed=True, earlier=None)
+def test_a_working_sandbox_is_used_even_if_none_is_needed(tmp_path: Path) -> None:
+    decided = decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=True, earlier=None)
     assert (decided.kind, decided.problem) == (IsolationKind.SANDBOX, "")
 
 
 def test_without_a_sandbox_only_an_explicit_permission_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_bwrap(tmp_path, monkeypatch)
     with pytest.raises(SandboxRefused, match="Creating new namespace failed"):
-        decide(CONFIG, allow_unsandboxed=False, earlier=None)
-    decided = decide(CONFIG, allow_unsandboxed=True, earlier=None)
+        decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=False, earlier=None)
+    decided = decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=True, earlier=None)
     assert decided.kind is IsolationKind.NONE
     assert "Creating new namespace failed" in decided.problem
 
 
 def test_a_shard_that_cannot_make_the_ways_out_of_a_jobs_network_does_not_start(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(pid: int, addresses: list[tuple[str, int]]) -> list[socket.socket]:
         if addresses:
@@ -49,29 +49,55 @@ def test_a_shard_that_cannot_make_the_ways_out_of_a_jobs_network_does_not_start(
 
     monkeypatch.setattr("workers.sandbox.process.listen_inside", refuse)
     with pytest.raises(SandboxRefused, match="cannot be entered: refused"):
-        decide(CONFIG, allow_unsandboxed=False, earlier=None)
-    assert decide(replace(CONFIG, own_network=False), allow_unsandboxed=False, earlier=None).problem == ""
+        decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=False, earlier=None)
+    shared = replace(CONFIG, own_network=False)
+    assert decide(shared, tmp_path, tmp_path, allow_unsandboxed=False, earlier=None).problem == ""
 
 
-def test_a_shard_that_had_a_sandbox_does_not_start_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_had_a_sandbox_does_not_start_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_bwrap(monkeypatch)
     earlier = Isolation(IsolationKind.SANDBOX)
     with pytest.raises(SandboxRefused, match="had a sandbox at its last start"):
-        decide(CONFIG, allow_unsandboxed=True, earlier=earlier)
+        decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=True, earlier=earlier)
 
 
-def test_a_shard_that_had_control_groups_does_not_start_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_had_control_groups_does_not_start_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("workers.sandbox.limits._own_group_directories", lambda: {})
     earlier = Isolation(IsolationKind.SANDBOX, frozenset({"memory", "freeze"}))
     with pytest.raises(SandboxRefused, match="had control groups for freeze, memory"):
-        decide(CONFIG, allow_unsandboxed=False, earlier=earlier)
+        decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=False, earlier=earlier)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.needs("loop devices")
+def test_jobs_have_disk_images_where_they_can_be_mounted(tmp_path: Path) -> None:
+    decided = decide(CONFIG, tmp_path / "jobs", tmp_path / "run", allow_unsandboxed=False, earlier=None)
+    assert (decided.disk_images, decided.disk_problem) == (True, "")
+    assert [*(tmp_path / "jobs").iterdir(), *(tmp_path / "run").iterdir()] == []
+
+
+def test_a_shard_that_had_disk_images_does_not_start_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.sandbox.disk_image.LOOP_CONTROL", tmp_path / "missing")
+    decided = decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=False, earlier=None)
+    assert not decided.disk_images
+    with pytest.raises(SandboxRefused, match="had disk images at its last start"):
+        decide(CONFIG, tmp_path, tmp_path, allow_unsandboxed=False, earlier=replace(decided, disk_images=True))
+
+
+def test_a_record_of_an_earlier_release_has_no_disk_images(tmp_path: Path) -> None:
+    (tmp_path / isolation.DECISION).write_text('{"kind": "sandbox", "groups": [], "problem": ""}')
+    assert isolation.load_for_job(tmp_path) == Isolation(IsolationKind.SANDBOX)
 
 
 def test_the_decision_is_recorded_for_jobs(tmp_path: Path) -> None:
     assert isolation.load(tmp_path) is None
     with pytest.raises(JobError, match="restart its worker"):
         isolation.load_for_job(tmp_path)
-    decided = Isolation(IsolationKind.SANDBOX, frozenset({"memory"}))
+    decided = Isolation(IsolationKind.SANDBOX, frozenset({"memory"}), disk_images=True)
     isolation.store(tmp_path, decided)
     assert isolation.load_for_job(tmp_path) == decided
     applied = decided.apply(CONFIG)

@@ -24,7 +24,12 @@ def test_the_limits_of_an_isolation(
     monkeypatch: pytest.MonkeyPatch, groups: frozenset[str], kind: IsolationKind, uid: int, memory: str, processes: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: uid)
-    assert enforced_limits(Isolation(kind, groups)) == {"memory": memory, "processes": processes}
+    found = enforced_limits(Isolation(kind, groups))
+    assert found == {"memory": memory, "processes": processes, "disk": "watchdog"}
+
+
+def test_the_disk_of_a_job_is_limited_by_its_image() -> None:
+    assert enforced_limits(Isolation(IsolationKind.SANDBOX, GROUPS, disk_images=True))["disk"] == "image"
 
 
 def test_without_a_limit_on_memory_no_job_may_run() -> None:

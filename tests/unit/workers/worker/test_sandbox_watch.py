@@ -10,7 +10,7 @@ import pytest
 from myctobot.contract.shards import IsolationKind
 from tests.integration.workers.test_main import config_file
 from workers.config import load_config
-from workers.sandbox import isolation
+from workers.sandbox import disk_image, isolation
 from workers.sandbox.isolation import Isolation
 from workers.worker import sandbox_watch
 from workers.worker.sandbox_watch import SandboxWatch
@@ -27,7 +27,11 @@ def watch_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str) ->
     return SandboxWatch(load_config(config_file(tmp_path)))
 
 
-WELL = {"isolation": "sandbox", "limits": {"memory": "watchdog", "processes": "user"}, "network": "job"}
+WELL = {
+    "isolation": "sandbox",
+    "limits": {"memory": "watchdog", "processes": "user", "disk": "watchdog"},
+    "network": "job",
+}
 
 
 def report(watch: SandboxWatch) -> dict[str, Any]:
@@ -77,3 +81,18 @@ def test_an_unreadable_state_sends_no_heartbeat(
     (run_path / isolation.DECISION).write_text("{")
     with pytest.raises(OSError, match="is damaged"):
         report(watch_with(tmp_path, monkeypatch, ""))
+
+
+@pytest.mark.parametrize(("found", "after"), [("", {}), ("no loop device", {"sandbox_problem": "no image"})])
+def test_a_shard_with_disk_images_also_tests_them(
+    tmp_path: Path, run_path: Path, monkeypatch: pytest.MonkeyPatch, found: str, after: dict[str, str]
+) -> None:
+    isolation.store(run_path, Isolation(IsolationKind.SANDBOX, disk_images=True))
+    monkeypatch.setattr(disk_image, "probe", lambda workspaces, run_path, limits: found)
+    watch = watch_with(tmp_path, monkeypatch, "")
+    isolation.report_problem(run_path, "no image")
+    monkeypatch.setattr(sandbox_watch, "RETEST_EVERY_S", -1.0)
+    report(watch)
+    sent = report(watch)
+    assert sent.get("sandbox_problem") == after.get("sandbox_problem")
+    assert sent["limits"]["disk"] == "image"

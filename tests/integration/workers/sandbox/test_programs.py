@@ -1,4 +1,4 @@
-"""Real programs that agents use, in the real sandbox with its filter of system calls; none needs the Internet."""
+"""Real programs that agents use, in the real sandbox with its filter and its network; none needs the Internet."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ POSTGRES = wheel_folder() / "pginstall"
 CHROMIUM = Path("/usr/lib/chromium/chromium")
 # The agent's processes map far more memory than they use.
 LIMITS = ResourceLimits(memory_mb=1024, processes=512)
+# Fails where a process has no filter of system calls, or a network interface besides its own loopback.
+INTERFACES = "$(sed -n '3,$s/:.*//p' /proc/net/dev | tr -d ' ')"
+HARDENED = f"""(grep -qx 'Seccomp:.2' /proc/self/status && test "{INTERFACES}" = lo) || exit 9"""
 
 
 def run(tmp_path: Path, script: str, *programs: str, stdin: str = "") -> Completed:
@@ -35,7 +38,8 @@ def run(tmp_path: Path, script: str, *programs: str, stdin: str = "") -> Complet
         sandbox = Sandbox(SandboxConfig(LIMITS, UID, read_only=read_only), tmp_path)
         try:
             await sandbox.run(["chown", "-R", "agent", "."])
-            return await sandbox.run(["sh", "-ec", script], stdin=stdin.encode(), timeout_s=120)
+            hardened = f"{HARDENED}\n{script}"
+            return await sandbox.run(["sh", "-ec", hardened], stdin=stdin.encode(), timeout_s=120)
         finally:
             await sandbox.close()
 
@@ -55,7 +59,7 @@ def write(tmp_path: Path, name: str, content: str) -> Path:
 
 
 def test_claude_code(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, [tool("Bash", command="echo from-the-agent | tee made"), text("Done.")])
+    scene = Scene(tmp_path, [tool("Bash", command=f"{HARDENED}; echo from-the-agent | tee made"), text("Done.")])
     assert scene.run_agent().ok
     assert (scene.repo / "made").read_text() == "from-the-agent\n"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,8 @@ import pytest
 from myctobot.contract.jobs import EventKind
 from tests.factories import git_fixtures
 from tests.factories.git_jobs import Job, Jobs
-from tests.fixtures.repos import ENV, branches, commit, git
+from tests.fixtures.repos import branches, commit, git
 from workers.errors import JobError
-from workers.git.ci_files import changed_ci_files
-from workers.git.command import Git
 
 pytestmark = pytest.mark.anyio
 
@@ -74,24 +71,21 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("script", "path"), CHANGES)
-async def test_every_change_of_a_ci_file_is_found(remote: Path, tmp_path: Path, script: str, path: str) -> None:
-    work = remote.with_name("repo.git.work")
-    base = git(work, "rev-parse", "HEAD")
-    subprocess.run(["sh", "-ec", script], cwd=work, env=ENV, check=True, timeout=60)
-    head = commit(work, {})
-    found = await changed_ci_files(Git(home=tmp_path), work, head, [base], max_files=1000)
-    assert path in found
+async def test_no_change_of_a_ci_file_is_pushed(jobs: Jobs, remote: Path, script: str, path: str) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent(AUTHOR + script)
+    error = await refusal(job)
+    assert error.code == "ci_files_refused"
+    assert path in str(error)
+    assert list(branches(remote)) == ["main"]
 
 
-async def test_a_push_that_changes_ci_files_is_refused(jobs: Jobs, remote: Path) -> None:
+async def test_a_refusal_names_the_remedy_and_shows_the_change(jobs: Jobs) -> None:
     job = jobs()
     await job.workspace.prepare()
     await job.agent("echo evil >> .github/workflows/ci.yml")
-    error = await refusal(job)
-    assert error.code == "ci_files_refused"
-    assert ".github/workflows/ci.yml" in str(error)
-    assert "allow_ci_files for localhost:" in str(error)
-    assert list(branches(remote)) == ["main"]
+    assert "allow_ci_files for localhost:" in str(await refusal(job))
     assert "evil" in job.event(EventKind.DIFF)["patch"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -17,14 +18,13 @@ from tests.factories.control_plane import make_operator, make_shard
 from tests.integration.shards.health.test_monitor import EVER, steady
 from tests.integration.shards.shard_api.test_heartbeat import beat
 from tests.integration.workers.sandbox.test_isolation import break_bwrap
-from tests.integration.workers.sandbox.test_sandbox import UID
 from tests.integration.workers.test_main import WITHOUT_BWRAP, config_file, refusal
 from tests.stacks import bare_environment, up_command
-from workers.config import load_config
+from workers.config import ShardConfig, load_config
 from workers.errors import JobError
+from workers.runner.execution import Execution
 from workers.sandbox import isolation
 from workers.sandbox.isolation import Isolation
-from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig
 from workers.worker.sandbox_watch import SandboxWatch
 from workers.worker.spawner import Spawner
 
@@ -32,22 +32,25 @@ SENTENCE = "Jobs run without a sandbox on this installation"
 ALLOWED = {"sandbox": {"allow_unsandboxed": True}}
 
 
-async def _start(config: SandboxConfig, job_dir: Path) -> None:
-    sandbox = Sandbox(config, job_dir)
+async def run_as_agent(config: ShardConfig, *command: str) -> bytes:
+    """Run a command as the agent of the shard's next job, and return its output."""
+    answer: Any = {"job_id": "job_x", "attempt": 1, "capabilities": ["git"]}
+    job = Execution(config, answer, slot=0)
     try:
-        await sandbox.start(["touch", "/workspace/ran"], env={})
+        return (await job._prepare_sandbox().run(command)).stdout
     finally:
-        await sandbox.close()
+        await job.close()
 
 
 def test_a_failing_sandbox_fails_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    isolation.store(tmp_path, Isolation(IsolationKind.SANDBOX))
+    config = load_config(config_file(tmp_path, **ALLOWED))
+    isolation.store(config.run_path, Isolation(IsolationKind.SANDBOX))
+    assert asyncio.run(run_as_agent(config, "cat", "/proc/1/comm")) == b"bwrap\n"
     break_bwrap(tmp_path, monkeypatch)
-    config = isolation.load_for_job(tmp_path).apply(SandboxConfig(ResourceLimits(), UID))
     with pytest.raises(JobError) as caught:
-        asyncio.run(_start(config, tmp_path / "job"))
+        asyncio.run(run_as_agent(config, "touch", str(tmp_path / "ran")))
     assert (caught.value.code, caught.value.retryable) == ("sandbox_failed", True)
-    assert not (tmp_path / "job/agent/repo/ran").exists()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_restart_does_not_remove_the_sandbox(tmp_path: Path) -> None:

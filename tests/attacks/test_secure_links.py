@@ -37,6 +37,7 @@ def use(settings: Settings, control: str, broker: str, gateway: str = GATEWAY) -
     settings.SHARD_CONTROL_URL, settings.SHARD_BROKER_URL, settings.GATEWAY_URL = control, broker, gateway
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("control", "broker", "named"),
     [
@@ -52,11 +53,13 @@ def test_a_shard_elsewhere_gets_no_key_over_a_plain_link(
     settings: Settings, maker: str, control: str, broker: str, named: str
 ) -> None:
     use(settings, control, broker)
+    shard = Shard.objects.create(name="one", provider=maker, capabilities=["git"])
     with pytest.raises(InsecureLink) as caught:
-        require_secure_links(Shard(name="one", provider=maker))
+        issue_token(shard, by="anna")
     assert caught.value.message.startswith(named)
     assert "SHARD_PLAIN_NETWORKS" in caught.value.message
     assert "secret" not in caught.value.message
+    assert not Enrolment.objects.exists()
 
 
 @pytest.mark.parametrize("maker", ["", PROXMOX])
@@ -172,15 +175,6 @@ def test_a_runner_sends_no_token_of_a_job_over_a_plain_link(gateway: str, networ
 )
 def test_a_runner_uses_a_secure_link_to_the_gateway(gateway: str, networks: list[str]) -> None:
     execution(gateway, networks)._check_gateway()
-
-
-@pytest.mark.django_db
-def test_no_token_is_issued_for_a_plain_link(settings: Settings) -> None:
-    use(settings, *PLAIN)
-    shard = Shard.objects.create(name="one", capabilities=["git"])
-    with pytest.raises(InsecureLink):
-        issue_token(shard, by="anna")
-    assert not Enrolment.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

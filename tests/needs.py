@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,17 @@ from shards.broker_access.acl_rules import supports
 from tests.fixtures.chromium import find_chromium
 from tests.fixtures.ssh_server import SBIN, find_sshd
 from workers.sandbox.disk_image import LOOP_CONTROL
+from workers.sandbox.limits import own_groups
+
+
+def find_control_group() -> Path | None:
+    """Return a control group in which this process may create others."""
+    own = own_groups(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+    return next((path for path in own.values() if os.access(path, os.W_OK)), None)
+
 
 PROGRAMS: dict[str, Callable[[], object]] = {
+    "a control group": find_control_group,
     "chromium": find_chromium,
     "debootstrap": lambda: shutil.which("debootstrap", path=SBIN),
     "faketime": lambda: shutil.which("faketime"),

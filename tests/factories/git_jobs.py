@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from myctobot.contract.jobs import EventKind
 from workers.git.policy import GitPolicy, Resolver, resolve_host
 from workers.git.workspace import RepoSpec, Workspace
+from workers.sandbox.disk_image import DiskImage
 from workers.sandbox.sandbox import Completed, ResourceLimits, Sandbox, SandboxConfig
 
 TOKEN = "canary-3f9d1c77a2b64e58"
@@ -23,6 +24,7 @@ class Job:
     workspace: Workspace
     sandbox: Sandbox
     job_dir: Path
+    image: DiskImage | None = None
     events: list[tuple[EventKind, dict[str, Any]]] = field(default_factory=list)
 
     async def emit(self, kind: EventKind, data: dict[str, Any]) -> None:
@@ -77,10 +79,12 @@ class Jobs:
         limits: ResourceLimits | None = None,
         allow_ci_files: bool = False,
         allow_default_branch: bool = False,
+        has_image: bool = False,
         **policy: Any,
     ) -> Job:
         job_dir = self._directory / f"job-{len(self._made)}"
         job_dir.mkdir()
+        image = DiskImage(job_dir, limits or ResourceLimits()) if has_image else None
         sandbox = Sandbox(SandboxConfig(limits or ResourceLimits(), AGENT_UID), job_dir)
         settings: dict[str, Any] = {"allowed_private_hosts": frozenset({"localhost"}), "ca_file": self._server.ca_file}
         address = url or self._server.url("repo.git")
@@ -89,7 +93,8 @@ class Jobs:
         async def emit(kind: EventKind, data: dict[str, Any]) -> None:
             await job.emit(kind, data)
 
-        job = Job(Workspace(spec, sandbox, job_dir, GitPolicy(**settings | policy), emit, resolver), sandbox, job_dir)
+        workspace = Workspace(spec, sandbox, job_dir, GitPolicy(**settings | policy), emit, resolver)
+        job = Job(workspace, sandbox, job_dir, image)
         self._made.append(job)
         return job
 
@@ -97,3 +102,5 @@ class Jobs:
         for job in self._made:
             await job.workspace.close()
             await job.sandbox.close()
+            if job.image is not None:
+                job.image.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
-from workers.git.command import TOLERATED_FSCK, Git
+from workers.git.command import TOLERATED_FSCK, Git, check_space
 from workers.git.process import last_line
 
 MAX_HEADER: Final = 64 * 2**10
@@ -56,7 +56,7 @@ async def import_bundle(git: Git, repository: Path, bundle: Path, max_bytes: int
     """Import a bundle's objects into a bare repository and return its refs, after checking that no object is missing.
 
     Raises:
-        JobError: ``changes_invalid``, or an error of ``Git.run``.
+        JobError: ``changes_invalid``, ``disk_full``, or an error of ``Git.run``.
     """
     with bundle.open("rb", buffering=0) as file:
         try:
@@ -72,6 +72,7 @@ async def import_bundle(git: Git, repository: Path, bundle: Path, max_bytes: int
             stdin=file.fileno(),
         )
     if packed.returncode != 0:
+        check_space(packed.stderr)
         raise _invalid(last_line(packed.stderr))
     tips = sorted(set(header.refs.values()))
     complete = await git.run(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from workers.errors import JobError
-from workers.git.command import DISK_FULL, DISK_FULL_SIGNS
+from workers.git.command import check_space
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line
 from workers.sandbox.sandbox import Completed, Mount, Sandbox
@@ -100,6 +100,7 @@ class Checkout:
                 ["git", *step], env=_ENV, mounts=mounts, timeout_s=CHECKOUT_TIMEOUT_S, cwd="/workspace"
             )
             if done.returncode != 0:
+                check_space(_stderr(done))
                 raise _checkout_error(_stderr(done))
 
     async def commit_leftovers(self, message: str) -> Leftovers:
@@ -212,13 +213,17 @@ class Checkout:
             **{f"GIT_{role}_NAME": name for role in ("AUTHOR", "COMMITTER")},
             **{f"GIT_{role}_EMAIL": email for role in ("AUTHOR", "COMMITTER")},
         }
-        return await self._sandbox.run(
+        done = await self._sandbox.run(
             [*wrapper, "git", *(part for setting in config for part in ("-c", setting)), *args],
             env=_ENV | _IN_REPO | people,
             stdin=stdin,
             timeout_s=timeout_s,
             stdout_file=stdout_file,
         )
+        if done.returncode != 0:
+            # A part of the agent's work must not be pushed as if it were all of it.
+            check_space(_stderr(done))
+        return done
 
 
 def changes_too_large(max_mb: int) -> JobError:
@@ -230,8 +235,6 @@ def changes_too_large(max_mb: int) -> JobError:
 
 
 def _checkout_error(stderr: str) -> JobError:
-    if any(sign in stderr.lower() for sign in DISK_FULL_SIGNS):
-        return JobError("disk_full", DISK_FULL, retryable=True)
     return JobError("checkout_failed", f"The repository could not be checked out: {last_line(stderr)}.")
 
 

@@ -187,12 +187,24 @@ class Git:
                 ``run``.
         """
         result = await self.run(args, cwd=cwd, timeout_s=timeout_s)
-        if result.returncode != 0 and any(sign in result.stderr.lower() for sign in DISK_FULL_SIGNS):
-            raise JobError("disk_full", DISK_FULL, retryable=True)
         if result.returncode != 0:
+            check_space(result.stderr)
             message = f"git {args[0]} failed on the shard; try again. git said: {last_line(result.stderr)}"
             raise JobError("git_failed", message, retryable=True)
         return result.text.strip()
+
+
+def check_space(stderr: str) -> None:
+    """Check why git failed.
+
+    Args:
+        stderr: messages of a git that failed.
+
+    Raises:
+        JobError: ``disk_full``, git found no space.
+    """
+    if any(sign in stderr.lower() for sign in DISK_FULL_SIGNS):
+        raise JobError("disk_full", DISK_FULL, retryable=True)
 
 
 def out_of_memory(memory_mb: int) -> JobError:

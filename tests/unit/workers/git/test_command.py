@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from workers.errors import JobError
-from workers.git.command import Git
+from workers.git.command import Git, check_space
 from workers.git.process import MAX_LINES, Result, last_line, printable_line, run_process
 
 ENV = {"PATH": os.defpath}
@@ -112,3 +112,14 @@ def test_the_line_with_the_cause_is_found(stderr: str, expected: str) -> None:
 
 def test_control_characters_are_replaced() -> None:
     assert printable_line("\x1b]0;title\x07ok\u202e") == "]0;title ok"
+
+
+@pytest.mark.parametrize("stderr", ["error: write error: No space left on device\n", "fatal: Disk quota exceeded"])
+def test_a_full_disk_is_found_in_the_messages(stderr: str) -> None:
+    with pytest.raises(JobError) as caught:
+        check_space(stderr)
+    assert (caught.value.code, caught.value.retryable) == ("disk_full", True)
+
+
+def test_other_messages_are_no_full_disk() -> None:
+    check_space("fatal: bad object\n")

@@ -20,6 +20,9 @@ from myctobot.tenants.secrets import seal_value, value_problem
 
 __all__ = ["user_admin"]
 
+# Number of hosts in a row of the list of secrets; the form shows all of them.
+_MAX_SHOWN_HOSTS = 2
+
 # ``settings.admin_theme`` holds the name and the menu of the panel.
 admin.site.index_title = "Overview"
 
@@ -141,7 +144,9 @@ class SecretAdmin(AuditedModelAdmin[Secret]):
 
     @admin.display(description="hosts", empty_value="-")
     def host_text(self, secret: Secret) -> str | None:
-        return ", ".join(secret.hosts) or None
+        shown = ", ".join(secret.hosts[:_MAX_SHOWN_HOSTS])
+        more = len(secret.hosts) - _MAX_SHOWN_HOSTS
+        return (f"{shown} and {more} more" if more > 0 else shown) or None
 
     def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> list[str]:
         # The sealed value is bound to tenant and name.

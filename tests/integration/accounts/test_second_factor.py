@@ -69,7 +69,7 @@ def test_it_is_not_replaced_by_a_session(browser: Client, ann: User) -> None:
     app = add_app(ann)
     prove(browser, ann)
     answer: Any = browser.post(PAGE, {"code": pyotp.TOTP(secret).now()})
-    assert "is set up since" in answer.text
+    assert "was set up on" in answer.text
     assert TotpDevice.objects.get().recovery_hashes != []
     assert app.secret != secret
 

@@ -35,7 +35,9 @@ PASS_THROUGH = 0o711
 def write_private(path: Path, text: str) -> None:
     """Replace ``path`` atomically; only its owner can read it, from the first byte on."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    # The folder may belong to a less trusted user, who must not choose the file that is written.
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     draft.replace(path)

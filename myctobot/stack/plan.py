@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from myctobot.stack.database_roles import role_of
 from myctobot.stack.environment import variables_of
 from myctobot.stack.home import Home
 from myctobot.stack.programs import Program
@@ -35,11 +36,13 @@ class Plan:
     Args:
         variables: MyCTOBot's variables; each process of the control plane gets those that it needs.
         base_env: the environment of every process. It is that of shards, because it has no secrets.
+        databases: URL of the database for each role of ``database_roles``; empty if all processes share one URL.
     """
 
     home: Home
     variables: Mapping[str, str] = field(repr=False)
     base_env: Mapping[str, str] = field(repr=False)
+    databases: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     def migrate(self) -> Program:
         return self._python("migrate", "manage.py", "migrate", "--no-input", "--verbosity", "1")
@@ -118,4 +121,7 @@ class Plan:
         return Program(name, (sys.executable, *arguments), self._env(name), CHECKOUT)
 
     def _env(self, name: str) -> dict[str, str]:
-        return {**self.base_env, **variables_of(name, self.variables)}
+        needed = variables_of(name, self.variables)
+        if "DATABASE_URL" in needed and (url := self.databases.get(role_of(name))):
+            needed["DATABASE_URL"] = url
+        return {**self.base_env, **needed}

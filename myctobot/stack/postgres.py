@@ -3,8 +3,9 @@
 The stack does not use the wheel's Python code. When root calls that code, it adds a system user and opens
 every directory above the data to all users. Here root switches to an unnamed user id instead; see ``launch.py``.
 
-The server does not listen on the network. It listens on a Unix socket in a directory that only its owner
-can enter. Access to that directory is the authentication.
+The server does not listen on the network. It listens on a Unix socket. Each program has a role with a password
+of its own, which each start generates again; see ``database_roles``. The superuser has no password: only the user
+who starts the stack can log in as it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import stat
@@ -23,14 +25,16 @@ from urllib.parse import quote
 import psutil
 import psycopg
 
+from myctobot.stack.database_roles import ROLES, SUPERUSER, create_roles, grant_rights, role_name
 from myctobot.stack.errors import ServiceFailed, StackError
+from myctobot.stack.home import write_private
 from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.programs import DropRoot, Program
 from myctobot.stack.services import Service, tail
 
 # The wheel contains several major versions. The first one creates new data.
 _INSTALLED = {"18": "pginstall18", "16": "pginstall"}
-_DATABASE = _ROLE = "myctobot"
+_DATABASE = "myctobot"
 # Debian, systemd and user-namespaced containers do not assign ids in this range. The id needs no passwd entry.
 POSTGRES_UID = 60990
 # sun_path holds 108 bytes, and libpq needs some of them.
@@ -108,12 +112,22 @@ class EmbeddedPostgres(Service):
         self._durable = durable
         self._folder = self.home.root / "pg"
         self._data = self._folder / "data"
+        self._rules, self._users = self._folder / "pg_hba.conf", self._folder / "pg_ident.conf"
         self._socket_folder_record = self.home.run / "postgres-socket-folder"
         self._uid = POSTGRES_UID if os.geteuid() == 0 else None
+        self._passwords = {role: secrets.token_hex(32) for role in ROLES}
 
     @property
     def url(self) -> str:
-        return f"postgresql://{_ROLE}@/{_DATABASE}?host={quote(str(self._socket_folder()), safe='')}"
+        """URL for the superuser, which works only for the user who starts the server."""
+        return self._url(SUPERUSER)
+
+    def url_of(self, role: str) -> str:
+        """Return the URL for one of ``database_roles.ROLES``, valid until the next start of the server."""
+        return self._url(f"{role_name(role)}:{self._passwords[role]}")
+
+    def _url(self, login: str) -> str:
+        return f"postgresql://{login}@/{_DATABASE}?host={quote(str(self._socket_folder()), safe='')}"
 
     def prepare(self) -> None:
         self._make_folder(self._folder)
@@ -123,10 +137,16 @@ class EmbeddedPostgres(Service):
             self._initdb()
         if not socket_fits(self._folder):
             self._make_short_socket_folder()
+        self._write_rules()
 
     def program(self) -> Program:
         version = (self._data / "PG_VERSION").read_text().strip()
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._socket_folder())}
+        settings = {
+            **_SETTINGS,
+            "unix_socket_directories": str(self._socket_folder()),
+            "hba_file": str(self._rules),
+            "ident_file": str(self._users),
+        }
         if not self._durable:
             settings |= _NOT_DURABLE
         if int(version) >= 18:
@@ -152,11 +172,18 @@ class EmbeddedPostgres(Service):
         return True
 
     def finish(self) -> None:
-        """Create the database if it does not exist."""
+        """Create the database if it does not exist, and the roles with new passwords."""
         with psycopg.connect(self._admin_url(), connect_timeout=5, autocommit=True) as connection:
             existing = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
             if existing is None:
                 connection.execute(f"CREATE DATABASE {_DATABASE}")
+        with psycopg.connect(self.url, connect_timeout=5) as connection:
+            create_roles(connection, _DATABASE, self._passwords)
+
+    def grant_rights(self) -> None:
+        """Grant the programs' roles their rights on the tables; call this after the migrations."""
+        with psycopg.connect(self.url, connect_timeout=5) as connection:
+            grant_rights(connection)
 
     def clean_up(self) -> None:
         self._remove_short_socket_folder()
@@ -190,6 +217,23 @@ class EmbeddedPostgres(Service):
         if self._uid is not None:
             os.chown(path, self._uid, self._uid, follow_symlinks=False)
 
+    def _write_rules(self) -> None:
+        """Write who may log in, and how; these files replace those that initdb writes."""
+        # An ordinary user's stack has one user for all programs, and only that one can reach the socket.
+        superuser = "trust"
+        if self._uid is not None:
+            # The server compares the user of the other end of the socket, which the kernel reports.
+            superuser = "peer map=starter"
+            self._write_for_server(self._users, f'starter "{pwd.getpwuid(os.geteuid()).pw_name}" {SUPERUSER}\n')
+        else:
+            self._write_for_server(self._users, "")
+        rules = (f"local all {SUPERUSER} {superuser}", "local all all scram-sha-256")
+        self._write_for_server(self._rules, "".join(f"{rule}\n" for rule in rules))
+
+    def _write_for_server(self, path: Path, text: str) -> None:
+        write_private(path, text)
+        self._give_to_server_user(path)
+
     # --- First start ---------------------------------------------------------------------------------
 
     def _initdb(self) -> None:
@@ -209,7 +253,7 @@ class EmbeddedPostgres(Service):
                 "-D",
                 str(draft),
                 "-U",
-                _ROLE,
+                SUPERUSER,
                 "--auth=trust",
                 "--encoding=UTF8",
             ),

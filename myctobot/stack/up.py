@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import httpx
 
 from myctobot.stack import orphans
 from myctobot.stack.console import StackConsole
+from myctobot.stack.database_roles import OWNER, ROLES
 from myctobot.stack.environment import Addresses, base_environment, env_file, own_variables
 from myctobot.stack.errors import ServiceFailed, StackError, StoppedEarly
 from myctobot.stack.home import GeneratedSecrets, Home, write_private
@@ -115,6 +116,7 @@ class Stack:
         self._supervisor = supervisor
         self._home = Home(options.home)
         self._services: list[Service] = []
+        self._postgres: EmbeddedPostgres | None = None
         self._listeners: list[socket.socket] = []
         self._flower: socket.socket | None = None
         self._unsandboxed = False
@@ -140,8 +142,10 @@ class Stack:
         base = base_environment(self._options.caller, self._home)
         variables = own_variables(self._options.caller, self._home, secrets, addresses)
         write_private(self._home.env, env_file(variables))
-        plan = Plan(self._home, variables, base)
+        plan = Plan(self._home, variables, base, self._databases())
         await self._supervisor.run_once(plan.migrate(), MIGRATE_TIMEOUT_S)
+        if self._postgres:
+            await asyncio.to_thread(self._postgres.grant_rights)
         bootstrap = plan.bootstrap(self._options.shards, allow_unsandboxed=self._options.allow_unsandboxed)
         answer = await self._supervisor.run_once(bootstrap, BOOTSTRAP_TIMEOUT_S, secret=True)
         credentials = Credentials.parse(answer)
@@ -197,23 +201,28 @@ class Stack:
     # --- Database and broker -------------------------------------------------------------------------
 
     async def _start_services(self) -> tuple[str, str]:
-        urls = []
-        services: list[tuple[str, Callable[[], Service]]] = [
-            ("DATABASE_URL", lambda: EmbeddedPostgres(self._home.root)),
-            ("REDIS_URL", lambda: EmbeddedRedis(self._home.root, host=self._options.listen)),
-        ]
-        for variable, create in services:
-            if url := self._options.caller.get(variable):
-                self._console.say(f"{variable} is set: using that server")
-                urls.append(url)
-            else:
-                service = create()
-                self._services.append(service)
-                urls.append(await self._start_service(service))
-        database_url, redis_url = urls
+        """Start the database and the broker, and return their URLs, that of the database for its owner's role."""
+        database_url, redis_url = (self._given(name) for name in ("DATABASE_URL", "REDIS_URL"))
+        if not database_url:
+            self._postgres = EmbeddedPostgres(self._home.root)
+            await self._start_service(self._postgres)
+            database_url = self._postgres.url_of(OWNER)
+        if not redis_url:
+            redis_url = await self._start_service(EmbeddedRedis(self._home.root, host=self._options.listen))
         return database_url, redis_url
 
+    def _given(self, variable: str) -> str:
+        url = self._options.caller.get(variable, "")
+        if url:
+            self._console.say(f"{variable} is set: using that server")
+        return url
+
+    def _databases(self) -> dict[str, str]:
+        """Return the URL for each role of the embedded database."""
+        return {role: self._postgres.url_of(role) for role in ROLES} if self._postgres else {}
+
     async def _start_service(self, service: Service) -> str:
+        self._services.append(service)
         self._console.say(f"starting {service.name}")
         await asyncio.to_thread(service.prepare)
         service.log.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import environ
 import psycopg
 import uvloop
 
+from myctobot.stack.postgres import EmbeddedPostgres
 from tests.benchmarks.bare_app import BROKER_VARIABLE, DATABASE_VARIABLE, TRACKED_VARIABLE
 from tests.benchmarks.lives import BATCHES, LINES, Lives
 from tests.benchmarks.load import measured
@@ -111,8 +112,7 @@ def _measure_pools(environment: dict[str, str]) -> dict[str, float]:
 @contextmanager
 def _database(stack: RunningStack) -> Iterator[str]:
     """Create a database for the peer on the product's server, and yield its URL."""
-    lines = (stack.home / "env").read_text().splitlines()
-    url = next(line for line in lines if line.startswith("DATABASE_URL=")).partition("=")[2]
+    url = EmbeddedPostgres(stack.home).url
     ours = environ.Env.db_url_config(url)
     names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
     where = {name: ours[key] for name, key in names.items() if ours[key]} | ours.get("OPTIONS", {})

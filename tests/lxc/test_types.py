@@ -26,7 +26,7 @@ from .world import World, own_folder, running_world
 
 BROWSER, DATABASE = "browser", "data"
 TITLE = "A page for the browser"
-ROLE, SECRET = "types_reader", "forty-two"
+ROLE, PASSWORD, SECRET = "types_reader", "types-password", "forty-two"
 PIECE = 64 * 1024
 
 
@@ -97,7 +97,7 @@ class BridgeServers:
         with serving(page), serving(hidden), serving(relay):
             self.page, self.hidden = (f"http://{address}:{one.server_port}/" for one in (page, hidden))
             pages, self.relay = (f"{address}:{port}" for port in (page.server_port, relay.server_address[1]))
-            self.database = f"postgresql://{ROLE}@{self.relay}/postgres"
+            self.database = f"postgresql://{ROLE}:{PASSWORD}@{self.relay}/postgres"
             # All agents may reach the page, and only jobs with the database's server the database.
             yield {"LXC_ALLOWED": f"{pages},{self.relay}", "SHARD_AGENT_ADDRESSES": pages}
 
@@ -122,10 +122,12 @@ def table() -> Iterator[str]:
     with psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", autocommit=True) as connection:
         connection.execute("CREATE TABLE types_answers (answer text)")
         connection.execute("INSERT INTO types_answers VALUES (%s)", (SECRET,))
-        connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+        connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
+        connection.execute(f"GRANT CONNECT ON DATABASE postgres TO {ROLE}")
         connection.execute(f"GRANT ALL ON types_answers TO {ROLE}")
         yield "types_answers"
         connection.execute("DROP TABLE types_answers")
+        connection.execute(f"REVOKE CONNECT ON DATABASE postgres FROM {ROLE}")
         connection.execute(f"DROP ROLE {ROLE}")
 
 

@@ -199,15 +199,6 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
     git_section = top.section("git")
     git_certificates = git_section.take("ca_certificates", str, "")
     git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None)
-    disk_mb = sandbox.number("disk_mb", ResourceLimits.disk_mb, 64, 16_777_216)
-    most_files = disk_mb * MAX_FILES_PER_MB
-    limits = ResourceLimits(
-        memory_mb=sandbox.number("memory_mb", 2048, 64, 1_048_576),
-        processes=sandbox.number("processes", 256, 8, 65_536),
-        file_size_mb=sandbox.number("file_size_mb", 2048, 1, 1_048_576),
-        disk_mb=disk_mb,
-        disk_files=sandbox.number("disk_files", min(ResourceLimits.disk_files, most_files), 1000, most_files),
-    )
     config = ShardConfig(
         shard_id=_slug(top.take("shard_id", str), "shard_id"),
         shard_type=top.take("shard_type", str, "general"),
@@ -222,7 +213,7 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
         executor=_one_of(top.take("executor", str, EXECUTORS[0]), "executor", EXECUTORS),
         cli_path=agent.path("cli_path"),
         mcp_servers={name: _mcp_server(reader) for name, reader in agent.section("mcp_servers").items()},
-        limits=limits,
+        limits=_limits(sandbox),
         first_agent_uid=sandbox.number("first_agent_uid", FIRST_AGENT_UID, 1000, 2**31),
         allow_unsandboxed=sandbox.take("allow_unsandboxed", bool, False),
         allow_unlimited=sandbox.take("allow_unlimited", bool, False),
@@ -244,6 +235,18 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
         if problem := config.links.problem(name, url):
             raise ConfigError(problem)
     return config
+
+
+def _limits(sandbox: _ConfigReader) -> ResourceLimits:
+    disk_mb = sandbox.number("disk_mb", ResourceLimits.disk_mb, 64, 16_777_216)
+    most_files = disk_mb * MAX_FILES_PER_MB
+    return ResourceLimits(
+        memory_mb=sandbox.number("memory_mb", 2048, 64, 1_048_576),
+        processes=sandbox.number("processes", 256, 8, 65_536),
+        file_size_mb=sandbox.number("file_size_mb", 2048, 1, 1_048_576),
+        disk_mb=disk_mb,
+        disk_files=sandbox.number("disk_files", min(ResourceLimits.disk_files, most_files), 1000, most_files),
+    )
 
 
 def _links(reader: _ConfigReader, is_enrolled: bool) -> LinkPolicy:

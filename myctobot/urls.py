@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from django.conf import settings
 from django.contrib import admin
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from jobs.admin.routing_preview import show_preview
@@ -38,6 +40,8 @@ urlpatterns = [
     # "shards/preview" belongs to jobs, so jobs come before shards.
     path("api/v1/", include("jobs.api.urls")),
     path("", include("myctobot.dashboards.urls")),
+    # Browsers ask for it on pages that name no icon, such as scripts and texts.
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}dashboards/icon.svg")),
     path(".well-known/security.txt", security_txt),
     path("healthz", healthz),
     path("metrics", metrics),
@@ -77,6 +81,7 @@ BODY_LIMITS = BodyLimits(
         "/api/*": DEFAULT_BYTES,
         "/": 0,
         "/healthz": 0,
+        "/favicon.ico": 0,
         "/.well-known/security.txt": 0,
         "/metrics": 0,
         "/ops/*": 0,

@@ -48,7 +48,7 @@ def rlimits(limits: ResourceLimits, *, bound_data: bool = False) -> dict[int, in
     Args:
         bound_data: limit the private memory too, which is needed only where no control group limits the memory.
     """
-    # Not the address space: runtimes reserve far more of it than they use.
+    # Not the address space: Node.js reserves 11 GB of it for one WebAssembly memory, and a page of Chromium 1.5 TB.
     data = {resource.RLIMIT_DATA: max(limits.memory_mb, MIN_DATA_MB) * MB} if bound_data else {}
     return data | {
         resource.RLIMIT_FSIZE: limits.file_size_mb * MB,

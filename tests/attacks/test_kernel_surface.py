@@ -87,6 +87,15 @@ def test_the_kernels_addresses_and_keys_cannot_be_read(user: str) -> None:
     assert said
 
 
+def test_the_agent_owns_no_file_system_in_memory_but_its_temporary_folders(user: str) -> None:
+    script = """
+for folder in /tmp /dev/shm / /dev /dev/pts /etc /home /proc /run /sys /usr /var; do
+    (echo x > $folder/x) 2>/dev/null && echo $folder
+done
+true"""
+    assert run(user, script) == ["/tmp", "/dev/shm"]
+
+
 @pytest.mark.needs("root")
 def test_a_later_job_of_the_slot_cannot_read_the_keys_of_an_earlier_one() -> None:
     """An earlier process of the same user leaves a key in the user's keyring."""

@@ -124,20 +124,20 @@ def grant_rights(connection: Connection) -> None:
     found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     tables = [name for (name,) in found]
     with connection.transaction():
-        for role in RIGHTS:
-            for statement in _grants(role, tables):
-                connection.execute(statement)
+        for statement in grants(tables):
+            connection.execute(statement)
 
 
-def _grants(role: str, tables: Collection[str]) -> list[Composed]:
-    name = Identifier(role_name(role))
-    return [
-        SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}").format(name),
-        *(
-            SQL("GRANT {} ON {} TO {}").format(SQL(privileges), SQL(", ").join(map(Identifier, allowed)), name)
-            for privileges, allowed in privileges_of(role, tables).items()
-        ),
-    ]
+def grants(tables: Collection[str]) -> list[Composed]:
+    """Return the statements that give each role its rights on some tables, and no other right on a table."""
+    found = []
+    for role in RIGHTS:
+        name = Identifier(role_name(role))
+        found.append(SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}").format(name))
+        for privileges, allowed in privileges_of(role, tables).items():
+            names = SQL(", ").join(map(Identifier, allowed))
+            found.append(SQL("GRANT {} ON {} TO {}").format(SQL(privileges), names, name))
+    return found
 
 
 def _store_roles(connection: Connection, passwords: Mapping[str, str]) -> None:

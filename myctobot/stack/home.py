@@ -7,7 +7,8 @@
 <home>/log            logs of the services
 <home>/run            one record for each process, so that the next start can stop leftover processes
 <home>/shards         folders of the shards
-<home>/tmp            TMPDIR of every process, emptied at start and stop
+<home>/users          home/ and tmp/ (TMPDIR) of each of ``users.NUMBERS``, if root starts the stack
+<home>/tmp            TMPDIR of every other process, emptied at start and stop
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from cryptography.fernet import Fernet
 from myctobot.stack.errors import AlreadyRunning, StackError
 
 OWNER_ONLY = 0o700
-# When root starts the stack, PostgreSQL's user must be able to pass through, but must not list the folder.
+# When root starts the stack, the users of its programs must be able to pass through, but must not list the folder.
 PASS_THROUGH = 0o711
+READABLE = 0o755
 
 
 def write_private(path: Path, text: str) -> None:
@@ -49,6 +51,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _mode(for_users: int) -> int:
+    """Return the mode of a folder that the users of the programs need; an ordinary user's stack has one user."""
+    return for_users if os.geteuid() == 0 else OWNER_ONLY
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,10 @@ class Home:
         return self.root / "shards"
 
     @property
+    def users(self) -> Path:
+        return self.root / "users"
+
+    @property
     def env(self) -> Path:
         return self.root / "env"
 
@@ -89,17 +100,19 @@ class Home:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self.root.chmod(PASS_THROUGH if os.geteuid() == 0 else OWNER_ONLY)
+            self.root.chmod(_mode(PASS_THROUGH))
             for folder in (self.log, self.run, self.tmp, self.root / "static"):
                 folder.mkdir(mode=OWNER_ONLY, exist_ok=True)
+            (self.root / "static").chmod(_mode(READABLE))
         except OSError as error:
             raise StackError(
                 f"MYCTOBOT_HOME ({self.root}) cannot be used: {error.strerror}. Choose a folder that you may write."
             ) from error
 
     def clear_tmp(self) -> None:
-        """Empty the temporary folder."""
-        shutil.rmtree(self.tmp, ignore_errors=True)
+        """Empty the temporary folders."""
+        for folder in (self.tmp, *self.users.glob("*/tmp")):
+            shutil.rmtree(folder, ignore_errors=True)
         self.tmp.mkdir(mode=OWNER_ONLY, exist_ok=True)
 
     @contextmanager

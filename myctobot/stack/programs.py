@@ -18,10 +18,15 @@ _LAUNCH = str(Path(launch.__file__).resolve())
 
 @dataclass(frozen=True)
 class DropRoot:
-    """Change of user for a program that root starts; ``search`` keeps the right to enter root's folders."""
+    """Change of user for a program that root starts.
+
+    Attributes:
+        uid: user and group of the program.
+        reach: files and folders that it needs, also below folders that only root can enter; they must exist.
+    """
 
     uid: int
-    search: bool = False
+    reach: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Program:
         options = ["--parent", str(os.getpid()), "--death-signal", str(int(self.stop_signal))]
         if self.drop_root:
             options += ["--uid", str(self.drop_root.uid)]
-            options += ["--search"] if self.drop_root.search else []
+            for path in self.drop_root.reach:
+                options += ["--reach", str(path.resolve())]
         if self.appear_as is not None:
             options += ["--appear-as", str(self.appear_as)]
         return [sys.executable, "-IS", _LAUNCH, *options, "--", *self.argv]

@@ -20,10 +20,11 @@ import redis
 
 from myctobot.stack import redis_bounds
 from myctobot.stack.errors import ServiceFailed, StackError
-from myctobot.stack.home import GeneratedSecrets, write_private
+from myctobot.stack.home import OWNER_ONLY, PASS_THROUGH, GeneratedSecrets, write_private
 from myctobot.stack.ports import LOOPBACK, free_port
-from myctobot.stack.programs import Program
+from myctobot.stack.programs import DropRoot, Program
 from myctobot.stack.services import Service, tail
+from myctobot.stack.users import give, own_number
 from shards.broker_access.acl_rules import PREFIX, supports
 
 DEFAULT_PORT = 6390
@@ -82,11 +83,18 @@ def find_server(path: str | None = None) -> tuple[Path, tuple[int, int]]:
 
 
 class EmbeddedRedis(Service):
-    """Redis for one home. It prefers ``port`` and uses another port when that one is taken."""
+    """Redis for one home.
+
+    Args:
+        home: the stack's folder.
+        port: preferred port; the server uses another one when that is taken.
+        host: its address.
+        own_user: False lets the server keep the user root, if that starts it.
+    """
 
     name = "redis"
 
-    def __init__(self, home: Path, *, port: int = DEFAULT_PORT, host: str = LOOPBACK) -> None:
+    def __init__(self, home: Path, *, port: int = DEFAULT_PORT, host: str = LOOPBACK, own_user: bool = True) -> None:
         super().__init__(home)
         self._host = host
         self._preferred_port = port
@@ -97,6 +105,7 @@ class EmbeddedRedis(Service):
         self._version = MINIMUM_VERSION
         self._config = self.home.root / "redis" / "redis.conf"
         self._password = ""
+        self._uid = own_number(self.name) if own_user else None
 
     @property
     def url(self) -> str:
@@ -112,7 +121,9 @@ class EmbeddedRedis(Service):
         self._port = free_port(self._preferred_port, self._host)
         # Each version has its own folder: an older server cannot read a newer one's data, which can be re-created.
         data = self._config.parent / ".".join(map(str, self._version))
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
+        # The server's user owns the data alone, so that it cannot replace what root writes above them.
+        self._config.parent.chmod(OWNER_ONLY if self._uid is None else PASS_THROUGH)
         lines = {
             "bind": self._host,
             "port": str(self._port),
@@ -127,6 +138,9 @@ class EmbeddedRedis(Service):
         }
         bounds = redis_bounds.bound_lines(self._version, redis_bounds.memory_share(redis_bounds.available_memory()))
         write_private(self._config, "".join(f"{key} {value}\n" for key, value in [*lines.items(), *bounds]))
+        if self._uid is not None:
+            give(data, self._uid)
+            give(self._config, self._uid)
 
     def _acl_settings(self, path: Path) -> dict[str, str]:
         """Write the ACL file with the shards' users, and return its setting.
@@ -154,6 +168,7 @@ class EmbeddedRedis(Service):
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
             cwd=self._config.parent,
             log=self.log,
+            drop_root=None if self._uid is None else DropRoot(self._uid, (self.home.root, self._binary)),
         )
 
     def is_ready(self) -> bool:

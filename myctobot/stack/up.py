@@ -16,12 +16,13 @@ from typing import Any
 import httpx
 
 from myctobot.stack import orphans
+from myctobot.stack.checks import can_isolate_agents, require_users
 from myctobot.stack.console import StackConsole
 from myctobot.stack.database_roles import OWNER, ROLES
 from myctobot.stack.environment import Addresses, base_environment, env_file, own_variables
-from myctobot.stack.errors import ServiceFailed, StackError, StoppedEarly
+from myctobot.stack.errors import StackError, StoppedEarly
 from myctobot.stack.home import GeneratedSecrets, Home, write_private
-from myctobot.stack.plan import FLOWER_LOGIN, LocalShard, Plan
+from myctobot.stack.plan import CHECKOUT, FLOWER_LOGIN, LocalShard, Plan
 from myctobot.stack.ports import LOOPBACK, listen
 from myctobot.stack.postgres import EmbeddedPostgres
 from myctobot.stack.processes import Records
@@ -30,6 +31,7 @@ from myctobot.stack.redis import EmbeddedRedis
 from myctobot.stack.runners import live_runners, stop_runners
 from myctobot.stack.services import START_TIMEOUT_S, Service
 from myctobot.stack.supervisor import Supervisor
+from myctobot.stack.users import ProgramUsers, compile_sources
 
 WEB_PORT = 8000
 GATEWAY_PORT = 8001
@@ -37,13 +39,7 @@ SHARD_API_PORT = 8002
 FLOWER_PORT = 5555
 MIGRATE_TIMEOUT_S = 300
 BOOTSTRAP_TIMEOUT_S = 60
-SANDBOX_CHECK_TIMEOUT_S = 60
 _RESPONSE_TIMEOUT_S = 2
-NO_SANDBOX = (
-    "This machine cannot isolate agents, so the stack does not start. Install the package bubblewrap. To accept jobs "
-    "that can read and change everything that you can, pass --allow-unsandboxed "
-    "(make up UP=--allow-unsandboxed, or DEMO_ALLOW_UNSANDBOXED=1 make demo)."
-)
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,7 @@ class UpOptions:
         ready_file: written when all processes answer, and removed at the end; contains the API key.
         listen: the address of this machine on which web, gateway and broker listen.
         allow_unsandboxed: run jobs without a sandbox where bubblewrap does not work.
+        one_user: let all programs keep the user root, if that starts the stack.
     """
 
     home: Path
@@ -72,6 +69,7 @@ class UpOptions:
     shard_api_port: int | None = None
     listen: str = LOOPBACK
     allow_unsandboxed: bool = False
+    one_user: bool = False
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -120,6 +118,7 @@ class Stack:
         self._listeners: list[socket.socket] = []
         self._flower: socket.socket | None = None
         self._unsandboxed = False
+        self._users = ProgramUsers(self._home, CHECKOUT, active=os.geteuid() == 0 and not options.one_user)
         self._shard_api: socket.socket | None = None
 
     async def up(self) -> None:
@@ -129,7 +128,7 @@ class Stack:
             StackError: a process did not start.
         """
         secrets = GeneratedSecrets.load_or_create(self._home.root)
-        await self._check_sandbox()
+        await self._check_machine()
         web = self._listen(self._options.web_port)
         gateway = self._listen(self._options.gateway_port)
         if (port := self._options.preferred_shard_api_port) is not None:
@@ -142,7 +141,7 @@ class Stack:
         base = base_environment(self._options.caller, self._home)
         variables = own_variables(self._options.caller, self._home, secrets, addresses)
         write_private(self._home.env, env_file(variables))
-        plan = Plan(self._home, variables, base, self._databases())
+        plan = Plan(self._home, variables, base, self._users, self._databases())
         await self._supervisor.run_once(plan.migrate(), MIGRATE_TIMEOUT_S)
         if self._postgres:
             await asyncio.to_thread(self._postgres.grant_rights)
@@ -182,21 +181,19 @@ class Stack:
             self._console.say(f"port {preferred} is taken: using port {port}")
         return listener
 
-    async def _check_sandbox(self) -> None:
-        """Refuse to start shards that cannot isolate agents, unless the caller accepts this.
+    async def _check_machine(self) -> None:
+        """Check what the programs need, before any of them starts.
 
         Raises:
-            StackError: the machine has no working sandbox; the message names the remedies.
+            StackError: something is missing; the message names the remedies.
         """
-        if "shard" in self._options.without:
-            return
-        plan = Plan(self._home, {}, base_environment(self._options.caller, self._home))
-        try:
-            await self._supervisor.run_once(plan.sandbox_check(), SANDBOX_CHECK_TIMEOUT_S)
-        except ServiceFailed as error:
-            if not self._options.allow_unsandboxed:
-                raise StackError(f"{NO_SANDBOX}\n{error.message}") from error
-            self._unsandboxed = True
+        plan = Plan(self._home, {}, base_environment(self._options.caller, self._home), self._users)
+        if self._users.active:
+            await require_users(self._supervisor, plan)
+            await asyncio.to_thread(compile_sources, CHECKOUT)
+        if "shard" not in self._options.without:
+            allowed = self._options.allow_unsandboxed
+            self._unsandboxed = not await can_isolate_agents(self._supervisor, plan, allow_unsandboxed=allowed)
 
     # --- Database and broker -------------------------------------------------------------------------
 
@@ -208,7 +205,8 @@ class Stack:
             await self._start_service(self._postgres)
             database_url = self._postgres.url_of(OWNER)
         if not redis_url:
-            redis_url = await self._start_service(EmbeddedRedis(self._home.root, host=self._options.listen))
+            redis = EmbeddedRedis(self._home.root, host=self._options.listen, own_user=self._users.active)
+            redis_url = await self._start_service(redis)
         return database_url, redis_url
 
     def _given(self, variable: str) -> str:
@@ -271,7 +269,7 @@ class Stack:
         if self._flower:
             urls["flower"] = _url(self._flower)
             flower = {"Flower": f"{urls['flower']}  ({FLOWER_LOGIN} / {flower_password})"}
-        bare = self._unsandboxed
+        bare, one_user = self._unsandboxed, os.geteuid() == 0 and not self._users.active
         write_private(self._home.status, json.dumps({"pid": os.getpid(), "urls": urls}))
         rows = {
             "Web": f"{addresses.control_url}/jobs/  (admin: {addresses.control_url}/admin/)",
@@ -282,6 +280,7 @@ class Stack:
             **flower,
             "Data": str(self._home.root),
             **({"WARNING": "jobs run WITHOUT A SANDBOX and can read and change all that you can"} if bare else {}),
+            **({"ONE USER": "all programs run AS ROOT and can read each other's secrets"} if one_user else {}),
         }
         self._console.banner("MyCTOBot is up. Ctrl-C stops everything.", rows)
         if ready_file := self._options.ready_file:

@@ -1,16 +1,27 @@
-"""Attacks of one program of a running stack on the others: by its role in the database."""
+"""Attacks of one program of a running stack on the others: by its user on the host, and by its role in the database."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
 from myctobot.stack.database_roles import SUPERUSER
+from myctobot.stack.plan import CHECKOUT
+from myctobot.stack.postgres import EmbeddedPostgres
+from myctobot.stack.programs import DropRoot, Program
+from myctobot.stack.users import NUMBERS
 from tests.stacks import RunningStack, running_stack
 
+# Programs that root starts as users of their own. The others need root's rights.
+OWN_USER = ("postgres", "redis", "web", "gateway", "control", "beat")
 WITH_DATABASE = ("web", "gateway", "control", "operations")
 
 
@@ -18,6 +29,73 @@ WITH_DATABASE = ("web", "gateway", "control", "operations")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     with running_stack(tmp_path_factory.mktemp("rights") / "home") as running:
         yield running
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def read_as(number: int, *paths: Path, stack: RunningStack) -> str:
+    """Return what a program with the user of another program reads, and its errors."""
+    command = Program("probe", ("cat", "--", *map(str, paths)), {"PATH": os.defpath, "LC_ALL": "C"}, stack.home)
+    process = replace(command, drop_root=DropRoot(number, (stack.home,))).popen(subprocess.PIPE)
+    return process.communicate(timeout=30)[0].decode(errors="replace")
+
+
+@pytest.mark.needs("root")
+def test_no_two_programs_share_a_user_and_none_has_a_right_of_root(stack: RunningStack) -> None:
+    found = {name: status(stack.pid_of(name)) for name in OWN_USER}
+    assert len({one["Uid"] for one in found.values()}) == len(OWN_USER)
+    for name, one in found.items():
+        assert one["Uid"].split() == one["Gid"].split() == [str(NUMBERS[name])] * 4
+        assert (one["Groups"], one["NoNewPrivs"]) == ("", "1")
+        assert {int(one[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+        assert one["Umask"] == "0077"
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("name", OWN_USER)
+def test_a_program_reads_no_variable_and_no_memory_of_another(stack: RunningStack, name: str) -> None:
+    for other in {*OWN_USER, "operations", "shard-local"} - {name}:
+        folder = Path(f"/proc/{stack.pid_of(other)}")
+        output = read_as(NUMBERS[name], folder / "environ", folder / "mem", stack=stack)
+        assert output.count("Permission denied") == 2, output
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("name", OWN_USER)
+def test_a_program_reads_no_file_of_another(stack: RunningStack, name: str) -> None:
+    files = {
+        "": (stack.home / "secrets.json", stack.home / "env", stack.home / "api_key", stack.shards["local"]),
+        "postgres": (stack.home / "pg" / "data" / "PG_VERSION", stack.home / "pg" / "pg_hba.conf"),
+        "redis": (stack.home / "redis" / "redis.conf", *(stack.home / "redis").glob("*/users.acl")),
+        "beat": (stack.home / "beat" / "schedule",),
+    }
+    assert all(files.values())
+    closed = [path for owner, paths in files.items() for path in paths if owner != name]
+    output = read_as(NUMBERS[name], *closed, stack=stack)
+    assert output.count("Permission denied") == len(closed) == len(output.splitlines()), output
+
+
+@pytest.mark.needs("root")
+def test_a_program_lists_no_folder_of_the_stack(stack: RunningStack) -> None:
+    folders = (stack.home, stack.home / "shards", stack.shards["local"].parent, stack.home / "run", stack.home / "log")
+    for folder in folders:
+        command = Program("probe", ("ls", str(folder)), {"PATH": os.defpath, "LC_ALL": "C"}, stack.home)
+        process = replace(command, drop_root=DropRoot(NUMBERS["web"], (stack.home,))).popen(subprocess.PIPE)
+        assert "Permission denied" in process.communicate(timeout=30)[0].decode(), folder
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("name", OWN_USER)
+def test_no_program_logs_in_as_the_superuser_of_the_database(stack: RunningStack, name: str) -> None:
+    attack = "import psycopg, sys; psycopg.connect(sys.argv[1])"
+    url = EmbeddedPostgres(stack.home).url
+    command = Program("probe", (sys.executable, "-c", attack, url), {"PATH": os.defpath}, stack.home)
+    python = tuple(Path(path).resolve() for path in (CHECKOUT, sys.prefix, sys.base_prefix))
+    process = replace(command, drop_root=DropRoot(NUMBERS[name], (stack.home, *python))).popen(subprocess.PIPE)
+    assert "Peer authentication failed" in process.communicate(timeout=30)[0].decode()
 
 
 def url_of(stack: RunningStack, name: str) -> str:

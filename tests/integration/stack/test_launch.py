@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from myctobot.stack.launch import CAP_DAC_READ_SEARCH
 from myctobot.stack.postgres import named_user
 from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.programs import DropRoot, Program
@@ -68,26 +67,63 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     assert wait_until_gone([child], 10) == []
 
 
-def drop(program: Program, *, search: bool) -> Program:
+def drop(program: Program, *reach: Path) -> Program:
     """Return the program with a change of user, if root runs the test."""
-    return replace(program, drop_root=DropRoot(UID, search=search)) if os.geteuid() == 0 else program
+    return replace(program, drop_root=DropRoot(UID, reach)) if os.geteuid() == 0 else program
 
 
+@pytest.mark.needs("root")
 def test_dropping_root_leaves_no_right(program: Program) -> None:
-    found = status(drop(program, search=False))
-    assert found["Uid"].split() == [str(UID if os.geteuid() == 0 else os.geteuid())] * 4
-    assert int(found["CapEff"], 16) == 0
-    assert int(found["CapPrm"], 16) == 0
+    found = status(drop(program))
+    assert found["Uid"].split() == found["Gid"].split() == [str(UID)] * 4
+    assert found["Groups"] == ""
+    assert found["NoNewPrivs"] == "1"
+    assert {int(found[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert found["Umask"] == "0077"
 
 
-def test_dropping_root_can_leave_the_right_to_search_alone(program: Program) -> None:
-    found = status(drop(program, search=True))
-    left = 1 << CAP_DAC_READ_SEARCH if os.geteuid() == 0 else 0
-    assert {int(found[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {left}
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A folder that only root can enter, with the folders ``given`` and ``other``, and a file in each."""
+    folder = tmp_path / "closed"
+    for name in ("given", "other"):
+        (folder / name / "private").mkdir(parents=True)
+        (folder / name / "file").write_text(name)
+        (folder / name / "private").chmod(0o700)
+        (folder / name / "private" / "file").write_text("deep")
+    folder.chmod(0o700)
+    return folder
+
+
+def reads(program: Program, path: Path, *reach: Path) -> str:
+    """Return what a program of another user reads from a file, or its error."""
+    process = drop(replace(program, argv=("cat", str(path))), program.cwd, *reach).popen(subprocess.PIPE)
+    return process.communicate(timeout=30)[0].decode()
+
+
+@pytest.mark.needs("root")
+def test_a_folder_below_a_closed_one_can_be_given(program: Program, closed: Path) -> None:
+    assert reads(program, closed / "given" / "file", closed / "given") == "given"
+    assert "Permission denied" in reads(program, closed / "given" / "private" / "file", closed / "given")
+    assert "No such file" in reads(program, closed / "other" / "file", closed / "given")
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.needs("root")
+def test_a_file_and_a_folder_below_a_given_one_can_be_given(program: Program, closed: Path) -> None:
+    deep, single = closed / "given" / "private" / "file", closed / "other" / "file"
+    assert reads(program, deep, deep, closed / "given", single) == "deep"
+    assert reads(program, single, deep, closed / "given", single) == "other"
+    assert reads(program, closed / "given" / "file", deep, closed / "given", single) == "given"
+
+
+@pytest.mark.needs("root")
+def test_a_given_path_must_exist(program: Program, closed: Path) -> None:
+    assert "No such file" in reads(program, closed, closed / "nothing")
 
 
 def test_a_user_without_a_name_can_be_shown_one(program: Program) -> None:
-    nameless = replace(drop(program, search=False), argv=("id", "-u"), appear_as=named_user())
+    nameless = replace(drop(program), argv=("id", "-u"), appear_as=named_user())
     process = nameless.popen(subprocess.PIPE)
     output, _ = process.communicate(timeout=30)
     # Some machines forbid user namespaces; then it has to say so.

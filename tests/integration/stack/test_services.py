@@ -21,10 +21,11 @@ from myctobot.stack.errors import ServiceFailed, StackError
 from myctobot.stack.home import GeneratedSecrets
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.ports import listen
-from myctobot.stack.postgres import POSTGRES_UID, SOCKET_NAME, EmbeddedPostgres, named_user
+from myctobot.stack.postgres import SOCKET_NAME, EmbeddedPostgres, named_user
 from myctobot.stack.processes import ProcessId, wait_until_gone
 from myctobot.stack.redis import EmbeddedRedis
 from myctobot.stack.services import Service
+from myctobot.stack.users import number_of
 
 # Starts both, says so, waits for its input to end, stops both.
 SCRIPT = """
@@ -53,6 +54,10 @@ def servers_of(home: Path) -> list[psutil.Process]:
         if (process.info["cwd"] or "").startswith(str(home)):
             found.append(process)
     return found
+
+
+# The programs of a stack that root starts pass through the folder of the socket, and have passwords.
+SOCKET_FOLDER_MODE = 0o711 if os.geteuid() == 0 else 0o700
 
 
 def count(url: str) -> int:
@@ -113,14 +118,15 @@ def test_the_database_listens_on_a_private_socket_only(postgres: EmbeddedPostgre
     url = postgres.start()
     assert psutil.Process(postgres.pid).net_connections("inet") == []
     folder = Path(str(conninfo_to_dict(url)["host"]))
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.stat().st_mode) == SOCKET_FOLDER_MODE
     assert stat.S_ISSOCK((folder / SOCKET_NAME).stat().st_mode)
 
 
-def test_the_database_does_not_run_as_root(postgres: EmbeddedPostgres) -> None:
-    postgres.start()
-    uid = psutil.Process(postgres.pid).uids().real
-    assert uid == (POSTGRES_UID if os.geteuid() == 0 else os.geteuid())
+def test_no_service_runs_as_root(postgres: EmbeddedPostgres, broker: EmbeddedRedis) -> None:
+    for service in (postgres, broker):
+        service.start()
+        uid = psutil.Process(service.pid).uids().real
+        assert uid == (number_of(service.name) if os.geteuid() == 0 else os.geteuid())
 
 
 def test_a_home_with_a_long_path_gets_a_short_socket_folder(tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ def test_a_home_with_a_long_path_gets_a_short_socket_folder(tmp_path: Path) -> N
     psycopg.connect(service.start()).close()
     note = service.home.run / "postgres-socket-folder"
     folder = Path(note.read_text())
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.stat().st_mode) == SOCKET_FOLDER_MODE
     service.stop()
     assert not folder.exists()
 
@@ -216,11 +222,13 @@ def ordinary_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start_as_ordinary_user(home: Path) -> subprocess.Popen[str]:
-    """Start as another user if root runs the test; that user can only read below root's folders."""
+    """Start as another user if root runs the test."""
     become: list[str] = []
     if os.geteuid() == 0:
-        options = ["--parent", str(os.getpid()), "--death-signal", "15", "--uid", str(named_user()), "--search"]
-        become = [sys.executable, "-IS", launch.__file__, *options, "--"]
+        options = ["--parent", str(os.getpid()), "--death-signal", "15", "--uid", str(named_user())]
+        paths = (CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), home)
+        reach = [option for path in paths for option in ("--reach", str(path.resolve()))]
+        become = [sys.executable, "-IS", launch.__file__, *options, *reach, "--"]
     return subprocess.Popen(
         [*become, sys.executable, "-c", SCRIPT, str(home)],
         stdin=subprocess.PIPE,

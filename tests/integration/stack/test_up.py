@@ -189,8 +189,10 @@ def test_stopping_in_the_middle_of_the_start_leaves_no_process(tmp_path: Path) -
 
 def test_given_services_are_used_instead_of_its_own(tmp_path: Path) -> None:
     with psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", autocommit=True) as connection:
-        connection.execute("CREATE DATABASE given")
-    database_url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/given").geturl()
+        connection.execute("CREATE ROLE given LOGIN PASSWORD 'given'")
+        connection.execute("CREATE DATABASE given OWNER given")
+    # The server lets in its superuser only as the user that started it, which the programs of root's stack are not.
+    database_url = urlsplit(os.environ["DATABASE_URL"])._replace(netloc="given:given@", path="/given").geturl()
     redis_url = os.environ["REDIS_URL"].replace("/0", "/1")
     with running_stack(tmp_path / "home", environ={"DATABASE_URL": database_url, "REDIS_URL": redis_url}) as stack:
         assert httpx.get(f"{stack.web_url}/healthz", timeout=5).status_code == 200

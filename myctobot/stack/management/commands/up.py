@@ -58,6 +58,11 @@ class Command(BaseCommand):
             help="run jobs without a sandbox if bubblewrap does not work here; every page then warns",
         )
         parser.add_argument(
+            "--one-user",
+            action="store_true",
+            help="if root starts the stack: let all programs run as root, so that each can read all secrets",
+        )
+        parser.add_argument(
             "--shard-api-port",
             type=int,
             metavar="PORT",
@@ -86,6 +91,7 @@ class Command(BaseCommand):
             shard_api_port=options["shard_api_port"],
             listen=_address(options["listen"]),
             allow_unsandboxed=options["allow_unsandboxed"],
+            one_user=options["one_user"],
             caller=caller_environment(),
         )
         console = StackConsole(sys.stdout)

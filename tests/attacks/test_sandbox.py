@@ -36,9 +36,11 @@ async def run_as_agent(config: ShardConfig, *command: str) -> bytes:
     """Run a command as the agent of the shard's next job, and return its output."""
     answer: Any = {"job_id": "job_x", "attempt": 1, "capabilities": ["git"]}
     job = Execution(config, answer, slot=0)
+    sandbox = job._prepare_sandbox()
     try:
-        return (await job._prepare_sandbox().run(command)).stdout
+        return (await sandbox.run(command)).stdout
     finally:
+        await sandbox.close()
         await job.close()
 
 

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from myctobot.lib.clock import database_now
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.models import CallbackSecret, Tenant
-from myctobot.tenants.secrets import sealer
+from myctobot.tenants.secrets import callback_sealer
 
 KEPT_FOR = timedelta(days=1)
 
@@ -48,7 +48,7 @@ def headers(tenant: Tenant, message_id: str, body: str) -> dict[str, str]:
 
 def _secrets(tenant: Tenant) -> list[str]:
     row, _ = CallbackSecret.objects.get_or_create(tenant=tenant, defaults={"sealed": _seal(tenant, _new(), "")})
-    values = sealer().unseal(row.sealed, bound_to=_binding(tenant))
+    values = callback_sealer().unseal(row.sealed, bound_to=_binding(tenant))
     found = [str(values["value"])]
     if values["previous"] and row.rotated_at and database_now() - row.rotated_at < KEPT_FOR:
         found.append(str(values["previous"]))
@@ -64,4 +64,4 @@ def _binding(tenant: Tenant) -> str:
 
 
 def _seal(tenant: Tenant, secret: str, previous: str) -> str:
-    return sealer().seal({"value": secret, "previous": previous}, bound_to=_binding(tenant))
+    return callback_sealer().seal({"value": secret, "previous": previous}, bound_to=_binding(tenant))

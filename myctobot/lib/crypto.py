@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
 class CannotUnseal(Exception):
@@ -68,6 +71,35 @@ class Sealer:
             return self._fernet.rotate(sealed.encode()).decode()
         except InvalidToken as error:
             raise CannotUnseal("no key of SECRETS_KEYS opens this") from error
+
+
+def derive_key(key: str, purpose: str) -> str:
+    """Return the Fernet key for one purpose that HKDF-SHA256 (RFC 5869) derives from another Fernet key.
+
+    Who has only the derived key opens nothing that was sealed with the other one.
+
+    Args:
+        key: Fernet key (32 bytes, url-safe base64).
+        purpose: text that no other purpose uses.
+
+    Raises:
+        ValueError: the key is malformed.
+    """
+    Fernet(key)
+    derived = HKDF(SHA256(), 32, salt=None, info=f"myctobot {purpose}".encode()).derive(base64.urlsafe_b64decode(key))
+    return base64.urlsafe_b64encode(derived).decode()
+
+
+def callback_keys_of(keys: Sequence[str]) -> list[str]:
+    """Return the keys that open only the secrets that sign callbacks.
+
+    Args:
+        keys: those of ``SECRETS_KEYS``.
+
+    Raises:
+        ValueError: a key is malformed.
+    """
+    return [derive_key(key, "callbacks") for key in keys]
 
 
 def new_token(prefix: str) -> str:

@@ -43,6 +43,8 @@ DEBUG: bool = env.bool("DEBUG", default=False)
 SECRET_KEY: str = env.str("SECRET_KEY", default="") or secrets.token_urlsafe(50)
 # Fernet keys, newest first. The first one encrypts, and all of them decrypt.
 SECRETS_KEYS: list[str] = env.list("SECRETS_KEYS", default=[])
+# For a process without SECRETS_KEYS, which signs callbacks and opens no other secret.
+CALLBACK_KEYS: list[str] = env.list("CALLBACK_KEYS", default=[])
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 MYCTOBOT_HOME = HOME
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from myctobot.lib.crypto import callback_keys_of
+from myctobot.stack.errors import StackError
 from myctobot.stack.home import GeneratedSecrets, Home
 
 BASE = ("PATH", "HOME", "LANG", "TZ", "TERM")
@@ -52,7 +54,8 @@ _SERVING = (
 _DATABASE = ("DATABASE_URL", "DATABASE_POOL_SIZE")
 # Names and prefixes of the variables of processes that need few; a prefix ends with "_".
 _ONLY: Mapping[str, tuple[str, ...]] = {
-    "migrate": _DATABASE,
+    # A migration seals secrets again.
+    "migrate": (*_DATABASE, "SECRETS_KEYS"),
     "gateway": (*_DATABASE, *_SERVING, "SECRETS_KEYS", "ANTHROPIC_BASE_URL", "GATEWAY_"),
     "beat": ("REDIS_URL",),
     "flower": ("REDIS_URL",),
@@ -60,8 +63,9 @@ _ONLY: Mapping[str, tuple[str, ...]] = {
 }
 # Variables of one or few of the processes that need most of them.
 _RESERVED: Mapping[str, frozenset[str]] = {
-    # web, shardapi and gateway unseal secrets for jobs, and control those that sign callbacks.
-    "SECRETS_KEYS": frozenset({"web", "shardapi", "gateway", "control"}),
+    "SECRETS_KEYS": frozenset({"web", "shardapi", "gateway"}),
+    # They open only the secrets that sign callbacks. The others derive them.
+    "CALLBACK_KEYS": frozenset({"control"}),
     "METRICS_TOKEN": frozenset({"web"}),
     "METRICS_NETWORKS": frozenset({"web"}),
 }
@@ -104,12 +108,23 @@ def base_environment(caller: Mapping[str, str], home: Home) -> dict[str, str]:
 def own_variables(
     caller: Mapping[str, str], home: Home, secrets: GeneratedSecrets, addresses: Addresses
 ) -> dict[str, str]:
-    """Return MyCTOBot's variables for the control plane's processes and for ``<home>/env``."""
+    """Return MyCTOBot's variables for the control plane's processes and for ``<home>/env``.
+
+    Raises:
+        StackError: the caller's ``SECRETS_KEYS`` are malformed.
+    """
+    given = {name: value for name, value in caller.items() if value and (name in OWN or name.startswith(OWN_PREFIXES))}
+    keys = given.get("SECRETS_KEYS", secrets.secrets_keys)
+    try:
+        callback_keys = callback_keys_of(keys.split(","))
+    except ValueError as error:
+        raise StackError("SECRETS_KEYS: a text is not a Fernet key (32 bytes, url-safe base64).") from error
     return {
         "GATEWAY_UPSTREAM": "scripted",
         "SECRET_KEY": secrets.secret_key,
-        "SECRETS_KEYS": secrets.secrets_keys,
-        **{name: value for name, value in caller.items() if value and (name in OWN or name.startswith(OWN_PREFIXES))},
+        "SECRETS_KEYS": keys,
+        "CALLBACK_KEYS": ",".join(callback_keys),
+        **given,
         "MYCTOBOT_HOME": str(home.root),
         "EMBEDDED": "1",
         "DATABASE_URL": addresses.database_url,

@@ -9,7 +9,8 @@ from django.apps import apps
 from django.db import models
 
 from myctobot.lib.crypto import CannotUnseal
-from myctobot.tenants.secrets import sealer
+from myctobot.tenants.models import CallbackSecret
+from myctobot.tenants.secrets import callback_sealer, sealer
 
 # Every model keeps its sealed values in a column of this name, also the models of apps that this one may not import.
 SEALED_COLUMN = "sealed"
@@ -37,11 +38,11 @@ def rotate(found: Iterable[type[models.Model]]) -> Rotated:
     """Rotate the sealed rows of some models, each in its own transaction, so that other writers wait briefly."""
     done, lost = 0, []
     for model in found:
-        name = sealed_field(model)
+        name, keys = sealed_field(model), callback_sealer() if model is CallbackSecret else sealer()
         rows = model._default_manager.filter(**{f"{name}__isnull": False}).order_by("pk")
         for pk, sealed in rows.values_list("pk", name).iterator(chunk_size=500):
             try:
-                renewed = sealer().rotate(sealed)
+                renewed = keys.rotate(sealed)
             except CannotUnseal:
                 lost.append(f"{model._meta.label} {pk}")
                 continue

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from myctobot.contract.limits import MIN_SECRET_LENGTH
 from myctobot.errors import Conflict, InvalidRequest, NotFound
-from myctobot.lib.crypto import Sealer
+from myctobot.lib.crypto import Sealer, callback_keys_of
 from myctobot.tenants.audit import record
 from myctobot.tenants.models import Role, Secret, Tenant
 from myctobot.tenants.secret_bindings import SecretBinding, SecretPurpose, SecretUse, binding_problems, use_problem
@@ -51,6 +51,24 @@ def sealer() -> Sealer:
         ValueError: the setting is empty or malformed.
     """
     return Sealer(settings.SECRETS_KEYS)
+
+
+def callback_keys() -> list[str]:
+    """Return the keys that open only the secrets that sign callbacks, newest first.
+
+    Raises:
+        ValueError: a key of ``SECRETS_KEYS`` is malformed.
+    """
+    return callback_keys_of(settings.SECRETS_KEYS) or settings.CALLBACK_KEYS
+
+
+def callback_sealer() -> Sealer:
+    """Return the sealer of the secrets that sign callbacks.
+
+    Raises:
+        ValueError: the process has no keys, or a malformed one.
+    """
+    return Sealer(callback_keys())
 
 
 def secret_binding(tenant_id: int, name: str) -> str:

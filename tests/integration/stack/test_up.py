@@ -109,7 +109,8 @@ def test_the_shard_knows_nothing_of_the_control_plane(stack: RunningStack) -> No
     ("name", "without"),
     [
         ("beat", {"DATABASE_URL", "SECRET_KEY", "SECRETS_KEYS"}),
-        ("gateway", {"REDIS_URL", "SECRET_KEY"}),
+        ("control", {"SECRETS_KEYS"}),
+        ("gateway", {"REDIS_URL", "SECRET_KEY", "CALLBACK_KEYS"}),
         ("operations", {"SECRETS_KEYS"}),
         ("postgres", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SECRETS_KEYS"}),
         ("redis", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SECRETS_KEYS"}),

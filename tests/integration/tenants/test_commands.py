@@ -186,6 +186,26 @@ def test_a_waiting_jobs_secrets_are_rotated_too(tenant: Tenant, settings: Any) -
     assert JobSecrets.of(job).values(job) == {"repo_token": VALUE}
 
 
+def test_secrets_of_callbacks_are_rotated_with_their_own_keys(tenant: Tenant, settings: Any) -> None:
+    from jobs.callbacks import signing
+
+    before = signing.secret_of(tenant)
+    new = Fernet.generate_key().decode()
+    settings.SECRETS_KEYS = [new, *settings.SECRETS_KEYS]
+    run("rotate_secrets")
+    settings.SECRETS_KEYS = [new]
+    printed = run("callback_keys")[0].strip()
+    # A control worker has only these.
+    settings.SECRETS_KEYS, settings.CALLBACK_KEYS = [], printed.partition("=")[2].split(",")
+    assert signing.secret_of(tenant) == before
+
+
+def test_the_keys_of_callbacks_need_keys_to_derive_them_from(settings: Any) -> None:
+    settings.SECRETS_KEYS, settings.CALLBACK_KEYS = [], []
+    with pytest.raises(CommandError, match="SECRETS_KEYS is empty"):
+        run("callback_keys")
+
+
 def test_a_row_that_no_key_opens_is_named_and_the_others_are_rotated(tenant: Tenant, settings: Any) -> None:
     ours = settings.SECRETS_KEYS[0]
     settings.SECRETS_KEYS = [Fernet.generate_key().decode()]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from cryptography.fernet import Fernet
 
-from myctobot.lib.crypto import CannotUnseal, Sealer, derive_token, digest, keyed_digest, new_token
+from myctobot.lib.crypto import CannotUnseal, Sealer, derive_key, derive_token, digest, keyed_digest, new_token
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 VALUES = {"repo_token": "canary-ü", "jira_token": {"secret": "jira"}}
@@ -25,6 +25,20 @@ def test_a_sealed_text_moved_to_another_row_stays_shut() -> None:
     sealer = Sealer([OLD])
     with pytest.raises(CannotUnseal, match="another row"):
         sealer.unseal(sealer.seal(VALUES, bound_to="job:1"), bound_to="job:2")
+
+
+def test_a_derived_key_opens_only_what_was_sealed_with_it() -> None:
+    derived = derive_key(OLD, "callbacks")
+    assert derived == derive_key(OLD, "callbacks")
+    assert len({derived, OLD, derive_key(OLD, "other"), derive_key(NEW, "callbacks")}) == 4
+    sealed = Sealer([OLD]).seal(VALUES, bound_to="x")
+    with pytest.raises(CannotUnseal):
+        Sealer([derived]).unseal(sealed, bound_to="x")
+
+
+def test_no_key_is_derived_from_a_malformed_one() -> None:
+    with pytest.raises(ValueError, match="Fernet key"):
+        derive_key("no-key", "callbacks")
 
 
 def test_a_key_that_is_gone() -> None:

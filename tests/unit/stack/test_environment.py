@@ -8,6 +8,7 @@ from pathlib import Path
 import environ
 import pytest
 
+from myctobot.lib.crypto import CannotUnseal, Sealer
 from myctobot.stack.environment import (
     Addresses,
     base_environment,
@@ -16,6 +17,7 @@ from myctobot.stack.environment import (
     own_variables,
     variables_of,
 )
+from myctobot.stack.errors import StackError
 from myctobot.stack.home import GeneratedSecrets, Home
 
 ADDRESSES = Addresses("postgresql://db", "redis://broker", "http://control", "http://gateway")
@@ -69,7 +71,7 @@ def test_the_stack_decides_its_own_addresses(home: Home) -> None:
 
 
 FEW = {
-    "migrate": {"DATABASE_URL"},
+    "migrate": {"DATABASE_URL", "SECRETS_KEYS"},
     "beat": {"REDIS_URL"},
     "flower": {"REDIS_URL"},
     "egress": {"LXC_PATH", "EGRESS_PORT"},
@@ -91,12 +93,26 @@ def test_a_process_with_few_tasks_gets_only_their_variables(home: Home, program:
 @pytest.mark.parametrize(
     ("program", "unseals"),
     [
-        *(("web", True), ("web-2", True), ("shardapi", True), ("gateway", True), ("control", True)),
-        *(("operations", False), ("bootstrap", False), ("migrate", False), ("beat", False), ("egress", False)),
+        *(("web", True), ("web-2", True), ("shardapi", True), ("gateway", True), ("migrate", True)),
+        *(("control", False), ("operations", False), ("bootstrap", False), ("beat", False), ("egress", False)),
     ],
 )
 def test_only_processes_that_unseal_secrets_have_the_keys(home: Home, program: str, unseals: bool) -> None:
     assert ("SECRETS_KEYS" in variables_of(program, variables(home))) is unseals
+
+
+def test_the_process_that_signs_callbacks_can_open_nothing_else(home: Home) -> None:
+    everything = variables(home)
+    ours = variables_of("control", everything)["CALLBACK_KEYS"].split(",")
+    sealed = Sealer(everything["SECRETS_KEYS"].split(",")).seal({"value": "x"}, bound_to="row")
+    with pytest.raises(CannotUnseal):
+        Sealer(ours).unseal(sealed, bound_to="row")
+    assert "CALLBACK_KEYS" not in variables_of("operations", everything)
+
+
+def test_a_malformed_key_stops_the_start(home: Home) -> None:
+    with pytest.raises(StackError, match="SECRETS_KEYS"):
+        own_variables({"SECRETS_KEYS": "no-key"}, home, GeneratedSecrets(), ADDRESSES)
 
 
 def test_only_the_web_process_has_the_token_of_the_metrics(home: Home) -> None:

@@ -67,6 +67,10 @@ def _mounted_bytes(init: int) -> int:
     used = 0
     for name in MEMORY_MOUNTS:
         with suppress(*_GONE):
-            mount = os.statvfs(f"/proc/{init}/root/{name}")
+            inside = f"/proc/{init}/root/{name}"
+            if os.stat(inside).st_dev == os.stat(f"/{name}").st_dev:  # noqa: PTH116 - /proc's link is followed
+                # bubblewrap has not entered the sandbox's root yet, so this is the mount of the shard's machine.
+                continue
+            mount = os.statvfs(inside)
             used += (mount.f_blocks - mount.f_bfree) * mount.f_frsize
     return used

@@ -18,7 +18,7 @@ from shards.broker_access.acl_rules import supports
 from tests.fixtures.chromium import find_chromium
 from tests.fixtures.ssh_server import SBIN, find_sshd
 from workers.sandbox.disk_image import LOOP_CONTROL
-from workers.sandbox.limits import own_groups
+from workers.sandbox.limits import V2, own_groups
 
 
 def find_control_group() -> Path | None:
@@ -27,8 +27,21 @@ def find_control_group() -> Path | None:
     return next((path for path in own.values() if os.access(path, os.W_OK)), None)
 
 
+def find_controller() -> tuple[Path, str] | None:
+    """Return the top of the groups of version 2, and a controller that may be enabled below it."""
+    mounts = Path("/proc/self/mountinfo").read_text()
+    top = own_groups("0::/", mounts).get(V2)
+    if top is None or not os.access(top / "cgroup.subtree_control", os.W_OK):
+        return None
+    # Below another top than the kernel's, which has no events, a controller cannot be enabled while it has processes.
+    file = "cgroup.subtree_control" if (top / "cgroup.events").exists() else "cgroup.controllers"
+    names = (top / file).read_text().split()
+    return (top, "memory" if "memory" in names else names[0]) if names else None
+
+
 PROGRAMS: dict[str, Callable[[], object]] = {
     "a control group": find_control_group,
+    "a controller of version 2": find_controller,
     "chromium": find_chromium,
     "debootstrap": lambda: shutil.which("debootstrap", path=SBIN),
     "faketime": lambda: shutil.which("faketime"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from myctobot.contract.shards import IsolationKind
 from workers.config import GIT_CERTIFICATES, ConfigError, ShardConfig, load_config
 from workers.hardening import keep_memory_private
-from workers.sandbox import isolation
+from workers.sandbox import isolation, own_group
 from workers.sandbox.disk_image import unmount_leftovers
 from workers.sandbox.enforcement import enforced_limits, limits_problem
 from workers.sandbox.limits import sweep_groups
@@ -36,6 +36,7 @@ def main() -> int:
     except ConfigError as error:
         logging.error("%s: %s", path, error)
         return 2
+    own_group.prepare()
     if not _decide_isolation(config):
         return 2
     if config.git_certificates:

@@ -7,6 +7,7 @@ from typing import Final
 
 from myctobot.contract.shards import EnforcedLimits, IsolationKind
 from workers.sandbox.isolation import Isolation
+from workers.sandbox.limits import LEAF
 
 GROUP: Final = "control_group"
 WATCHDOG: Final = "watchdog"
@@ -16,8 +17,8 @@ NONE: Final = "none"
 
 NO_LIMITS: Final = (
     "no limit on the agents' memory and processes is enforced: the shard can neither create control groups nor use "
-    "bubblewrap. Give its user a writable control group (Delegate=yes in a systemd unit), install bubblewrap, or set "
-    "sandbox.allow_unlimited."
+    f"bubblewrap. Give its user a writable control group (Delegate=yes and DelegateSubgroup={LEAF} in a systemd unit), "
+    "install bubblewrap, or set sandbox.allow_unlimited."
 )
 
 

@@ -28,6 +28,8 @@ MIN_DATA_MB: Final = 1024
 # Controllers of version 1. Version 2 has one group for all of them, which is named "" here.
 V1_CONTROLLERS: Final = ("memory", "pids", "freezer")
 V2: Final = ""
+# Group of the worker and its runners, so that the group above it has no processes; see ``own_group``.
+LEAF: Final = "shard-worker"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,19 @@ def own_groups(cgroup: str, mountinfo: str) -> dict[str, Path]:
     return found
 
 
+def group_bases(cgroup: str, mountinfo: str) -> dict[str, Path]:
+    """Return the directory in which to create groups, for each controller; arguments as those of ``own_groups``.
+
+    It is the caller's own group, and in version 2 the group above if the caller is in the leaf.
+    """
+    found = own_groups(cgroup, mountinfo)
+    own = found.get(V2)
+    # Version 1 allows groups below one with processes.
+    if own is not None and "memory" not in found and own.name == LEAF and own != Path(_cgroup_mounts(mountinfo)[V2][1]):
+        found[V2] = own.parent
+    return found
+
+
 def _cgroup_mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
     mounts: dict[str, tuple[str, str]] = {}
     for line in mountinfo.splitlines():
@@ -124,7 +139,7 @@ def _counter(text: str, name: str) -> int:
 
 
 class Groups:
-    """Control groups of one sandbox, inside the caller's own."""
+    """Control groups of one sandbox, inside the caller's own or next to its leaf."""
 
     def __init__(self, directories: Mapping[str, Path], limits: ResourceLimits) -> None:
         self._dirs = dict(directories)
@@ -134,20 +149,20 @@ class Groups:
         self.limits_processes = self._limit_processes()
 
     @classmethod
-    def create(cls, name: str, own: Mapping[str, Path], limits: ResourceLimits) -> Groups:
-        """Create a group with this name in every hierarchy of ``own`` that can be written."""
+    def create(cls, name: str, bases: Mapping[str, Path], limits: ResourceLimits) -> Groups:
+        """Create a group with this name in every directory of ``bases`` that can be written."""
         # Where version 1 has the memory controller, version 2 does not have it and limits nothing.
-        wanted = V1_CONTROLLERS if "memory" in own else (V2,)
+        wanted = V1_CONTROLLERS if "memory" in bases else (V2,)
         made: dict[str, Path] = {}
         for controller in wanted:
-            if controller not in own:
+            if controller not in bases:
                 continue
             if controller == V2:
                 for needed in ("+memory", "+pids"):
-                    _write_file(own[V2] / "cgroup.subtree_control", needed)
+                    _write_file(bases[V2] / "cgroup.subtree_control", needed)
             with suppress(OSError):
-                (own[controller] / name).mkdir(exist_ok=True)
-                made[controller] = own[controller] / name
+                (bases[controller] / name).mkdir(exist_ok=True)
+                made[controller] = bases[controller] / name
         return cls(made, limits)
 
     def __bool__(self) -> bool:
@@ -246,11 +261,11 @@ class Groups:
 
 
 def _own_group_directories() -> dict[str, Path]:
-    return own_groups(_read_file(Path("/proc/self/cgroup")), _read_file(Path("/proc/self/mountinfo")))
+    return group_bases(_read_file(Path("/proc/self/cgroup")), _read_file(Path("/proc/self/mountinfo")))
 
 
 def create_groups(limits: ResourceLimits, started: int) -> Groups:
-    """Create the groups of one sandbox in the caller's own groups; none where there is no cgroup file system.
+    """Create the groups of one sandbox; none where there is no cgroup file system.
 
     Args:
         limits: limits of the groups.
@@ -283,10 +298,10 @@ def sweep_groups() -> int:
     With version 1 a frozen agent cannot die with its runner, because it must be thawed first.
     """
     swept = 0
-    for controller, own in _own_group_directories().items():
-        if controller not in (V2, *V1_CONTROLLERS) or not own.is_dir():
+    for controller, base in _own_group_directories().items():
+        if controller not in (V2, *V1_CONTROLLERS) or not base.is_dir():
             continue
-        for directory in own.glob("agent-*-*-*"):
+        for directory in base.glob("agent-*-*-*"):
             pid, started = directory.name.split("-")[1:3]
             owner = process_tree.read(int(pid)) if pid.isdecimal() else None
             if owner is None or str(owner.started) != started:

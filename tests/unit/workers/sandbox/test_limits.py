@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.sandbox.limits import Groups, ResourceLimits, own_groups
+from workers.sandbox.limits import Groups, ResourceLimits, group_bases, own_groups
 
 V1_MOUNTS = """\
 30 25 0:26 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
@@ -37,6 +37,28 @@ CONTAINER_MOUNTS = "30 25 0:26 /lxc/web /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n
 )
 def test_own_groups(cgroup: str, mounts: str, expected: dict[str, str]) -> None:
     assert own_groups(cgroup, mounts) == {name: Path(path) for name, path in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "mounts", "expected"),
+    [
+        ("0::/a/shard.service/shard-worker\n", V2_MOUNTS, {"": "/sys/fs/cgroup/a/shard.service"}),
+        ("0::/shard-worker\n", V2_MOUNTS, {"": "/sys/fs/cgroup"}),
+        ("0::/lxc/web/shard-worker\n", CONTAINER_MOUNTS, {"": "/sys/fs/cgroup"}),
+        ("0::/a/shard.service\n", V2_MOUNTS, {"": "/sys/fs/cgroup/a/shard.service"}),
+        ("0::/shard-worker/other\n", V2_MOUNTS, {"": "/sys/fs/cgroup/shard-worker/other"}),
+        # The top of the visible groups has this name only by chance.
+        ("0::/\n", V2_MOUNTS.replace("/cgroup ", "/shard-worker "), {"": "/sys/fs/shard-worker"}),
+        # Version 1 limits memory.
+        (
+            "4:memory:/a/shard-worker\n0::/shard-worker\n",
+            V1_MOUNTS,
+            {"memory": "/sys/fs/cgroup/memory/a/shard-worker", "": "/sys/fs/cgroup/unified/shard-worker"},
+        ),
+    ],
+)
+def test_groups_are_next_to_the_leaf_of_version_2(cgroup: str, mounts: str, expected: dict[str, str]) -> None:
+    assert group_bases(cgroup, mounts) == {name: Path(path) for name, path in expected.items()}
 
 
 def test_version_1_is_used_where_it_has_the_memory_controller(tmp_path: Path) -> None:

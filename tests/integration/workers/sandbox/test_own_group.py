@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from myctobot.stack.plan import CHECKOUT
+from tests.integration.workers.test_main import config_file
 from tests.needs import find_controller
 from workers.sandbox import own_group
 from workers.sandbox.limits import LEAF
@@ -54,6 +55,14 @@ if own_group.STARTED_IN_SCOPE not in os.environ:
     print(own_group.start_in_scope(Path("/group")))
 else:
     print(os.getpid(), os.getppid(), os.read(int(sys.argv[2]), 9).decode(), sys.stdin.read())
+"""
+PREPARE = """
+import runpy, sys
+from workers.sandbox import own_group
+
+own_group.prepare = lambda: sys.exit(print("prepared"))
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__")
 """
 # The real one executes its command in the same process, too.
 WORKS = 'while [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
@@ -162,3 +171,11 @@ def test_a_systemd_run_that_fails_leaves_the_program_running(
 def test_without_systemd_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_group, "SYSTEMD", tmp_path / "missing")
     assert "there is no systemd" in own_group.start_in_scope(tmp_path)
+
+
+@pytest.mark.parametrize("module", ["workers.main", "workers.sandbox"])
+def test_the_worker_and_the_check_prepare_their_group(tmp_path: Path, module: str) -> None:
+    config = config_file(tmp_path)
+    config.chmod(0o600)
+    done = python(PREPARE, module, "--config", str(config))
+    assert done.stdout == "prepared\n", done.stderr

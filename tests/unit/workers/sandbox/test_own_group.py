@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from myctobot.stack.plan import CHECKOUT
 from workers.sandbox import own_group
+from workers.sandbox.limits import LEAF
 
 
 @pytest.fixture
@@ -108,3 +110,9 @@ def test_the_runtime_folder_of_the_user_is_derived(monkeypatch: pytest.MonkeyPat
     environment: dict[str, str] = {}
     own_group._find_user_manager(tmp_path, environment)
     assert environment["XDG_RUNTIME_DIR"] == f"/run/user/{os.geteuid()}"
+
+
+def test_the_unit_starts_the_worker_in_the_leaf() -> None:
+    unit = CHECKOUT / "ansible/roles/shard/templates/claude-shard.service.j2"
+    assert "\nDelegate=yes\n" in unit.read_text()
+    assert f"\nDelegateSubgroup={LEAF}\n" in unit.read_text()

@@ -44,6 +44,12 @@ OWN_PREFIXES = (
     *("LXC_", "EGRESS_", "PROXMOX_", "ALERT_", "EMAIL_"),
     *("CALLS_PER_", "CALL_", "CONCURRENT_CALLS", "WAITING_CALLS_", "OPEN_STREAMS_"),
 )
+# Variables that name a file which the programs read themselves. Any other name may end with _FILE for its value's file.
+PATHS = (
+    *("GATEWAY_SCRIPTS", "CALLBACK_CA_FILE", "PROXMOX_CA_FILE", "LXC_AUTHORIZED_KEYS_FILE"),
+    *("SHARD_GIT_CA_FILE", "SHARD_SSH_KEY_FILE", "LOCAL_SHARD_GIT_CA_FILE"),
+)
+_MAX_VALUE = 64 * 1024
 # Every process of the control plane gets these.
 _COMMON = ("MYCTOBOT_HOME", "EMBEDDED", "DEBUG", "LOG_LEVEL")
 # A process that serves HTTP.
@@ -111,9 +117,9 @@ def own_variables(
     """Return MyCTOBot's variables for the control plane's processes and for ``<home>/env``.
 
     Raises:
-        StackError: the caller's ``SECRETS_KEYS`` are malformed.
+        StackError: the caller's ``SECRETS_KEYS`` are malformed, or a file with a value cannot be read.
     """
-    given = {name: value for name, value in caller.items() if value and (name in OWN or name.startswith(OWN_PREFIXES))}
+    given = _given(caller)
     keys = given.get("SECRETS_KEYS", secrets.secrets_keys)
     try:
         callback_keys = callback_keys_of(keys.split(","))
@@ -134,6 +140,31 @@ def own_variables(
         "GATEWAY_URL": addresses.gateway_url,
         "ALLOWED_HOSTS": _allowed_hosts(caller, addresses.control_url),
     }
+
+
+def _given(caller: Mapping[str, str]) -> dict[str, str]:
+    """Return the caller's values; those in files are read here, because the programs may have no right to."""
+    found: dict[str, str] = {}
+    for name, value in caller.items():
+        of_value = name.removesuffix("_FILE") if name not in PATHS else name
+        if not value or not (of_value in OWN or of_value.startswith(OWN_PREFIXES)):
+            continue
+        if of_value == name:
+            found.setdefault(name, value)
+        else:
+            found[of_value] = _read_value(name, Path(value))
+    return found
+
+
+def _read_value(name: str, path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_VALUE + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StackError(f"{name}: {path} cannot be read ({error}). Give the path of a readable text file.") from error
+    if len(text) > _MAX_VALUE:
+        raise StackError(f"{name}: {path} has more than {_MAX_VALUE} characters. It must contain only the value.")
+    return text.strip()
 
 
 def variables_of(program: str, variables: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
+from myctobot.stack.environment import PATHS
 from myctobot.stack.home import OWNER_ONLY, PASS_THROUGH, Home
 from myctobot.stack.programs import DropRoot, Program
 
@@ -29,14 +30,8 @@ NUMBERS: Final[Mapping[str, int]] = {
         ("postgres", "redis", "web", "shardapi", "gateway", "control", "beat", "flower", "migrate", "check")
     )
 }
-# Variables that name a file or folder, which the program reads.
-_PATHS: Final = (
-    "GATEWAY_SCRIPTS",
-    "CALLBACK_CA_FILE",
-    "PROXMOX_CA_FILE",
-    "SHARD_GIT_CA_FILE",
-    "LXC_AUTHORIZED_KEYS_FILE",
-)
+# Only operations, which keeps root, reads the private key.
+_READ_BY_ALL: Final = tuple(name for name in PATHS if name != "SHARD_SSH_KEY_FILE")
 
 
 def number_of(program: str) -> int | None:
@@ -108,7 +103,7 @@ class ProgramUsers:
 def _given_paths(env: Mapping[str, str]) -> list[Path]:
     """Return the existing files and folders that the caller named in a program's variables."""
     query = parse_qs(urlsplit(env.get("DATABASE_URL", "")).query)
-    named = [*(env[name] for name in _PATHS if name in env), *query.get("host", [])]
+    named = [*(env[name] for name in _READ_BY_ALL if name in env), *query.get("host", [])]
     # The settings derive the name of the public key from that of the private one, which only operations read.
     named += [f"{env['SHARD_SSH_KEY_FILE']}.pub"] if "SHARD_SSH_KEY_FILE" in env else []
     return [Path(path) for path in named if path.startswith("/") and Path(path).exists()]

@@ -64,6 +64,22 @@ def test_the_stack_opens_no_folder_for_repositories_by_itself(home: Home) -> Non
     assert own_variables(caller, home, GeneratedSecrets(), ADDRESSES)["REPO_FILE_ROOTS"] == "/srv/repos"
 
 
+def test_the_stack_reads_values_in_files(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-the-file\n")
+    caller = {"METRICS_TOKEN_FILE": str(tmp_path / "token"), "METRICS_TOKEN": "no", "PROXMOX_CA_FILE": "/ca.pem"}
+    own = own_variables(caller, home, GeneratedSecrets(), ADDRESSES)
+    assert (own["METRICS_TOKEN"], own["PROXMOX_CA_FILE"]) == ("from-the-file", "/ca.pem")
+    assert not {"METRICS_TOKEN_FILE", "PROXMOX_CA"} & own.keys()
+
+
+@pytest.mark.parametrize("content", [None, b"x" * 70_000, b"\xff"])
+def test_a_file_that_cannot_be_a_value_stops_the_start(home: Home, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    with pytest.raises(StackError, match="SECRET_KEY_FILE: "):
+        own_variables({"SECRET_KEY_FILE": str(tmp_path / "key")}, home, GeneratedSecrets(), ADDRESSES)
+
+
 def test_the_stack_decides_its_own_addresses(home: Home) -> None:
     caller = {"CONTROL_URL": "http://stale", "DATABASE_URL": "stale", "EMBEDDED": "0"}
     own = own_variables(caller, home, GeneratedSecrets(), ADDRESSES)

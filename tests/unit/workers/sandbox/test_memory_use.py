@@ -14,7 +14,7 @@ def test_the_pages_of_a_process_count() -> None:
     assert memory_use.used_bytes([os.getpid()], []) > 1_000_000
 
 
-def test_a_memory_file_that_nobody_maps_counts() -> None:
+def test_a_memory_file_without_a_mapping_counts() -> None:
     before = memory_use.used_bytes([os.getpid()], [])
     descriptor = os.memfd_create("test")
     try:

@@ -22,8 +22,8 @@ VARIABLES = re.findall(r"^ {8}([A-Z_]+)=", PAGE, re.MULTILINE)
 APPS = {
     "django.core": ("migrate", "check"),
     "jobs": ("jobs", "autoscale"),
-    "myctobot.stack": ("up", "bootstrap"),
-    "myctobot.tenants": ("create_api_key",),
+    "myctobot.stack": ("up", "bootstrap", "database_roles"),
+    "myctobot.tenants": ("create_api_key", "callback_keys"),
     "shards": ("shards", "lxc", "egress_proxy", "broker_access"),
 }
 

@@ -254,7 +254,8 @@ def test_a_job_reaches_no_server_of_another_job_in_its_container(
     eventually(lambda: inside(shards, ref, *serving).returncode == 0, "the first job does not serve")
     # The container's SSH server is reachable for its root, so a job with the container's network would reach it too.
     targets = [f"{host}:{port}" for host in ("127.0.0.1", shards.status(ref).address) for port in (SERVER_PORT, 22)]
-    assert "127.0.0.1:22 is open" in python(shards, ref, REACH, *targets)
+    is_open = "127.0.0.1:22 is open"
+    eventually(lambda: is_open in python(shards, ref, REACH, *targets), "the SSH server does not answer")
     control.prompt = json.dumps([{"run": f"python3 - {' '.join(targets)} <<'END'\n{REACH}END\n"}])
     operator.send(QUEUE, "job_two")
     assert eventually(lambda: control.finished.get("job_two"), "the second job did not end") == "completed"

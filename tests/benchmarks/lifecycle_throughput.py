@@ -35,7 +35,7 @@ AT_ONCE = 600
 _OPTIONS_OF_UP = ("--shard-api-port", "0")
 WARM_UP = 200
 JOBS = 2_000
-ROUNDS = 7
+ROUNDS = 5
 _WANTED = [(f"simulated-{number}", ["simulated"]) for number in range(1, SHARDS + 1)]
 PEER_DATABASE = "benchmark_peer"
 # Celery's default is one process for each core; twice as many is the other candidate.

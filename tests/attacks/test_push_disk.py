@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.factories.git_jobs import FILES, TOKEN, Jobs
-from tests.fixtures.git_server import GitServer, serve
-from tests.fixtures.repos import branches, make_remote
+from tests.factories import git_fixtures
+from tests.factories.git_jobs import Jobs
+from tests.fixtures.repos import branches
 from workers.errors import JobError
 from workers.runner.disk_watchdog import DiskWatchdog
 from workers.sandbox.limits import ResourceLimits
@@ -20,28 +19,10 @@ LIMITS = ResourceLimits(disk_mb=64, disk_files=2000)
 COMMIT = "head -c {size} /dev/urandom > x; git add x; git -c user.name=a -c user.email=a@example.com commit -qm x"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    (tmp_path / "served").mkdir()
-    return make_remote(tmp_path / "served" / "repo.git", FILES)
-
-
-@pytest.fixture
-def server(remote: Path, tmp_path: Path) -> Iterator[GitServer]:
-    with serve(remote.parent, tmp_path, TOKEN) as running:
-        yield running
-
-
-@pytest.fixture
-async def jobs(server: GitServer, tmp_path: Path) -> AsyncIterator[Jobs]:
-    made = Jobs(server, tmp_path)
-    yield made
-    await made.close()
+anyio_backend = git_fixtures.anyio_backend
+remote = git_fixtures.remote
+server = git_fixtures.server
+jobs = git_fixtures.jobs
 
 
 @pytest.mark.parametrize(

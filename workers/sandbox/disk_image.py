@@ -38,6 +38,8 @@ CHECK: Final = "image-check-"
 _MOUNT_POINT: Final = re.compile(rf"job_[a-z0-9]+\.[0-9]+|{CHECK}.+")
 LOOP_CONTROL: Final = Path("/dev/loop-control")
 LOOP_DEVICE: Final = "/dev/loop"
+# Of a large image, a single piece of the file system's tables may be large too.
+_COPY_BYTES: Final = MB
 # linux/loop.h
 _LOOP_CONFIGURE: Final = 0x4C0A
 _LOOP_CTL_GET_FREE: Final = 0x4C82
@@ -271,10 +273,8 @@ def _copy_data(source: int, target: int) -> None:
                 return
             raise
         end = os.lseek(source, start, os.SEEK_HOLE)
-        data = memoryview(os.pread(source, end - start, start))
-        while data:
-            written = os.pwrite(target, data, start)
-            data, start = data[written:], start + written
+        while start < end:
+            start += os.pwrite(target, os.pread(source, min(end - start, _COPY_BYTES), start), start)
 
 
 def _make_file_system(image: int, files: int) -> None:

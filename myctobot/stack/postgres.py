@@ -70,6 +70,12 @@ def wheel_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def wheel_libraries() -> list[Path]:
+    """Return the folders with the libraries of the programs, which auditwheel puts next to the wheel's folder."""
+    folder = wheel_folder()
+    return [path for path in [folder.with_name(f"{folder.name}.libs")] if path.is_dir()]
+
+
 def named_user() -> int:
     """Return this process's user id if it has a passwd entry, else another unprivileged user id that has one.
 
@@ -195,7 +201,7 @@ class EmbeddedPostgres(Service):
         return wheel_folder() / _INSTALLED[version] / "bin"
 
     def _drop_root(self, uid: int, version: str) -> DropRoot:
-        return DropRoot(uid, (self.home.root, self._binaries(version).parent))
+        return DropRoot(uid, (self.home.root, self._binaries(version).parent, *wheel_libraries()))
 
     def _make_folder(self) -> None:
         """Create the folder of the data and the socket; the other programs only pass through it."""

@@ -168,8 +168,12 @@ class EmbeddedRedis(Service):
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
             cwd=self._config.parent,
             log=self.log,
-            drop_root=None if self._uid is None else DropRoot(self._uid, (self.home.root, self._binary)),
+            drop_root=None if self._uid is None else DropRoot(self._uid, self._reach()),
         )
+
+    def _reach(self) -> tuple[Path, ...]:
+        # The program may be a link, and its name decides what it does: the link's folder and its target are needed.
+        return self.home.root, self._binary.parent, self._binary
 
     def is_ready(self) -> bool:
         client = redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2)

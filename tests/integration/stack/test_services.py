@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -17,13 +19,15 @@ import redis
 from psycopg.conninfo import conninfo_to_dict
 
 from myctobot.stack import launch
+from myctobot.stack import postgres as postgres_module
+from myctobot.stack import redis as redis_module
 from myctobot.stack.errors import ServiceFailed, StackError
-from myctobot.stack.home import GeneratedSecrets
+from myctobot.stack.home import OWNER_ONLY, GeneratedSecrets
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.ports import listen
-from myctobot.stack.postgres import SOCKET_NAME, EmbeddedPostgres, named_user
+from myctobot.stack.postgres import SOCKET_NAME, EmbeddedPostgres, named_user, wheel_folder
 from myctobot.stack.processes import ProcessId, wait_until_gone
-from myctobot.stack.redis import EmbeddedRedis
+from myctobot.stack.redis import EmbeddedRedis, find_server
 from myctobot.stack.services import Service
 from myctobot.stack.users import number_of
 
@@ -78,6 +82,32 @@ def broker(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     service = EmbeddedRedis(tmp_path / "home", port=0)
     yield service
     service.stop()
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that other users cannot enter, with the programs, as in a checkout that only root can enter."""
+    folder, wheel = tmp_path / "closed", wheel_folder()
+    folder.mkdir(mode=0o700)
+    for name in (f"{wheel.name}/pginstall18", f"{wheel.name}.libs"):
+        shutil.copytree(wheel.parent / name, folder / name, symlinks=True)
+    (folder / "libexec").mkdir()
+    server, version = find_server()
+    (folder / "libexec/redis-server").symlink_to(server.resolve())
+    monkeypatch.setattr(postgres_module, "wheel_folder", lambda: folder / wheel.name)
+    monkeypatch.setattr(redis_module, "find_server", lambda: (folder / "libexec/redis-server", version))
+    return folder
+
+
+@pytest.mark.parametrize("service_class", [EmbeddedPostgres, EmbeddedRedis])
+def test_a_service_runs_from_a_folder_that_only_its_starter_can_enter(closed: Path, service_class: Any) -> None:
+    service = service_class(closed / "home")
+    try:
+        service.start()
+        assert service.is_ready()
+    finally:
+        service.stop()
+    assert stat.S_IMODE(closed.stat().st_mode) == OWNER_ONLY
 
 
 def test_data_outlive_a_restart(postgres: EmbeddedPostgres) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -26,7 +27,42 @@ HOME = Path(os.environ.get("MYCTOBOT_HOME") or BASE_DIR / ".myctobot").resolve()
 
 Network = IPv4Network | IPv6Network
 
-env = environ.FileAwareEnv()
+MAX_FILE_VALUE = 64 * 1024
+
+
+def read_value_file(name: str, path: Path) -> str:
+    """Return the value in the file that a variable such as ``SECRET_KEY_FILE`` names, without blanks around it.
+
+    Raises:
+        ImproperlyConfigured: the file cannot be read or is too large for a value; the sentence names the variable.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_FILE_VALUE + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"{name}: {path} is no readable text file ({error}). Give its path.") from error
+    if len(text) > MAX_FILE_VALUE:
+        raise ImproperlyConfigured(f"{name}: {path} has more than {MAX_FILE_VALUE} characters; it must hold one value.")
+    return text.strip()
+
+
+class _Variables(Mapping[str, str]):
+    """Variables of this process, whose values may be in files."""
+
+    def __getitem__(self, name: str) -> str:
+        if path := os.environ.get(f"{name}_FILE"):
+            return read_value_file(f"{name}_FILE", Path(path))
+        return os.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name.removesuffix("_FILE") for name in os.environ} | {*os.environ})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+env = environ.Env()
+env.ENVIRON = _Variables()
 
 # Processes of the stack itself (EMBEDDED) have only the variables that they need.
 if not {"DATABASE_URL", "EMBEDDED"} & os.environ.keys() and (HOME / "env").is_file():

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from django.core.exceptions import ImproperlyConfigured
+
+from myctobot.env import read_value_file
 from myctobot.lib.crypto import callback_keys_of
 from myctobot.stack.errors import StackError
 from myctobot.stack.home import GeneratedSecrets, Home
@@ -49,7 +52,6 @@ PATHS = (
     *("GATEWAY_SCRIPTS", "CALLBACK_CA_FILE", "PROXMOX_CA_FILE", "LXC_AUTHORIZED_KEYS_FILE"),
     *("SHARD_GIT_CA_FILE", "SHARD_SSH_KEY_FILE", "LOCAL_SHARD_GIT_CA_FILE"),
 )
-_MAX_VALUE = 64 * 1024
 # Every process of the control plane gets these.
 _COMMON = ("MYCTOBOT_HOME", "EMBEDDED", "DEBUG", "LOG_LEVEL")
 # A process that serves HTTP.
@@ -158,13 +160,9 @@ def _given(caller: Mapping[str, str]) -> dict[str, str]:
 
 def _read_value(name: str, path: Path) -> str:
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_VALUE + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StackError(f"{name}: {path} cannot be read ({error}). Give the path of a readable text file.") from error
-    if len(text) > _MAX_VALUE:
-        raise StackError(f"{name}: {path} has more than {_MAX_VALUE} characters. It must contain only the value.")
-    return text.strip()
+        return read_value_file(name, path)
+    except ImproperlyConfigured as error:
+        raise StackError(str(error)) from error
 
 
 def variables_of(program: str, variables: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from myctobot.env import (
     contacts,
     direct_addresses,
     endpoint,
+    env,
     expiry,
     folders,
     proxy_url,
@@ -154,3 +155,15 @@ def test_another_proxy_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(ImproperlyConfigured, match="SOME_PROXY must be only a proxy's address") as refused:
         proxy_url("SOME_PROXY")
     assert "canary" not in str(refused.value)
+
+
+def test_a_value_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-the-file\n")
+    monkeypatch.setenv("SOME_TOKEN_FILE", str(tmp_path / "token"))
+    assert env.str("SOME_TOKEN") == "from-the-file"
+
+
+def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOME_TOKEN_FILE", str(tmp_path / "missing"))
+    with pytest.raises(ImproperlyConfigured, match=r"SOME_TOKEN_FILE: .*missing is no readable text file"):
+        env.str("SOME_TOKEN", default="")

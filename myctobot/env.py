@@ -21,29 +21,12 @@ from django.core.exceptions import ImproperlyConfigured
 from myctobot.contract.direct_addresses import MAX_DIRECT_ADDRESSES, parse_direct_address
 from myctobot.contract.proxies import is_proxy_url
 from myctobot.contract.repositories import is_plain_path
+from myctobot.lib.value_files import read_value_file
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("MYCTOBOT_HOME") or BASE_DIR / ".myctobot").resolve()
 
 Network = IPv4Network | IPv6Network
-
-MAX_FILE_VALUE = 64 * 1024
-
-
-def read_value_file(name: str, path: Path) -> str:
-    """Return the value in the file that a variable such as ``SECRET_KEY_FILE`` names, without blanks around it.
-
-    Raises:
-        ImproperlyConfigured: the file cannot be read or is too large for a value; the sentence names the variable.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_FILE_VALUE + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImproperlyConfigured(f"{name}: {path} is no readable text file ({error}). Give its path.") from error
-    if len(text) > MAX_FILE_VALUE:
-        raise ImproperlyConfigured(f"{name}: {path} has more than {MAX_FILE_VALUE} characters; it must hold one value.")
-    return text.strip()
 
 
 class _Variables(Mapping[str, str]):
@@ -51,7 +34,10 @@ class _Variables(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         if path := os.environ.get(f"{name}_FILE"):
-            return read_value_file(f"{name}_FILE", Path(path))
+            try:
+                return read_value_file(f"{name}_FILE", Path(path))
+            except ValueError as error:
+                raise ImproperlyConfigured(str(error)) from error
         return os.environ[name]
 
     def __iter__(self) -> Iterator[str]:

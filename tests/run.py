@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -106,6 +107,8 @@ class TestRun:
 
 
 def _replace_environment(variables: dict[str, str], home: Home) -> None:
+    if "myctobot.env" in sys.modules:
+        raise RuntimeError("a plugin or conftest.py imports myctobot.env, which has read the caller's environment")
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     temporary = {"TMPDIR": str(home.tmp), "PYTEST_DEBUG_TEMPROOT": str(home.tmp)}
     os.environ.clear()

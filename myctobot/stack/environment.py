@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from django.core.exceptions import ImproperlyConfigured
-
-from myctobot.env import read_value_file
 from myctobot.lib.crypto import callback_keys_of
+from myctobot.lib.value_files import read_value_file
 from myctobot.stack.errors import StackError
 from myctobot.stack.home import GeneratedSecrets, Home
 
@@ -161,7 +159,7 @@ def _given(caller: Mapping[str, str]) -> dict[str, str]:
 def _read_value(name: str, path: Path) -> str:
     try:
         return read_value_file(name, path)
-    except ImproperlyConfigured as error:
+    except ValueError as error:
         raise StackError(str(error)) from error
 
 

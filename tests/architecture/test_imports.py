@@ -138,6 +138,17 @@ def test_each_module_of_jobs_and_shards_has_a_place_in_the_order() -> None:
     assert not wrong, f"{wrong}: give the subject a line in INNER, or move the module into a folder that has one"
 
 
+def test_only_the_settings_read_the_environment_at_import() -> None:
+    # Importing this module fixes the home and reads its file of variables, so a program must first set its own.
+    wrong = [
+        module.where
+        for module in modules("jobs", "myctobot", "shards", "workers")
+        if not within(module.name, "myctobot.settings")
+        if any(within(name, "myctobot.env") for name in module.imports())
+    ]
+    assert not wrong, f"{wrong} import myctobot.env; read django.conf.settings, or move the shared code to myctobot.lib"
+
+
 def test_a_class_name_is_used_for_one_concept() -> None:
     # Django requires these names.
     framework = {"Meta", "Command", "Migration", "Config"}

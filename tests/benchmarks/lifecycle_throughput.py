@@ -27,10 +27,10 @@ from tests.fixtures.simulated_shard import Identity, register
 from tests.stacks import RunningStack
 
 SHARDS, SLOTS = 16, 32
-# More jobs than slots are open, so that no slot waits for the next submission.
+# Twice as many jobs as slots are open, so that no slot waits for a submission or a dispatch round.
 #
 # The peer has all of its tasks in the broker at once.
-AT_ONCE = 600
+AT_ONCE = 1_000
 # One process serves the REST API and one serves shards. The peer's smallest pool has as many processes.
 _OPTIONS_OF_UP = ("--shard-api-port", "0")
 WARM_UP = 200

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from myctobot.errors import MyctobotError
+from myctobot.web import call_limiter
 from myctobot.web.call_limiter import MAX_COMPLETE_BYTES, CallLimiter
 from myctobot.web.call_limits import Account, AccountLimits, CallLimits, CallSource
 from myctobot.web.response import RawResponse
@@ -193,7 +194,8 @@ async def test_a_client_that_leaves_keeps_its_turn_until_the_view_ends() -> None
     assert (other.status, view.most) == (200, 1)
 
 
-async def test_a_client_that_leaves_while_it_waits_gives_its_place_up() -> None:
+async def test_a_client_that_leaves_while_it_waits_gives_its_place_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_limiter, "UNWATCHED_S", 0.01)
     view = View()
     limiter, first, gone, third = limited(view), Client("k1"), Client("k1"), Client("k1")
     calls = [first.call(limiter)]

@@ -16,7 +16,7 @@ class Attempt(models.Model):
     """One dispatch of a job to a queue. Its number is the fencing token of every write from a shard."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts", db_index=False)
-    number = models.PositiveIntegerField()
+    number = models.IntegerField()
     state = models.CharField(
         max_length=10, choices=[(s.value, s.value) for s in AttemptState], default=AttemptState.SENT
     )

@@ -18,11 +18,11 @@ class EventBatch(models.Model):
     """
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="event_batches", db_index=False)
-    attempt_number = models.PositiveIntegerField()
-    first_seq = models.PositiveBigIntegerField()
-    last_seq = models.PositiveBigIntegerField()
+    attempt_number = models.IntegerField()
+    first_seq = models.BigIntegerField()
+    last_seq = models.BigIntegerField()
     lines = models.TextField()
-    bytes = models.PositiveIntegerField()
+    bytes = models.IntegerField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

@@ -38,6 +38,9 @@ class Priority(models.IntegerChoices):
 class Job(models.Model):
     """One piece of agent work."""
 
+    # A ``PositiveIntegerField`` adds a CHECK, and PostgreSQL parses each CHECK at every write of a row. The API checks
+    # the numbers.
+
     # Without ``unique=True``, which adds an index for LIKE: a row is written about eight times, and each index costs as
     # much as the row.
     public_id = models.CharField(max_length=40, default=new_job_id, editable=False)
@@ -54,15 +57,15 @@ class Job(models.Model):
     task = models.JSONField()
     context = models.JSONField(default=dict, blank=True)
     capabilities = ArrayField(models.CharField(max_length=40))
-    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    priority = models.SmallIntegerField(choices=Priority, default=Priority.NORMAL)
     # Limits of one attempt, of its agent's silence, and of the wait for a shard; null means no limit.
-    timeout_s = models.PositiveIntegerField()
-    no_output_timeout_s = models.PositiveIntegerField(null=True, blank=True)
-    queue_timeout_s = models.PositiveIntegerField(null=True, blank=True)
-    max_turns = models.PositiveIntegerField()
+    timeout_s = models.IntegerField()
+    no_output_timeout_s = models.IntegerField(null=True, blank=True)
+    queue_timeout_s = models.IntegerField(null=True, blank=True)
+    max_turns = models.IntegerField()
     # Maximum number of the tenant's jobs with this key that have slots at once.
     concurrency_key = models.CharField(max_length=300, blank=True)
-    concurrency_limit = models.PositiveSmallIntegerField(default=1)
+    concurrency_limit = models.SmallIntegerField(default=1)
     callback_url = models.URLField(max_length=2000, blank=True)
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True, editable=False)
@@ -86,15 +89,15 @@ class Job(models.Model):
     # The capabilities as one string; jobs with the same string wait in one lane.
     lane = models.CharField(max_length=400, default="", editable=False)
 
-    attempt_number = models.PositiveIntegerField(default=0)
-    max_attempts = models.PositiveSmallIntegerField(default=2)
+    attempt_number = models.IntegerField(default=0)
+    max_attempts = models.SmallIntegerField(default=2)
     # Causes of failures that are retried; see ``jobs.lifecycle.retry_policy``.
     retry_on = ArrayField(models.CharField(max_length=20), default=default_retry_on)
     # Number of the next event.
-    next_seq = models.PositiveBigIntegerField(default=1)
+    next_seq = models.BigIntegerField(default=1)
     # Bytes of the stored events, and the last number of the log's beginning, which is never dropped.
-    log_bytes = models.PositiveBigIntegerField(default=0, editable=False)
-    log_head_seq = models.PositiveBigIntegerField(default=0, editable=False)
+    log_bytes = models.BigIntegerField(default=0, editable=False)
+    log_head_seq = models.BigIntegerField(default=0, editable=False)
     # The job has ended and its log is still stored.
     has_log = models.BooleanField(default=False, editable=False)
 

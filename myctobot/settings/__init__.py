@@ -30,6 +30,7 @@ from myctobot.env import (
     webhook_secret,
     whole_number,
 )  # fmt: skip
+from myctobot.lib.postgres import PlanKeepingConnection
 from myctobot.logging import logging_config
 from myctobot.messaging import direct_queue
 from myctobot.settings.admin_theme import PANEL
@@ -250,9 +251,9 @@ _database: dict[str, Any] = dict(env.db("DATABASE_URL", default="postgresql://12
 _database["ENGINE"] = "django.db.backends.postgresql"
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
-    "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10},
+    "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10, "connection_class": PlanKeepingConnection},
     "connect_timeout": 5,
-    # Django disables prepared statements. This threshold keeps only those that request it (``lib.rows``).
+    # Django disables prepared statements. This threshold keeps only those that request it (``lib.sql``).
     "prepare_threshold": 2**31,
 }
 DATABASES = {"default": _database}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any, Final
 
 from jobs.attempts.fencing import FENCE_SQL, IS_FENCED_SQL, FencedAttempt, SecretlessAttempts
@@ -24,8 +25,8 @@ _END_ATTEMPT: Final = f"""
         WHERE id = (SELECT attempt_id FROM own) AND job_id = (SELECT id FROM changed)
     )
 """  # noqa: S608  # only our own constants
-# The outcome depends on the cancel, unless the job is completed.
-_SAME_CANCEL: Final = " AND cancel_requested_at IS NOT DISTINCT FROM %(cancel_requested_at)s"
+# The answer tells about a cancel, and some outcomes depend on it.
+_IS_AS_READ: Final = f"{IS_FENCED_SQL} AND cancel_requested_at IS NOT DISTINCT FROM %(cancel_requested_at)s"
 
 
 def finish_attempt(
@@ -38,14 +39,18 @@ def finish_attempt(
         job_id: public id of the job, which comes from a URL and may be any text.
         claim_token: secret of the calling runner.
         request: see the contract.
-        known: attempts whose redactor is made already.
+        known: attempts whose completion needs no read before it.
 
     Raises:
         UnknownJob, Fenced: see ``load_fenced_attempt``; or the attempt does not run any more.
         OutOfOrder: events are missing; send them first.
     """
+    caller = (key_hash, job_id, request["attempt"], claim_token)
+    assumed = known.assume(*caller, request["final_seq"] + 1) if request["outcome"] == Outcome.COMPLETED else None
+    if assumed is not None and _end(assumed, request, cancel_requested_at=None):
+        return assumed.lease_answer(assumed.next_seq, None)
     for _ in range(_MAX_TRIES):
-        fenced = known.load(key_hash, job_id, request["attempt"], claim_token)
+        fenced = known.load(*caller)
         job, expected = fenced.job, fenced.next_seq
         if fenced.attempt.state != AttemptState.ENDED:
             if not fenced.is_running:
@@ -53,13 +58,14 @@ def finish_attempt(
             if request["final_seq"] != expected - 1:
                 raise OutOfOrder(f"Event {expected} is expected before the end.", expected=expected)
             # A cancel, the reaper or the runner's own repeat may win between the read and this write.
-            if not _end(fenced, request):
+            if not _end(fenced, request, job.cancel_requested_at):
                 continue
         return fenced.lease_answer(expected, job.cancel_requested_at)
     raise Fenced
 
 
-def _end(fenced: FencedAttempt, request: FinishRequest) -> bool:
+def _end(fenced: FencedAttempt, request: FinishRequest, cancel_requested_at: datetime | None) -> bool:
+    """End the job by compare-and-set, with all that belongs to it; False when nothing is written."""
     job, redactor = fenced.job, fenced.redactor
     outcome, error = _final_outcome(job, request)
     code, message = (error["code"], redactor.redact_text(error["message"])) if error else ("", "")
@@ -70,11 +76,10 @@ def _end(fenced: FencedAttempt, request: FinishRequest) -> bool:
         "attempt_code": code,
         "attempt_message": message,
         "proof": json.dumps(redactor.redact(proof)) if proof else None,
-        "cancel_requested_at": job.cancel_requested_at,
+        "cancel_requested_at": cancel_requested_at,
     }
-    condition = IS_FENCED_SQL if outcome is Outcome.COMPLETED else IS_FENCED_SQL + _SAME_CANCEL
     change = _change(job, outcome, error, message, result)
-    return write_change(change, Companion(FENCE_SQL, condition, _END_ATTEMPT, values))
+    return write_change(change, Companion(FENCE_SQL, _IS_AS_READ, _END_ATTEMPT, values))
 
 
 def _change(job: Job, outcome: Outcome, error: FinishError | None, message: str, result: dict[str, Any]) -> JobChange:

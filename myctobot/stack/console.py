@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TextIO
 
@@ -25,9 +26,16 @@ class StackConsole:
         self._closed = False
 
     def say(self, text: str) -> None:
-        self.line(STACK, text)
+        """Print a line of the stack itself; it is lost if the output is a file on a full disk."""
+        with suppress(OSError):
+            self.line(STACK, text)
 
     def line(self, name: str, text: str) -> None:
+        """Print a line of a process.
+
+        Raises:
+            OSError: the output takes no more, such as a file on a full disk.
+        """
         colour = self._colour(name) if name != STACK else None
         self._write(Message("line", text, datetime.now().astimezone(), name, colour))
 
@@ -38,7 +46,8 @@ class StackConsole:
         inner = max(map(len, lines))
         edge = "─" * (inner + 2)
         body = "".join(f"│ {line.ljust(inner)} │\n" for line in lines)
-        self._write_text(f"\n┌{edge}┐\n{body}└{edge}┘\n\n")
+        with suppress(OSError):
+            self._write_text(f"\n┌{edge}┐\n{body}└{edge}┘\n\n")
 
     def _colour(self, name: str) -> str:
         if name not in self._colours:

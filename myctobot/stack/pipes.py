@@ -24,6 +24,7 @@ _DRAIN_S = 1.0
 async def piped(*sinks: Callable[[str], None]) -> AsyncIterator[int]:
     """Return a descriptor for the output of one process; each line goes to all sinks.
 
+    A sink that raises an error, such as a file on a full disk, loses lines. Its first line after that says how many.
     Leave the context after that process has ended. All of its output has then reached the sinks.
     """
     read_end, write_end = os.pipe()
@@ -31,7 +32,7 @@ async def piped(*sinks: Callable[[str], None]) -> AsyncIterator[int]:
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(read_end, "rb", buffering=0)
     )
-    forwarding = asyncio.create_task(_forward_lines(stream, transport, sinks))
+    forwarding = asyncio.create_task(_forward_lines(stream, transport, [_LossySink(sink) for sink in sinks]))
     try:
         yield write_end
     finally:
@@ -43,13 +44,30 @@ async def piped(*sinks: Callable[[str], None]) -> AsyncIterator[int]:
             transport.close()
 
 
+class _LossySink:
+    """Sink whose errors end here: if nothing read the pipe any more, the process would wait in its next write."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._lost, self._reason = 0, ""
+
+    def put(self, line: str) -> None:
+        try:
+            if self._lost:
+                self._write(f"({self._lost} lines were lost here: {self._reason})")
+                self._lost = 0
+            self._write(line)
+        except Exception as error:  # noqa: BLE001  # no error of a sink may stop the reader of a pipe
+            self._lost, self._reason = self._lost + 1, str(error)
+
+
 async def _forward_lines(
-    stream: asyncio.StreamReader, transport: asyncio.ReadTransport, sinks: tuple[Callable[[str], None], ...]
+    stream: asyncio.StreamReader, transport: asyncio.ReadTransport, sinks: list[_LossySink]
 ) -> None:
     async for lines in _read_lines(stream):
         for line in lines:
             for sink in sinks:
-                sink(line)
+                sink.put(line)
         if sum(map(len, lines)) < _FULL_BATCH_BYTES:
             transport.pause_reading()
             await asyncio.sleep(_BATCH_WAIT_S)

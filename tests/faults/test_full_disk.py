@@ -1,4 +1,4 @@
-"""Shard with a full disk: its jobs move to another shard, and it takes jobs again once there is room."""
+"""Full disks: the jobs of a shard move to another one, and a log without room stops no service."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 
 from tests.acceptance.client import Client, kill_worker
 from tests.faults.effects import World, check_effects, submit_push_job, world
+from tests.fixtures.broker import eventually
 
 pytestmark = [
     pytest.mark.faults,
@@ -63,11 +64,14 @@ def fill(path: Path) -> None:
     assert shutil.disk_usage(path).free == 0
 
 
+def database_url(client: Client) -> str:
+    lines = (client.stack.home / "env").read_text().splitlines()
+    return dict(line.partition("=")[::2] for line in lines)["DATABASE_URL"]
+
+
 def activate_only(client: Client, *names: str) -> None:
     """Activate only these shards."""
-    lines = (client.stack.home / "env").read_text().splitlines()
-    url = dict(line.partition("=")[::2] for line in lines)["DATABASE_URL"]
-    with psycopg.connect(url) as connection:
+    with psycopg.connect(database_url(client)) as connection:
         connection.execute("UPDATE shards_shard SET is_active = (name = ANY(%s))", [list(names)])
 
 
@@ -94,3 +98,22 @@ def test_jobs_leave_a_shard_with_a_full_disk_and_return(place: World, tmp_path: 
         full.unlink()
         again = check_effects(place, submit_push_job(place, "disk-free", 1))
         assert [attempt["shard"] for attempt in claimed_attempts(again)] == ["local"]
+
+
+def test_a_database_answers_while_its_log_has_no_room(place: World) -> None:
+    log = place.client.stack.home / "log" / "postgres.log"
+    kept = log.rename(log.with_suffix(".kept"))
+    log.symlink_to("/dev/full")
+    with psycopg.connect(database_url(place.client), autocommit=True) as connection:
+        try:
+            # Each error is two lines, so that they fill the pipe to the supervisor several times.
+            for _ in range(4000):
+                with suppress(psycopg.errors.DivisionByZero):
+                    connection.execute("SELECT 1/0")
+            check_effects(place, submit_push_job(place, "log-full", 1))
+        finally:
+            log.unlink()
+            kept.rename(log)
+        with suppress(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1/0")
+    eventually(lambda: "lines were lost here: [Errno 28]" in log.read_text(), "the log says what it lost")

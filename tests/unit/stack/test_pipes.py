@@ -52,3 +52,26 @@ def test_a_line_is_shown_while_its_program_goes_on() -> None:
             return await asyncio.wait_for(lines.get(), 5)
 
     assert asyncio.run(first()) == "now"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file")])
+def test_a_sink_that_fails_loses_lines_and_does_not_block_the_program(error: Exception) -> None:
+    kept: list[str] = []
+    other: list[str] = []
+
+    def sink(line: str) -> None:
+        if int(line.strip("(").split()[0]) < 5000:
+            raise error
+        kept.append(line)
+
+    async def run() -> int | None:
+        async with asyncio.timeout(20), piped(sink, other.append) as descriptor:
+            # This is several times what a pipe holds.
+            program = "for n in range(5003): print(n, 'x' * 60)"
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=descriptor)
+            return await process.wait()
+
+    assert asyncio.run(run()) == 0
+    assert [line.split()[0] for line in kept] == ["(5000", "5000", "5001", "5002"]
+    assert kept[0] == f"(5000 lines were lost here: {error})"
+    assert len(other) == 5003

@@ -126,7 +126,7 @@ class CliViewer(Viewer):
         )
         assert process.stdout is not None
         assert process.stderr is not None
-        messages = asyncio.create_task(process.stderr.read())
+        counting = asyncio.create_task(self.count_connections(process.stderr))
         try:
             async for line in process.stdout:
                 self.take(json.loads(line))
@@ -135,7 +135,12 @@ class CliViewer(Viewer):
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            self.connections = 1 + (await messages).decode().lower().count("reconnect")
+            await counting
+
+    async def count_connections(self, messages: asyncio.StreamReader) -> None:
+        self.connections = 1
+        async for line in messages:
+            self.connections += line.decode().lower().count("reconnect")
 
 
 KINDS: tuple[type[Viewer], ...] = (SseViewer, WebSocketViewer, CliViewer)
@@ -171,6 +176,10 @@ async def watch_with_outages(stack: RunningStack, run: SimulatedRun, url: str, *
         outages = asyncio.create_task(cause_outages(stack))
         await run.stream(RATE, SECONDS)
         await outages
+        async with asyncio.timeout(WITHIN_S):
+            # A slow machine reconnects less often in the same time.
+            while any(viewer.connections <= 3 for viewer in viewers):
+                await run.stream(RATE, 1)
         # These viewers connect after the end of the job.
         count = await run.finish(outcome)
         late = [kind(url, stack.api_key, run.job_id) for kind in KINDS]
@@ -199,8 +208,6 @@ def assert_complete(viewers: list[Viewer], run: SimulatedRun, proxy: CuttingProx
         assert viewer.seen == everything, f"{kind} saw {len(viewer.seen)} of {len(everything)}"
         assert viewer.end == {"count": run.last_seq, "status": "completed"}, kind
     assert [viewer.code for viewer in viewers if isinstance(viewer, CliViewer)] == [0] * (VIEWERS_EACH + 1)
-    # The outages did break the connections several times. On a slow machine some viewers reconnect less often.
+    # The outages did break the connections several times.
     assert proxy.cuts >= 3 * len(viewers)
-    connections = [viewer.connections for viewer in viewers[: VIEWERS_EACH * len(KINDS)]]
-    assert min(connections) > 1, connections
-    assert sum(connections) > 3 * len(connections), connections
+    assert all(viewer.connections > 3 for viewer in viewers[: VIEWERS_EACH * len(KINDS)])

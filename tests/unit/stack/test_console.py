@@ -20,11 +20,15 @@ def test_a_full_disk_loses_the_lines_of_the_stack_and_is_an_error_for_those_of_a
             console.line("web", "started")
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error_and_gets_nothing_more() -> None:
+    tries: list[str] = []
+
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
+            tries.append(text)
             raise BrokenPipeError
 
     console = StackConsole(Closed())
     console.line("web", "started")
     console.banner("MyCTOBot runs", {})
+    assert len(tries) == 1

@@ -188,7 +188,8 @@ async def test_each_call_has_one_line(
     async with gateway_client(scripted, grants) as client:
         response = await client.post("/v1/messages", json=ask("THINK AND TALK", stream=True))
         await client.get("/nothing")
-    said, unknown = call_lines
+    # The line of a stream may follow its last byte, which the client already has.
+    said, unknown = sorted(call_lines, key=lambda line: line["path"] == "/nothing")
     assert said["duration_ms"] >= 0
     assert {name: said[name] for name in ("job", "attempt", "upstream", "model", "status", "outcome")} == {
         "job": "job_one",

@@ -21,6 +21,7 @@ _GONE: Final = (FileNotFoundError, ProcessLookupError)
 def used_bytes(pids: Iterable[int], inits: Iterable[int]) -> int:
     """Return the memory of processes, with the memory files and file systems that no process has mapped.
 
+    Pages of other files, such as programs, do not count: processes share them, and the kernel can take them back.
     Mapped pages of a memory file are resident pages too. The larger one of both sums counts, so that an honest
     program's shared memory does not count twice.
 
@@ -35,8 +36,8 @@ def used_bytes(pids: Iterable[int], inits: Iterable[int]) -> int:
     memory_files: dict[tuple[int, int], int] = {}
     for pid in pids:
         status = process_tree.status(str(pid))
-        total, shmem = (_kilobytes(status.get(name, "")) for name in ("VmRSS", "RssShmem"))
-        private += (total - shmem) * KB
+        anonymous, shmem = (_kilobytes(status.get(name, "")) for name in ("RssAnon", "RssShmem"))
+        private += anonymous * KB
         shared += shmem * KB
         memory_files |= _memory_files(pid)
     mounted = sum(_mounted_bytes(init) for init in inits)

@@ -26,6 +26,16 @@ LIMITS = ResourceLimits(memory_mb=128)
 TIMEOUT_S = 120
 FILL = "f = {open}\nfor _ in range({mb}): f.write(bytes(2**20))\nf.flush()\n"
 MEMFD = "open(__import__('os').memfd_create('x'), 'wb')"
+# The first thread ends alone, by the system call exit; the process is then a zombie with a thread.
+LATER = """
+import ctypes, platform, threading, time
+def use():
+    time.sleep(1)
+    kept = b"x" * (160 * 2**20)
+    time.sleep(600)
+threading.Thread(target=use).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
 WAIT = "__import__('time').sleep(600)\n"
 
 
@@ -53,6 +63,7 @@ def run(tmp_path: Path, program: str) -> Completed:
             id="file systems in memory and a process",
         ),
         pytest.param("import mmap\nm = mmap.mmap(-1, 160 * 2**20)\nm.write(bytes(160 * 2**20))\n", id="shared memory"),
+        pytest.param(LATER, id="an ended first thread"),
     ],
 )  # fmt: skip
 def test_memory_beyond_the_limit_ends_the_agent(tmp_path: Path, program: str) -> None:

@@ -19,10 +19,12 @@ class ProcessInfo:
     state: str  # R S D T t Z X I
     memory: int  # resident, in bytes
     started: int  # in clock ticks since boot
+    threads: int = 1
 
     @property
     def alive(self) -> bool:
-        return self.state not in ("Z", "X", "x")
+        # The state is that of the first thread, which may end before the others.
+        return self.state not in ("Z", "X", "x") or self.threads > 1
 
     @property
     def stopped(self) -> bool:
@@ -39,6 +41,7 @@ def parse_stat(text: str) -> ProcessInfo:
         parent=int(fields[1]),
         session=int(fields[3]),
         started=int(fields[19]),
+        threads=int(fields[17]),
         memory=int(fields[21]) * resource.getpagesize(),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import uvicorn
@@ -55,8 +56,9 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection of a client.
 
     A deadline runs while the headers of a request are incomplete, and after the response to a request whose body is
-    incomplete. Between two requests uvicorn's own keep-alive timeout runs. While the application answers, which may
-    take hours for a stream, none of them runs.
+    incomplete. The rest of that body is read and discarded, also if the connection ends with the response. Between two
+    requests uvicorn's own keep-alive timeout runs. While the application answers, which may take hours for a stream,
+    none of them runs.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed = 0
         self._awaits_headers = True
         self._refusal: Refusal | None = None
+        self._is_last_message = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
@@ -110,6 +113,8 @@ class HttpProtocol(HttpToolsProtocol):
         # Uvicorn adds trailers to its list later. The application must not take them for headers.
         self.scope["headers"] = list(self.headers)
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = cast(asyncio.Transport, _LingeringTransport(self.transport, self._end_connection))
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -119,6 +124,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._cancel_deadline()
         self._unparsed, self._awaits_headers = 0, True
         super().on_message_complete()
+        if self._is_last_message:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -157,6 +164,16 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _end_connection(self) -> None:
+        """Close the connection after a response, but first discard the rest of an incomplete body."""
+        if self._awaits_headers or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            # With unread data the system would reset the connection, and the client might lose the response.
+            self._is_last_message = True
+            self.transport.write_eof()
+            self._start_deadline(DISCARD_S)
+
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with plain text, unless a response is under way, and close the connection."""
         self._cancel_deadline()
@@ -169,6 +186,19 @@ class HttpProtocol(HttpToolsProtocol):
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class _LingeringTransport:
+    """Transport of one response, whose ``close`` leaves the decision to the protocol."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport, self.close = transport, close
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -127,6 +128,20 @@ def test_a_request_without_use_for_a_body_has_none(server: HttpProcess, method: 
     with server.connect() as connection:
         connection.send(head(method, path, CHUNKED) + b"1\r\nx\r\n")
         assert connection.socket.recv(64).split()[1] == b"413"
+
+
+@pytest.mark.parametrize("connection_header", ["close", "keep-alive"])
+def test_a_refused_body_does_not_cost_the_response(server: HttpProcess, connection_header: str) -> None:
+    """Send a whole body after the refusal, as proxies do: a reset connection would lose the response."""
+    body = b"x" * 3_000_000
+    with server.connect() as connection:
+        lines = (f"Content-Length: {len(body)}", f"Connection: {connection_header}")
+        connection.send(head("POST", "/healthz", *lines))
+        connection.socket.recv(1, socket.MSG_PEEK)
+        for start in range(0, len(body), 500_000):
+            connection.send(body[start : start + 500_000])
+        assert connection.answer().status == 413
+        assert connection.is_closed_by_server()
 
 
 def test_a_refused_body_does_not_keep_its_connection(server: HttpProcess) -> None:

@@ -20,7 +20,7 @@ setup: $(TMPDIR) ## create .venv and install what is needed; fast if nothing cha
 	@PYTHON="$(PYTHON)" scripts/setup
 
 .PHONY: setup-tests
-setup-tests: $(TMPDIR) ## run setup and install what only the tests need, such as a browser and sshd
+setup-tests: $(TMPDIR) ## run setup and install what only the tests need, such as a browser and nginx
 	@PYTHON="$(PYTHON)" scripts/setup --tests
 
 .PHONY: up

@@ -16,6 +16,7 @@ import pytest
 from myctobot.stack.redis import find_server
 from shards.broker_access.acl_rules import supports
 from tests.fixtures.chromium import find_chromium
+from tests.fixtures.nginx import find_nginx
 from tests.fixtures.ssh_server import SBIN, find_sshd
 from workers.sandbox.disk_image import LOOP_CONTROL
 from workers.sandbox.limits import V2, own_groups
@@ -50,6 +51,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "loop devices": lambda: LOOP_CONTROL if LOOP_CONTROL.exists() else None,
     "lxc": lambda: shutil.which("lxc-start"),
     "nft": lambda: shutil.which("nft", path=SBIN),
+    "nginx": find_nginx,
     "npm": lambda: shutil.which("npm"),
     "root": lambda: "root" if os.geteuid() == 0 else None,
     "sshd": find_sshd,

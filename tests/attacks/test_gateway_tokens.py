@@ -7,7 +7,7 @@ import json
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -93,6 +93,7 @@ async def test_a_refused_beta_costs_no_body(grants: MemoryGrants) -> None:
     async with passing_to(FakeAnthropic(), grants, policy=CallPolicy(models=("none",))) as client:
         # The header is checked before the body, so the error is not that about the model.
         answer = await client.post("/v1/messages", json=ask("hi"), headers={"anthropic-beta": "files-api-2025-04-14"})
+    assert answer.status_code == 403
     assert answer.json()["error"]["message"].startswith("anthropic-beta: ")
 
 
@@ -118,9 +119,11 @@ async def test_the_bodies_of_one_job_share_a_limit(grants: MemoryGrants, monkeyp
 async def test_a_body_of_many_small_objects_is_refused_before_they_exist(item: bytes) -> None:
     items = b",".join([item] * (8 * MB // (len(item) + 1)))
     body = b'{"model":"claude-test","max_tokens":1,"messages":[' + items + b"]}"
-    with measured_memory() as peaks, pytest.raises(BadRequest, match="opening braces"):
+    with measured_memory() as peaks, suppress(BadRequest):
         parse_messages(body)
     assert peaks[0] < MB
+    with pytest.raises(BadRequest, match="opening braces"):
+        parse_messages(body)
 
 
 async def test_parsing_keeps_no_copy_of_a_conversation() -> None:
@@ -210,11 +213,11 @@ async def test_what_passes_the_egress_list_never_reaches_the_provider(
     provider = FakeAnthropic()
     async with passing_to(provider, grants) as client:
         response = await client.post(path, json={**ask("hi"), **fields}, headers=headers)
+    assert (response.status_code, len(provider.seen)) == (403, 0)
     error = response.json()["error"]
-    assert (response.status_code, error["type"]) == (403, "permission_error")
+    assert error["type"] == "permission_error"
     assert error["message"].startswith(f"{named}: ")
     assert response.headers["x-should-retry"] == "false"
-    assert provider.seen == []
 
 
 async def test_a_stream_ends_with_its_job(grants: MemoryGrants, call_lines: list[Any]) -> None:

@@ -204,8 +204,5 @@ def error_body(kind: str, message: str, request_id: str) -> bytes:
 
 
 def error_event(kind: str, message: str, request_id: str) -> bytes:
-    """Encode an error that occurs after a stream has begun.
-
-    The event starts with a line break, because the stream may have ended in the middle of a line.
-    """
-    return b"\nevent: error\ndata: " + error_body(kind, message, request_id) + b"\n\n"
+    """Encode an error that occurs after a stream has begun. Only whole events may precede it."""
+    return b"event: error\ndata: " + error_body(kind, message, request_id) + b"\n\n"

@@ -33,7 +33,7 @@ from jobs.models import Job
 from jobs.queue.waiting import CachedWaitExplainer
 from jobs.streaming.access import TICKET_LIFE_S, WatchAccess, make_ticket
 from jobs.streaming.download import download
-from jobs.streaming.sse import HEADERS, follow
+from jobs.streaming.sse import HEADERS, follow, has_end
 from myctobot.api.pagination import PAGES, Pages, parse_whole_number, whole_number
 from myctobot.contract.jobs import JobStatus
 from myctobot.errors import InvalidRequest
@@ -229,18 +229,24 @@ class JobStream(APIView):
 
     @extend_schema(
         operation_id="jobs_stream",
+        description="All events after a number as they come, and then `end`. A client that has `end` gets 204.",
         parameters=[
             OpenApiParameter("after", int),
             OpenApiParameter("Last-Event-ID", int, OpenApiParameter.HEADER),
         ],
-        responses={(200, "text/event-stream"): OpenApiTypes.STR},
+        responses={
+            (200, "text/event-stream"): OpenApiTypes.STR,
+            204: OpenApiResponse(description="`Last-Event-ID` is that of `end`: do not connect again."),
+        },
     )
-    def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
+    def get(self, request: Request, job_id: str) -> HttpResponseBase:
         job = lookup.find_job(caller_of(request).tenant, job_id)
         after = whole_number(request, "after", 0, _MAX_SEQ)
         # After a broken connection the header of the browser is newer than the URL.
         if resumed := request.headers.get("Last-Event-ID"):
             after = parse_whole_number("Last-Event-ID", resumed, _MAX_SEQ)
+            if has_end(job, after):
+                return HttpResponse(status=status.HTTP_204_NO_CONTENT)
         stream = follow(job, after, access_of(request))
         # A viewer may stay for hours and must not hold a database connection.
         connection.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+SLUG_PATTERN = r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?"
+_SLUG = re.compile(SLUG_PATTERN)
 
 
 def is_slug(value: str) -> bool:

@@ -35,6 +35,7 @@ from myctobot.logging import logging_config
 from myctobot.messaging import direct_queue
 from myctobot.settings.admin_theme import PANEL
 from myctobot.settings.callers import read_call_limits
+from myctobot.settings.rest import FRAMEWORK, SCHEMA
 
 django_stubs_ext.monkeypatch()
 
@@ -322,30 +323,8 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "myctobot.tenants.authentication.ApiKeyAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
-    ],
-    "DEFAULT_PERMISSION_CLASSES": ["myctobot.tenants.authentication.HasTenant"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["myctobot.api.parsing.BoundedJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "myctobot.tenants.openapi.PermissionSchema",
-    "EXCEPTION_HANDLER": "myctobot.api.errors.exception_handler",
-    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "MyCTOBot API",
-    "DESCRIPTION": "Run coding agents as jobs on your own shards.",
-    "VERSION": "1.0.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-    "SCHEMA_PATH_PREFIX": "/api/v1",
-    # Serve the UI from the installed package, so that the docs page loads nothing from other hosts.
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "myctobot.contract.jobs.JobStatus"},
-}
+REST_FRAMEWORK = FRAMEWORK
+SPECTACULAR_SETTINGS = SCHEMA
 
 LOGGING_CONFIG = "myctobot.logging.configure"
 LOGGING = logging_config(json_lines=not EMBEDDED and not DEBUG, level=env.str("LOG_LEVEL", default="INFO"))

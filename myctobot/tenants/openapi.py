@@ -19,7 +19,10 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 class PermissionSchema(AutoSchema):
-    """Schema that names the permissions of an operator's call."""
+    """Schema that names the query parameters of a call, and the permissions of an operator's call."""
+
+    def get_override_parameters(self) -> list[Any]:
+        return list(getattr(self.view, "query", {}).get(self.method, ()))
 
     def get_operation(self, *args: Any) -> dict[str, Any] | None:
         operation: dict[str, Any] | None = super().get_operation(*args)

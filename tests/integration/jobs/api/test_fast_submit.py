@@ -302,7 +302,7 @@ async def test_an_error_inside_has_the_headers_of_the_middleware(
     assert (fast.status_code, fast.headers["X-Frame-Options"]) == (500, "DENY")
 
 
-async def test_a_repeated_header_a_cookie_and_a_query_take_the_slow_path(
+async def test_a_repeated_header_a_cookie_a_query_and_a_tenant_take_the_slow_path(
     client: httpx.AsyncClient, key: str, slow: list[str]
 ) -> None:
     twice = [("Authorization", f"Bearer {key}"), ("Authorization", "Bearer mctb_other")]
@@ -310,9 +310,10 @@ async def test_a_repeated_header_a_cookie_and_a_query_take_the_slow_path(
         await client.post(PATH, json=BODY, headers=twice),
         await client.post(PATH, json=BODY, headers={**bearer(key), "Cookie": "sessionid=x"}),
         await client.post(f"{PATH}?x=1", json=BODY, headers=bearer(key)),
+        await client.post(PATH, json=BODY, headers={**bearer(key), "MyCTOBot-Tenant": "other"}),
     ]
-    assert slow == [PATH] * 3
-    assert [answer.status_code for answer in answers] == [401, 201, 201]
+    assert slow == [PATH] * 4
+    assert [answer.status_code for answer in answers] == [401, 201, 400, 403]
 
 
 async def test_an_error_after_a_job_was_stored_makes_no_second_job(

@@ -21,6 +21,7 @@ from jobs.api.response_serializers import (
     EventPageSerializer,
     JobPageSerializer,
     JobSerializer,
+    ListedJobSerializer,
     TicketSerializer,
     serialize_new_job,
 )
@@ -37,6 +38,7 @@ from jobs.events.encoding import page_of
 from jobs.events.reader import PAGE_BYTES, read_page_of_lines
 from jobs.lifecycle import cancel, lookup, retry, submit
 from jobs.lifecycle.admission import WaitingLimit
+from jobs.lifecycle.listed import MAX_TEXT_BYTES, with_short_texts
 from jobs.models import Job
 from jobs.queue.waiting import CachedWaitExplainer
 from jobs.streaming.access import TICKET_LIFE_S, WatchAccess, make_ticket
@@ -122,14 +124,14 @@ class JobList(ApiView):
 
     @extend_schema(
         operation_id="jobs_list",
-        description=f"The tenant's jobs, newest first. {PAGES}",
+        description=f"The tenant's jobs, newest first. Texts are cut to their first {MAX_TEXT_BYTES} bytes. {PAGES}",
         responses=JobPageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:
-        rows = jobs_of(caller_of(request))
+        rows = with_short_texts(jobs_of(caller_of(request)))
         if (wanted := _STATUS.read(request.query_params)) is not None:
             rows = rows.filter(status=wanted)
-        return Pages().respond(rows, request, JobSerializer)
+        return Pages().respond(rows, request, ListedJobSerializer)
 
     @extend_schema(
         operation_id="jobs_create",

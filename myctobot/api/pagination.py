@@ -19,7 +19,7 @@ from rest_framework.utils.urls import replace_query_param
 from myctobot.api.parameters import WholeNumber
 from myctobot.errors import InvalidRequest
 
-MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
+MAX_PAGE_BYTES: Final = 1024 * 1024
 # Part of the description of each list.
 PAGES: Final = f"A page ends at `limit` rows or {MAX_PAGE_BYTES // 1024**2} MiB; `next` is the address of the next one."
 # Rows that are read at once. One row has at most about a megabyte.
@@ -102,4 +102,9 @@ def _encoded(queryset: QuerySet[Any], ids: list[int], serializer: type[BaseSeria
         found: dict[int, Model] = {row.pk: row for row in queryset.filter(pk__in=part)}
         for row_id in part:
             row = found.pop(row_id, None)
-            yield b"" if row is None else _RENDERER.render(child.to_representation(row))
+            if row is None:
+                yield b""
+                continue
+            yield _RENDERER.render(child.to_representation(row))
+            # A row and its prefetched rows refer to each other, and only a full collection would free them.
+            getattr(row, "_prefetched_objects_cache", {}).clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema_field
@@ -14,8 +14,12 @@ from jobs.api.request_serializers import ConcurrencySerializer, RetryPolicySeria
 from jobs.lifecycle.listed import MAX_TEXT_BYTES, short_context, short_task
 from jobs.models import Attempt, Job, Priority
 from jobs.queue.waiting import CachedWaitExplainer, WaitExplainer
-from myctobot.contract.jobs import JobStatus, TaskType
+from myctobot.contract.jobs import EventKind, JobStatus, TaskType
 from shards.models import Shard
+
+# Kinds of stored events; only a stream has the end.
+STORED_KINDS: Final = [kind.value for kind in EventKind if kind != EventKind.END]
+
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
     """One attempt: one message to a queue."""
@@ -234,8 +238,8 @@ class EventSerializer(serializers.Serializer[Any]):
 
     seq = serializers.IntegerField()
     at = serializers.DateTimeField()
-    kind = serializers.CharField()
-    data = serializers.JSONField()  # type: ignore[assignment]  # DRF's own attribute of that name is not used here
+    kind = serializers.ChoiceField(choices=STORED_KINDS)
+    data = serializers.DictField()  # type: ignore[assignment]  # DRF's own attribute of that name is not used here
 
 
 class EventPageSerializer(serializers.Serializer[Any]):

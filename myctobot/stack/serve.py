@@ -20,8 +20,8 @@ from myctobot.stack.http_server import ServerConfig
 
 # Event streams never end on their own. Their clients reconnect with a cursor.
 GRACEFUL_SHUTDOWN_S = 3
-# Few objects of a request are in cycles, so young collections are rare. Full ones are frequent, because the cycles of
-# parallel requests outlive the young ones.
+# Young collections are rare, because they find few cycles. Full ones are frequent, because cycles of parallel requests
+# outlive the young ones.
 GC_THRESHOLDS = (20_000, 5, 2)
 # Names of glibc's mallopt(3).
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8

@@ -9,8 +9,11 @@ from celery import Celery
 from celery.signals import setup_logging
 from django.conf import settings
 
+from myctobot.broker_transport import use_for_redis
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
 
+use_for_redis()
 app = Celery("myctobot")
 app.conf.update(settings.CELERY)
 app.autodiscover_tasks()

@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from myctobot.contract.names import attempt_name
+
 
 @dataclass(frozen=True)
 class RunnerEntry:
@@ -19,6 +21,9 @@ class RunnerEntry:
         job_id: job that it runs.
         attempt: number of the attempt.
         slot: the shard's slot that it occupies, from 0.
+
+    Raises:
+        ValueError: job and attempt are not such values, so no path may contain them.
     """
 
     pid: int
@@ -27,9 +32,12 @@ class RunnerEntry:
     attempt: int
     slot: int
 
+    def __post_init__(self) -> None:
+        attempt_name(self.job_id, self.attempt)
+
     @property
     def name(self) -> str:
-        return f"{self.job_id}.{self.attempt}"
+        return attempt_name(self.job_id, self.attempt)
 
     def is_alive(self) -> bool:
         return process_start_time(self.pid) == self.start_time

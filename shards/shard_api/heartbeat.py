@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from myctobot.contract.messages import DropReason
 from myctobot.contract.shards import EnforcedLimits, HeartbeatAnswer, HeartbeatRequest, IsolationKind, JobNetwork
 from shards.health.heartbeats import heartbeat
 from shards.shard_api.call import ShardCall
-from shards.shard_api.validation import read_fields, text_problem
+from shards.shard_api.validation import MAX_INTEGER, FieldReader, read_fields, text_problem
 
 _MAX_MB: Final = 2**40
 _MAX_PERCENT: Final = 100_000
@@ -58,4 +59,11 @@ def _report(body: Any) -> HeartbeatRequest:
                 report["limits"]["disk"] = limits.one_of("disk", _DISK_ENFORCEMENTS)
         if sent.has("network"):
             report["network"] = sent.one_of("network", list(JobNetwork))
+        if sent.has("dropped_messages"):
+            report["dropped_messages"] = _dropped_messages(sent)
     return report
+
+
+def _dropped_messages(sent: FieldReader) -> dict[str, int]:
+    counts = sent.nested("dropped_messages")
+    return {str(reason): counts.integer(reason, 0, MAX_INTEGER) for reason in DropReason if counts.has(reason)}

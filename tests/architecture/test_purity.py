@@ -12,6 +12,7 @@ PURE = [
     "myctobot.contract.addresses",
     "myctobot.contract.direct_addresses",
     "myctobot.contract.jobs",
+    "myctobot.contract.messages",
     "myctobot.contract.names",
     "myctobot.contract.proxies",
     "myctobot.contract.redaction",

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from myctobot.contract.jobs import EventKind, Phase
+from myctobot.contract.names import attempt_name
 from myctobot.contract.runner import CancelProof, ClaimAnswer
 from workers.config import ShardConfig
 from workers.errors import JobError
@@ -40,7 +41,7 @@ class Execution:
 
     def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int) -> None:
         self._config, self._answer, self._slot = config, answer, slot
-        self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
+        self._job_dir = config.workspace_path / attempt_name(answer["job_id"], answer["attempt"])
         self._sandbox: Sandbox | None = None
         self._repository: Workspace | None = None
         self._user: AgentUser | None = None

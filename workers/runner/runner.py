@@ -66,7 +66,11 @@ class Runner:
         deadline = asyncio.get_running_loop().time() + CLAIM_DEADLINE_S
         while True:
             try:
-                return await control.claim(self._job_id, request)
+                answer = await control.claim(self._job_id, request)
+                if (answer["job_id"], answer["attempt"]) == (self._job_id, self._attempt):
+                    return answer
+                log.error("%s: not claimed: the control plane answered for another attempt", self._job_id)
+                return None
             except CallRefused as refusal:
                 log.warning("%s: not claimed: %s", self._job_id, refusal)
                 return None

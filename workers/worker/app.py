@@ -34,6 +34,7 @@ from workers.worker.spawner import Spawner
 log = logging.getLogger(__name__)
 
 MAX_LOG_LINES = 1000
+_MAX_LOG_LINE = 2000
 # Seconds between two events that say that the worker is alive; monitors wait for two of them.
 _EVENTS_EVERY_S = 10
 
@@ -206,7 +207,7 @@ class _LogTail(logging.Handler):
         self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(f"{record.levelname} {record.getMessage()}")
+        self._lines.append(f"{record.levelname} {record.getMessage()}"[:_MAX_LOG_LINE])
 
 
 @setup_logging.connect(weak=False)

@@ -14,6 +14,7 @@ from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 from workers import VERSION
 from workers.config import ShardConfig
 from workers.control_plane import ControlError, WorkerControlPlane
+from workers.worker.redis_transport import MESSAGES
 from workers.worker.sandbox_watch import SandboxWatch
 from workers.worker.spawner import Spawner
 from workers.worker.system_load import ProcessorLoad, memory_total_mb, memory_used_mb
@@ -67,7 +68,7 @@ class HeartbeatSender(threading.Thread):
         return self.answer
 
     def _load(self) -> HeartbeatRequest:
-        return HeartbeatRequest(
+        report = HeartbeatRequest(
             version=VERSION,
             capabilities=list(self._config.capabilities),
             slots=self._config.max_concurrent_jobs,
@@ -78,6 +79,9 @@ class HeartbeatSender(threading.Thread):
             disk_free_mb=shutil.disk_usage(self._config.workspace_path).free // 2**20,
             versions=self._versions,
         )
+        if MESSAGES.dropped:
+            report["dropped_messages"] = {str(reason): count for reason, count in MESSAGES.dropped.copy().items()}
+        return report
 
     def first_answer(self) -> HeartbeatAnswer:
         """Send heartbeats until the control plane answers; the answer names the queues of this shard."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from myctobot.contract.names import attempt_name, parse_attempt_name
 from workers.config import ShardConfig
 from workers.git.cleanup import remove_tree
 from workers.runner_registry import Registry, RunnerEntry
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 # A spare needs over a second to import. Right after a job's start, this would slow down the agent.
 _SPARE_AFTER_S = 3.0
 _POLL_S = 0.5
-_JOB_DIRECTORY = re.compile(r"job_[a-z0-9]+\.[0-9]+")
 # Only these variables of the worker reach a runner, and so an agent.
 _ENVIRONMENT = ("PATH", "LANG", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 
@@ -70,7 +69,7 @@ class Spawner:
         """
         root = self._config.workspace_path
         # An operator may keep other files there, which must stay.
-        directories = [path for path in root.glob("job_*.*") if _JOB_DIRECTORY.fullmatch(path.name)]
+        directories = [path for path in root.glob("job_*.*") if parse_attempt_name(path.name)]
         # List directories before runners. In the other order, the directory of a new runner would look dead.
         live = {entry.name for entry in self._registry.live()}
         for directory in directories:
@@ -117,19 +116,21 @@ class Spawner:
         While the shard's sandbox fails, no runner starts; the control plane then sends the job to another shard.
 
         Raises:
+            ValueError: the values do not name an attempt.
             RuntimeError: every slot is occupied, which dispatch prevents.
         """
+        name = attempt_name(job_id, attempt)
         if problem := read_problem(self._config.run_path):
-            log.error("%s.%s is not claimed, because no sandbox can be started: %s", job_id, attempt, problem)
+            log.error("%s is not claimed, because no sandbox can be started: %s", name, problem)
             return 1
-        slot = self._reserve_slot(f"{job_id}.{attempt}")
+        slot = self._reserve_slot(name)
         try:
             code = self._start(job_id, attempt, slot).wait()
-            self._remove_leftovers(f"{job_id}.{attempt}")
+            self._remove_leftovers(name)
         finally:
             self._release_slot(slot)
         if code:
-            log.error("the runner of %s.%s ended with %s", job_id, attempt, code)
+            log.error("the runner of %s ended with %s", name, code)
         return code
 
     def _reserve_slot(self, name: str) -> int:

@@ -9,12 +9,16 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.fixtures.malformed_messages import NO_ATTEMPTS
 from workers.config import load_config
 from workers.control_plane import ControlPlaneUnreachable, WorkerControlPlane
 from workers.worker.spawner import Spawner
+
+JOB, LINK = "job_0123456789abcdefghjk", "job_0123456789abcdefghjz"
 
 
 @pytest.fixture
@@ -46,19 +50,19 @@ def spawner(config_path: Path) -> Iterator[Spawner]:
 
 def test_only_directories_of_jobs_are_removed(spawner: Spawner, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
-    for name in ("job_abc123.1", "job_abc123.1/agent", "precious", "job_of_mine"):
+    for name in (f"{JOB}.1", f"{JOB}.1/agent", "precious", "job_of_mine"):
         (jobs / name).mkdir(parents=True)
     (jobs / "notes.txt").write_text("keep")
     outside = tmp_path / "outside"
     outside.mkdir()
-    (jobs / "job_link.1").symlink_to(outside)
+    (jobs / f"{LINK}.1").symlink_to(outside)
     assert spawner.adopt() == []
-    assert sorted(path.name for path in jobs.iterdir()) == ["job_link.1", "job_of_mine", "notes.txt", "precious"]
+    assert sorted(path.name for path in jobs.iterdir()) == [f"{LINK}.1", "job_of_mine", "notes.txt", "precious"]
     assert outside.is_dir()
 
 
 def test_recent_leftovers_are_kept_until_their_limit(spawner: Spawner, tmp_path: Path) -> None:
-    leftover = tmp_path / "jobs" / "job_abc123.1"
+    leftover = tmp_path / "jobs" / f"{JOB}.1"
     leftover.mkdir(parents=True)
     spawner.sweep(older_than_s=3600)
     assert leftover.is_dir()
@@ -67,11 +71,23 @@ def test_recent_leftovers_are_kept_until_their_limit(spawner: Spawner, tmp_path:
     assert not leftover.exists()
 
 
+@pytest.mark.parametrize(("job_id", "attempt"), NO_ATTEMPTS)
+def test_nothing_is_started_or_removed_for_other_values(
+    spawner: Spawner, tmp_path: Path, job_id: Any, attempt: Any
+) -> None:
+    (tmp_path / "victim.1").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="do not name an attempt"):
+        spawner.run(job_id, attempt)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not spawner.is_starting
+
+
 def stop_at_claim(spawner: Spawner) -> int:
     """Run an attempt without a control plane and end it early, because its claim would take half a minute."""
     ender = threading.Thread(target=end_first_runner, args=[spawner])
     ender.start()
-    code = spawner.run("job_abc123", 1)
+    code = spawner.run(JOB, 1)
     ender.join()
     return code
 

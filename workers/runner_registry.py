@@ -80,7 +80,14 @@ class Registry:
 
     def live(self) -> list[RunnerEntry]:
         """Return the runners that are alive, and remove the files of the others."""
-        found = []
+        return self.scan()[0]
+
+    def scan(self) -> tuple[list[RunnerEntry], list[RunnerEntry]]:
+        """Return the live runners and the dead ones whose files were left, and remove the files of the dead.
+
+        A runner that ends by itself removes its file, so each dead one was killed or failed before its report.
+        """
+        found, dead = [], []
         for file in sorted(self._path.glob("*.json")):
             try:
                 entry = RunnerEntry(**json.loads(file.read_text()))
@@ -91,7 +98,8 @@ class Registry:
                 found.append(entry)
             else:
                 file.unlink(missing_ok=True)
-        return found
+                dead.append(entry)
+        return found, dead
 
     def _file(self, entry: RunnerEntry) -> Path:
         return self._path / f"{entry.name}.{entry.pid}.json"

@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from jobs.attempts.fencing import SecretlessAttempts
 from jobs.shard_api import runner_calls
+from jobs.shard_api.heartbeats import receive_heartbeat
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
 from myctobot.errors import MyctobotError
 from myctobot.lib.ttl_cache import TtlCache
@@ -23,7 +24,6 @@ from shards.errors import UnknownShardKey
 from shards.health.heartbeats import is_known
 from shards.shard_api import enroll
 from shards.shard_api.call import MAX_BODY_BYTES, ShardCall, answer_to, answer_with
-from shards.shard_api.heartbeat import receive_heartbeat
 
 log = structlog.get_logger(__name__)
 

@@ -52,6 +52,8 @@ class HeartbeatRequest(TypedDict):
     network: NotRequired[str]  # a JobNetwork; workers of earlier releases do not send it
     # Malformed messages by their DropReason, which the worker dropped since its start; absent if there were none.
     dropped_messages: NotRequired[dict[str, int]]
+    # "job_id.attempt" of every runner that ended without a report; sent until a heartbeat is answered.
+    ended: NotRequired[list[str]]
 
 
 class HeartbeatAnswer(TypedDict):

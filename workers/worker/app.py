@@ -81,6 +81,7 @@ class ShardWorker:
         self.config = config
         self.spawner = Spawner(config, config_path)
         self.heartbeat = HeartbeatSender(config, self.spawner, self.apply_orders)
+        self.spawner.on_ended = self.heartbeat.beat_now
         self.log_tail: deque[str] = deque(maxlen=MAX_LOG_LINES)
         # Celery keeps reserved requests in a WeakSet, so keep a reference here.
         self._adopted: set[AdoptedRunner] = set()

@@ -64,7 +64,9 @@ class HeartbeatSender(threading.Thread):
             ControlError: the heartbeat did not arrive or was refused.
         """
         self._config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.answer = self._control.heartbeat(self._sandbox.add_to(self._load()))
+        report = self._sandbox.add_to(self._load())
+        self.answer = self._control.heartbeat(report)
+        self._spawner.forget_ended(report.get("ended", []))
         return self.answer
 
     def _load(self) -> HeartbeatRequest:
@@ -81,6 +83,8 @@ class HeartbeatSender(threading.Thread):
         )
         if MESSAGES.dropped:
             report["dropped_messages"] = {str(reason): count for reason, count in MESSAGES.dropped.copy().items()}
+        if ended := self._spawner.ended():
+            report["ended"] = ended
         return report
 
     def first_answer(self) -> HeartbeatAnswer:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,14 +53,50 @@ class Spawner:
         self._spare_config = 0
         self._closed = False
         self._slots: set[int] = set()
+        # Names of runners that were found dead, and of those of them whose leftovers are gone.
+        self._dead: set[str] = set()
+        self._unreported: set[str] = set()
+        # Called when there is a runner to report as ended.
+        self.on_ended: Callable[[], None] = lambda: None
 
     def adopt(self) -> list[RunnerEntry]:
         """Find the runners that an earlier worker of this shard started, and occupy their slots."""
-        found = self._registry.live()
+        found = self._live()
         with self._lock:
             self._slots.update(entry.slot for entry in found)
+            dead = tuple(self._dead)
         self.sweep(older_than_s=0)
+        for name in dead:
+            self._conclude(name)
         return found
+
+    def _live(self) -> list[RunnerEntry]:
+        """Return the live runners, and remember the dead ones."""
+        live, dead = self._registry.scan()
+        with self._lock:
+            self._dead.update(entry.name for entry in dead)
+        return live
+
+    def _conclude(self, name: str) -> None:
+        """Report a runner as ended if it was found dead; nothing of it is left, so its job may run again."""
+        live = {entry.name for entry in self._live()}
+        with self._lock:
+            if name not in self._dead or name in live:
+                return
+            self._dead.discard(name)
+            self._unreported.add(name)
+        log.warning("the runner of %s ended without a report", name)
+        self.on_ended()
+
+    def ended(self) -> list[str]:
+        """Return the names of the runners that ended without a report and are not reported yet."""
+        with self._lock:
+            return sorted(self._unreported)[: self._config.max_concurrent_jobs]
+
+    def forget_ended(self, names: Collection[str]) -> None:
+        """Forget runners that the control plane knows to have ended."""
+        with self._lock:
+            self._unreported.difference_update(names)
 
     def sweep(self, older_than_s: float) -> None:
         """Remove the directories of dead runners, because a workspace may contain a customer's code.
@@ -71,7 +108,7 @@ class Spawner:
         # An operator may keep other files there, which must stay.
         directories = [path for path in root.glob("job_*.*") if parse_attempt_name(path.name)]
         # List directories before runners. In the other order, the directory of a new runner would look dead.
-        live = {entry.name for entry in self._registry.live()}
+        live = {entry.name for entry in self._live()}
         for directory in directories:
             try:
                 age_s = time.time() - directory.lstat().st_mtime
@@ -91,20 +128,22 @@ class Spawner:
         with suppress(ChildProcessError):
             os.waitpid(entry.pid, 0)
         self._remove_leftovers(entry.name)
+        self._conclude(entry.name)
         self._release_slot(entry.slot)
 
     @property
     def is_starting(self) -> bool:
         """Tell whether a message was taken whose runner has not begun its attempt."""
+        live = self._live()
         with self._lock:
-            return len(self._slots) > len(self._registry.live())
+            return len(self._slots) > len(live)
 
     def running(self) -> list[RunnerEntry]:
-        return self._registry.live()
+        return self._live()
 
     def wake(self, job_id: str) -> int:
         """Make the runners of a job call the control plane at once; return their number."""
-        found = [entry for entry in self._registry.live() if entry.job_id == job_id]
+        found = [entry for entry in self._live() if entry.job_id == job_id]
         for entry in found:
             with suppress(ProcessLookupError):
                 os.kill(entry.pid, signal.SIGUSR1)
@@ -127,6 +166,7 @@ class Spawner:
         try:
             code = self._start(job_id, attempt, slot).wait()
             self._remove_leftovers(name)
+            self._conclude(name)
         finally:
             self._release_slot(slot)
         if code:
@@ -171,7 +211,7 @@ class Spawner:
     def _remove_leftovers(self, name: str) -> None:
         """Remove the directory and control groups that a killed runner could not remove itself."""
         leftover = self._config.workspace_path / name
-        if leftover.exists() and name not in {entry.name for entry in self._registry.live()}:
+        if leftover.exists() and name not in {entry.name for entry in self._live()}:
             try:
                 remove_tree(leftover)
             except OSError as error:

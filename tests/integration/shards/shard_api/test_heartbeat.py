@@ -166,6 +166,8 @@ def test_every_field_is_required(key: str, shard: Shard, field: str) -> None:
         {"limits": {"memory": "none"}},
         {"limits": {"memory": "none", "processes": "many"}},
         {"limits": {"memory": "none", "processes": "none", "disk": "some"}},
+        {"ended": "job_x.1"},
+        {"ended": ["x"] * 65},
         {"dropped_messages": [1]},
         {"dropped_messages": {"not_json": -1}},
         {"dropped_messages": {"not_json": "many"}},

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fixtures.broker import control_stand_in
 from tests.fixtures.malformed_messages import NO_ATTEMPTS
 from workers.config import load_config
 from workers.control_plane import ControlPlaneUnreachable, WorkerControlPlane
+from workers.runner_registry import RunnerEntry
 from workers.worker.spawner import Spawner
 
 JOB, LINK = "job_0123456789abcdefghjk", "job_0123456789abcdefghjz"
@@ -96,6 +100,39 @@ def end_first_runner(spawner: Spawner) -> None:
     while not (running := spawner.running()):
         threading.Event().wait(0.05)
     os.kill(running[0].pid, signal.SIGKILL)
+
+
+def test_a_killed_runner_is_reported_as_ended_once(spawner: Spawner) -> None:
+    said: list[list[str]] = []
+    spawner.on_ended = lambda: said.append(spawner.ended())
+    stop_at_claim(spawner)
+    assert said == [[f"{JOB}.1"]]
+    assert spawner.ended() == [f"{JOB}.1"]
+    spawner.forget_ended([f"{JOB}.1"])
+    assert spawner.ended() == []
+
+
+def test_a_runner_that_ends_by_itself_is_not_reported(config_path: Path) -> None:
+    with control_stand_in([]) as control:
+        config_path.write_text(config_path.read_text().replace("http://127.0.0.1:9", control.url))
+        spawner = Spawner(load_config(config_path), config_path)
+        try:
+            assert spawner.run(JOB, 1) == 0
+        finally:
+            spawner.close()
+    assert control.claimed == [JOB]
+    assert spawner.ended() == []
+
+
+def test_a_runner_that_died_without_a_worker_is_reported_by_the_next(spawner: Spawner, tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    entry = RunnerEntry(process.pid, 1, JOB, 3, 0)
+    (tmp_path / "run" / f"{JOB}.3.json").write_text(json.dumps(asdict(entry)))
+    # The first heartbeat reads the live runners before the worker adopts them.
+    assert spawner.running() == []
+    assert spawner.adopt() == []
+    assert spawner.ended() == [f"{JOB}.3"]
 
 
 def test_a_spare_that_died_is_replaced_and_no_slot_is_lost(spawner: Spawner) -> None:

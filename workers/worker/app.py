@@ -15,7 +15,7 @@ from typing import Any
 from celery import Celery
 from celery.apps.worker import Worker
 from celery.bootsteps import StartStopStep
-from celery.signals import setup_logging, worker_ready
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from celery.utils.nodenames import host_format
 from celery.worker import state as worker_state
 from celery.worker.consumer import Tasks
@@ -102,6 +102,7 @@ class ShardWorker:
         worker = self._worker = self._make_worker()
         reload = Reload(self._stop_consuming, lambda: not self.spawner.is_starting)
         worker_ready.connect(lambda **_: reload.listen(), weak=False)
+        worker_shutting_down.connect(lambda **_: self.spawner.stop_waiting(), weak=False)
         try:
             worker.start()
         finally:

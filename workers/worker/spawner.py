@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from pathlib import Path
 from myctobot.contract.names import attempt_name, parse_attempt_name
 from workers.config import ShardConfig
 from workers.git.cleanup import remove_tree
-from workers.runner_registry import Registry, RunnerEntry
+from workers.runner_registry import Registry, RunnerEntry, process_start_time
+from workers.sandbox import process_tree
 from workers.sandbox.isolation import read_problem
 from workers.sandbox.limits import sweep_groups
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 # A spare needs over a second to import. Right after a job's start, this would slow down the agent.
 _SPARE_AFTER_S = 3.0
 _POLL_S = 0.5
+# States of a process that a signal or a debugger stopped; it may never continue.
+_STOPPED = frozenset("Tt")
 # Only these variables of the worker reach a runner, and so an agent.
 _ENVIRONMENT = ("PATH", "LANG", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 
@@ -52,6 +56,7 @@ class Spawner:
         self._spare: subprocess.Popen[bytes] | None = None
         self._spare_config = 0
         self._closed = False
+        self._stopping = threading.Event()
         self._slots: set[int] = set()
         # Names of runners that were found dead, and of those of them whose leftovers are gone.
         self._dead: set[str] = set()
@@ -124,9 +129,11 @@ class Spawner:
         """Wait until an adopted runner has ended, and release its slot."""
         while entry.is_alive():
             time.sleep(_POLL_S)
-        # After a reload, earlier runners are still children of this process. Reap them, so that no zombie stays.
-        with suppress(ChildProcessError):
-            os.waitpid(entry.pid, 0)
+        # Its pid may already belong to another child.
+        if process_start_time(entry.pid) is None:
+            # After a reload, earlier runners are still children of this process; no zombie must stay.
+            with suppress(ChildProcessError):
+                os.waitpid(entry.pid, os.WNOHANG)
         self._remove_leftovers(entry.name)
         self._conclude(entry.name)
         self._release_slot(entry.slot)
@@ -164,7 +171,7 @@ class Spawner:
             return 1
         slot = self._reserve_slot(name)
         try:
-            code = self._start(job_id, attempt, slot).wait()
+            code = self._await_end(self._start(job_id, attempt, slot))
             self._remove_leftovers(name)
             self._conclude(name)
         finally:
@@ -172,6 +179,36 @@ class Spawner:
         if code:
             log.error("the runner of %s ended with %s", name, code)
         return code
+
+    def stop_waiting(self) -> None:
+        """Wait no more for runners that make no progress, because the worker ends; the next worker adopts them."""
+        self._stopping.set()
+
+    def _await_end(self, runner: subprocess.Popen[bytes]) -> int:
+        """Wait until a runner has ended, and return its exit code.
+
+        A runner is gone when its main thread is: another thread may hang in the kernel forever, such as in a read of a
+        dead disk, and then the process cannot be reaped.
+        """
+        try:
+            handle = os.pidfd_open(runner.pid)
+        except OSError as error:
+            log.warning("the runner with pid %s cannot be watched: %s", runner.pid, error.strerror)
+            return runner.wait()
+        try:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            while not poll.poll(_POLL_S * 1000):
+                info = process_tree.read(runner.pid)
+                if info is None or not info.alive:
+                    log.error("the runner with pid %s is dead but cannot be reaped", runner.pid)
+                    return runner.poll() or -signal.SIGKILL
+                if self._stopping.is_set() and info.state in _STOPPED:
+                    log.warning("the runner with pid %s is stopped, so the worker ends without it", runner.pid)
+                    return 0
+        finally:
+            os.close(handle)
+        return runner.wait()
 
     def _reserve_slot(self, name: str) -> int:
         with self._lock:
@@ -254,4 +291,10 @@ def _end_spare(spare: subprocess.Popen[bytes]) -> None:
     """End a spare by closing its input without an order."""
     assert spare.stdin is not None  # noqa: S101  # _spawn opens it
     spare.stdin.close()
-    spare.wait(timeout=10)
+    try:
+        spare.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        # It has no attempt, so nothing is lost.
+        spare.kill()
+        with suppress(subprocess.TimeoutExpired):
+            spare.wait(timeout=10)

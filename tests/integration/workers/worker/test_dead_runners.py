@@ -102,3 +102,18 @@ def test_at_its_own_end_it_does_not_wait_for_runners_that_are_gone(worker: Limit
     for runner in runners:
         os.kill(runner.pid, signal.SIGKILL)
     assert worker.process.wait(20) == 0
+
+
+def test_at_its_own_end_it_does_not_wait_for_a_runner_that_is_stopped(
+    worker: LimitedWorker, operator: Operator
+) -> None:
+    runner = start_runner(worker, operator, "stopped")
+    os.kill(runner.pid, signal.SIGSTOP)
+    try:
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(20) == 0
+        # The next worker finds it.
+        assert runner.is_alive()
+        assert Registry(worker.config.parent / "run").live() == [runner]
+    finally:
+        os.kill(runner.pid, signal.SIGKILL)

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from myctobot.stack.plan import CHECKOUT
 from tests.fixtures.broker import control_stand_in
 from tests.fixtures.malformed_messages import NO_ATTEMPTS
 from workers.config import load_config
@@ -133,6 +136,46 @@ def test_a_runner_that_died_without_a_worker_is_reported_by_the_next(spawner: Sp
     assert spawner.running() == []
     assert spawner.adopt() == []
     assert spawner.ended() == [f"{JOB}.3"]
+
+
+_HANGING = """
+import ctypes, platform, sys, threading, time
+from pathlib import Path
+from workers.runner.__main__ import read_order
+from workers.runner_registry import Registry
+order = read_order()
+if order:
+    Registry(Path(sys.argv[1])).add(order["job_id"], order["attempt"], order["slot"])
+    threading.Thread(target=time.sleep, args=[120]).start()
+    # The end of the main thread alone, as when a killed process has a thread that the kernel cannot end.
+    ctypes.CDLL(None).syscall(60 if platform.machine() == "x86_64" else 93, 0)
+"""
+
+
+class HangingRunners(Spawner):
+    """Spawner of runners that are dead at once and cannot be reaped."""
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", _HANGING, str(self._config.run_path)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True)
+
+
+def test_it_does_not_wait_for_a_runner_that_cannot_be_reaped(config_path: Path) -> None:
+    spawner = HangingRunners(load_config(config_path), config_path)
+    spawned: list[subprocess.Popen[bytes]] = []
+    original = spawner._spawn
+    spawner._spawn = lambda: spawned.append(original()) or spawned[-1]  # type: ignore[method-assign,func-returns-value]  # it records the process
+    began = time.monotonic()
+    try:
+        assert spawner.run(JOB, 1) == -signal.SIGKILL
+        assert time.monotonic() - began < 60
+        assert spawner.ended() == [f"{JOB}.1"]
+        assert not spawner.is_starting
+    finally:
+        for process in spawned:
+            process.kill()
+            process.wait(10)
+        spawner.close()
 
 
 def test_a_spare_that_died_is_replaced_and_no_slot_is_lost(spawner: Spawner) -> None:

@@ -22,6 +22,7 @@ from myctobot.contract.runner import CancelProof, ClaimAnswer, ClaimRequest, Fin
 from workers.config import ShardConfig
 from workers.control_plane import AttemptFenced, CallRefused, ControlPlane, ControlPlaneUnreachable
 from workers.errors import JobError
+from workers.executors.truncation import keep_beginning
 from workers.runner.events import EventStream, SequenceReset
 from workers.runner.execution import Execution
 from workers.runner.pausable_clock import first_of
@@ -186,7 +187,7 @@ class Runner:
         )
 
     def _failure(self, error: JobError, proof: CancelProof | None) -> FinishRequest:
-        detail = FinishError(code=error.code, message=str(error)[:4000], retryable=error.retryable)
+        detail = FinishError(code=error.code, message=keep_beginning(str(error), 4000), retryable=error.retryable)
         return self._finish_request(Outcome.FAILED, {}, error=detail, proof=proof)
 
     def _finish_request(

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jobs", "0013_plain_numbers"),
+        ("jobs", "0014_jobs_that_did_not_complete"),
     ]
 
     operations = [

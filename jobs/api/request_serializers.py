@@ -187,7 +187,10 @@ class JobRequestSerializer(StrictSerializer):
 
     task = TaskSerializer()
     capabilities = CapabilitiesField(help_text="Capabilities that the shard must have, such as git and filesystem.")
-    anthropic_api_key = SecretField(required=False, help_text="The tenant's provider key; it never leaves the gateway.")
+    anthropic_api_key = SecretField(
+        required=False,
+        help_text="The tenant's provider key; it never leaves the gateway. Required if the gateway calls a provider.",
+    )
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
     context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
     callback_url = StrictCharField(

@@ -14,6 +14,7 @@ from jobs.dispatch.wakeup import request_round_after_commit
 from jobs.errors import IdempotencyMismatch, NoEligibleShard, QueueLimitReached, StaleCaller
 from jobs.lifecycle.admission import WaitingLimit, insert_within_limit
 from jobs.lifecycle.job_request import JobRequest, key_of_branch
+from jobs.lifecycle.model_access import check_model_access
 from jobs.lifecycle.secrets import JobSecrets
 from jobs.models import Job
 from jobs.models.states import Hold
@@ -49,6 +50,7 @@ def submit(
 
     Raises:
         NoEligibleShard: no shard of the tenant could ever run the job.
+        NoModelAccess: the job has no provider key, and needs one.
         UnknownSecret: the request names a stored secret that does not exist or cannot be opened.
         SecretNotAllowed: the request names a stored secret that is not bound to its purpose, host or role.
         InvalidRequest: a readable field holds one of the request's secrets.
@@ -85,6 +87,7 @@ def submit_once(
     """
     if idempotency_key is not None and (found := _same_request(caller, request, idempotency_key, retry_of)):
         return found, False
+    check_model_access(caller, request)
     job = _new_job(caller, request, idempotency_key, retry_of)
     try:
         if idempotency_key is None:

@@ -10,6 +10,7 @@ from django import forms
 from django.conf import settings
 from django.http import QueryDict
 
+from jobs.lifecycle.model_access import needs_provider_key
 from jobs.lifecycle.retry_policy import MAX_ATTEMPTS, Cause
 from jobs.models import Priority, default_retry_on
 from jobs.queue.capabilities import AvailableCapability
@@ -49,7 +50,7 @@ CAUSES: Final[Mapping[str, str]] = {
 # Fields in the collapsed section, which users rarely change.
 _FOLDED: Final = (
     "priority", "timeout_min", "no_output_timeout_min", "queue_timeout_min", "not_before", "max_turns", "max_attempts",
-    "retry_on", "concurrency_key", "concurrency_limit", "anthropic_api_key", "additional_instructions",
+    "retry_on", "concurrency_key", "concurrency_limit", "additional_instructions",
 )  # fmt: skip
 
 
@@ -176,8 +177,8 @@ class JobForm(IdempotentForm):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.offers = offers
-        for field, empty in (("repo_token", "None"), ("anthropic_api_key", "The operators' key")):
-            self._set_choices(field, [("", empty), *((name, name) for name in secret_names[field])])
+        self._set_choices("repo_token", [("", "None"), *((name, name) for name in secret_names["repo_token"])])
+        self._offer_provider_keys(secret_names["anthropic_api_key"])
         self._set_choices("capabilities", [(offer.slug, offer.slug) for offer in offers])
         defaults = [offer.slug for offer in offers if offer.slug in ("git", "filesystem")]
         self.fields["capabilities"].initial = defaults
@@ -185,6 +186,22 @@ class JobForm(IdempotentForm):
         for name in ("priority", "not_before", "concurrency_key", "concurrency_limit", "repo_url", "branch"):
             # A change of these fields updates the estimate next to the button; see _job_form.html.
             self.fields[name].widget.attrs["class"] = "decides"
+
+    def _offer_provider_keys(self, names: Sequence[str]) -> None:
+        self.needs_key = needs_provider_key()
+        self.lacks_key = self.needs_key and not names
+        empty = "Choose a key" if self.needs_key and names else "None"
+        choices = [(name, name) for name in names]
+        # A single key that every job needs is no choice.
+        self._set_choices(
+            "anthropic_api_key", choices if self.needs_key and len(names) == 1 else [("", empty), *choices]
+        )
+        if not self.needs_key:
+            self.fields[
+                "anthropic_api_key"
+            ].help_text = (
+                "Not needed: on this installation, scripts answer instead of a model (GATEWAY_UPSTREAM=scripted)."
+            )
 
     def _set_choices(self, name: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[name]

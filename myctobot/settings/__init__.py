@@ -298,6 +298,7 @@ SECURE_REDIRECT_EXEMPT = [r"^api/v1/", r"^healthz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = whole_number("HSTS_SECONDS", 3600 if HTTPS else 0, minimum=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.bool("HSTS_SUBDOMAINS", default=HTTPS)
 CSRF_TRUSTED_ORIGINS = [CONTROL_URL]
+CSRF_FAILURE_VIEW = "myctobot.web.error_pages.csrf_failure"
 # Contacts in security.txt, and the time after which readers must not use it.
 SECURITY_CONTACT: list[str] = contacts("SECURITY_CONTACT")
 SECURITY_EXPIRES = expiry("SECURITY_EXPIRES", needed_by="SECURITY_CONTACT" if SECURITY_CONTACT else "")

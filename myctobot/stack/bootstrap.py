@@ -14,6 +14,7 @@ from django.db import transaction
 
 from myctobot.lib.crypto import digest
 from myctobot.stack.home import GeneratedSecrets, write_private
+from myctobot.stack.login import LOGIN
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 from shards.broker_access.accounts import grant_account
 from shards.errors import BrokerRefused, BrokerTooOld
@@ -23,7 +24,6 @@ from shards.providers.own_addresses import is_own_address
 
 log = structlog.get_logger(__name__)
 
-_LOGIN = "admin"
 _CAPABILITIES = ["filesystem", "git"]
 
 
@@ -47,14 +47,14 @@ def bootstrap(*, home: Path, shards: int, allow_unsandboxed: bool = False) -> di
         configured = [{"name": name, "config": str(_configure_shard(name, home, allow_unsandboxed))} for name in names]
         # Shards that this run does not start cannot take jobs.
         Shard.objects.filter(name__startswith="local").exclude(name__in=names).update(is_active=False)
-    return {"login": _LOGIN, "password": password, "api_key": key, "shards": configured}
+    return {"login": LOGIN, "password": password, "api_key": key, "shards": configured}
 
 
 def _ensure_login(tenant: Tenant, password: str) -> None:
     users = get_user_model().objects
-    user = users.filter(username=_LOGIN).first()
+    user = users.filter(username=LOGIN).first()
     if user is None:
-        user = users.create_superuser(_LOGIN, password=password)
+        user = users.create_superuser(LOGIN, password=password)
     Member.objects.get_or_create(tenant=tenant, user=user, defaults={"role": Role.ADMIN})
 
 

@@ -138,7 +138,9 @@ class Home:
         urls: dict[str, str] = status.get("urls", {})
         where = ", ".join(f"{name} {url}" for name, url in urls.items()) or "it is still starting"
         pid = f" (pid {status['pid']})" if "pid" in status else ""
-        return AlreadyRunning(f"The stack of {self.root} is already running{pid}: {where}.", urls=urls)
+        return AlreadyRunning(
+            f"The stack of {self.root} is already running{pid}: {where}.\n'make login' shows its login.", urls=urls
+        )
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ FLOWER_PORT = 5555
 MIGRATE_TIMEOUT_S = 300
 BOOTSTRAP_TIMEOUT_S = 60
 _RESPONSE_TIMEOUT_S = 2
+# The processes write their first lines for a few seconds after the stack is up.
+_QUIET_S = 2
+_MAX_NOISE_S = 20
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Stack:
         self._unsandboxed = False
         self._users = ProgramUsers(self._home, CHECKOUT, active=os.geteuid() == 0 and not options.one_user)
         self._shard_api: socket.socket | None = None
+        self._reminder: asyncio.Task[None] | None = None
 
     async def up(self) -> None:
         """Start all processes and print their addresses.
@@ -160,6 +164,8 @@ class Stack:
 
     async def down(self) -> None:
         """Stop everything that was started: runners first, the database last."""
+        if self._reminder:
+            self._reminder.cancel()
         if await asyncio.to_thread(live_runners, self._home):
             self._console.say("stopping the running jobs")
             await asyncio.to_thread(stop_runners, self._home)
@@ -275,14 +281,15 @@ class Stack:
             "Web": f"{addresses.control_url}/jobs/  (admin: {addresses.control_url}/admin/)",
             "API": f"{addresses.control_url}/api/v1/  (docs: {addresses.control_url}/api/docs/)",
             "Gateway": f"{addresses.gateway_url}  (upstream: {variables['GATEWAY_UPSTREAM']})",
-            "Login": f"{credentials.login} / {credentials.password}",
-            "API key": credentials.api_key,
             **flower,
             "Data": str(self._home.root),
             **({"WARNING": "jobs run WITHOUT A SANDBOX and can read and change all that you can"} if bare else {}),
             **({"ONE USER": "all programs run AS ROOT and can read each other's secrets"} if one_user else {}),
+            "API key": credentials.api_key,
+            "Login": f"{credentials.login} / {credentials.password}",
         }
         self._console.banner("MyCTOBot is up. Ctrl-C stops everything.", rows)
+        self._reminder = asyncio.create_task(self._repeat_login(f"{addresses.control_url}/jobs/", credentials))
         if ready_file := self._options.ready_file:
             ready = {
                 **{"pid": os.getpid(), "urls": urls, "home": str(self._home.root)},
@@ -290,6 +297,14 @@ class Stack:
                 "shards": [{"name": shard.name, "config": str(shard.config)} for shard in credentials.shards],
             }
             write_private(ready_file, json.dumps(ready))
+
+    async def _repeat_login(self, page: str, credentials: Credentials) -> None:
+        """Print the login again after the first lines of the processes, so that it is the last line of the start."""
+        for _ in range(_MAX_NOISE_S):
+            await asyncio.sleep(1)
+            if self._console.idle_s >= _QUIET_S:
+                break
+        self._console.say(f"{page}  login: {credentials.login} / {credentials.password}  ('make login' repeats it)")
 
 
 def _url(listener: socket.socket) -> str:

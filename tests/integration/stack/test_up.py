@@ -83,9 +83,28 @@ def test_no_repository_of_this_machine_is_open(stack: RunningStack) -> None:
 
 def test_a_second_one_says_where_the_first_is(stack: RunningStack) -> None:
     second = manage(stack.home, "up")
-    assert second.returncode == 3
+    assert second.returncode == 0
     assert "already running" in second.stdout
     assert stack.web_url in second.stdout
+
+
+def test_a_second_one_writes_no_ready_file(stack: RunningStack, tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    assert manage(stack.home, "up", "--ready-file", str(ready)).returncode == 0
+    assert not ready.exists()
+
+
+def test_the_login_is_the_last_line_of_the_start_and_is_shown_again(stack: RunningStack) -> None:
+    said = f"{stack.login} / {stack.password}"
+    wait_for(lambda: any(f"login: {said}" in line for line in stack.output().splitlines()))
+    lines = stack.output().splitlines()
+    banner = [line for line in lines if line.startswith("│")]
+    assert said in banner[-1]
+    shown = manage(stack.home, "login")
+    assert shown.returncode == 0, shown.stderr
+    assert stack.web_url in shown.stdout
+    assert stack.api_key in shown.stdout
+    assert shown.stdout.splitlines()[-1].endswith(said)
 
 
 def test_other_commands_find_the_running_stack(stack: RunningStack) -> None:

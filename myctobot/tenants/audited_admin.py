@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import NOT_PROVIDED, Model, QuerySet
 from django.forms import BaseModelFormSet
 from django.http import HttpRequest
 
@@ -22,6 +22,15 @@ class AuditedModelAdmin(Page[M]):
 
     # Fields whose values the log omits, in addition to those that ``audit`` masks by their names.
     redacted_fields: tuple[str, ...] = ()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: M | None = None) -> list[str]:
+        """Omit the values that the database sets from the page of a row that does not exist yet."""
+        names = [str(name) for name in super().get_readonly_fields(request, obj)]
+        return names if obj else [name for name in names if not self._is_set_by_database(name)]
+
+    def _is_set_by_database(self, name: str) -> bool:
+        fields = {field.name: field for field in self.model._meta.concrete_fields}
+        return name in fields and fields[name].db_default is not NOT_PROVIDED
 
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
         before = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None

@@ -48,7 +48,7 @@ from myctobot.api.pagination import PAGED, PAGES, Pages
 from myctobot.api.parameters import ApiView, Choice, WholeNumber
 from myctobot.contract.jobs import JobStatus
 from myctobot.errors import InvalidRequest
-from myctobot.tenants.authentication import Caller, caller_of
+from myctobot.tenants.authentication import Caller, caller_name, caller_of
 from myctobot.tenants.secrets import SecretNotAllowed, UnknownSecret
 from myctobot.web.process_caches import process_caches
 
@@ -71,7 +71,7 @@ _IDEMPOTENCY_KEY: Final = OpenApiParameter(
     description="A repeated call with the same key returns the job that the first one started.",
 )
 # Errors of the calls that start a job.
-_SUBMIT_ERRORS: Final = (NoEligibleShard, UnknownSecret, SecretNotAllowed, IdempotencyMismatch, QueueLimitReached)
+_SUBMIT_ERRORS: Final = (NoEligibleShard, NoModelAccess, UnknownSecret, SecretNotAllowed, IdempotencyMismatch, QueueLimitReached)
 
 
 def access_of(request: Request) -> WatchAccess:
@@ -172,7 +172,7 @@ class JobCancel(ApiView):
     @extend_schema(operation_id="jobs_cancel", request=None, responses={200: JobSerializer, 202: JobSerializer})
     def post(self, request: Request, job_id: str) -> Response:
         caller = caller_of(request)
-        job = cancel.cancel(caller.tenant, job_id)
+        job = cancel.cancel(caller.tenant, job_id, by=caller_name(caller))
         code = status.HTTP_200_OK if job.is_over else status.HTTP_202_ACCEPTED
         return Response(_represent(caller, job), status=code)
 

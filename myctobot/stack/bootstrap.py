@@ -15,6 +15,7 @@ from django.db import transaction
 from myctobot.lib.crypto import digest
 from myctobot.stack.home import GeneratedSecrets, write_private
 from myctobot.stack.login import LOGIN
+from myctobot.tenants.audit import record
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 from shards.broker_access.accounts import grant_account
 from shards.errors import BrokerRefused, BrokerTooOld
@@ -25,6 +26,7 @@ from shards.providers.own_addresses import is_own_address
 log = structlog.get_logger(__name__)
 
 _CAPABILITIES = ["filesystem", "git"]
+_ACTOR = "manage.py bootstrap"
 
 
 def bootstrap(*, home: Path, shards: int, allow_unsandboxed: bool = False) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def _ensure_login(tenant: Tenant, password: str) -> None:
     user = users.filter(username=LOGIN).first()
     if user is None:
         user = users.create_superuser(LOGIN, password=password)
+        record(_ACTOR, "user.created", f"user/{LOGIN}", {"is_superuser": True}, tenant=tenant)
     Member.objects.get_or_create(tenant=tenant, user=user, defaults={"role": Role.ADMIN})
 
 
@@ -62,7 +65,8 @@ def _ensure_api_key(tenant: Tenant, path: Path) -> str:
     known = path.read_text().strip() if path.is_file() else ""
     if known and ApiKey.objects.filter(tenant=tenant, key_hash=digest(known), revoked_at=None).exists():
         return known
-    _, key = ApiKey.create(tenant, "embedded stack", role=Role.ADMIN)
+    row, key = ApiKey.create(tenant, "embedded stack", role=Role.ADMIN)
+    record(_ACTOR, "api-key.created", f"api-key/{row}", {"prefix": row.prefix, "role": row.role}, tenant=tenant)
     write_private(path, key + "\n")
     return key
 

@@ -24,7 +24,7 @@ from myctobot.dashboards.listing import STATUSES, JobFilters, read_page
 from myctobot.dashboards.pages import is_htmx, may_write, member_page, writers_only
 from myctobot.dashboards.views.callbacks import callbacks_of
 from myctobot.errors import InvalidRequest, MyctobotError
-from myctobot.tenants.authentication import Caller
+from myctobot.tenants.authentication import Caller, caller_name
 from myctobot.tenants.secrets import usable_names
 
 
@@ -133,7 +133,7 @@ def job_header(request: HttpRequest, caller: Caller, job_id: str) -> HttpRespons
 def job_cancel(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
     """Request a cancel; if the job has ended already, show its outcome."""
     try:
-        cancel.cancel(caller.tenant, job_id)
+        cancel.cancel(caller.tenant, job_id, by=caller_name(caller))
     except JobFinished as error:
         return _job_page_with_error(request, caller, job_id, error)
     return redirect("console-job", job_id)

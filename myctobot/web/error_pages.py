@@ -17,6 +17,7 @@ from django.template.loader import render_to_string
 from psycopg_pool import PoolTimeout
 
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, body_of, error_body
+from myctobot.contract.terminal_text import remove_sequences
 from myctobot.errors import MyctobotError
 from myctobot.lib.ids import public_id
 from myctobot.web.previous_page import previous_page
@@ -80,7 +81,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Return the page for a form whose token is not valid; it shows the typed text, so that none is lost."""
     if _is_api(request):
         return JsonResponse(error_body("permission_denied", f"CSRF Failed: {reason}"), status=403)
-    typed = [(label, request.POST.get(name, "").strip()) for name, label in _TYPED.items()]
+    typed = [(label, remove_sequences(request.POST.get(name, "")).strip()) for name, label in _TYPED.items()]
     return _page(
         403,
         "Nothing was sent",

@@ -122,7 +122,7 @@ class TestPages:
 
     def test_a_form_of_an_earlier_login_keeps_its_text_and_no_secret(self) -> None:
         browser = Client(enforce_csrf_checks=True)
-        typed = {"prompt": "Fix <b>it</b>.", "repo_url": "https://example.com/r", "repo_token": "ghp_canary"}
+        typed = {"prompt": "Fix <b>it</b>\x1b[31m.", "repo_url": "https://example.com/r", "repo_token": "ghp_canary"}
         response = browser.post("/jobs/new/", typed, headers={"Referer": "http://testserver/jobs/?q=1"})
         said = text_of(response, 403)
         assert "Nothing was sent" in said

@@ -47,6 +47,7 @@ PURE = [
     "myctobot.gateway.policy",
     "myctobot.gateway.upstreams.scripted.conversation",
     "myctobot.dashboards.ops.charts",
+    "myctobot.dashboards.repository_links",
     "myctobot.dashboards.safe_links",
     "myctobot.web.body_limits",
     "myctobot.web.call_limits",

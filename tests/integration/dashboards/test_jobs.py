@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.staticfiles.finders import find
 from django.db import connection
 from django.db.models import F
 from django.test import Client
@@ -16,7 +17,9 @@ from django.utils import timezone
 from jobs.dispatch.round import dispatch_round
 from jobs.lifecycle.reaper import recover
 from jobs.models import Job
+from myctobot.contract.jobs import JobStatus
 from myctobot.dashboards import listing
+from myctobot.dashboards.templatetags.console import tab_icon
 from myctobot.tenants.models import Tenant
 from myctobot.tenants.secret_bindings import SecretPurpose
 from myctobot.tenants.secrets import store_secret
@@ -167,6 +170,41 @@ class TestOneJob:
         assert answer.headers["Location"] == f"/jobs/{again.public_id}/"
         assert again.retry_of == job
         assert again.public_id in browser.get(f"/jobs/{job.public_id}/").content.decode()
+
+    def test_the_tab_shows_the_state(self, browser: Client, tenant: Tenant, key: str) -> None:
+        job, runner = running_job(tenant, key, task={"type": "prompt", "prompt": "Fix <it>."})
+        page = browser.get(f"/jobs/{job.public_id}/").content.decode()
+        assert "<title>▶ Fix &lt;it&gt;. · MyCTOBot</title>" in page
+        assert 'id="icon" href="/static/dashboards/icon-running.svg"' in page
+        runner.finish()
+        header = browser.get(f"/jobs/{job.public_id}/header/").content.decode()
+        assert 'data-title="✓ Fix &lt;it&gt;. · MyCTOBot"' in header
+        assert 'data-icon="/static/dashboards/icon-completed.svg"' in header
+
+    @pytest.mark.parametrize("status", list(JobStatus))
+    def test_each_state_has_an_icon(self, status: JobStatus) -> None:
+        assert find(tab_icon(Job(status=status.value)))
+
+    @pytest.mark.parametrize(
+        ("repo_url", "address"),
+        [
+            ("https://github.com/u/r.git", "https://github.com/u/r"),
+            ("https://example.com/u/r.git", ""),
+            ("https://user:ghp_canary@github.com/u/r", "https://github.com/u/r"),
+        ],
+    )
+    def test_branch_and_commit_are_links_for_known_hosts(
+        self, browser: Client, tenant: Tenant, key: str, repo_url: str, address: str
+    ) -> None:
+        job, runner = running_job(tenant, key, task={"type": "prompt", "prompt": "x", "repo_url": repo_url})
+        runner.finish()
+        head = "1f6f2d68b7" * 4
+        result = {"branch": "fix/it", "head": head, "commits": 1, "files": 1, "insertions": 1, "deletions": 0}
+        Job.objects.filter(pk=job.pk).update(result=result)
+        header = browser.get(f"/jobs/{job.public_id}/header/").content.decode()
+        found = re.findall(r'<a href="(https:[^"]+)" rel="noopener noreferrer"><code>', header)
+        assert found == ([f"{address}/tree/fix/it", f"{address}/commit/{head}"] if address else [])
+        assert "javascript:" not in header
 
     def test_a_double_click_retries_once(self, browser: Client, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)

@@ -33,6 +33,7 @@ def submit(
     request: JobRequest,
     idempotency_key: str | None = None,
     *,
+    retry_of: Job | None = None,
     guard: SqlFragment | None = None,
     waiting_limit: WaitingLimit | None = None,
 ) -> tuple[Job, bool]:
@@ -42,6 +43,7 @@ def submit(
         caller: tenant, user and API key that the job belongs to.
         request: the validated request.
         idempotency_key: a second call with the same key and request returns the job of the first call.
+        retry_of: the finished job that a member edited into this request.
         guard: condition that must hold in the statement that stores the job, such as that a cached API key is live.
         waiting_limit: see ``insert_within_limit``.
 
@@ -66,7 +68,7 @@ def submit(
                 for field, name in misplaced.items()
             }
         )
-    return submit_once(caller, request, idempotency_key, guard=guard, waiting_limit=waiting_limit)
+    return submit_once(caller, request, idempotency_key, retry_of=retry_of, guard=guard, waiting_limit=waiting_limit)
 
 
 def submit_once(

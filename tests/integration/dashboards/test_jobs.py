@@ -29,6 +29,7 @@ from tests.factories.control_plane import (
     age,
     attempts_of,
     bound_to,
+    bound_to_repository,
     end_pause,
     fresh,
     make_job,
@@ -36,6 +37,7 @@ from tests.factories.control_plane import (
     running_job,
 )
 from tests.factories.forms import form
+from tests.factories.personas import Persona
 
 pytestmark = pytest.mark.django_db
 
@@ -170,6 +172,51 @@ class TestOneJob:
         assert answer.headers["Location"] == f"/jobs/{again.public_id}/"
         assert again.retry_of == job
         assert again.public_id in browser.get(f"/jobs/{job.public_id}/").content.decode()
+
+    def test_a_retry_can_be_edited(self, browser: Client, tenant: Tenant, key: str) -> None:
+        store_secret(tenant, "for-git", "ghp_1234567890", bound_to_repository())
+        task = {"type": "prompt", "prompt": "Fix <it>.", "repo_url": "https://example.com/u/r.git", "branch": "fix"}
+        job, runner = running_job(
+            tenant,
+            key,
+            task=task,
+            context={"additional_instructions": "Be brief.", "jira_cloud_id": "cloud"},
+            callback_url="https://hooks.example.com/x",
+            secrets={"repo_token": {"secret": "for-git"}, "jira_token": SECRETS["jira_token"]},
+            timeout_s=90,
+        )
+        runner.finish()
+        page = browser.get(f"/jobs/{job.public_id}/").content.decode()
+        where = f"/jobs/new/?retry_of={job.public_id}"
+        assert f'href="{where}"' in page
+        shown = browser.get(where)
+        said = shown.content.decode()
+        assert "Fix &lt;it&gt;." in said
+        assert "deleted when it ended: jira_token" in said
+        fields = {bound.name: bound.value() for bound in shown.context["form"]}
+        assert (fields["repo_token"], fields["branch"], fields["timeout_min"]) == ("for-git", "fix", 2)
+        assert (fields["retry_on"], fields["concurrency_key"]) == (job.retry_on, "")
+        sent = {name: value for name, value in fields.items() if value is not None}
+        answer = browser.post("/jobs/new/", {**sent, "prompt": "Fix it well."})
+        again = Job.objects.latest("pk")
+        assert answer.headers["Location"] == f"/jobs/{again.public_id}/"
+        assert again.retry_of == job
+        assert again.task == {**task, "prompt": "Fix it well."}
+        assert again.context == job.context
+        assert (again.callback_url, again.named_secrets) == (job.callback_url, {"repo_token": "for-git"})
+        assert (again.capabilities, again.priority, again.timeout_s) == (job.capabilities, job.priority, 120)
+
+    def test_only_a_finished_job_of_the_tenant_can_be_edited(
+        self, browser: Client, tenant: Tenant, key: str, outsider: Persona
+    ) -> None:
+        job, runner = running_job(tenant, key)
+        where = f"/jobs/new/?retry_of={job.public_id}"
+        assert browser.get(where).headers["Location"] == f"/jobs/{job.public_id}/"
+        runner.finish()
+        assert browser.get(where).status_code == 200
+        assert outsider.browser().get(where).status_code == 404
+        assert outsider.browser().post("/jobs/new/", form(retry_of=job.public_id)).status_code == 404
+        assert Job.objects.count() == 1
 
     def test_the_tab_shows_the_state(self, browser: Client, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key, task={"type": "prompt", "prompt": "Fix <it>."})

@@ -6,7 +6,7 @@ const MAX_CHARACTERS = 1_000_000;
 const KEY = "idempotency_key"; // kept too, so that a form that did reach the server starts no second job
 
 // A form with data-draft belongs to that user and tenant. No other user who logs in gets its text.
-const nameOf = (form) => `${PREFIX}${form.dataset.draft}:${new URL(form.action).pathname}`;
+const nameOf = (form) => `${PREFIX}${form.dataset.draft}:${new URL(form.action).pathname}:${form.elements.retry_of?.value ?? ""}`;
 const names = () => Object.keys(sessionStorage).filter((name) => name.startsWith(PREFIX));
 
 function read(name) {

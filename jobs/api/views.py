@@ -30,6 +30,7 @@ from jobs.errors import (
     JobFinished,
     JobNotFinished,
     NoEligibleShard,
+    NoModelAccess,
     QueueLimitReached,
     SecretsRequired,
     UnknownJob,
@@ -71,7 +72,14 @@ _IDEMPOTENCY_KEY: Final = OpenApiParameter(
     description="A repeated call with the same key returns the job that the first one started.",
 )
 # Errors of the calls that start a job.
-_SUBMIT_ERRORS: Final = (NoEligibleShard, NoModelAccess, UnknownSecret, SecretNotAllowed, IdempotencyMismatch, QueueLimitReached)
+_SUBMIT_ERRORS: Final = (
+    NoEligibleShard,
+    NoModelAccess,
+    UnknownSecret,
+    SecretNotAllowed,
+    IdempotencyMismatch,
+    QueueLimitReached,
+)
 
 
 def access_of(request: Request) -> WatchAccess:

@@ -71,8 +71,13 @@ class Registry:
         entry = RunnerEntry(pid, process_start_time(pid) or 0, job_id, attempt, slot)
         # Rename a complete file, so that a reader never sees half of one.
         draft = self._path / f".{pid}.tmp"
-        draft.write_text(json.dumps(asdict(entry)))
-        draft.rename(self._file(entry))
+        try:
+            draft.write_text(json.dumps(asdict(entry)))
+            draft.rename(self._file(entry))
+        except OSError:
+            # On a full disk, each attempt would leave a draft.
+            draft.unlink(missing_ok=True)
+            raise
         return entry
 
     def remove(self, entry: RunnerEntry) -> None:

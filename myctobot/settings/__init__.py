@@ -30,11 +30,17 @@ from myctobot.env import (
     webhook_secret,
     whole_number,
 )  # fmt: skip
-from myctobot.lib.postgres import PlanKeepingConnection
 from myctobot.logging import logging_config
 from myctobot.messaging import direct_queue
 from myctobot.settings.admin_theme import PANEL
 from myctobot.settings.callers import read_call_limits
+from myctobot.settings.database import (  # noqa: F401 - settings of Django, which nothing here uses
+    DATABASE_POOL_SIZE,
+    SHARD_STATEMENT_TIMEOUT_S,
+    STATEMENT_TIMEOUT_S,
+    WORKER_STATEMENT_TIMEOUT_S,
+    read_database,
+)
 from myctobot.settings.rest import FRAMEWORK, SCHEMA
 
 django_stubs_ext.monkeypatch()
@@ -246,18 +252,7 @@ TEMPLATES = [
     }
 ]
 
-# Requests run in threads, so each process has a pool of connections.
-DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=24)
-_database: dict[str, Any] = dict(env.db("DATABASE_URL", default="postgresql://127.0.0.1/myctobot"))
-_database["ENGINE"] = "django.db.backends.postgresql"
-_database["OPTIONS"] = {
-    **_database.get("OPTIONS", {}),
-    "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10, "connection_class": PlanKeepingConnection},
-    "connect_timeout": 5,
-    # Django disables prepared statements. This threshold keeps only those that request it (``lib.sql``).
-    "prepare_threshold": 2**31,
-}
-DATABASES = {"default": _database}
+DATABASES = {"default": read_database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL: str = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")

@@ -40,9 +40,14 @@ def write_private(path: Path, text: str) -> None:
     # The folder may belong to a less trusted user, who must not choose the file that is written.
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(path)
+    except OSError:
+        # A full disk takes only a part of the text.
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:

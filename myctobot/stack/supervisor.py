@@ -18,7 +18,7 @@ from functools import partial
 from itertools import count
 
 from myctobot.stack.console import StackConsole
-from myctobot.stack.errors import ServiceFailed
+from myctobot.stack.errors import ServiceFailed, StackError
 from myctobot.stack.pipes import piped
 from myctobot.stack.processes import Records
 from myctobot.stack.programs import Program
@@ -29,6 +29,7 @@ _KILL_WAIT_S = 5.0
 _LAST_LINES_S = 2.0
 _CHECK_EVERY_S = 0.1
 _PROGRESS_EVERY_S = 5.0
+_RECORD_AGAIN_S = 10.0
 
 
 @dataclass
@@ -130,8 +131,8 @@ class Supervisor:
                 await asyncio.wait([supervised.task], timeout=_LAST_LINES_S)
         if supervised.task:
             supervised.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervised.task
+            # An error of one program must not keep the others from being stopped.
+            await asyncio.gather(supervised.task, return_exceptions=True)
         self._programs.pop(name, None)
         self._records.remove(name)
 
@@ -168,28 +169,31 @@ class Supervisor:
         name, failed_starts = supervised.program.name, 0
         while True:
             started = loop.time()
-            code = await self._run_to_end(supervised)
+            how = await self._run_to_end(supervised)
             if supervised.stopping:
                 return
             decision = decide_restart(failed_starts, loop.time() - started)
             if isinstance(decision, GiveUp):
-                reason = (
-                    f"ended {decision.failed_starts} times in a row right after its start, with {_describe_exit(code)}"
-                )
+                reason = f"ended {decision.failed_starts} times in a row right after its start, {how}"
                 self._fail(ServiceFailed(name, reason, list(supervised.tail)))
                 return
             failed_starts = decision.failed_starts
-            self._console.say(f"{name} ended with {_describe_exit(code)}; restarting it in {decision.after_s:g} s")
+            self._console.say(f"{name} ended {how}; restarting it in {decision.after_s:g} s")
             await asyncio.sleep(decision.after_s)
-            if supervised.rebuild:
-                supervised.program = supervised.rebuild()
 
-    async def _run_to_end(self, supervised: SupervisedProgram) -> int:
-        async with piped(partial(self._show, supervised)) as output:
-            process = supervised.process = await self._spawn(supervised.program, stdout=output, stderr=output)
-            code = await process.wait()
+    async def _run_to_end(self, supervised: SupervisedProgram) -> str:
+        """Start a program, wait for its end, and return how it ended."""
+        try:
+            if supervised.rebuild and supervised.process:
+                supervised.program = supervised.rebuild()
+            async with piped(partial(self._show, supervised)) as output:
+                process = supervised.process = await self._spawn(supervised.program, stdout=output, stderr=output)
+                code = await process.wait()
+        except (OSError, StackError) as error:
+            # A full disk or a lack of descriptors must not end the restarts.
+            return f"before its start: {error}"
         self._records.remove(supervised.program.name)
-        return code
+        return f"with {_describe_exit(code)}"
 
     async def _spawn(self, program: Program, *, stdout: int, stderr: int) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -202,8 +206,18 @@ class Supervisor:
             pass_fds=program.pass_fds,
             start_new_session=True,
         )
-        self._records.write(program.name, process.pid, program.stop_signal)
+        self._record(program, process)
         return process
+
+    def _record(self, program: Program, process: Process) -> None:
+        """Record a process; if the disk is full, try again later, because the process runs without its record, too."""
+        if process.returncode is not None:
+            return
+        try:
+            self._records.write(program.name, process.pid, program.stop_signal)
+        except OSError as error:
+            self._console.say(f"{program.name} cannot be recorded in its file: {error.strerror}")
+            asyncio.get_running_loop().call_later(_RECORD_AGAIN_S, self._record, program, process)
 
     def _show(self, supervised: SupervisedProgram, line: str) -> None:
         supervised.tail.append(line)
@@ -219,7 +233,11 @@ class Supervisor:
 
 
 def _describe_exit(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    # Most real-time signals have no name.
+    names = {int(number): number.name for number in signal.Signals}
+    return f"signal {names.get(-code, -code)}"
 
 
 def _kill_group(leader: int) -> None:

@@ -171,13 +171,16 @@ class Stack:
             await asyncio.to_thread(stop_runners, self._home)
         await self._supervisor.stop_all()
         await asyncio.to_thread(stop_runners, self._home, 0)
-        for service in self._services:
-            service.clean_up()
         for listener in self._listeners:
             listener.close()
+        for service in self._services:
+            # The disk may refuse a change, and the rest must be removed even so.
+            with suppress(OSError):
+                service.clean_up()
         for path in (self._home.env, self._home.status, self._options.ready_file):
             if path:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _listen(self, preferred: int, host: str | None = None) -> socket.socket:
         listener = listen(preferred, host or self._options.listen)
@@ -347,7 +350,10 @@ async def run(options: UpOptions, console: StackConsole) -> None:
             options.ready_file.unlink(missing_ok=True)
         supervisor = Supervisor(console, records)
         async with orphans.adopt_orphans(supervisor.pids):
-            await _until_stopped(Stack(options, console, supervisor), console, supervisor)
+            try:
+                await _until_stopped(Stack(options, console, supervisor), console, supervisor)
+            except OSError as error:
+                raise StackError(f"The stack cannot continue: {error}.") from error
         home.clear_tmp()
 
 

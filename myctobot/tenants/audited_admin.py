@@ -10,6 +10,7 @@ from django.forms import BaseModelFormSet
 from django.http import HttpRequest
 
 from myctobot.admin_site.widgets import Page
+from myctobot.lib.postgres.limits import long_statements
 from myctobot.tenants.audit import record
 
 M = TypeVar("M", bound=Model)
@@ -42,12 +43,15 @@ class AuditedModelAdmin(Page[M]):
     def delete_model(self, request: HttpRequest, obj: M) -> None:
         # Record first, because the name of the row may need its key.
         self.record_change(request, obj, "removed")
-        super().delete_model(request, obj)
+        # A tenant may have millions of rows.
+        with long_statements():
+            super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[M]) -> None:
         for obj in queryset:
             self.record_change(request, obj, "removed")
-        super().delete_queryset(request, queryset)
+        with long_statements():
+            super().delete_queryset(request, queryset)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         super().save_formset(request, form, formset, change)

@@ -115,10 +115,13 @@ class HeartbeatSender(threading.Thread):
             self._requested.clear()
             if self._ended.is_set():
                 return
-            answer = self._try_beat()
-            if answer is not None:
-                self._apply_orders(answer)
-            self._spawner.sweep(self._config.job_ttl_minutes * 60)
+            try:
+                answer = self._try_beat()
+                if answer is not None:
+                    self._apply_orders(answer)
+                self._spawner.sweep(self._config.job_ttl_minutes * 60)
+            except Exception:  # without this thread the control plane would lose the shard until its next restart
+                log.exception("heartbeat: an unexpected error; the next heartbeat follows")
 
     def beat_now(self) -> None:
         """Send a heartbeat at once, to receive the control plane's orders."""

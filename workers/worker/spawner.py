@@ -134,9 +134,11 @@ class Spawner:
             # After a reload, earlier runners are still children of this process; no zombie must stay.
             with suppress(ChildProcessError):
                 os.waitpid(entry.pid, os.WNOHANG)
-        self._remove_leftovers(entry.name)
-        self._conclude(entry.name)
-        self._release_slot(entry.slot)
+        try:
+            self._remove_leftovers(entry.name)
+            self._conclude(entry.name)
+        finally:
+            self._release_slot(entry.slot)
 
     @property
     def is_starting(self) -> bool:

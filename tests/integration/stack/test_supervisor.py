@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from myctobot.stack import supervisor as supervisor_module
 from myctobot.stack.console import StackConsole
 from myctobot.stack.errors import ServiceFailed
 from myctobot.stack.processes import ProcessId, Records, wait_until_gone
@@ -91,6 +94,56 @@ def test_a_process_that_cannot_start_is_given_up_with_its_last_words(tmp_path: P
         assert "no such setting" in str(error)
 
     assert len(run(tmp_path, scenario).lines("broken")) == 5
+
+
+def test_a_process_whose_record_cannot_be_written_is_watched_and_recorded_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_RECORD_AGAIN_S", 0.1)
+    records = tmp_path / "records"
+
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor = Supervisor(StackConsole(bench.output), Records(records))
+        bench.supervisor.start(bench.program("one", "echo up $$; sleep 60"))
+        await bench.until(lambda: len(bench.lines("one")) == 1)
+        os.kill(int(bench.lines("one")[0].split()[1]), signal.SIGKILL)
+        await bench.until(lambda: len(bench.lines("one")) == 2)
+        records.mkdir()
+        await bench.until((records / "one.json").exists)
+
+    bench = run(tmp_path, scenario)
+    assert any("one cannot be recorded" in line for line in bench.lines("stack"))
+    assert list(records.iterdir()) == []
+
+
+def test_a_process_that_could_not_be_started_is_started_again(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        program = bench.program("one", "echo up; exit 1")
+        bench.supervisor.start(replace(program, cwd=tmp_path / "later"))
+        await bench.until(lambda: any("No such file" in line for line in bench.lines("stack")))
+        (tmp_path / "later").mkdir()
+        await bench.until(lambda: "up" in bench.lines("one"))
+
+    run(tmp_path, scenario)
+
+
+def test_an_error_while_a_program_is_prepared_again_does_not_end_its_restarts(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    async def scenario(bench: Bench) -> None:
+        program = bench.program("one", "echo up; exit 1")
+
+        def rebuild() -> Program:
+            tries.append(1)
+            if len(tries) == 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return program
+
+        bench.supervisor.start(program, rebuild)
+        await bench.until(lambda: len(bench.lines("one")) == 2)
+
+    bench = run(tmp_path, scenario)
+    assert any("No space left on device" in line for line in bench.lines("stack"))
 
 
 def test_stopping_goes_backwards(tmp_path: Path) -> None:

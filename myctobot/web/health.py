@@ -1,0 +1,134 @@
+"""``/healthz``: the answer to the question whether a process and its database work.
+
+A check has a thread and a connection of its own, so it waits for no other request and for no pool. All requests within
+a second share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, NamedTuple
+
+import psycopg
+import structlog
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable
+from django.db import connection
+
+from myctobot.lib.postgres.connection import connection_class
+from myctobot.web.network_guard import App
+from myctobot.web.response import RawResponse, read_body
+from myctobot.web.security_headers import PLAIN_POLICY
+
+PATH: Final = "/healthz"
+# A result is used again for this time.
+KEPT_S: Final = 1.0
+# A request gets an answer after this time at the latest.
+ANSWER_S: Final = 3.0
+RETRY_AFTER_S: Final = 5
+_STATEMENT_TIMEOUT_S: Final = 2.0
+# This needs a table, because a server may answer while its tables are locked. All programs may read this one.
+_QUESTION: Final = b"SELECT current_setting('transaction_read_only') = 'on', EXISTS (SELECT FROM tenants_tenant)"
+_NO_ANSWER: Final = "PostgreSQL does not answer."
+_READ_ONLY: Final = "PostgreSQL is read-only."
+log = structlog.get_logger(__name__)
+
+
+def ask_database() -> str | None:
+    """Return what is wrong with the database, or None."""
+    parameters: dict[str, Any] = connection.get_connection_params()
+    parameters |= {"autocommit": True, "connect_timeout": round(_STATEMENT_TIMEOUT_S)}
+    try:
+        with connection_class(_STATEMENT_TIMEOUT_S).connect(**parameters) as own:
+            row = own.execute(_QUESTION).fetchone()
+    except psycopg.Error as error:
+        log.warning("health.database_failed", error=str(error))
+        return _NO_ANSWER
+    return _READ_ONLY if row and row[0] else None
+
+
+class _Result(NamedTuple):
+    problem: str | None
+    expires_at: float
+
+
+class DatabaseHealth:
+    """Latest answer of the database, for any number of requests.
+
+    Args:
+        ask: returns what is wrong, or None; called in a thread.
+        clock: returns monotonic seconds.
+    """
+
+    def __init__(
+        self, ask: Callable[[], str | None] = ask_database, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ask, self._clock = ask, clock
+        self._lock = threading.Lock()
+        self._check: Future[str | None] | None = None
+        self._result: _Result | None = None
+
+    async def problem(self) -> str | None:
+        """Return what is wrong with the database, as of the last second; None if nothing is."""
+        check = self._current_check()
+        if isinstance(check, _Result):
+            return check.problem
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.shield(asyncio.wrap_future(check))
+        except TimeoutError:
+            # The check goes on. Until it ends, no other one starts.
+            return self._keep(_NO_ANSWER)
+
+    def _current_check(self) -> _Result | Future[str | None]:
+        with self._lock:
+            if self._result is not None and self._clock() < self._result.expires_at:
+                return self._result
+            if self._check is None or self._check.done():
+                self._check = Future()
+                threading.Thread(target=self._settle, args=[self._check], name="health", daemon=True).start()
+            return self._check
+
+    def _settle(self, check: Future[str | None]) -> None:
+        try:
+            problem = self._ask()
+        except Exception:  # an error of ours is an answer, too, and must not leave the check open
+            log.exception("health.check_failed")
+            problem = _NO_ANSWER
+        check.set_result(self._keep(problem))
+
+    def _keep(self, problem: str | None) -> str | None:
+        with self._lock:
+            self._result = _Result(problem, self._clock() + KEPT_S)
+        return problem
+
+
+def with_health_check(app: App, health: DatabaseHealth) -> App:
+    """Return an application that answers health checks itself: they need no turn, because others may have all turns."""
+
+    async def answered(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await app(scope, receive, send)
+        elif await read_body(receive) is not None:
+            await (await health_response(health)).send(send)
+
+    return answered
+
+
+async def health_response(health: DatabaseHealth) -> RawResponse:
+    """Return the response to a health check: 200, or 503 with the reason."""
+    problem = await health.problem()
+    body: dict[str, Any] = {"status": "ok"} if problem is None else {"status": "failed", "problem": problem}
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", PLAIN_POLICY.encode()),
+    ]
+    if problem is None:
+        return RawResponse(200, headers, json.dumps(body).encode())
+    return RawResponse(503, [*headers, (b"retry-after", str(RETRY_AFTER_S).encode())], json.dumps(body).encode())

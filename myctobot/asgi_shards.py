@@ -19,7 +19,7 @@ from myctobot.urls import BODY_LIMITS  # noqa: E402  # see above
 from myctobot.web.body_limiter import BodyLimiter  # noqa: E402  # see above
 from myctobot.web.call_limiter import CallLimiter  # noqa: E402  # see above
 from myctobot.web.error_pages import refused_call  # noqa: E402  # see above
-from myctobot.web.health import DatabaseHealth, with_health_check  # noqa: E402  # see above
+from myctobot.web.health import LatestHealth, with_health_check  # noqa: E402  # see above
 from myctobot.web.process_caches import ProcessCaches  # noqa: E402  # see above
 from myctobot.web.response import RawResponse, read_body  # noqa: E402  # see above
 
@@ -50,7 +50,7 @@ def make_application(caches: ProcessCaches) -> BodyLimiter:
         is_shard_call = scope["type"] == "http" and scope["path"].startswith("/shard/")
         await (shard_api if is_shard_call else limited)(scope, receive, send)
 
-    answered = with_health_check(routed, caches.get(DatabaseHealth))
+    answered = with_health_check(routed, caches.get(LatestHealth))
     return BodyLimiter(answered, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call)
 
 

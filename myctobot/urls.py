@@ -17,7 +17,7 @@ from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.metrics.views import metrics
 from myctobot.web.api_schema import ApiSchema
 from myctobot.web.body_limits import DEFAULT_BYTES, BodyLimits
-from myctobot.web.health import DatabaseHealth, health_response
+from myctobot.web.health import LatestHealth, health_response
 from myctobot.web.process_caches import process_caches
 from myctobot.web.security_txt import security_txt
 from shards.shard_api import enroll
@@ -26,7 +26,7 @@ from shards.shard_api.call import MAX_BODY_BYTES
 
 async def healthz(request: HttpRequest) -> HttpResponse:
     """Answer a health check behind any server of Django's; the web process answers it before Django."""
-    found = await health_response(process_caches(request).get(DatabaseHealth))
+    found = await health_response(process_caches(request).get(LatestHealth))
     headers = {name.decode(): value.decode() for name, value in found.headers}
     return HttpResponse(found.body, status=found.status, headers=headers)
 

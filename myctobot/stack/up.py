@@ -59,6 +59,7 @@ class UpOptions:
         listen: the address of this machine on which web, gateway and broker listen.
         allow_unsandboxed: run jobs without a sandbox where bubblewrap does not work.
         one_user: let all programs keep the user root, if that starts the stack.
+        give_up_after: end the stack after so many failed starts of one program in a row; None never does.
     """
 
     home: Path
@@ -73,6 +74,7 @@ class UpOptions:
     listen: str = LOOPBACK
     allow_unsandboxed: bool = False
     one_user: bool = False
+    give_up_after: int | None = None
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -177,7 +179,7 @@ class Stack:
             # The disk may refuse a change, and the rest must be removed even so.
             with suppress(OSError):
                 service.clean_up()
-        for path in (self._home.env, self._home.status, self._options.ready_file):
+        for path in (self._home.env, self._home.status, self._home.parts, self._options.ready_file):
             if path:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
@@ -233,7 +235,7 @@ class Stack:
         self._console.say(f"starting {service.name}")
         await asyncio.to_thread(service.prepare)
         service.log.unlink(missing_ok=True)
-        self._supervisor.start(service.program(), service.program)
+        self._supervisor.start(service.program(), service.program_again, is_needed=True)
         await self._supervisor.wait_until(service.name, service.is_ready, START_TIMEOUT_S)
         await asyncio.to_thread(service.finish)
         return service.url
@@ -248,7 +250,9 @@ class Stack:
         if url := addresses.shard_api_url:
             checks["shardapi"] = lambda: is_healthy(url)
         for name in checks.keys() & programs.keys():
-            await self._supervisor.wait_until(name, checks[name], START_TIMEOUT_S)
+            # The others run while one does not start.
+            timeout_s = None if self._options.give_up_after is None else START_TIMEOUT_S
+            await self._supervisor.wait_until(name, checks[name], timeout_s)
 
     def _programs(self, plan: Plan, shards: Sequence[LocalShard]) -> dict[str, Program]:
         web, gateway = (listener.fileno() for listener in self._listeners[:2])
@@ -348,7 +352,8 @@ async def run(options: UpOptions, console: StackConsole) -> None:
         home.clear_tmp()
         if options.ready_file:
             options.ready_file.unlink(missing_ok=True)
-        supervisor = Supervisor(console, records)
+        home.parts.unlink(missing_ok=True)
+        supervisor = Supervisor(console, records, home.parts, options.give_up_after)
         async with orphans.adopt_orphans(supervisor.pids):
             try:
                 await _until_stopped(Stack(options, console, supervisor), console, supervisor)

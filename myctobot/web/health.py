@@ -19,6 +19,7 @@ import structlog
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable
 from django.db import connection
 
+from myctobot.lib.failing_parts import failing_parts
 from myctobot.lib.postgres.connection import connection_class
 from myctobot.web.network_guard import App
 from myctobot.web.response import RawResponse, read_body
@@ -51,63 +52,79 @@ def ask_database() -> str | None:
     return _READ_ONLY if row and row[0] else None
 
 
-class _Result(NamedTuple):
-    problem: str | None
-    expires_at: float
+class HealthReport(NamedTuple):
+    """Result of a check.
+
+    Attributes:
+        problem: what is wrong with the database; None if nothing is.
+        failing_parts: names of the other processes that the supervisor cannot start.
+    """
+
+    problem: str | None = None
+    failing_parts: tuple[str, ...] = ()
 
 
-class DatabaseHealth:
-    """Latest answer of the database, for any number of requests.
+_UNKNOWN: Final = HealthReport(_NO_ANSWER)
+
+
+def check_health() -> HealthReport:
+    """Ask the database, and read the report of the supervisor."""
+    parts = tuple(part.name for part in failing_parts() if part.until is None)
+    return HealthReport(ask_database(), parts)
+
+
+class LatestHealth:
+    """Latest result of a check, for any number of requests.
 
     Args:
-        ask: returns what is wrong, or None; called in a thread.
+        ask: runs a check; called in a thread.
         clock: returns monotonic seconds.
     """
 
     def __init__(
-        self, ask: Callable[[], str | None] = ask_database, clock: Callable[[], float] = time.monotonic
+        self, ask: Callable[[], HealthReport] = check_health, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ask, self._clock = ask, clock
         self._lock = threading.Lock()
-        self._check: Future[str | None] | None = None
-        self._result: _Result | None = None
+        self._check: Future[HealthReport] | None = None
+        self._result, self._expires_at = _UNKNOWN, -1.0
 
-    async def problem(self) -> str | None:
-        """Return what is wrong with the database, as of the last second; None if nothing is."""
+    async def report(self) -> HealthReport:
+        """Return the result of a check that ended within the last second, or that runs now."""
         check = self._current_check()
-        if isinstance(check, _Result):
-            return check.problem
+        if isinstance(check, HealthReport):
+            return check
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await asyncio.shield(asyncio.wrap_future(check))
         except TimeoutError:
             # The check goes on. Until it ends, no other one starts.
-            return self._keep(_NO_ANSWER)
+            return self._keep(_UNKNOWN)
 
-    def _current_check(self) -> _Result | Future[str | None]:
+    def _current_check(self) -> HealthReport | Future[HealthReport]:
         with self._lock:
-            if self._result is not None and self._clock() < self._result.expires_at:
+            if self._clock() < self._expires_at:
                 return self._result
             if self._check is None or self._check.done():
                 self._check = Future()
                 threading.Thread(target=self._settle, args=[self._check], name="health", daemon=True).start()
             return self._check
 
-    def _settle(self, check: Future[str | None]) -> None:
+    def _settle(self, check: Future[HealthReport]) -> None:
         try:
-            problem = self._ask()
+            found = self._ask()
         except Exception:  # an error of ours is an answer, too, and must not leave the check open
             log.exception("health.check_failed")
-            problem = _NO_ANSWER
-        check.set_result(self._keep(problem))
+            found = _UNKNOWN
+        check.set_result(self._keep(found))
 
-    def _keep(self, problem: str | None) -> str | None:
+    def _keep(self, found: HealthReport) -> HealthReport:
         with self._lock:
-            self._result = _Result(problem, self._clock() + KEPT_S)
-        return problem
+            self._result, self._expires_at = found, self._clock() + KEPT_S
+        return found
 
 
-def with_health_check(app: App, health: DatabaseHealth) -> App:
+def with_health_check(app: App, health: LatestHealth) -> App:
     """Return an application that answers health checks itself: they need no turn, because others may have all turns."""
 
     async def answered(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -119,10 +136,13 @@ def with_health_check(app: App, health: DatabaseHealth) -> App:
     return answered
 
 
-async def health_response(health: DatabaseHealth) -> RawResponse:
+async def health_response(health: LatestHealth) -> RawResponse:
     """Return the response to a health check: 200, or 503 with the reason."""
-    problem = await health.problem()
-    body: dict[str, Any] = {"status": "ok"} if problem is None else {"status": "failed", "problem": problem}
+    problem, parts = await health.report()
+    # Parts that do not start are no reason to send calls elsewhere: this process works.
+    body: dict[str, Any] = {"status": "failed", "problem": problem} if problem else {"status": "ok"}
+    if parts:
+        body["failing_parts"] = parts
     headers = [
         (b"content-type", b"application/json"),
         (b"cache-control", b"no-store"),

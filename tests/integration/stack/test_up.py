@@ -236,6 +236,36 @@ def test_a_step_that_fails_ends_the_stack_with_its_last_lines(tmp_path: Path) ->
     assert "port 1 failed" in done.stdout
 
 
+def test_a_process_that_does_not_start_ends_no_other_one(tmp_path: Path) -> None:
+    with running_stack(tmp_path / "home", "--without", "shard", "--without", "gateway") as stack:
+        schedule = stack.home / "beat" / "schedule"
+        # Beat cannot replace a folder that has its file's name.
+        for path in schedule.parent.iterdir():
+            path.unlink()
+        schedule.mkdir()
+        os.kill(stack.pid_of("beat"), signal.SIGKILL)
+
+        def failing() -> list[str]:
+            answer = httpx.get(f"{stack.web_url}/healthz", timeout=20, trust_env=False)
+            assert answer.status_code == 200
+            return list(answer.json().get("failing_parts", []))
+
+        wait_for(lambda: failing() == ["beat"], 120)
+        schedule.rmdir()
+        wait_for(lambda: failing() == [], 120)
+        assert stack.process.poll() is None
+        assert "beat does not start; its last lines:" in stack.output()
+
+
+def test_a_process_that_does_not_start_ends_the_stack_if_that_is_wanted(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("scripts: [{name: one, steps: [{texts: typo}]}]")
+    options = ("--web-port", "0", "--gateway-port", "0", "--give-up-after", "2", "--without", "shard")
+    done = manage(tmp_path / "home", "up", *options, environ={"GATEWAY_SCRIPTS": str(broken)})
+    assert done.returncode == 1
+    assert "gateway ended 2 times in a row right after its start" in done.stdout
+
+
 def test_what_is_left_out_is_not_started(tmp_path: Path) -> None:
     with running_stack(tmp_path / "home", "--without", "shard", "--without", "beat") as stack:
         running = {path.stem for path in (stack.home / "run").glob("*.json")}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from myctobot.web import health
-from myctobot.web.health import DatabaseHealth, health_response, with_health_check
+from myctobot.web.health import HealthReport, LatestHealth, health_response, with_health_check
 
 pytestmark = pytest.mark.anyio
 
@@ -27,10 +27,10 @@ class Database:
         self.problem, self.asked, self.answers = problem, 0, threading.Event()
         self.answers.set()
 
-    def __call__(self) -> str | None:
+    def __call__(self) -> HealthReport:
         self.asked += 1
         self.answers.wait(20)
-        return self.problem
+        return HealthReport(self.problem)
 
 
 class Clock:
@@ -42,14 +42,14 @@ class Clock:
 
 async def test_requests_share_a_check_for_a_second() -> None:
     database, clock = Database(), Clock()
-    checked = DatabaseHealth(database, clock)
-    assert await asyncio.gather(*(checked.problem() for _ in range(500))) == [None] * 500
+    checked = LatestHealth(database, clock)
+    assert await asyncio.gather(*(checked.report() for _ in range(500))) == [HealthReport()] * 500
     clock.now = 0.9
-    assert await checked.problem() is None
+    assert (await checked.report()).problem is None
     assert database.asked == 1
     clock.now = 1.1
     database.problem = "It is away."
-    assert await checked.problem() == "It is away."
+    assert (await checked.report()).problem == "It is away."
     assert database.asked == 2
 
 
@@ -57,22 +57,22 @@ async def test_a_check_that_hangs_answers_in_time_and_no_other_one_starts(monkey
     monkeypatch.setattr(health, "ANSWER_S", 0.05)
     database, clock = Database(), Clock()
     database.answers.clear()
-    checked = DatabaseHealth(database, clock)
+    checked = LatestHealth(database, clock)
     for second in range(3):
         clock.now = 2.0 * second
-        assert await checked.problem() == "PostgreSQL does not answer."
+        assert (await checked.report()).problem == "PostgreSQL does not answer."
     assert database.asked == 1
     database.answers.set()
     monkeypatch.setattr(health, "ANSWER_S", 20)
     clock.now = 10
-    assert await checked.problem() is None
+    assert (await checked.report()).problem is None
 
 
 async def test_a_mistake_of_the_check_is_a_failure() -> None:
-    def broken() -> None:
+    def broken() -> HealthReport:
         raise RuntimeError("a mistake")
 
-    assert await DatabaseHealth(broken).problem() == "PostgreSQL does not answer."
+    assert (await LatestHealth(broken).report()).problem == "PostgreSQL does not answer."
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,15 @@ async def test_a_mistake_of_the_check_is_a_failure() -> None:
     ],
 )
 async def test_the_response(problem: str | None, status: int, body: dict[str, str], retry: bytes | None) -> None:
-    found = await health_response(DatabaseHealth(Database(problem)))
+    found = await health_response(LatestHealth(Database(problem)))
     assert (found.status, json.loads(found.body)) == (status, body)
     assert dict(found.headers).get(b"retry-after") == retry
+
+
+async def test_parts_that_do_not_start_are_named_and_the_process_is_well() -> None:
+    found = await health_response(LatestHealth(lambda: HealthReport(None, ("beat", "gateway"))))
+    assert found.status == 200
+    assert json.loads(found.body) == {"status": "ok", "failing_parts": ["beat", "gateway"]}
 
 
 async def test_only_health_checks_are_answered_before_the_application() -> None:
@@ -102,7 +108,7 @@ async def test_only_health_checks_are_answered_before_the_application() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = with_health_check(application, DatabaseHealth(Database()))
+    app = with_health_check(application, LatestHealth(Database()))
     for kind, path in (("http", "/healthz"), ("http", "/healthz/x"), ("websocket", "/healthz"), ("http", "/")):
         await app({"type": kind, "path": path}, receive, send)
     assert reached == ["/healthz/x", "/healthz", "/"]

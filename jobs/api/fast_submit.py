@@ -67,7 +67,7 @@ def answer_plain_submit(request: HttpRequest, view: APIView) -> HttpResponse | N
         keys.discard(token)
         return None
     except (OperationalError, InterfaceError):
-        # The pool does not test its connections, and PostgreSQL may have restarted.
+        # A busy thread keeps its connection, and PostgreSQL may have restarted.
         connection.close()
         if key is None:
             # The job may be stored already, and a second try would store another.

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from myctobot.errors import MyctobotError
+from myctobot.errors import RETRY_AFTER_S, MyctobotError
 
 # Error types of Anthropic's API by status. Any other status is an api_error.
 TYPES_BY_STATUS = {
@@ -161,6 +161,11 @@ class GrantsUnavailable(GatewayError):
     """The gateway cannot check the token now, because its database does not answer. Try again."""
 
     http_status = 503
+    retry_after_s = RETRY_AFTER_S
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after_s)}
 
 
 class UpstreamTimeout(GatewayError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from myctobot.env import env, whole_number
-from myctobot.lib.postgres.connection import PlanKeepingConnection
+from myctobot.lib.postgres.connection import PATIENT_S, RECONNECT_S, PlanKeepingConnection
 
 # Requests run in threads, so each process has a pool of connections.
 DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=24)
@@ -19,13 +19,14 @@ WORKER_STATEMENT_TIMEOUT_S = whole_number("WORKER_STATEMENT_TIMEOUT_S", 60, mini
 def read_database() -> dict[str, Any]:
     """Read the database's address, and return Django's settings for it."""
     database: dict[str, Any] = dict(env.db("DATABASE_URL", default="postgresql://127.0.0.1/myctobot"))
-    database["ENGINE"] = "django.db.backends.postgresql"
+    database["ENGINE"] = "myctobot.lib.postgres"
     database["OPTIONS"] = {
         **database.get("OPTIONS", {}),
         "pool": {
             "min_size": 1,
             "max_size": DATABASE_POOL_SIZE,
-            "timeout": 10,
+            "timeout": PATIENT_S,
+            "reconnect_timeout": RECONNECT_S,
             "connection_class": PlanKeepingConnection,
         },
         "connect_timeout": 5,

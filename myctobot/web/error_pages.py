@@ -11,15 +11,14 @@ import sys
 from typing import Final
 
 import structlog
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
-from psycopg_pool import PoolTimeout
 
-from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, body_of, error_body
+from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, body_of, error_body, retry_headers
 from myctobot.contract.terminal_text import remove_sequences
-from myctobot.errors import MyctobotError
+from myctobot.errors import MyctobotError, Unavailable
 from myctobot.lib.ids import public_id
+from myctobot.lib.postgres.outage import is_outage
 from myctobot.web.previous_page import previous_page
 from myctobot.web.response import RawResponse
 from myctobot.web.security_headers import PLAIN_POLICY
@@ -27,8 +26,6 @@ from myctobot.web.security_headers import PLAIN_POLICY
 log = structlog.get_logger(__name__)
 
 _API_PATHS = ("/api/", "/shard/")
-_DATABASE_DOWN: Final = (OperationalError, InterfaceError, PoolTimeout)
-_RETRY_AFTER_S: Final = 10
 # The text fields of our forms, by name. No field with a secret is in this list.
 _TYPED: Final = {
     "prompt": "Prompt",
@@ -57,6 +54,11 @@ def refused_call(path: str, error: MyctobotError) -> RawResponse:
         (b"content-security-policy", PLAIN_POLICY.encode()),
     ]
     return RawResponse(error.http_status, headers, body.encode())
+
+
+def _unavailable() -> HttpResponse:
+    error = Unavailable()
+    return JsonResponse(body_of(error), status=error.http_status, headers=retry_headers(error))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -93,12 +95,14 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Return the page for an exception, with an id that is also in the log, or the page for a database that is down."""
+    """Return the page for an exception, with an id that is also in the log, or the answer to an outage."""
+    # Django calls this while it handles the error.
+    error = sys.exc_info()[1]
     if _is_api(request):
-        return JsonResponse(INTERNAL_ERROR, status=500)
-    request_id, error = public_id("req"), sys.exc_info()[1]
+        return _unavailable() if is_outage(error) else JsonResponse(INTERNAL_ERROR, status=500)
+    request_id = public_id("req")
     log.error("request.failed", request_id=request_id, method=request.method, path=request.path, exc_info=error)
-    if isinstance(error, _DATABASE_DOWN):
+    if is_outage(error):
         response = _page(
             503,
             "MyCTOBot is not available at the moment",
@@ -106,7 +110,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
             "few seconds.",
             request_id=request_id,
         )
-        response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+        response.headers.update(retry_headers(Unavailable()))
     else:
         response = _page(
             500,

@@ -19,6 +19,7 @@ import structlog
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable
 from django.db import connection
 
+from myctobot.errors import RETRY_AFTER_S
 from myctobot.lib.failing_parts import failing_parts
 from myctobot.lib.postgres.connection import connection_class
 from myctobot.web.network_guard import App
@@ -30,7 +31,6 @@ PATH: Final = "/healthz"
 KEPT_S: Final = 1.0
 # A request gets an answer after this time at the latest.
 ANSWER_S: Final = 3.0
-RETRY_AFTER_S: Final = 5
 _STATEMENT_TIMEOUT_S: Final = 2.0
 # This needs a table, because a server may answer while its tables are locked. All programs may read this one.
 _QUESTION: Final = b"SELECT current_setting('transaction_read_only') = 'on', EXISTS (SELECT FROM tenants_tenant)"

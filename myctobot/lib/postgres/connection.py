@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 from functools import cache
+from time import monotonic
 from typing import Any, ClassVar, Final, Self
 
 import psycopg
@@ -11,6 +13,12 @@ from psycopg.errors import _WaitTimeout
 
 # PostgreSQL cancels a statement itself, unless it hangs. Then the client gives up after this additional time.
 GRACE_S: Final = 5.0
+# A caller waits this long for a connection, so that most restarts of PostgreSQL only delay calls.
+PATIENT_S: Final = 10.0
+# The pool's pauses between tries grow. After this time, the next caller starts with a short one.
+RECONNECT_S: Final = 5.0
+# After this time without use, a network may have dropped a connection without a word.
+IDLE_S: Final = 60.0
 
 
 class PlanKeepingConnection(psycopg.Connection[Any]):
@@ -26,10 +34,19 @@ class PlanKeepingConnection(psycopg.Connection[Any]):
 
     statement_timeout_s: ClassVar[float] = 0.0
     _answer_timeout_s: float | None = None
+    # Time since which no connection of this process could be opened.
+    _unreachable_since: ClassVar[float | None] = None
+    _used_at = 0.0
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        connection = super().connect(conninfo, **options)
+        try:
+            connection = super().connect(conninfo, **options)
+        except psycopg.Error:
+            PlanKeepingConnection._unreachable_since = PlanKeepingConnection._unreachable_since or monotonic()
+            raise
+        PlanKeepingConnection._unreachable_since = None
+        connection._used_at = monotonic()
         try:
             # PgBouncer refuses these settings as startup parameters. One message sets both.
             connection._limit(cls.statement_timeout_s, "SET plan_cache_mode = force_generic_plan; ")
@@ -37,6 +54,31 @@ class PlanKeepingConnection(psycopg.Connection[Any]):
             connection.close()
             raise
         return connection
+
+    @staticmethod
+    def unreachable_for_s() -> float:
+        """Return the seconds since which no connection of this process could be opened; 0 if the last one was."""
+        since = PlanKeepingConnection._unreachable_since
+        return 0.0 if since is None else monotonic() - since
+
+    def is_alive(self) -> bool:
+        """Tell whether the server process of this idle connection exists.
+
+        A server that ends closes its connections, so that the socket can be read. That costs a system call. The answer
+        costs a round trip only if something has arrived, or after a long time.
+        """
+        now = monotonic()
+        was_idle_long, self._used_at = now - self._used_at > IDLE_S, now
+        limit_s = self._answer_timeout_s
+        try:
+            if was_idle_long or _is_readable(self.pgconn.socket):
+                self._answer_timeout_s = GRACE_S
+                self.execute(b"")
+        except psycopg.Error:
+            return False
+        finally:
+            self._answer_timeout_s = limit_s
+        return True
 
     def limit_statements(self, timeout_s: float) -> None:
         """Limit each further statement of this connection; 0 removes the limit.
@@ -67,6 +109,12 @@ class PlanKeepingConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(
                 f"PostgreSQL did not answer within {self._answer_timeout_s:g} s, so the connection was closed"
             ) from error
+
+
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @cache

@@ -238,11 +238,10 @@ def test_a_step_that_fails_ends_the_stack_with_its_last_lines(tmp_path: Path) ->
 
 def test_a_process_that_does_not_start_ends_no_other_one(tmp_path: Path) -> None:
     with running_stack(tmp_path / "home", "--without", "shard", "--without", "gateway") as stack:
-        schedule = stack.home / "beat" / "schedule"
-        # Beat cannot replace a folder that has its file's name.
-        for path in schedule.parent.iterdir():
-            path.unlink()
-        schedule.mkdir()
+        folder = stack.home / "beat"
+        kept = folder.rename(stack.home / "beat.kept")
+        # Beat keeps its schedule in this folder, which is a file now.
+        folder.touch()
         os.kill(stack.pid_of("beat"), signal.SIGKILL)
 
         def failing() -> list[str]:
@@ -251,7 +250,8 @@ def test_a_process_that_does_not_start_ends_no_other_one(tmp_path: Path) -> None
             return list(answer.json().get("failing_parts", []))
 
         wait_for(lambda: failing() == ["beat"], 120)
-        schedule.rmdir()
+        folder.unlink()
+        kept.rename(folder)
         wait_for(lambda: failing() == [], 120)
         assert stack.process.poll() is None
         assert "beat does not start; its last lines:" in stack.output()

@@ -78,7 +78,7 @@ class Execution:
         collected: Collected | None = None
         if workspace is not None:
             collected = await disk.watch(self._push(workspace, events), self._sandbox.kill_all)
-        return self._result(report, collected, workspace is not None)
+        return self._result(report, collected, workspace)
 
     def _check_gateway(self) -> None:
         """Check that the job's token does not travel in clear text.
@@ -163,7 +163,7 @@ class Execution:
         await workspace.push()
         return collected
 
-    def _result(self, report: AgentReport, collected: Collected | None, has_repository: bool) -> dict[str, Any]:
+    def _result(self, report: AgentReport, collected: Collected | None, workspace: Workspace | None) -> dict[str, Any]:
         usage = {
             "turns": report.turns,
             "input_tokens": report.input_tokens,
@@ -171,10 +171,10 @@ class Execution:
             "cost_usd": report.cost_usd,
         }
         result: dict[str, Any] = {"summary": report.summary, "usage": usage}
-        if not has_repository:
+        if workspace is None:
             return result
         if collected is None:
-            return {**result, "branch": None, "note": "The agent changed nothing, so no branch was pushed."}
+            return {**result, "branch": None, "note": f"{workspace.note}, so no branch was pushed."}
         return {
             **result,
             "branch": self._answer["task"]["branch"],

@@ -129,7 +129,7 @@ class CheckoutRecord:
         merged: Sequence[str] = (),
         work_tree: str = WORKSPACE,
         excluded: Iterable[str] = (),
-        added: Iterable[str] = (),
+        added: Sequence[str] = (),
     ) -> Files:
         """Commit all files of a work tree on top of ``parent``; only what the agent changed differs from it.
 
@@ -159,8 +159,13 @@ class CheckoutRecord:
                 "git ls-files -z --others --ignored --exclude-standard --directory --no-empty-directory", env=env
             )
         ).split("\0")
+        # A folder with nothing but its hidden repository is listed too, although no rule of the project ignores it.
+        folders = {f"{path}/" for path in added}
+        asked = "".join(f"{path}\0" for path in folders).encode(errors="surrogateescape")
+        by_rule = text_of(await self.run("git check-ignore -z --stdin", stdin=asked, env=env)).split("\0")
+        unlisted = folders - set(by_rule)
         hidden = f"{self.hidden_git}/"
-        left = tuple(path for path in ignored if path and not path.endswith(hidden))
+        left = tuple(path for path in ignored if path and not path.endswith(hidden) and path not in unlisted)
         commit = await self._commit_index(parent, merged, message, env)
         return Files(commit, tuple(warnings), left)
 

@@ -37,12 +37,12 @@ WEB_PORT = 8000
 GATEWAY_PORT = 8001
 SHARD_API_PORT = 8002
 FLOWER_PORT = 5555
-MIGRATE_TIMEOUT_S = 300
-BOOTSTRAP_TIMEOUT_S = 60
+MIGRATE_TIMEOUT_S, BOOTSTRAP_TIMEOUT_S = 300, 60
 _RESPONSE_TIMEOUT_S = 2
 # The processes write their first lines for a few seconds after the stack is up.
 _QUIET_S = 2
 _MAX_NOISE_S = 20
+_Signals = asyncio.Queue[signal.Signals]
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,7 @@ async def run(options: UpOptions, console: StackConsole) -> None:
 
 
 async def _until_stopped(stack: Stack, console: StackConsole, supervisor: Supervisor) -> None:
-    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    signals: _Signals = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
@@ -393,9 +393,7 @@ async def _run_until_end(stack: Stack, supervisor: Supervisor, stop_requested: a
         raise supervisor.failed.result()
 
 
-async def _kill_on_second_signal(
-    signals: asyncio.Queue[signal.Signals], console: StackConsole, supervisor: Supervisor
-) -> None:
+async def _kill_on_second_signal(signals: _Signals, console: StackConsole, supervisor: Supervisor) -> None:
     """Kill all processes on a second signal, such as a second Ctrl-C."""
     await signals.get()
     console.say("killing all processes")

@@ -110,7 +110,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
             "few seconds.",
             request_id=request_id,
         )
-        response.headers.update(retry_headers(Unavailable()))
+        for name, value in retry_headers(Unavailable()).items():
+            response.headers[name] = value
     else:
         response = _page(
             500,

@@ -15,7 +15,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenLine:
     """Commit to push, or None for no new commit, and the lines that it does not contain."""
 
     sha: str | None
@@ -36,7 +36,7 @@ def find_lines(tips: Mapping[str, Sequence[str]], parents: Mapping[str, Sequence
 
 def choose(
     lines: Sequence[Line], parents: Mapping[str, Sequence[str]], head: str, branch: str, usable: Iterable[str]
-) -> Choice:
+) -> ChosenLine:
     """Choose what is pushed: the checked-out line, else the line of the job's branch, else the only other line.
 
     Args:
@@ -52,7 +52,7 @@ def choose(
     elif len(lines) == 1 and lines[0].sha in usable:
         chosen = lines[0].sha
     contained = ancestors(chosen, parents) if chosen else frozenset()
-    return Choice(chosen, tuple(line for line in lines if line.sha not in contained))
+    return ChosenLine(chosen, tuple(line for line in lines if line.sha not in contained))
 
 
 def ancestors(tip: str, parents: Mapping[str, Sequence[str]]) -> frozenset[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from rest_framework import exceptions
 
 import jobs.shard_api.urls  # noqa: F401  # defines the errors of the shard API
 import myctobot.urls  # noqa: F401  # defines the errors of the REST API
+import shards.providers
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS
 from myctobot.errors import MyctobotError
 
@@ -26,6 +30,13 @@ OF_THE_LIBRARY = (
     exceptions.NotAcceptable,
     exceptions.UnsupportedMediaType,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _errors_of_providers() -> None:
+    """Import the modules of all providers, which an installation imports by its settings."""
+    for found in pkgutil.walk_packages(shards.providers.__path__, "shards.providers."):
+        importlib.import_module(found.name)
 
 
 def errors_below(base: type[MyctobotError]) -> Iterator[type[MyctobotError]]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.git.lines import Choice, Line, ancestors, choose, find_lines
+from workers.git.lines import ChosenLine, Line, ancestors, choose, find_lines
 
 # S is the start; A and B are one line, and C is another one.
 PARENTS = {"A": ["S"], "B": ["A"], "C": ["S"], "M": ["B", "C"]}
@@ -26,22 +26,22 @@ def test_a_line_ends_at_a_tip_that_no_other_contains(tips: list[str], expected: 
 @pytest.mark.parametrize(
     ("lines", "head", "branch", "expected"),
     [
-        pytest.param([], "S", "S", Choice(None, ()), id="nothing"),
-        pytest.param([ONE], "B", "S", Choice("B", ()), id="checked out"),
-        pytest.param([ONE], "S", "B", Choice("B", ()), id="the job's branch"),
-        pytest.param([ONE], "A", "B", Choice("B", ()), id="the branch is ahead"),
-        pytest.param([ONE], "S", "S", Choice("B", ()), id="the only other line"),
-        pytest.param([ONE, OTHER], "S", "S", Choice(None, (ONE, OTHER)), id="two other lines"),
-        pytest.param([ONE, OTHER], "C", "S", Choice("C", (ONE,)), id="checked out, and another"),
-        pytest.param([ONE, OTHER], "C", "B", Choice("C", (ONE,)), id="checked out comes before the branch"),
+        pytest.param([], "S", "S", ChosenLine(None, ()), id="nothing"),
+        pytest.param([ONE], "B", "S", ChosenLine("B", ()), id="checked out"),
+        pytest.param([ONE], "S", "B", ChosenLine("B", ()), id="the job's branch"),
+        pytest.param([ONE], "A", "B", ChosenLine("B", ()), id="the branch is ahead"),
+        pytest.param([ONE], "S", "S", ChosenLine("B", ()), id="the only other line"),
+        pytest.param([ONE, OTHER], "S", "S", ChosenLine(None, (ONE, OTHER)), id="two other lines"),
+        pytest.param([ONE, OTHER], "C", "S", ChosenLine("C", (ONE,)), id="checked out, and another"),
+        pytest.param([ONE, OTHER], "C", "B", ChosenLine("C", (ONE,)), id="checked out comes before the branch"),
     ],
 )
-def test_the_choice(lines: list[Line], head: str, branch: str, expected: Choice) -> None:
+def test_the_choice(lines: list[Line], head: str, branch: str, expected: ChosenLine) -> None:
     assert choose(lines, PARENTS, head, branch, ["B", "C"]) == expected
 
 
 def test_a_line_that_does_not_continue_the_start_is_left() -> None:
-    assert choose([ONE], PARENTS, "S", "S", []) == Choice(None, (ONE,))
+    assert choose([ONE], PARENTS, "S", "S", []) == ChosenLine(None, (ONE,))
 
 
 def test_a_cycle_of_parents_ends() -> None:

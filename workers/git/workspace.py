@@ -24,6 +24,7 @@ from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
 from workers.git.lines import Line
+from workers.git.notes import Notes, read_notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
 from workers.git.process import printable_line
 from workers.git.record import CheckoutRecord
@@ -37,7 +38,6 @@ Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
 
 # First version that can bind a connection to a checked address (http.curloptResolve).
 MIN_GIT: Final = (2, 37)
-MAX_CLAUDE_MD: Final = 64 * 2**10
 MAX_NAMED_PATHS: Final = 10
 MAX_LEFT_SHOWN: Final = 5
 MAX_NAMED_BYTES: Final = 200
@@ -45,11 +45,11 @@ MAX_NAMED_BYTES: Final = 200
 
 @dataclass(frozen=True)
 class Prepared:
-    """Start of the checkout; ``claude_md`` is untrusted text from the base branch, at most 64 KB."""
+    """Start of the checkout; ``notes`` have untrusted text from the base branch."""
 
     base_branch: str
     base_sha: str
-    claude_md: str | None
+    notes: Notes
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,10 @@ class Workspace:
             await self._log(
                 f"{verbatim:,} files are stored otherwise than .gitattributes asks, and git does not convert them here"
             )
-        return Prepared(base, base_sha, await self._claude_md(base_sha))
+        notes = await read_notes(self._git, self._clean, base_sha)
+        for line in notes.log:
+            await self._log(line)
+        return Prepared(base, base_sha, notes)
 
     async def commit_leftovers(self, message: str) -> bool:
         """Commit the agent's uncommitted changes as the agent's user; return whether there were any."""
@@ -285,14 +288,6 @@ class Workspace:
 
     async def _rev_parse(self, branch: str) -> str:
         return await self._git.check(["rev-parse", "--verify", f"refs/heads/{branch}^{{commit}}"], cwd=self._clean)
-
-    async def _claude_md(self, sha: str) -> str | None:
-        entry = await self._git.check(["ls-tree", sha, "--", "CLAUDE.md"], cwd=self._clean)
-        mode, kind, blob, *_ = *entry.split("\t")[0].split(" "), "", "", ""
-        if kind != "blob" or mode not in ("100644", "100755"):
-            return None
-        shown = await self._git.run(["cat-file", "blob", blob], cwd=self._clean, max_output=MAX_CLAUDE_MD)
-        return shown.text
 
     def _require_start(self) -> _Start:
         if self._start is None:

@@ -15,6 +15,7 @@ from workers.errors import JobError
 from workers.executors import create_executor, direct_addresses, read_only_paths
 from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
+from workers.git.notes import Notes
 from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
 from workers.runner.disk_watchdog import DiskWatchdog, read_free_space, shortage
 from workers.runner.events import EventStream
@@ -137,9 +138,10 @@ class Execution:
     async def _run_agent(self, sandbox: Sandbox, events: EventStream, prepared: Prepared | None) -> AgentReport:
         answer = self._answer
         executor = create_executor(self._config)
+        notes = prepared.notes if prepared else Notes(None, "", ())
         task = AgentTask(
             prompt=build_prompt(answer["task"]),
-            instructions=build_instructions(answer["task"], prepared.claude_md if prepared else None),
+            instructions=build_instructions(answer["task"], notes.text, notes.source),
             max_turns=answer["max_turns"],
             capabilities=tuple(answer["capabilities"]),
             gateway_url=answer["gateway"]["url"],

@@ -27,6 +27,10 @@ setup-tests: $(TMPDIR) ## run setup and install what only the tests need, such a
 up: setup ## run the whole stack until Ctrl-C (UP="--shards 2" passes options)
 	@$(BIN)/python manage.py up $(UP)
 
+.PHONY: login
+login: setup ## show the address, the login and the API key of the stack again
+	@$(BIN)/python manage.py login
+
 .PHONY: demo
 demo: setup ## watch an agent fix a failing test on a local shard, in a separate stack
 	@$(BIN)/python -m myctobot.demo

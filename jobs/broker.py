@@ -41,7 +41,7 @@ def send_all(messages: Sequence[tuple[str, int, str]]) -> None:
             # ``ensure`` reconnects a broken connection but does not open a new one.
             connection.ensure_connection(**_RETRY)
             connection.ensure(producer, _send_batch, **_RETRY)(producer, messages)
-    except OperationalError as error:
+    except (OperationalError, RedisError) as error:
         log.warning("broker.unreachable", wanted="execute", jobs=[message[0] for message in messages], error=str(error))
 
 

@@ -1,7 +1,7 @@
 """Errors about jobs.
 
 MyctobotError
-├── InvalidRequest ── NoEligibleShard
+├── InvalidRequest ── NoEligibleShard, NoModelAccess
 ├── NotAuthenticated ── StaleCaller
 ├── NotFound ── UnknownJob, UnknownCallback
 ├── QueueLimitReached        429
@@ -21,6 +21,12 @@ class NoEligibleShard(InvalidRequest):
     """No shard that this tenant may use could ever run the job."""
 
     code = "no_eligible_shard"
+
+
+class NoModelAccess(InvalidRequest):
+    """The job can reach no model: it has no provider key, and this installation has no other access to one."""
+
+    code = "no_model_access"
 
 
 class StaleCaller(NotAuthenticated):

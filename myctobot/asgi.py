@@ -16,6 +16,7 @@ django.setup(set_prefix=False)
 # These modules need the apps.
 from jobs.shard_api.limited import limited_shard_api  # noqa: E402  # see above
 from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
+from myctobot.lib.postgres.limits import limit_statements  # noqa: E402  # see above
 from myctobot.metrics.processes import ProcessReporter  # noqa: E402  # see above
 from myctobot.tenants.caller_directory import CallerDirectory  # noqa: E402  # see above
 from myctobot.urls import BODY_LIMITS, STREAMS  # noqa: E402  # see above
@@ -23,13 +24,16 @@ from myctobot.web.body_limiter import BodyLimiter  # noqa: E402  # see above
 from myctobot.web.call_limiter import CallLimiter  # noqa: E402  # see above
 from myctobot.web.error_pages import refused_call  # noqa: E402  # see above
 from myctobot.web.fast_path import DjangoFastPath  # noqa: E402  # see above
+from myctobot.web.health import LatestHealth, with_health_check  # noqa: E402  # see above
 from myctobot.web.network_guard import App, NetworkGuard  # noqa: E402  # see above
 from myctobot.web.process_caches import SCOPE_KEY, ProcessCaches  # noqa: E402  # see above
 from myctobot.web.threads import RequestThreads  # noqa: E402  # see above
+from shards.monitoring.part_alerts import PartWatch  # noqa: E402  # see above
 
+limit_statements(settings.STATEMENT_TIMEOUT_S)
 _django = get_asgi_application()
 _api_threads = RequestThreads()
-_process = ProcessReporter()
+_process, _parts = ProcessReporter(), PartWatch()
 
 
 def make_application(caches: ProcessCaches) -> App:
@@ -59,11 +63,13 @@ def make_application(caches: ProcessCaches) -> App:
 
     async def routed(scope: Any, receive: Any, send: Any) -> None:
         _process.start()
+        _parts.start()
         is_shard_call = scope["type"] == "http" and scope["path"].startswith("/shard/")
         await (shard_api if is_shard_call else limited)(scope, receive, send)
 
     guard = NetworkGuard(settings.SHARD_NETWORKS, settings.SHARD_NETWORKS_EXCEPT)
-    return BodyLimiter(guard.around(routed), BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call)
+    answered = with_health_check(guard.around(routed), caches.get(LatestHealth))
+    return BodyLimiter(answered, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call)
 
 
 application = make_application(ProcessCaches())

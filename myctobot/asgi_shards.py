@@ -7,30 +7,25 @@ from typing import Any
 
 import django
 from django.conf import settings
-from django.db import connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
 django.setup(set_prefix=False)
 
 # These modules need the apps.
 from jobs.shard_api.limited import limited_shard_api  # noqa: E402  # see above
+from myctobot.lib.postgres.limits import limit_statements  # noqa: E402  # see above
 from myctobot.metrics.processes import ProcessReporter  # noqa: E402  # see above
 from myctobot.urls import BODY_LIMITS  # noqa: E402  # see above
 from myctobot.web.body_limiter import BodyLimiter  # noqa: E402  # see above
 from myctobot.web.call_limiter import CallLimiter  # noqa: E402  # see above
 from myctobot.web.error_pages import refused_call  # noqa: E402  # see above
+from myctobot.web.health import LatestHealth, with_health_check  # noqa: E402  # see above
 from myctobot.web.process_caches import ProcessCaches  # noqa: E402  # see above
 from myctobot.web.response import RawResponse, read_body  # noqa: E402  # see above
-from myctobot.web.threads import RequestThreads  # noqa: E402  # see above
 
-_HEALTHY = RawResponse(200, [(b"content-type", b"application/json")], b'{"status": "ok"}')
+limit_statements(settings.STATEMENT_TIMEOUT_S)
 _NOTHING_HERE = RawResponse(404, [(b"content-type", b"text/plain")], b"This process serves the shard API only.\n")
 _process = ProcessReporter()
-
-
-def _ask_database() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
 
 
 def make_application(caches: ProcessCaches) -> BodyLimiter:
@@ -41,18 +36,12 @@ def make_application(caches: ProcessCaches) -> BodyLimiter:
     """
     limits, behind_proxy = settings.CALL_LIMITS, settings.BEHIND_PROXY
     shard_api = limited_shard_api(caches, limits, refused_call, behind_proxy=behind_proxy)
-    # Health checks use the common pool, so that they take no connection from shards.
-    threads = RequestThreads(1)
 
     async def others(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 4404, "reason": "There is no such address."})
         elif await read_body(receive) is not None:
-            if scope["path"] == "/healthz":
-                await threads.run(_ask_database)
-                await _HEALTHY.send(send)
-            else:
-                await _NOTHING_HERE.send(send)
+            await _NOTHING_HERE.send(send)
 
     limited = CallLimiter(others, limits, refused_call, behind_proxy=behind_proxy)
 
@@ -61,7 +50,8 @@ def make_application(caches: ProcessCaches) -> BodyLimiter:
         is_shard_call = scope["type"] == "http" and scope["path"].startswith("/shard/")
         await (shard_api if is_shard_call else limited)(scope, receive, send)
 
-    return BodyLimiter(routed, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call)
+    answered = with_health_check(routed, caches.get(LatestHealth))
+    return BodyLimiter(answered, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call)
 
 
 application = make_application(ProcessCaches())

@@ -8,8 +8,9 @@
     ├── NotAllowed            403
     ├── NotFound              404
     ├── Conflict              409
-    └── TooManyCalls          429
-        └── RateLimited       429
+    ├── TooManyCalls          429
+    │   └── RateLimited       429
+    └── Unavailable           503
 
 The ``errors.py`` of each app derives from these. The class holds the code, the HTTP status and whether a retry may
 help. The instance holds the sentence for people. One handler produces the JSON.
@@ -17,7 +18,10 @@ help. The instance holds the sentence for people. One handler produces the JSON.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+# An outage takes seconds to minutes. Many callers must not return at once.
+RETRY_AFTER_S: Final = 5
 
 
 class MyctobotError(Exception):
@@ -26,6 +30,8 @@ class MyctobotError(Exception):
     code: ClassVar[str] = "internal_error"
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    # Seconds for ``Retry-After``. Each error with the status 503 has them.
+    retry_after_s: int | None = None
 
     def __init__(self, message: str | None = None, **data: Any) -> None:
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
@@ -110,3 +116,12 @@ class RateLimited(TooManyCalls):
     """You made too many calls in a minute. Wait, and then call less often."""
 
     code = "rate_limited"
+
+
+class Unavailable(MyctobotError):
+    """The database or the broker does not answer, or accepts no changes now. Try again in a few seconds."""
+
+    code = "unavailable"
+    http_status = 503
+    retryable = True
+    retry_after_s = RETRY_AFTER_S

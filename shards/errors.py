@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from myctobot.errors import Conflict, MyctobotError, NotAuthenticated, NotFound
+from myctobot.errors import RETRY_AFTER_S, Conflict, MyctobotError, NotAuthenticated, NotFound
 
 
 class UnknownShardKey(NotAuthenticated):
@@ -60,6 +60,7 @@ class BrokerUnreachable(MyctobotError):
     code = "broker_unreachable"
     http_status = 503
     retryable = True
+    retry_after_s = RETRY_AFTER_S
 
 
 class BrokerTooOld(Conflict):
@@ -73,6 +74,7 @@ class BrokerRefused(MyctobotError):
 
     code = "broker_refused"
     http_status = 503
+    retry_after_s = RETRY_AFTER_S
 
 
 class ShardInUse(Conflict):

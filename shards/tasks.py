@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.utils import timezone
 
+from myctobot.lib.failing_parts import failing_parts
 from shards.health.monitor import check_reachability, watch
 from shards.monitoring.alerts import deliver_due
+from shards.monitoring.part_alerts import alert_failing_parts
 from shards.monitoring.retention import clean_up
 from shards.monitoring.sampling import sample
 from shards.operations.executor import carry_out, sweep
@@ -39,6 +42,7 @@ def sample_task() -> None:
 
 @shared_task(name="shards.tell", ignore_result=True)
 def tell_task() -> None:
+    alert_failing_parts(failing_parts(), timezone.now())
     deliver_due()
 
 

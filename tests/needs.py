@@ -21,6 +21,9 @@ from tests.fixtures.ssh_server import SBIN, find_sshd
 from workers.sandbox.disk_image import LOOP_CONTROL
 from workers.sandbox.limits import V2, own_groups
 
+# Where ``scripts/setup --tests`` installs it.
+REDOCLY = Path(__file__).parents[1] / ".cache/redocly/node_modules/.bin/redocly"
+
 
 def find_control_group() -> Path | None:
     """Return a control group in which this process may create others."""
@@ -53,6 +56,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "nft": lambda: shutil.which("nft", path=SBIN),
     "nginx": find_nginx,
     "npm": lambda: shutil.which("npm"),
+    "redocly": lambda: REDOCLY if REDOCLY.exists() else None,
     "root": lambda: "root" if os.geteuid() == 0 else None,
     "sshd": find_sshd,
     "tinyproxy": lambda: shutil.which("tinyproxy", path=SBIN),

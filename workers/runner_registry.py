@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from myctobot.contract.names import attempt_name
+
 
 @dataclass(frozen=True)
 class RunnerEntry:
@@ -19,6 +21,9 @@ class RunnerEntry:
         job_id: job that it runs.
         attempt: number of the attempt.
         slot: the shard's slot that it occupies, from 0.
+
+    Raises:
+        ValueError: job and attempt are not such values, so no path may contain them.
     """
 
     pid: int
@@ -27,9 +32,12 @@ class RunnerEntry:
     attempt: int
     slot: int
 
+    def __post_init__(self) -> None:
+        attempt_name(self.job_id, self.attempt)
+
     @property
     def name(self) -> str:
-        return f"{self.job_id}.{self.attempt}"
+        return attempt_name(self.job_id, self.attempt)
 
     def is_alive(self) -> bool:
         return process_start_time(self.pid) == self.start_time
@@ -63,8 +71,13 @@ class Registry:
         entry = RunnerEntry(pid, process_start_time(pid) or 0, job_id, attempt, slot)
         # Rename a complete file, so that a reader never sees half of one.
         draft = self._path / f".{pid}.tmp"
-        draft.write_text(json.dumps(asdict(entry)))
-        draft.rename(self._file(entry))
+        try:
+            draft.write_text(json.dumps(asdict(entry)))
+            draft.rename(self._file(entry))
+        except OSError:
+            # On a full disk, each attempt would leave a draft.
+            draft.unlink(missing_ok=True)
+            raise
         return entry
 
     def remove(self, entry: RunnerEntry) -> None:
@@ -72,7 +85,14 @@ class Registry:
 
     def live(self) -> list[RunnerEntry]:
         """Return the runners that are alive, and remove the files of the others."""
-        found = []
+        return self.scan()[0]
+
+    def scan(self) -> tuple[list[RunnerEntry], list[RunnerEntry]]:
+        """Return the live runners and the dead ones whose files were left, and remove the files of the dead.
+
+        A runner that ends by itself removes its file, so each dead one was killed or failed before its report.
+        """
+        found, dead = [], []
         for file in sorted(self._path.glob("*.json")):
             try:
                 entry = RunnerEntry(**json.loads(file.read_text()))
@@ -83,7 +103,8 @@ class Registry:
                 found.append(entry)
             else:
                 file.unlink(missing_ok=True)
-        return found
+                dead.append(entry)
+        return found, dead
 
     def _file(self, entry: RunnerEntry) -> Path:
         return self._path / f"{entry.name}.{entry.pid}.json"

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from jobs import broker
 from jobs.callbacks import signing
 from jobs.callbacks.delivery import redeliver
 from jobs.callbacks.models import Callback, Delivery
-from jobs.errors import SigningSecretUnreadable, UnknownCallback
+from jobs.errors import SigningSecretUnreadable, UnknownCallback, UnknownJob
 from jobs.lifecycle import lookup
-from myctobot.api.pagination import PAGES, Pages
+from myctobot.api.pagination import PAGED, PAGES, Pages
+from myctobot.api.parameters import ApiView
+from myctobot.errors import NotAllowed
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller, caller_name, caller_of, require_admin
 
@@ -76,13 +77,15 @@ def find_callback(caller: Caller, job_id: str, callback_id: str) -> Callback:
     return found
 
 
-class JobCallbacks(APIView):
+class JobCallbacks(ApiView):
     """Callbacks of a job, with the answers of its endpoint."""
+
+    errors = {"GET": (UnknownJob,)}
+    query = {"GET": PAGED}
 
     @extend_schema(
         operation_id="jobs_callbacks",
         description=f"Callbacks of the job with every try, newest first. {PAGES}",
-        parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=CallbackPageSerializer,
     )
     def get(self, request: Request, job_id: str) -> HttpResponse:
@@ -90,8 +93,10 @@ class JobCallbacks(APIView):
         return Pages().respond(Callback.objects.filter(job=job), request, CallbackSerializer)
 
 
-class CallbackResend(APIView):
+class CallbackResend(ApiView):
     """Send a callback again."""
+
+    errors = {"POST": (UnknownJob, UnknownCallback)}
 
     @extend_schema(operation_id="jobs_callback_resend", request=None, responses={202: CallbackSerializer})
     def post(self, request: Request, job_id: str, callback_id: str) -> Response:
@@ -103,8 +108,10 @@ class CallbackResend(APIView):
         return Response(CallbackSerializer(callback).data, status=status.HTTP_202_ACCEPTED)
 
 
-class SigningSecret(APIView):
+class SigningSecret(ApiView):
     """The secret that signs the tenant's callbacks."""
+
+    errors = {"GET": (NotAllowed, SigningSecretUnreadable), "POST": (NotAllowed,)}
 
     @extend_schema(operation_id="callback_secret_read", responses=CallbackSecretSerializer)
     def get(self, request: Request) -> Response:

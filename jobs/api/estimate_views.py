@@ -8,12 +8,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from jobs.api.response_serializers import WaitingSerializer
 from jobs.models import Priority
 from jobs.queue.waiting import WaitExplainer
 from myctobot.api.fields import CapabilitiesField, StrictSerializer
+from myctobot.api.parameters import ApiView
 from myctobot.tenants.authentication import caller_of
 
 
@@ -28,7 +28,7 @@ class EstimateRequestSerializer(StrictSerializer):
         return next(p for p in Priority if p.label == self.validated_data["priority"])
 
 
-class JobEstimate(APIView):
+class JobEstimate(ApiView):
     """Expected wait of a job."""
 
     only_reads = True

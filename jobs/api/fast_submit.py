@@ -67,7 +67,7 @@ def answer_plain_submit(request: HttpRequest, view: APIView) -> HttpResponse | N
         keys.discard(token)
         return None
     except (OperationalError, InterfaceError):
-        # The pool does not test its connections, and PostgreSQL may have restarted.
+        # A busy thread keeps its connection, and PostgreSQL may have restarted.
         connection.close()
         if key is None:
             # The job may be stored already, and a second try would store another.
@@ -91,6 +91,7 @@ def _is_plain(request: HttpRequest) -> bool:
         and sent.get("CONTENT_TYPE") in _JSON
         and sent.get("HTTP_ACCEPT", "*/*") in _ACCEPTED
         and "HTTP_COOKIE" not in sent
+        and "HTTP_MYCTOBOT_TENANT" not in sent
         and (key.isascii() and 1 <= len(key) <= MAX_IDEMPOTENCY_KEY)
         and (length.isascii() and length.isdigit() and len(length) < 7 and int(length) <= _MAX_BYTES)
     )

@@ -19,7 +19,12 @@ _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
     {
         "oneOf": [
             {"type": "string", "format": "password", "minLength": MIN_SECRET_LENGTH},
-            {"type": "object", "properties": {"secret": {"type": "string"}}, "required": ["secret"]},
+            {
+                "type": "object",
+                "properties": {"secret": {"type": "string", "pattern": f"^{_SECRET_NAME.pattern}$"}},
+                "required": ["secret"],
+                "additionalProperties": False,
+            },
         ],
         "writeOnly": True,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -12,16 +12,25 @@ from rest_framework.response import Response
 
 from jobs.dispatch.snapshot import load_snapshot
 from jobs.queue.preview import Preview, preview
-from myctobot.api.pagination import whole_number
-from myctobot.contract.names import is_slug
+from myctobot.api.parameters import WholeNumber
+from myctobot.contract.names import SLUG_PATTERN, is_slug
 from myctobot.errors import InvalidRequest
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
 from shards import permissions
 from shards.api.base import OperatorView
 
-_MAX_PAGE = 200
-_MAX_CAPABILITIES = 20
+_MAX_CAPABILITIES: Final = 20
+_TENANT: Final = OpenApiParameter(
+    "tenant", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, required=True, description="Slug of the tenant."
+)
+_CAPABILITIES: Final = OpenApiParameter(
+    "capabilities",
+    {"type": "string", "pattern": f"^{SLUG_PATTERN}(,{SLUG_PATTERN}){{0,{_MAX_CAPABILITIES - 1}}}$"},
+    required=True,
+    description="Slugs, such as git,filesystem.",
+)
+_LIMIT: Final = WholeNumber("limit", 1, 200, 100, description="Maximum number of shards in each list.")
 
 
 class PreviewPlaceSerializer(serializers.Serializer[Any]):
@@ -55,20 +64,16 @@ class PreviewSerializer(serializers.Serializer[Any]):
 
 class ShardPreview(OperatorView):
     needs = {"GET": (permissions.PREVIEW,)}
+    query = {"GET": (_TENANT, _CAPABILITIES, _LIMIT)}
 
     @extend_schema(
         operation_id="shards_preview",
         description="The shards that could run such a job, in the order of preference, with reasons. For operators.",
-        parameters=[
-            OpenApiParameter("tenant", str, required=True, description="Slug of the tenant."),
-            OpenApiParameter("capabilities", str, required=True, description="Slugs, such as git,filesystem."),
-            OpenApiParameter("limit", int),
-        ],
         responses=PreviewSerializer,
     )
     def get(self, request: Request) -> Response:
         tenant, capabilities = read_query(request.query_params)
-        limit = max(1, whole_number(request, "limit", 100, _MAX_PAGE))
+        limit = _LIMIT.read(request.query_params)
         found = preview(tenant.pk, capabilities, load_snapshot(database_now()))
         return Response(PreviewSerializer(cut(found, limit)).data)
 

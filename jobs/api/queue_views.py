@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -10,11 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from jobs.queue import class_status
-from myctobot.api.pagination import whole_number
+from myctobot.api.parameters import WholeNumber
 from shards import permissions
 from shards.api.base import OperatorView
 
-_MAX_CLASSES = 200
+_AFTER: Final = OpenApiParameter("after", str, description="The value of `next` in the page before.")
+_LIMIT: Final = WholeNumber("limit", 1, 200, 100, description="Maximum number of classes.")
 
 
 class ClassSerializer(serializers.Serializer[Any]):
@@ -53,15 +54,15 @@ class QueuesSerializer(serializers.Serializer[Any]):
 
 class Queues(OperatorView):
     needs = {"GET": (permissions.VIEW_SHARD,)}
+    query = {"GET": (_AFTER, _LIMIT)}
 
     @extend_schema(
         operation_id="queues_list",
         description="Status of the shard classes and of the waiting jobs. For operators.",
-        parameters=[OpenApiParameter("after", str), OpenApiParameter("limit", int)],
         responses=QueuesSerializer,
     )
     def get(self, request: Request) -> Response:
-        limit = max(1, whole_number(request, "limit", 100, _MAX_CLASSES))
+        limit = _LIMIT.read(request.query_params)
         after = request.query_params.get("after", "")
         found = class_status.queues()
         rows = [row for row in found["classes"] if row["class"] > after]

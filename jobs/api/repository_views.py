@@ -9,14 +9,15 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from myctobot.api.fields import StrictBooleanField, StrictCharField, StrictSerializer
-from myctobot.api.pagination import PAGES, Pages
+from myctobot.api.pagination import PAGED, PAGES, Pages
+from myctobot.api.parameters import ApiView
 from myctobot.contract.runner import PushPolicy
+from myctobot.errors import NotAllowed
 from myctobot.tenants.authentication import Caller, caller_name, caller_of, require_admin
 from myctobot.tenants.models import RepositoryPolicy
-from myctobot.tenants.repository_policies import MAX_POLICIES, remove_policy, set_policy
+from myctobot.tenants.repository_policies import MAX_POLICIES, UnknownPolicy, remove_policy, set_policy
 
 _REPOSITORY_HELP = "Host and path, such as github.com/user/repo, or the URL."
 
@@ -45,13 +46,18 @@ class RepositoryPolicyRequestSerializer(StrictSerializer):
     allow_default_branch = StrictBooleanField(help_text="Pushes may go to the default branch.")
 
 
-class RepositoryPolicies(APIView):
+class RepositoryPolicies(ApiView):
     """Policies of the tenant's repositories. Without one, a push has none of the rights."""
+
+    errors = {"PUT": (NotAllowed,), "DELETE": (NotAllowed, UnknownPolicy)}
+    query = {
+        "GET": PAGED,
+        "DELETE": (OpenApiParameter("repository", str, required=True, description=_REPOSITORY_HELP),),
+    }
 
     @extend_schema(
         operation_id="repository_policies_list",
         description=f"Policies of the tenant's repositories, newest first. {PAGES}",
-        parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=RepositoryPolicyPageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:
@@ -77,7 +83,6 @@ class RepositoryPolicies(APIView):
     @extend_schema(
         operation_id="repository_policies_remove",
         description="Remove the policy of a repository. Only admins of the tenant may do this.",
-        parameters=[OpenApiParameter("repository", str, required=True, description=_REPOSITORY_HELP)],
         responses={204: None},
     )
     def delete(self, request: Request) -> Response:

@@ -23,6 +23,7 @@ from myctobot.api.fields import (
     BoundedListField,
     CapabilitiesField,
     StrictCharField,
+    StrictDateTimeField,
     StrictIntegerField,
     StrictSerializer,
 )
@@ -85,10 +86,13 @@ class TaskSerializer(StrictSerializer):
 
     type = serializers.ChoiceField(choices=[kind.value for kind in TaskType])
     prompt = StrictCharField(
+        pattern=r"[^\u0000]*[^\s\u0000][^\u0000]*",
         validators=[_text_of(MAX_PROMPT_BYTES)],
         help_text="Description of the task; for a ticket, its text. At most 256 KiB.",
     )
-    issue_key = StrictCharField(required=False, help_text="Such as PROJ-123. Required for implement_ticket.")
+    issue_key = StrictCharField(
+        required=False, pattern=_ISSUE_KEY.pattern, help_text="Such as PROJ-123. Required for implement_ticket."
+    )
     repo_url = StrictCharField(required=False, help_text="https:// or ssh://, without credentials.")
     repo_token = SecretField(required=False, help_text="Token (https) or private key (ssh) for the repository.")
     branch = StrictCharField(required=False, help_text="The branch to create and push.")
@@ -183,7 +187,10 @@ class JobRequestSerializer(StrictSerializer):
 
     task = TaskSerializer()
     capabilities = CapabilitiesField(help_text="Capabilities that the shard must have, such as git and filesystem.")
-    anthropic_api_key = SecretField(required=False, help_text="The tenant's provider key; it never leaves the gateway.")
+    anthropic_api_key = SecretField(
+        required=False,
+        help_text="The tenant's provider key; it never leaves the gateway. Required if the gateway calls a provider.",
+    )
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
     context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
     callback_url = StrictCharField(
@@ -209,7 +216,9 @@ class JobRequestSerializer(StrictSerializer):
         allow_null=True,
         help_text="Seconds that the agent may produce no output; null for no limit.",
     )
-    not_before = serializers.DateTimeField(required=False, help_text="Earliest time of the start.")
+    not_before = StrictDateTimeField(
+        required=False, help_text="Earliest time of the start, by RFC 3339; without a zone it is UTC."
+    )
     concurrency = ConcurrencySerializer(
         required=False, help_text="If absent, jobs that push to the same branch of a repository run one by one."
     )

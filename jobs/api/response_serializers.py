@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.api.request_serializers import ConcurrencySerializer, RetryPolicySerializer
+from jobs.lifecycle.listed import MAX_TEXT_BYTES, short_context, short_task
 from jobs.models import Attempt, Job, Priority
 from jobs.queue.waiting import CachedWaitExplainer, WaitExplainer
-from myctobot.contract.jobs import JobStatus
+from myctobot.contract.jobs import EventKind, JobStatus, TaskType
 from shards.models import Shard
+
+# Kinds of stored events; only a stream has the end.
+STORED_KINDS: Final = [kind.value for kind in EventKind if kind != EventKind.END]
 
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
     """One attempt: one message to a queue."""
 
-    shard: serializers.SlugRelatedField[Shard] = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    shard: serializers.SlugRelatedField[Shard] = serializers.SlugRelatedField(
+        slug_field="name", read_only=True, allow_null=True
+    )
+    proof = serializers.DictField(read_only=True, allow_null=True, help_text="How the end of the attempt was proven.")
 
     class Meta:
         model = Attempt
@@ -64,6 +71,30 @@ class JobErrorSerializer(serializers.Serializer[Any]):
     retryable = serializers.BooleanField()
 
 
+class ListedTaskSerializer(serializers.Serializer[Any]):
+    """Task of a job in a list: the fields of its request, without secrets."""
+
+    type = serializers.ChoiceField(choices=[kind.value for kind in TaskType], required=False)
+    prompt = serializers.CharField(required=False, help_text=f"The first {MAX_TEXT_BYTES} bytes of the prompt.")
+    prompt_bytes = serializers.IntegerField(required=False, help_text="Size of the whole prompt, in UTF-8.")
+    issue_key = serializers.CharField(required=False)
+    repo_url = serializers.CharField(required=False)
+    branch = serializers.CharField(required=False)
+    base_branch = serializers.CharField(required=False)
+
+
+class ListedContextSerializer(serializers.Serializer[Any]):
+    """Context of a job in a list: the fields of its request, without secrets."""
+
+    jira_cloud_id = serializers.CharField(required=False)
+    additional_instructions = serializers.CharField(
+        required=False, help_text=f"The first {MAX_TEXT_BYTES} bytes of the text."
+    )
+    additional_instructions_bytes = serializers.IntegerField(
+        required=False, help_text="Size of the whole text, in UTF-8."
+    )
+
+
 def _concurrency_of(job: Job) -> dict[str, Any] | None:
     return {"key": job.concurrency_key, "limit": job.concurrency_limit} if job.concurrency_key else None
 
@@ -81,9 +112,13 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     task = serializers.DictField()
     context = serializers.DictField()  # type: ignore[assignment]  # a field here, not the context of DRF
     result = serializers.DictField(allow_null=True)
+    # The model's field may be blank, which makes the schema ambiguous.
+    callback_url = serializers.CharField(read_only=True, help_text="Empty for a job without callbacks.")
     waiting = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
-    retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(slug_field="public_id", read_only=True)
+    retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(
+        slug_field="public_id", read_only=True, allow_null=True
+    )
     attempts = AttemptSerializer(many=True, read_only=True)
     events_count = serializers.SerializerMethodField()
     usage = UsageSerializer(allow_null=True, read_only=True)
@@ -126,6 +161,21 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     def get_events_count(self, job: Job) -> int:
         return job.next_seq - 1
+
+
+class ListedJobSerializer(JobSerializer):
+    """A job in a list. Long texts are cut to their first KiB; read the job for the whole texts."""
+
+    task = serializers.SerializerMethodField()  # type: ignore[assignment]  # replaces the whole text
+    context = serializers.SerializerMethodField()  # type: ignore[assignment]  # as above
+
+    @extend_schema_field(ListedTaskSerializer)
+    def get_task(self, job: Job) -> dict[str, Any]:
+        return short_task(job)
+
+    @extend_schema_field(ListedContextSerializer)
+    def get_context(self, job: Job) -> dict[str, Any]:
+        return short_context(job)
 
 
 def serialize_new_job(job: Job, waits: CachedWaitExplainer) -> dict[str, Any]:
@@ -180,7 +230,7 @@ class JobPageSerializer(serializers.Serializer[Any]):
 
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
-    results = JobSerializer(many=True)
+    results = ListedJobSerializer(many=True)
 
 
 class EventSerializer(serializers.Serializer[Any]):
@@ -188,8 +238,8 @@ class EventSerializer(serializers.Serializer[Any]):
 
     seq = serializers.IntegerField()
     at = serializers.DateTimeField()
-    kind = serializers.CharField()
-    data = serializers.JSONField()  # type: ignore[assignment]  # DRF's own attribute of that name is not used here
+    kind = serializers.ChoiceField(choices=STORED_KINDS)
+    data = serializers.DictField()  # type: ignore[assignment]  # DRF's own attribute of that name is not used here
 
 
 class EventPageSerializer(serializers.Serializer[Any]):
@@ -198,4 +248,4 @@ class EventPageSerializer(serializers.Serializer[Any]):
     events = EventSerializer(many=True)
     next_after = serializers.IntegerField(help_text="Send this as 'after' for the next page.")
     more = serializers.BooleanField(help_text="True if more events are stored.")
-    status = serializers.CharField(help_text="Status of the job.")
+    status = serializers.ChoiceField(choices=[status.value for status in JobStatus], help_text="Status of the job.")

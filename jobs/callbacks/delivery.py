@@ -18,7 +18,7 @@ from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 
 from jobs.callbacks import signing
-from jobs.callbacks.backoff import is_gone, is_taken, next_pause_s
+from jobs.callbacks.backoff import is_gone, is_taken, next_pause_s, retry_after_s
 from jobs.callbacks.due import DueReader, adopt, lease
 from jobs.callbacks.models import Callback, CallbackState, Delivery
 from jobs.callbacks.slots import MAX_DELIVERIES, DeliverySlots, DueCallback
@@ -189,8 +189,13 @@ def record(callback: Callback, answer: OutgoingResponse | NotSent) -> None:
     elif status is not None and is_gone(status):
         row.update(state=CallbackState.DISABLED)
     else:
-        age_s = (database_now() - callback.created_at).total_seconds()
-        pause_s = next_pause_s(callback.tries, age_s, random.random())  # noqa: S311  # spreads load, needs no secrecy
+        now = database_now()
+        age_s = (now - callback.created_at).total_seconds()
+        asked_s = (
+            retry_after_s(answer.status, answer.retry_after, now) if isinstance(answer, OutgoingResponse) else None
+        )
+        jitter = random.random()  # noqa: S311  # spreads load, needs no secrecy
+        pause_s = next_pause_s(callback.tries, age_s, jitter, asked_s)
         if pause_s is None:
             row.update(state=CallbackState.GIVEN_UP)
         else:

@@ -11,13 +11,19 @@ from jobs.lifecycle.transitions import end_job, invalidate_attempt, request_canc
 from jobs.models import Job
 from jobs.models.states import AttemptState
 from myctobot.contract.jobs import JobStatus
+from myctobot.tenants.audit import record
 from myctobot.tenants.models import Tenant
 
 
-def cancel(tenant: Tenant, public_id: str) -> Job:
+def cancel(tenant: Tenant, public_id: str, *, by: str = "unknown") -> Job:
     """Cancel a job: at once if it waits, otherwise once its runner has proven that no process is left.
 
     A repeated cancel changes nothing.
+
+    Args:
+        tenant: owner of the job.
+        public_id: id of the job.
+        by: name of the caller for the audit log.
 
     Raises:
         UnknownJob: see ``find_job``.
@@ -29,6 +35,8 @@ def cancel(tenant: Tenant, public_id: str) -> Job:
             raise UnknownJob
         if job.status in (JobStatus.COMPLETED, JobStatus.FAILED):
             raise JobFinished(f"The job has {job.status} already; there is nothing to cancel.")
+        if not job.is_over and job.cancel_requested_at is None:
+            record(by, "job.cancel_requested", f"job/{job.public_id}", {"status": job.status}, tenant=tenant)
         if job.status == JobStatus.QUEUED:
             _cancel_waiting(job)
         elif job.status == JobStatus.RUNNING and job.cancel_requested_at is None:

@@ -1,4 +1,4 @@
-"""Reachability of the control plane for runners, as this process sees it; see ``shards.health.reachability``."""
+"""Reachability of the control plane for runners; see ``shards.health.reachability``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs.models import Attempt
 from jobs.models.states import AttemptState
 from shards.health.reachability import ReachabilityMonitor
 
-_monitor = ReachabilityMonitor()
+_monitor = ReachabilityMonitor("runners")
 
 
 def check_reachability() -> datetime:

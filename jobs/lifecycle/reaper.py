@@ -1,7 +1,8 @@
 """Reaper of attempts and jobs that nothing else ends, by the database's clock.
 
-An attempt that no shard claims is withdrawn, and one whose runner is silent is lost. A job that has waited, run or been
-asked to stop for longer than it may is ended, with a sentence that says what is known and what is not.
+An attempt that no shard claims is withdrawn, and one whose runner is silent or missing on its shard is lost. A job that
+has waited, run or been asked to stop for longer than it may is ended, with a sentence that says what is known and what
+is not.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from django.db import transaction
 from django.db.models import DurationField, F, QuerySet, Value
 from django.db.models.functions import Now
 
 from jobs.capacity.containment import contain_attempt
 from jobs.dispatch import concurrency_keys
-from jobs.lifecycle.failure import handle_attempt_failure
+from jobs.lifecycle.dead_runners import (
+    end_unconfirmed,
+    lose_missing,
+    lose_silent,
+    missing_attempts,
+    note_missing,
+    shard_of,
+    silent_attempts,
+)
+from jobs.lifecycle.isolated_rows import run_isolated
 from jobs.lifecycle.transitions import end_job, invalidate_attempt
 from jobs.models import Attempt, Job
 from jobs.models.states import AttemptState
 from jobs.queue.waiting import WaitExplainer
 from myctobot.contract.jobs import JobStatus
-from myctobot.contract.limits import CLAIM_DEADLINE_S, LEASE_S, LOST_AFTER_S
+from myctobot.contract.limits import CLAIM_DEADLINE_S, LEASE_S
 from myctobot.lib.clock import database_now
 
 log = structlog.get_logger(__name__)
@@ -43,18 +52,21 @@ def recover(reachable_since: datetime | None = None) -> None:
     """End what nothing else ends. A row whose step raises is logged and left; the rows after it are handled.
 
     Args:
-        reachable_since: when runners could reach this process again. Within a full lease of it no attempt is
+        reachable_since: when runners could reach the control plane again. Within a full lease of it no attempt is
             declared lost: their runners may have had no control plane to report to. None means always.
     """
     sent = Attempt.objects.filter(state=AttemptState.SENT, sent_at__lt=Now() - timedelta(seconds=CLAIM_DEADLINE_S))
     _each_attempt(sent, _withdraw)
     _end_overdue_waits()
     concurrency_keys.release_free_keys()
+    # Reports that arrived prove that the control plane can be reached.
+    note_missing()
+    _each_attempt(missing_attempts(), lose_missing)
     reachable_for = timedelta.max if reachable_since is None else database_now() - reachable_since
     if reachable_for < timedelta(seconds=LEASE_S):
         return
     running = Attempt.objects.filter(state=AttemptState.RUNNING)
-    _each_attempt(running.filter(lease_until__lt=Now() - timedelta(seconds=LOST_AFTER_S - LEASE_S)), _lose)
+    _each_attempt(silent_attempts(), lose_silent)
     if reachable_for >= timedelta(seconds=CANCEL_DEADLINE_S):
         overdue_cancels = running.filter(job__cancel_requested_at__lt=Now() - timedelta(seconds=CANCEL_DEADLINE_S))
         _each_attempt(overdue_cancels, _end_unproven_cancel)
@@ -65,16 +77,7 @@ def recover(reachable_since: datetime | None = None) -> None:
 
 def _each_attempt(rows: QuerySet[Attempt], step: Callable[[Attempt], None]) -> None:
     for attempt in rows.select_related("job", "shard").order_by("pk")[:_MAX_PER_PASS]:
-        _guarded(attempt.job.public_id, partial(step, attempt))
-
-
-def _guarded(job_id: str, step: Callable[[], None]) -> None:
-    """Run the step of one row in a transaction of its own, and log an error instead of passing it on."""
-    try:
-        with transaction.atomic():
-            step()
-    except Exception:  # the border between rows: one that cannot be handled must not stop the others
-        log.exception("reaper.row_failed", job=job_id)
+        run_isolated(attempt.job.public_id, partial(step, attempt))
 
 
 def _withdraw(attempt: Attempt) -> None:
@@ -107,7 +110,7 @@ def _end_overdue_waits() -> None:
             _end_overdue_wait(job, waits)
 
     for pk, job_id in list(overdue.values_list("pk", "public_id")[:_MAX_PER_PASS]):
-        _guarded(job_id, partial(end, pk))
+        run_isolated(job_id, partial(end, pk))
 
 
 def _end_overdue_wait(job: Job, waits: WaitExplainer) -> None:
@@ -120,37 +123,12 @@ def _end_overdue_wait(job: Job, waits: WaitExplainer) -> None:
     end_job(job, JobStatus.FAILED, code="queue_timeout", message=message.strip(), retryable=True)
 
 
-def _lose(attempt: Attempt) -> None:
-    # The job's row is locked first, as by every write of a runner: no deadlock, and a finish of this very moment wins.
-    job = Job.objects.select_for_update().get(pk=attempt.job_id)
-    if not Attempt.objects.filter(pk=attempt.pk, lease_until=attempt.lease_until).exists():
-        return
-    name = _shard_of(attempt)
-    message = f"Attempt {attempt.number} on {name} was lost: its runner was silent for {LOST_AFTER_S} s."
-    if not invalidate_attempt(attempt, AttemptState.LOST, code="lost", message=message):
-        return
-    log.warning("attempt.lost", job=job.public_id, attempt=attempt.number, shard=name)
-    if job.cancel_requested_at is not None:
-        _end_unconfirmed(job, attempt, f"{name} fell silent and has not confirmed it")
-    else:
-        handle_attempt_failure(job, code="lost", message=message, retryable=True)
-
-
 def _end_unproven_cancel(attempt: Attempt) -> None:
     job = Job.objects.select_for_update().get(pk=attempt.job_id)
     message = f"The cancel was not proven within {CANCEL_DEADLINE_S} s."
     if invalidate_attempt(attempt, AttemptState.LOST, code="cancel_unproven", message=message):
-        log.warning("attempt.cancel_unproven", job=job.public_id, attempt=attempt.number, shard=_shard_of(attempt))
-        _end_unconfirmed(job, attempt, f"{_shard_of(attempt)} has not confirmed it within {CANCEL_DEADLINE_S} s")
-
-
-def _end_unconfirmed(job: Job, attempt: Attempt, reason: str) -> None:
-    done = contain_attempt(attempt) or "Check the shard."
-    message = (
-        f"Cancelled, but {reason}. Known: the attempt is fenced, so it can push nothing, spend nothing and report "
-        f"nothing. Not known: whether its processes still run. {done}"
-    )
-    end_job(job, JobStatus.CANCELLED, code="cancelled_unconfirmed", message=message)
+        log.warning("attempt.cancel_unproven", job=job.public_id, attempt=attempt.number, shard=shard_of(attempt))
+        end_unconfirmed(job, attempt, f"{shard_of(attempt)} has not confirmed it within {CANCEL_DEADLINE_S} s")
 
 
 def _end_overdue_run(attempt: Attempt, *, reachable_for: timedelta) -> None:
@@ -159,14 +137,10 @@ def _end_overdue_run(attempt: Attempt, *, reachable_for: timedelta) -> None:
         return
     job = Job.objects.select_for_update().get(pk=attempt.job_id)
     message = (
-        f"The job is past its timeout_s of {job.timeout_s} by half an hour, and {_shard_of(attempt)} has not ended it. "
+        f"The job is past its timeout_s of {job.timeout_s} by half an hour, and {shard_of(attempt)} has not ended it. "
         "The attempt is fenced; whether its processes still run is not known."
     )
     if invalidate_attempt(attempt, AttemptState.LOST, code="timeout", message=message):
-        log.warning("attempt.overdue", job=job.public_id, attempt=attempt.number, shard=_shard_of(attempt))
+        log.warning("attempt.overdue", job=job.public_id, attempt=attempt.number, shard=shard_of(attempt))
         message = f"{message} {contain_attempt(attempt) or 'Check the shard.'}"
         end_job(job, JobStatus.FAILED, code="timeout", message=message)
-
-
-def _shard_of(attempt: Attempt) -> str:
-    return attempt.shard.name if attempt.shard else "a removed shard"

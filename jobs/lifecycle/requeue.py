@@ -12,6 +12,7 @@ from jobs.lifecycle.transitions import invalidate_attempt, requeue_change, reque
 from jobs.models import Job
 from jobs.models.states import LIVE_ATTEMPTS, AttemptState, Hold
 from myctobot.contract.jobs import JobStatus
+from myctobot.tenants.audit import record
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +60,7 @@ def requeue(job_id: str, *, by: str) -> Requeued:
         write_change(requeue_change(job, pause_s=0, code="requeued", reason=message))
     else:
         requeue_waiting_job(job, code="requeued", reason=message)
+    record(by, "job.requeued", f"job/{job.public_id}", {"was": was}, tenant=job.tenant)
     log.info("job.requeued", job=job.public_id, by=by, was=was)
     return Requeued(job.public_id, attempt.number if attempt else None, was)
 

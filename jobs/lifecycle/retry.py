@@ -28,7 +28,8 @@ def retry(
         The new job, and true if this call stored it.
 
     Raises:
-        UnknownJob, NoEligibleShard, UnknownSecret, SecretNotAllowed, QueueLimitReached: as for a new job.
+        UnknownJob, NoEligibleShard, NoModelAccess, UnknownSecret, SecretNotAllowed, QueueLimitReached: as for a new
+            job.
         IdempotencyMismatch: the key belongs to another request, or to the retry of another job.
         InvalidRequest: the job has no use for a secret, or a readable field holds its value.
         JobNotFinished: the job still waits or runs.

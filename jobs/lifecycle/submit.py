@@ -14,6 +14,7 @@ from jobs.dispatch.wakeup import request_round_after_commit
 from jobs.errors import IdempotencyMismatch, NoEligibleShard, QueueLimitReached, StaleCaller
 from jobs.lifecycle.admission import WaitingLimit, insert_within_limit
 from jobs.lifecycle.job_request import JobRequest, key_of_branch
+from jobs.lifecycle.model_access import check_model_access
 from jobs.lifecycle.secrets import JobSecrets
 from jobs.models import Job
 from jobs.models.states import Hold
@@ -32,6 +33,7 @@ def submit(
     request: JobRequest,
     idempotency_key: str | None = None,
     *,
+    retry_of: Job | None = None,
     guard: SqlFragment | None = None,
     waiting_limit: WaitingLimit | None = None,
 ) -> tuple[Job, bool]:
@@ -41,6 +43,7 @@ def submit(
         caller: tenant, user and API key that the job belongs to.
         request: the validated request.
         idempotency_key: a second call with the same key and request returns the job of the first call.
+        retry_of: the finished job that a member edited into this request.
         guard: condition that must hold in the statement that stores the job, such as that a cached API key is live.
         waiting_limit: see ``insert_within_limit``.
 
@@ -49,6 +52,7 @@ def submit(
 
     Raises:
         NoEligibleShard: no shard of the tenant could ever run the job.
+        NoModelAccess: the job has no provider key, and needs one.
         UnknownSecret: the request names a stored secret that does not exist or cannot be opened.
         SecretNotAllowed: the request names a stored secret that is not bound to its purpose, host or role.
         InvalidRequest: a readable field holds one of the request's secrets.
@@ -64,7 +68,7 @@ def submit(
                 for field, name in misplaced.items()
             }
         )
-    return submit_once(caller, request, idempotency_key, guard=guard, waiting_limit=waiting_limit)
+    return submit_once(caller, request, idempotency_key, retry_of=retry_of, guard=guard, waiting_limit=waiting_limit)
 
 
 def submit_once(
@@ -85,6 +89,7 @@ def submit_once(
     """
     if idempotency_key is not None and (found := _same_request(caller, request, idempotency_key, retry_of)):
         return found, False
+    check_model_access(caller, request)
     job = _new_job(caller, request, idempotency_key, retry_of)
     try:
         if idempotency_key is None:

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from jobs.events.truncation import drop_log
 from jobs.maintenance.totals import accumulate_all
 from jobs.models import Job
+from myctobot.lib.postgres.limits import long_statements
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +32,11 @@ def clean_up(run_for_s: float = RUN_FOR_S) -> tuple[int, int]:
         Number of removed logs and number of removed jobs.
     """
     deadline = time.monotonic() + run_for_s
-    # Count before anything is removed.
-    accumulate_all()
-    logs = _drop_old_logs(deadline) if settings.EVENT_RETENTION_DAYS else 0
-    jobs = _delete_old_jobs(deadline) if settings.JOB_RETENTION_DAYS else 0
+    with long_statements():
+        # Count before anything is removed.
+        accumulate_all()
+        logs = _drop_old_logs(deadline) if settings.EVENT_RETENTION_DAYS else 0
+        jobs = _delete_old_jobs(deadline) if settings.JOB_RETENTION_DAYS else 0
     if logs or jobs:
         log.info("retention.cleaned", logs=logs, jobs=jobs)
     return logs, jobs

@@ -31,6 +31,8 @@ class Attempt(models.Model):
     sent_at = models.DateTimeField(db_default=Now(), editable=False)
     claimed_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+    # Time of the first of the shard's reports in a row that do not name it; null while they do.
+    missing_at = models.DateTimeField(null=True, blank=True, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, blank=True)
     error_code = models.CharField(max_length=60, blank=True)

@@ -130,6 +130,12 @@ class Job(models.Model):
             models.Index(
                 fields=["tenant", "status"], condition=models.Q(status__in=["queued", "running"]), name="live_jobs"
             ),
+            # The API's filter by status must not read all jobs of a tenant to find a few.
+            models.Index(
+                fields=["tenant", "status", "-id"],
+                condition=models.Q(status__in=["failed", "cancelled"]),
+                name="jobs_that_did_not_complete",
+            ),
             # A dispatch round skips from lane to lane in this index.
             models.Index(
                 fields=["lane", "priority", "tenant", "id"],

@@ -18,7 +18,7 @@ from jobs.dispatch.tenant_slots import load_tenants, slots_of_tenants
 from jobs.models import Attempt, FairShareClocks, Job
 from jobs.models.lanes import lane_of, needs_of
 from jobs.models.states import Hold
-from jobs.queue.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, lengths_by_lane
+from jobs.queue.eta import FlowView, Lengths, MeanForecast, RunningView, arrival_rates, lengths_by_lane
 from myctobot.contract.jobs import JobStatus
 from myctobot.lib.clock import database_now
 
@@ -137,10 +137,10 @@ class QueueEstimates:
         return self._forecasts[classes, extra].start_s(key, position)
 
     @cached_property
-    def _forecasts(self) -> dict[Any, Forecast]:
+    def _forecasts(self) -> dict[Any, MeanForecast]:
         return {}
 
-    def _forecast(self, classes: frozenset[str], extra: tuple[str, int, int] | None) -> Forecast:
+    def _forecast(self, classes: frozenset[str], extra: tuple[str, int, int] | None) -> MeanForecast:
         """Simulate the flows that compete for the slots of these classes; ``extra`` names the flow of one more job."""
         waiting = {flow[:3]: flow for flow in self._waiting_flows}
         rates, arrivals_for_s = self._rates
@@ -156,7 +156,7 @@ class QueueEstimates:
         taken = [self._running_view(slot) for slot in self._running if slot.shard_class in classes]
         free = sum(max(0, group.free) for name, group in self.snapshot.classes.items() if name in classes)
         weights = {pk: view.weight for pk, view in self._tenants.items() if view}
-        return Forecast(flows, taken, free, weights, self._clocks, arrivals_for_s)
+        return MeanForecast(flows, taken, free, weights, self._clocks, arrivals_for_s)
 
     def _flow_view(self, flow: _Flow, per_s: float) -> FlowView:
         waited_s = (self.now - flow.since).total_seconds()
@@ -202,7 +202,8 @@ class QueueEstimates:
 
     @cached_property
     def _running(self) -> list[_Running]:
-        rows = Attempt.objects.filter(state__in=["sent", "running"])
+        # In a fixed order, so that the same queue has the same estimate.
+        rows = Attempt.objects.filter(state__in=["sent", "running"]).order_by("pk")
         return [_Running(*row) for row in rows.values_list("job__tenant_id", "job__lane", "shard_class", "claimed_at")]
 
     @cached_property

@@ -13,8 +13,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 from jobs.attempts.fencing import SecretlessAttempts
 from jobs.shard_api import runner_calls
+from jobs.shard_api.heartbeats import receive_heartbeat
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
-from myctobot.errors import MyctobotError
+from myctobot.errors import MyctobotError, Unavailable
+from myctobot.lib.postgres.outage import is_outage
 from myctobot.lib.ttl_cache import TtlCache
 from myctobot.web.process_caches import ProcessCaches, process_caches
 from myctobot.web.response import RawResponse, read_body
@@ -23,7 +25,6 @@ from shards.errors import UnknownShardKey
 from shards.health.heartbeats import is_known
 from shards.shard_api import enroll
 from shards.shard_api.call import MAX_BODY_BYTES, ShardCall, answer_to, answer_with
-from shards.shard_api.heartbeat import receive_heartbeat
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +113,10 @@ def _refusal(call: ShardCall, refusal: RawResponse) -> RawResponse:
 def _answer_or_error(call: ShardCall, caches: ProcessCaches) -> RawResponse:
     try:
         return _answer_with_retry(call, caches)
-    except Exception:  # the border to the server, where a mistake of ours becomes an answer in JSON
+    except Exception as error:  # the border to the server, where a mistake of ours becomes an answer in JSON
+        if is_outage(error):
+            log.warning("shard_api.unavailable", path=call.path, error=str(error))
+            return answer_to(Unavailable())
         log.exception("shard_api.failed", path=call.path)
         return answer_with(INTERNAL_ERROR, 500)
 
@@ -121,7 +125,9 @@ def _answer_with_retry(call: ShardCall, caches: ProcessCaches) -> RawResponse:
     try:
         return answer(call, caches)
     except (OperationalError, InterfaceError):
-        # The pool does not check its connections, and PostgreSQL may have restarted.
+        # A busy thread keeps its connection, and PostgreSQL may have restarted. Other errors would occur again.
+        if connection.connection is None or not connection.connection.closed:
+            raise
         connection.close()
         return answer(call, caches)
 

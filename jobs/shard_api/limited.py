@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import structlog
+from django.conf import settings
 from django.db import Error as DatabaseError
 
 from jobs.shard_api.app import KnownShardKeys, ShardApi
@@ -89,15 +90,18 @@ def limited_shard_api(
         per_minute=max(limits.address.per_minute, _ADDRESS_PER_MINUTE),
         waiting=max(limits.address.waiting, _ADDRESS_WAITING),
     )
+    statement_timeout_s = settings.SHARD_STATEMENT_TIMEOUT_S
     # Half of the threads remain for shards.
     strangers = replace(
         limits.strangers, per_minute=10 * address.per_minute, concurrent=THREADS // 2, waiting=2 * address.waiting
     )
     return CallLimiter(
-        ShardApi(RequestThreads(pool=POOL), caches),
+        ShardApi(RequestThreads(pool=POOL, statement_timeout_s=statement_timeout_s), caches),
         replace(limits, address=address, strangers=strangers, concurrent=_CONCURRENT),
         write_error,
-        finder=ShardKeyFinder(RequestThreads(1, pool=_KEYS_POOL), caches.get(KnownShardKeys)),
+        finder=ShardKeyFinder(
+            RequestThreads(1, pool=_KEYS_POOL, statement_timeout_s=statement_timeout_s), caches.get(KnownShardKeys)
+        ),
         behind_proxy=behind_proxy,
     )
 

@@ -48,8 +48,13 @@ class End:
         return json.dumps({"kind": EventKind.END.value, "data": data}, separators=(",", ":"))
 
     @property
+    def sse_id(self) -> int:
+        """Return an id after all events, so that a client that reconnects with it is known to have the end."""
+        return self.count + 1
+
+    @property
     def sse(self) -> bytes:
-        return f"event: {EventKind.END.value}\ndata: {self.line}\n\n".encode()
+        return f"id: {self.sse_id}\nevent: {EventKind.END.value}\ndata: {self.line}\n\n".encode()
 
     @property
     def websocket(self) -> str:
@@ -60,7 +65,8 @@ class End:
 class StreamHeartbeat:
     """Message without events. It shows that the connection works, because proxies close silent connections."""
 
-    sse = b": still here\n\n"
+    # Without an empty line, after which some clients return an event without data.
+    sse = b": still here\n"
     websocket = '{"events":[]}'
 
 

@@ -9,6 +9,7 @@ import structlog
 
 from jobs.models import Job
 from jobs.streaming.access import WatchAccess, access_monitor
+from jobs.streaming.batch import End
 from jobs.streaming.hub import JobGone, hub
 
 log = structlog.get_logger(__name__)
@@ -18,6 +19,15 @@ HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
+
+
+# A part of the first event, because some clients return an event without data for a field alone.
+_RETRY_FIELD = b"retry: 1000\n"
+
+
+def has_end(job: Job, last_event_id: int) -> bool:
+    """Tell whether a client with this id of its last event has got the end of the job."""
+    return job.is_over and last_event_id >= End(job.next_seq - 1, job.status).sse_id
 
 
 async def follow(job: Job, after: int, access: WatchAccess) -> AsyncIterator[bytes]:
@@ -30,7 +40,7 @@ async def follow(job: Job, after: int, access: WatchAccess) -> AsyncIterator[byt
         after: the last number that the viewer has; 0 for none.
         access: checked again while the stream is open.
     """
-    yield b"retry: 1000\n\n"
+    yield _RETRY_FIELD
     stream = hub().follow(job.pk, job.public_id, after)
     with access_monitor().watching(access), suppress(JobGone):
         async with aclosing(stream) as news:  # type: ignore[type-var]  # a generator

@@ -18,6 +18,7 @@ from myctobot.accounts.hashing import check_password, release_connection
 from myctobot.accounts.limits import LoginLimiter
 from myctobot.accounts.second_factor import accepts, device_of, mark_proved
 from myctobot.lib.addresses import client_address
+from myctobot.tenants.audit import record
 
 # Attribute of a user whom this backend has just found: the id of the device whose code it checked, or None.
 _PROVED: Final = "proved_device"
@@ -96,3 +97,12 @@ def _note_second_factor(request: HttpRequest, user: User, **_: Any) -> None:
     device_id: int | None = getattr(user, _PROVED, None)
     if device_id is not None:
         mark_proved(request.session, device_id)
+
+
+@receiver(user_logged_in)
+def _record_login(request: HttpRequest, user: User, **_: Any) -> None:
+    # Only a user whom this backend has found has given a password.
+    if hasattr(user, _PROVED):
+        name = user.get_username()
+        details = {"address": address_of(request), "second_factor": getattr(user, _PROVED) is not None}
+        record(name, "user.logged_in", f"user/{name}", details)

@@ -15,7 +15,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from myctobot.errors import InvalidRequest, MyctobotError
+from myctobot.errors import InvalidRequest, MyctobotError, Unavailable
+from myctobot.lib.postgres.outage import is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         error = exceptions.PermissionDenied()
     if isinstance(error, exceptions.ValidationError):
         error = InvalidRequest(fields=flatten(error.detail))
+    if is_outage(error):
+        log.warning("request.unavailable", error=str(error))
+        error = Unavailable()
     if isinstance(error, MyctobotError):
         return _own(error)
     if isinstance(error, exceptions.APIException):
@@ -97,8 +101,13 @@ def body_of(error: MyctobotError) -> dict[str, Any]:
     return error_body(error.code, message, retryable=error.retryable, **more)
 
 
+def retry_headers(error: MyctobotError) -> dict[str, str]:
+    """Return the header that says when a retry may succeed, for the errors that have it."""
+    return {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+
+
 def _own(error: MyctobotError) -> Response:
-    return Response(body_of(error), status=error.http_status)
+    return Response(body_of(error), status=error.http_status, headers=retry_headers(error))
 
 
 def _of_drf(error: exceptions.APIException) -> Response:

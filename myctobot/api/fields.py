@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from rest_framework import serializers
 from rest_framework.settings import api_settings
 
-from myctobot.contract.names import is_slug
+from myctobot.contract.names import SLUG_PATTERN, is_slug
 from myctobot.lib.shortlist import MAX_NAMES
+
+# The pattern that the schema names; Python's own parser accepts weeks, dates alone and other digits.
+TIME_PATTERN: Final = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+_TIME: Final = re.compile(TIME_PATTERN)
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -31,9 +39,14 @@ class StrictSerializer(serializers.Serializer[Any]):
 
 
 class StrictCharField(serializers.CharField):
-    """Text field that accepts no number. It keeps white space and, like DRF, refuses NUL."""
+    """Text field that accepts no number. It keeps white space and, like DRF, refuses NUL.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        pattern: regular expression that the schema names, without anchors. A validator checks it.
+    """
+
+    def __init__(self, *, pattern: str | None = None, **kwargs: Any) -> None:
+        self.pattern = pattern
         super().__init__(trim_whitespace=False, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
@@ -53,6 +66,21 @@ class StrictIntegerField(serializers.IntegerField):
         if not isinstance(data, int) or isinstance(data, bool):
             raise serializers.ValidationError("Must be a whole number.")
         return int(super().to_internal_value(data))
+
+
+class StrictDateTimeField(serializers.DateTimeField):
+    """Field for a time of RFC 3339. Seconds and the zone may be absent; without a zone it is UTC."""
+
+    default_error_messages = {"invalid": "Must be a time of RFC 3339, such as 2027-01-31T08:30:00Z."}
+
+    def to_internal_value(self, data: Any) -> datetime:
+        if not isinstance(data, str) or not _TIME.fullmatch(data):
+            self.fail("invalid")
+        try:
+            # The standard allows lower-case letters.
+            return self.enforce_timezone(datetime.fromisoformat(data.upper()))
+        except ValueError:
+            self.fail("invalid")
 
 
 class StrictBooleanField(serializers.BooleanField):
@@ -76,7 +104,7 @@ class BoundedListField(serializers.ListField):
 class CapabilitiesField(BoundedListField):
     """List of one to twenty capability slugs, sorted and without repetition."""
 
-    child = StrictCharField()
+    child = StrictCharField(pattern=SLUG_PATTERN)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_length=1, max_length=20, **kwargs)

@@ -1,38 +1,54 @@
-"""Pages of long lists, and numbers in query parameters."""
+"""Pages of long lists."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from django.db.models import Model, QuerySet
 from django.http import HttpResponse
-from rest_framework.pagination import CursorPagination
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
+from rest_framework.utils.urls import replace_query_param
 
+from myctobot.api.parameters import WholeNumber
 from myctobot.errors import InvalidRequest
 
-MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
+MAX_PAGE_BYTES: Final = 1024 * 1024
 # Part of the description of each list.
 PAGES: Final = f"A page ends at `limit` rows or {MAX_PAGE_BYTES // 1024**2} MiB; `next` is the address of the next one."
 # Rows that are read at once. One row has at most about a megabyte.
 _ROWS: Final = 25
 _RENDERER: Final = JSONRenderer()
+# A position is a primary key. A page follows it, or precedes it.
+_AFTER: Final = "a"
+_BEFORE: Final = "b"
+_CURSOR: Final = re.compile(rf"(?P<side>[{_AFTER}{_BEFORE}])(?P<id>[0-9]{{1,18}})")
+
+LIMIT: Final = WholeNumber("limit", 1, 200, 50, description="Maximum number of rows.")
+CURSOR: Final = OpenApiParameter(
+    "cursor",
+    {"type": "string", "pattern": rf"^[{_AFTER}{_BEFORE}][0-9]{{1,18}}$"},
+    description="Place in the list, as in the addresses `next` and `previous` of a page.",
+)
+# Query parameters of each list.
+PAGED: Final = (CURSOR, LIMIT)
 
 
 class Pages(CursorPagination):
     """Pages with the newest row first, bounded in bytes; a cursor stays valid while rows are added."""
 
     ordering = "-id"
-    page_size = 50
-    page_size_query_param = "limit"
-    max_page_size = 200
+    page_size_query_param = LIMIT.name
+    cursor_query_param = CURSOR.name
 
     def get_page_size(self, request: Request) -> int:
-        return max(1, whole_number(request, "limit", 50, self.max_page_size))
+        return LIMIT.read(request.query_params)
 
     def respond(self, queryset: QuerySet[Any], request: Request, serializer: type[BaseSerializer[Any]]) -> HttpResponse:
         """Return the page that a request asks for. It ends early at ``MAX_PAGE_BYTES``, with at least one row."""
@@ -62,13 +78,19 @@ class Pages(CursorPagination):
         else:
             self.page, self.has_next, self.next_position = page[:count], True, str(row_id)
 
-    def decode_cursor(self, request: Request) -> Any:
-        cursor = super().decode_cursor(request)
-        position = str(cursor.position) if cursor and cursor.position is not None else None
-        # The library accepts any text as a position, but our positions are primary keys.
-        if position is not None and not (position.isascii() and position.isdigit() and len(position) < 20):
-            raise InvalidRequest(fields={"cursor": ["Must be a cursor from a page of this list."]})
-        return cursor
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        text = request.query_params.get(CURSOR.name)
+        if text is None:
+            return None
+        found = _CURSOR.fullmatch(text)
+        if found is None:
+            # Without an error, a client that damages a cursor would read the first page again and again.
+            raise InvalidRequest(fields={CURSOR.name: ["Must be a cursor from a page of this list."]})
+        return Cursor(offset=0, reverse=found["side"] == _BEFORE, position=int(found["id"]))
+
+    def encode_cursor(self, cursor: Cursor) -> str:
+        side = _BEFORE if cursor.reverse else _AFTER
+        return str(replace_query_param(self.base_url or "", CURSOR.name, f"{side}{cursor.position}"))
 
 
 def _encoded(queryset: QuerySet[Any], ids: list[int], serializer: type[BaseSerializer[Any]]) -> Iterator[bytes]:
@@ -80,25 +102,9 @@ def _encoded(queryset: QuerySet[Any], ids: list[int], serializer: type[BaseSeria
         found: dict[int, Model] = {row.pk: row for row in queryset.filter(pk__in=part)}
         for row_id in part:
             row = found.pop(row_id, None)
-            yield b"" if row is None else _RENDERER.render(child.to_representation(row))
-
-
-def whole_number(request: Request, name: str, default: int, maximum: int) -> int:
-    """Read a query parameter that is a whole number from 0 to ``maximum``.
-
-    Raises:
-        InvalidRequest: the text is not such a number.
-    """
-    return parse_whole_number(name, request.query_params.get(name, str(default)), maximum)
-
-
-def parse_whole_number(name: str, text: str, maximum: int) -> int:
-    """Read a whole number from 0 to ``maximum``; errors call it ``name``.
-
-    Raises:
-        InvalidRequest: the text is not such a number.
-    """
-    # The length is checked first, because Python refuses to parse thousands of digits.
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(maximum)) or int(text) > maximum:
-        raise InvalidRequest(fields={name: [f"Must be a whole number from 0 to {maximum}."]})
-    return int(text)
+            if row is None:
+                yield b""
+                continue
+            yield _RENDERER.render(child.to_representation(row))
+            # A row and its prefetched rows refer to each other, and only a full collection would free them.
+            getattr(row, "_prefetched_objects_cache", {}).clear()

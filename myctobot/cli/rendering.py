@@ -127,6 +127,8 @@ def _usage(data: Mapping[str, Any]) -> list[OutputLine]:
 def _diff(data: Mapping[str, Any]) -> list[OutputLine]:
     size = f"{plural(data['files'], 'file')} changed, +{data['insertions']} -{data['deletions']}"
     lines = [OutputLine(f"{size}, in {plural(data['commits'], 'commit')}", Style.PLAIN, DETAIL)]
+    if data.get("left_out"):
+        lines.append(OutputLine(f"not pushed: {data['left_out']}", Style.YELLOW, DETAIL))
     patch = patch_lines(str(data.get("patch") or ""), DETAIL + 4)
     left_out = len(patch) - PATCH_LINES
     if left_out > 1:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TextIO
 
+from myctobot.contract.terminal_text import remove_sequences
+
 MAX_WIDTH = 100
 _TAB = 4
 
@@ -44,8 +46,8 @@ class OutputLine:
 
 
 def printable(text: str) -> str:
-    """Remove control and formatting characters, because an escape sequence could change the rest of the screen."""
-    return "".join(char for char in text.expandtabs(_TAB) if char.isprintable())
+    """Remove control sequences and characters, because an escape sequence could change the rest of the screen."""
+    return "".join(char for char in remove_sequences(text).expandtabs(_TAB) if char.isprintable())
 
 
 def rows(line: OutputLine, width: int | None) -> list[str]:

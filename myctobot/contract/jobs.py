@@ -50,7 +50,8 @@ class EventKind(StrEnum):
     TOOL_CALL = "tool.call"  # {id, name, input}
     TOOL_RESULT = "tool.result"  # {id, output, is_error}
     USAGE = "agent.usage"  # {input_tokens, output_tokens, cost_usd?, turns?}
-    DIFF = "git.diff"  # {base, head, files, insertions, deletions, commits, patch, truncated}
+    # {base, head, files, insertions, deletions, commits, patch, truncated, left_out?: name of commits not pushed}
+    DIFF = "git.diff"
     PUSHED = "git.pushed"  # {branch, sha}
     WARNING = "job.warning"  # {code, message}
     RESULT = "job.result"  # {outcome, summary?, error?}

@@ -50,6 +50,10 @@ class HeartbeatRequest(TypedDict):
     sandbox_problem: NotRequired[str]  # reason why sandboxes fail now; absent while they work
     limits: NotRequired[EnforcedLimits]  # workers of earlier releases do not send it
     network: NotRequired[str]  # a JobNetwork; workers of earlier releases do not send it
+    # Malformed messages by their DropReason, which the worker dropped since its start; absent if there were none.
+    dropped_messages: NotRequired[dict[str, int]]
+    # "job_id.attempt" of every runner that ended without a report; sent until a heartbeat is answered.
+    ended: NotRequired[list[str]]
 
 
 class HeartbeatAnswer(TypedDict):

@@ -10,8 +10,10 @@ from django import forms
 from django.conf import settings
 from django.http import QueryDict
 
+from jobs.lifecycle.job_request import key_of_branch
+from jobs.lifecycle.model_access import needs_provider_key
 from jobs.lifecycle.retry_policy import MAX_ATTEMPTS, Cause
-from jobs.models import Priority, default_retry_on
+from jobs.models import Job, Priority, default_retry_on
 from jobs.queue.capabilities import AvailableCapability
 from myctobot.contract.jobs import TaskType
 
@@ -49,7 +51,7 @@ CAUSES: Final[Mapping[str, str]] = {
 # Fields in the collapsed section, which users rarely change.
 _FOLDED: Final = (
     "priority", "timeout_min", "no_output_timeout_min", "queue_timeout_min", "not_before", "max_turns", "max_attempts",
-    "retry_on", "concurrency_key", "concurrency_limit", "anthropic_api_key", "additional_instructions",
+    "retry_on", "concurrency_key", "concurrency_limit", "additional_instructions",
 )  # fmt: skip
 
 
@@ -86,6 +88,7 @@ class JobForm(IdempotentForm):
         secret_names: the names of the stored secrets that the user may choose, by the secret's name in a request.
     """
 
+    retry_of = forms.CharField(required=False, widget=forms.HiddenInput, max_length=64)
     type = forms.ChoiceField(
         choices=[(TaskType.PROMPT.value, "Free text"), (TaskType.IMPLEMENT_TICKET.value, "A ticket")],
         widget=forms.RadioSelect,
@@ -176,8 +179,8 @@ class JobForm(IdempotentForm):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.offers = offers
-        for field, empty in (("repo_token", "None"), ("anthropic_api_key", "The operators' key")):
-            self._set_choices(field, [("", empty), *((name, name) for name in secret_names[field])])
+        self._set_choices("repo_token", [("", "None"), *((name, name) for name in secret_names["repo_token"])])
+        self._offer_provider_keys(secret_names["anthropic_api_key"])
         self._set_choices("capabilities", [(offer.slug, offer.slug) for offer in offers])
         defaults = [offer.slug for offer in offers if offer.slug in ("git", "filesystem")]
         self.fields["capabilities"].initial = defaults
@@ -185,6 +188,22 @@ class JobForm(IdempotentForm):
         for name in ("priority", "not_before", "concurrency_key", "concurrency_limit", "repo_url", "branch"):
             # A change of these fields updates the estimate next to the button; see _job_form.html.
             self.fields[name].widget.attrs["class"] = "decides"
+
+    def _offer_provider_keys(self, names: Sequence[str]) -> None:
+        self.needs_key = needs_provider_key()
+        self.lacks_key = self.needs_key and not names
+        empty = "Choose a key" if self.needs_key and names else "None"
+        choices = [(name, name) for name in names]
+        # A single key that every job needs is no choice.
+        self._set_choices(
+            "anthropic_api_key", choices if self.needs_key and len(names) == 1 else [("", empty), *choices]
+        )
+        if not self.needs_key:
+            self.fields[
+                "anthropic_api_key"
+            ].help_text = (
+                "Not needed: on this installation, scripts answer instead of a model (GATEWAY_UPSTREAM=scripted)."
+            )
 
     def _set_choices(self, name: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[name]
@@ -194,7 +213,31 @@ class JobForm(IdempotentForm):
     @property
     def is_expanded(self) -> bool:
         """True when a field of the collapsed section has an error or was changed."""
-        return self.is_bound and any(name in self.errors or name in self.changed_data for name in _FOLDED)
+        if not self.is_bound:
+            # The form of an edited retry shows the whole request.
+            return bool(self.initial)
+        return any(name in self.errors or name in self.changed_data for name in _FOLDED)
+
+    @classmethod
+    def initial_of(cls, job: Job) -> dict[str, Any]:
+        """Return the request of a finished job for the fields, without the secrets that came with it."""
+        task, key = job.task, job.concurrency_key
+        return {
+            **{name: task.get(name, "") for name in ("type", "prompt", *_OPTIONAL_TASK)},
+            **{name: job.named_secrets.get(name, "") for name in ("repo_token", "anthropic_api_key")},
+            "retry_of": job.public_id,
+            "capabilities": job.capabilities,
+            "priority": Priority(job.priority).label,
+            "timeout_min": _minutes(job.timeout_s),
+            "queue_timeout_min": _minutes(job.queue_timeout_s or 0),
+            "no_output_timeout_min": _minutes(job.no_output_timeout_s or 0),
+            "max_turns": job.max_turns,
+            "max_attempts": job.max_attempts,
+            "retry_on": job.retry_on,
+            "concurrency_key": "" if key == key_of_branch(task) else key,
+            "concurrency_limit": job.concurrency_limit,
+            "additional_instructions": job.context.get("additional_instructions", ""),
+        }
 
     def request_body(self) -> dict[str, Any]:
         """Return the body of the equivalent API request; call this only when the form is valid."""

@@ -18,6 +18,7 @@ from myctobot.lib.ttl_cache import CachedValue
 from myctobot.tenants.authentication import Caller, find_caller
 from myctobot.tenants.models import Role, Tenant
 from myctobot.tenants.secrets import count_unbound
+from myctobot.web.previous_page import previous_page
 from myctobot.web.process_caches import process_caches
 from myctobot.web.security_headers import PAGE_POLICY
 from shards.health.isolation import has_unsandboxed_shard
@@ -123,7 +124,11 @@ def to_login(request: HttpRequest) -> HttpResponseBase:
         # The login page must not replace a part of a page, so the whole window is redirected.
         page = urlencode({"next": _path_of(request.headers.get("HX-Current-URL", ""))})
         return HttpResponse(status=401, headers={"HX-Redirect": f"{login}?{page}"})
-    return redirect_to_login(request.get_full_path(), login)
+    # The address of a button has no page, so the way back from there leads to the page with the button.
+    page = (
+        request.get_full_path() if request.method in _READS else previous_page(request) or resolve_url("console-jobs")
+    )
+    return redirect_to_login(page, login)
 
 
 def _path_of(url: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Control sequences of terminals: colours and cursor moves (CSI), titles and links (OSC); see ECMA-48.
-_TERMINAL: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+from myctobot.contract.terminal_text import remove_sequences
+
 _LINE_END: Final = re.compile(r"\r\n?")
 _REPLACEMENT: Final = "\ufffd"
 # The symbols for C0 control characters begin at U+2400. C1 control characters have no symbols.
@@ -25,4 +25,4 @@ _VISIBLE: Final = {
 def sanitize(text: object) -> str:
     """Return the value as text; control and reordering characters become visible marks."""
     plain = "" if text is None else str(text)
-    return _LINE_END.sub("\n", _TERMINAL.sub("", plain)).translate(_VISIBLE)
+    return _LINE_END.sub("\n", remove_sequences(plain)).translate(_VISIBLE)

@@ -57,7 +57,9 @@ class DemoStack:
         """Start the stack without waiting; ``wait_ready`` waits."""
         self._ready.unlink(missing_ok=True)
         ports = ("--web-port", "0", "--gateway-port", "0")
-        argv = (sys.executable, "manage.py", "up", *ports, "--ready-file", str(self._ready), *self._flags)
+        # A demo that cannot start says so at once.
+        flags = ("--give-up-after", "5", *self._flags)
+        argv = (sys.executable, "manage.py", "up", *ports, "--ready-file", str(self._ready), *flags)
         # The stack prints a password and a key into its log.
         self.log.touch(mode=0o600)
         with self.log.open("wb") as output:

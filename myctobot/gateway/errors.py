@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from myctobot.errors import MyctobotError
+from myctobot.errors import RETRY_AFTER_S, MyctobotError
 
 # Error types of Anthropic's API by status. Any other status is an api_error.
 TYPES_BY_STATUS = {
@@ -161,6 +161,11 @@ class GrantsUnavailable(GatewayError):
     """The gateway cannot check the token now, because its database does not answer. Try again."""
 
     http_status = 503
+    retry_after_s = RETRY_AFTER_S
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after_s)}
 
 
 class UpstreamTimeout(GatewayError):
@@ -204,8 +209,5 @@ def error_body(kind: str, message: str, request_id: str) -> bytes:
 
 
 def error_event(kind: str, message: str, request_id: str) -> bytes:
-    """Encode an error that occurs after a stream has begun.
-
-    The event starts with a line break, because the stream may have ended in the middle of a line.
-    """
-    return b"\nevent: error\ndata: " + error_body(kind, message, request_id) + b"\n\n"
+    """Encode an error that occurs after a stream has begun. Only whole events may precede it."""
+    return b"event: error\ndata: " + error_body(kind, message, request_id) + b"\n\n"

@@ -103,6 +103,17 @@ def bearer(headers: Mapping[str, str]) -> str | None:
     return token if fits else None
 
 
+def check_encoding(headers: Mapping[str, str]) -> None:
+    """Check that the body is not compressed: its size would be known only after its expansion.
+
+    Raises:
+        BadRequest: the body has a Content-Encoding.
+    """
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise BadRequest(f"Content-Encoding: {encoding[:20]!r} is not accepted; send the body without compression")
+
+
 def _parse(body: bytes, *, with_max_tokens: bool) -> ModelRequest:
     # A body of small objects would take many times its size in memory.
     if body.count(b"{") > MAX_BRACES:

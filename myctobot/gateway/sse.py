@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
+
+from myctobot.gateway.errors import BrokenUpstream
 
 # Discard lines that are longer than this, because they contain no usage.
 MAX_LINE_BYTES = 1024 * 1024
+# The largest events of a provider have some results of a tool, far below this.
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+# The standard also allows a carriage return alone, which no provider uses.
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
+# Only lines with one of these words are parsed.
+_WORDS: Final = (b'"usage"', b'"error"', b'"message_stop"')
 
 
 def encode_event(event: dict[str, Any]) -> bytes:
@@ -53,6 +62,34 @@ def _split(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+class WholeEvents:
+    """Splitter of a stream that is passed on: it holds an event back until its blank line has come.
+
+    A client that gets half an event and then an error would read both as one event.
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the events that are complete with this piece, unchanged.
+
+        Raises:
+            BrokenUpstream: an event is too large.
+        """
+        # A blank line may begin two bytes before the piece.
+        searched = max(0, len(self._rest) - 2)
+        self._rest += piece
+        end = 0
+        for found in _BLANK_LINE.finditer(self._rest, searched):
+            end = found.end()
+        if len(self._rest) - end > MAX_EVENT_BYTES:
+            raise BrokenUpstream(f"The upstream sent an event with more than {MAX_EVENT_BYTES} bytes.")
+        whole = bytes(self._rest[:end])
+        del self._rest[:end]
+        return whole
+
+
 @dataclass(frozen=True)
 class Usage:
     """Tokens as the upstream counts them. Input tokens include cache reads and cache writes."""
@@ -64,12 +101,14 @@ class Usage:
 class UsageReader:
     """Parser of the usage in a response that is passed on unchanged, in pieces of any size.
 
-    ``error`` is the type of an error that occurred after the stream had begun.
+    ``error`` is the type of an error that occurred after the stream had begun. ``message_ended`` is true after the
+    event that ends a message.
     """
 
     def __init__(self) -> None:
         self.usage = Usage()
         self.error: str | None = None
+        self.message_ended = False
         self._rest = b""
 
     def feed_stream(self, piece: bytes) -> None:
@@ -78,7 +117,7 @@ class UsageReader:
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest = b""
         for line in lines:
-            if line.startswith(b"data:") and (b'"usage"' in line or b'"error"' in line):
+            if line.startswith(b"data:") and any(word in line for word in _WORDS):
                 self._parse(line[5:])
 
     def feed_document(self, body: bytes) -> None:
@@ -86,6 +125,7 @@ class UsageReader:
 
     def read(self, document: dict[str, Any]) -> None:
         """Read an event or a whole message."""
+        self.message_ended = self.message_ended or document.get("type") == "message_stop"
         error = document.get("error")
         if document.get("type") == "error" and isinstance(error, dict):
             self.error = str(error.get("type"))[:100]

@@ -22,23 +22,23 @@ from myctobot.gateway.errors import (
     error_body,
 )
 from myctobot.gateway.grants import provider_key
-from myctobot.gateway.requests import ModelRequest, bearer, parse_count_tokens, parse_messages
+from myctobot.gateway.requests import ModelRequest, bearer, check_encoding, parse_count_tokens, parse_messages
 from myctobot.gateway.upstreams.base import Endpoint, UpstreamCall, UpstreamResponse
 
 ResponseCoroutine = Coroutine[Any, Any, HttpResponseBase]
 View = Callable[[HttpRequest, GatewayCall], ResponseCoroutine]
 
 
-def endpoint(method: str) -> Callable[[View], Callable[[HttpRequest], ResponseCoroutine]]:
-    """Make a view that accepts one method and returns errors in Anthropic's format."""
+def endpoint(*methods: str) -> Callable[[View], Callable[[HttpRequest], ResponseCoroutine]]:
+    """Make a view that accepts these methods and returns errors in Anthropic's format."""
 
     def decorate(view: View) -> Callable[[HttpRequest], ResponseCoroutine]:
         @functools.wraps(view)
         async def wrapped(request: HttpRequest) -> HttpResponseBase:
             call = _call_of(request)
             try:
-                if request.method != method:
-                    raise MethodNotAllowed(method)
+                if request.method not in methods:
+                    raise MethodNotAllowed(", ".join(methods))
                 return await view(request, call)
             except GatewayError as error:
                 return error_response(error, call)
@@ -60,7 +60,8 @@ async def count_tokens(request: HttpRequest, call: GatewayCall) -> HttpResponseB
     return await _model_call(request, call, "count_tokens", parse_count_tokens)
 
 
-@endpoint("GET")
+# Load balancers send HEAD.
+@endpoint("GET", "HEAD")
 async def healthz(_request: HttpRequest, call: GatewayCall) -> HttpResponseBase:
     return JsonResponse({"status": "ok", "upstream": call.gateway.upstream.name})
 
@@ -90,6 +91,7 @@ async def _model_call(
         raise GatewayNotAuthenticated
     gateway, job = call.gateway, grant.job_id
     allowance = call.admit(grant)
+    check_encoding(headers)
     gateway.policy.check_betas(headers.get("anthropic-beta", ""))
     body = await call.input.read_body(allowance.take)
     parsed = await gateway.parser.run(job, parse, body)

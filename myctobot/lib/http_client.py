@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 10.0
 _MAX_READ = 64 * 1024
+# A date of HTTP has 29 characters.
+_MAX_RETRY_AFTER = 40
 _PORTS = (443, 8443)
 
 
@@ -36,10 +38,12 @@ class OutgoingResponse:
     Attributes:
         status: HTTP status code.
         took_ms: milliseconds from the resolution of the name to the head of the response.
+        retry_after: the header ``Retry-After``; None if it is absent or too long.
     """
 
     status: int
     took_ms: int
+    retry_after: str | None = None
 
 
 class Outgoing:
@@ -68,14 +72,18 @@ class Outgoing:
         began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                status = await self._send(url, content, headers)
+                response = await self._send(url, content, headers)
         except TimeoutError as error:
             raise NotSent(f"no answer within {TIMEOUT_S:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, UnicodeError) as error:
             raise NotSent(f"it could not be reached: {str(error) or type(error).__name__}") from error
-        return OutgoingResponse(status, round((time.monotonic() - began) * 1000))
+        took_ms = round((time.monotonic() - began) * 1000)
+        retry_after = response.headers.get("retry-after", "")[: _MAX_RETRY_AFTER + 1]
+        return OutgoingResponse(
+            response.status_code, took_ms, retry_after if 0 < len(retry_after) <= _MAX_RETRY_AFTER else None
+        )
 
-    async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> int:
+    async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> httpx.Response:
         parts, host, port = self._parse(url)
         address = await self._resolve(host, port)
         shown = f"[{address}]" if ":" in address else address
@@ -91,7 +99,7 @@ class Outgoing:
                 read += len(chunk)
                 if read >= _MAX_READ:
                     break
-            return response.status_code
+            return response
 
     def _parse(self, url: str) -> tuple[SplitResult, str, int]:
         try:

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from jobs import metrics as of_jobs
 from myctobot.lib.prometheus import number
 from myctobot.lib.ttl_cache import CachedValue
-from myctobot.metrics import processes
+from myctobot.metrics import messages, processes
 from myctobot.metrics.access import comes_from, has_token
 from myctobot.tenants.authentication import token_in
 from myctobot.web.process_caches import process_caches
@@ -39,6 +39,7 @@ class _Everything(Collector):
         yield from of_shards.collect()
         yield from of_jobs.collect()
         yield from processes.collect()
+        yield from messages.collect()
         took_s = time.monotonic() - began
         yield number("scrape_duration_seconds", "Time to read all metrics.", took_s)
 

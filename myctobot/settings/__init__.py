@@ -30,11 +30,18 @@ from myctobot.env import (
     webhook_secret,
     whole_number,
 )  # fmt: skip
-from myctobot.lib.postgres import PlanKeepingConnection
 from myctobot.logging import logging_config
 from myctobot.messaging import direct_queue
 from myctobot.settings.admin_theme import PANEL
 from myctobot.settings.callers import read_call_limits
+from myctobot.settings.database import (  # noqa: F401 - settings of Django, which nothing here uses
+    DATABASE_POOL_SIZE,
+    SHARD_STATEMENT_TIMEOUT_S,
+    STATEMENT_TIMEOUT_S,
+    WORKER_STATEMENT_TIMEOUT_S,
+    read_database,
+)
+from myctobot.settings.rest import FRAMEWORK, SCHEMA
 
 django_stubs_ext.monkeypatch()
 
@@ -245,18 +252,7 @@ TEMPLATES = [
     }
 ]
 
-# Requests run in threads, so each process has a pool of connections.
-DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=24)
-_database: dict[str, Any] = dict(env.db("DATABASE_URL", default="postgresql://127.0.0.1/myctobot"))
-_database["ENGINE"] = "django.db.backends.postgresql"
-_database["OPTIONS"] = {
-    **_database.get("OPTIONS", {}),
-    "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10, "connection_class": PlanKeepingConnection},
-    "connect_timeout": 5,
-    # Django disables prepared statements. This threshold keeps only those that request it (``lib.sql``).
-    "prepare_threshold": 2**31,
-}
-DATABASES = {"default": _database}
+DATABASES = {"default": read_database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL: str = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
@@ -297,6 +293,7 @@ SECURE_REDIRECT_EXEMPT = [r"^api/v1/", r"^healthz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = whole_number("HSTS_SECONDS", 3600 if HTTPS else 0, minimum=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.bool("HSTS_SUBDOMAINS", default=HTTPS)
 CSRF_TRUSTED_ORIGINS = [CONTROL_URL]
+CSRF_FAILURE_VIEW = "myctobot.web.error_pages.csrf_failure"
 # Contacts in security.txt, and the time after which readers must not use it.
 SECURITY_CONTACT: list[str] = contacts("SECURITY_CONTACT")
 SECURITY_EXPIRES = expiry("SECURITY_EXPIRES", needed_by="SECURITY_CONTACT" if SECURITY_CONTACT else "")
@@ -322,30 +319,8 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "myctobot.tenants.authentication.ApiKeyAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
-    ],
-    "DEFAULT_PERMISSION_CLASSES": ["myctobot.tenants.authentication.HasTenant"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["myctobot.api.parsing.BoundedJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "myctobot.tenants.openapi.PermissionSchema",
-    "EXCEPTION_HANDLER": "myctobot.api.errors.exception_handler",
-    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "MyCTOBot API",
-    "DESCRIPTION": "Run coding agents as jobs on your own shards.",
-    "VERSION": "1.0.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-    "SCHEMA_PATH_PREFIX": "/api/v1",
-    # Serve the UI from the installed package, so that the docs page loads nothing from other hosts.
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "myctobot.contract.jobs.JobStatus"},
-}
+REST_FRAMEWORK = FRAMEWORK
+SPECTACULAR_SETTINGS = SCHEMA
 
 LOGGING_CONFIG = "myctobot.logging.configure"
 LOGGING = logging_config(json_lines=not EMBEDDED and not DEBUG, level=env.str("LOG_LEVEL", default="INFO"))

@@ -14,6 +14,8 @@ from django.db import transaction
 
 from myctobot.lib.crypto import digest
 from myctobot.stack.home import GeneratedSecrets, write_private
+from myctobot.stack.login import LOGIN
+from myctobot.tenants.audit import record
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 from shards.broker_access.accounts import grant_account
 from shards.errors import BrokerRefused, BrokerTooOld
@@ -23,8 +25,8 @@ from shards.providers.own_addresses import is_own_address
 
 log = structlog.get_logger(__name__)
 
-_LOGIN = "admin"
 _CAPABILITIES = ["filesystem", "git"]
+_ACTOR = "manage.py bootstrap"
 
 
 def bootstrap(*, home: Path, shards: int, allow_unsandboxed: bool = False) -> dict[str, Any]:
@@ -47,14 +49,15 @@ def bootstrap(*, home: Path, shards: int, allow_unsandboxed: bool = False) -> di
         configured = [{"name": name, "config": str(_configure_shard(name, home, allow_unsandboxed))} for name in names]
         # Shards that this run does not start cannot take jobs.
         Shard.objects.filter(name__startswith="local").exclude(name__in=names).update(is_active=False)
-    return {"login": _LOGIN, "password": password, "api_key": key, "shards": configured}
+    return {"login": LOGIN, "password": password, "api_key": key, "shards": configured}
 
 
 def _ensure_login(tenant: Tenant, password: str) -> None:
     users = get_user_model().objects
-    user = users.filter(username=_LOGIN).first()
+    user = users.filter(username=LOGIN).first()
     if user is None:
-        user = users.create_superuser(_LOGIN, password=password)
+        user = users.create_superuser(LOGIN, password=password)
+        record(_ACTOR, "user.created", f"user/{LOGIN}", {"is_superuser": True}, tenant=tenant)
     Member.objects.get_or_create(tenant=tenant, user=user, defaults={"role": Role.ADMIN})
 
 
@@ -62,7 +65,8 @@ def _ensure_api_key(tenant: Tenant, path: Path) -> str:
     known = path.read_text().strip() if path.is_file() else ""
     if known and ApiKey.objects.filter(tenant=tenant, key_hash=digest(known), revoked_at=None).exists():
         return known
-    _, key = ApiKey.create(tenant, "embedded stack", role=Role.ADMIN)
+    row, key = ApiKey.create(tenant, "embedded stack", role=Role.ADMIN)
+    record(_ACTOR, "api-key.created", f"api-key/{row}", {"prefix": row.prefix, "role": row.role}, tenant=tenant)
     write_private(path, key + "\n")
     return key
 

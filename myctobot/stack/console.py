@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -24,6 +25,12 @@ class StackConsole:
         self._colours: dict[str, str] = {}
         self._palette = get_colours()
         self._closed = False
+        self._last_s = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last line."""
+        return time.monotonic() - self._last_s
 
     def say(self, text: str) -> None:
         """Print a line of the stack itself; it is lost if the output is a file on a full disk."""
@@ -36,6 +43,7 @@ class StackConsole:
         Raises:
             OSError: the output takes no more, such as a file on a full disk.
         """
+        self._last_s = time.monotonic()
         colour = self._colour(name) if name != STACK else None
         self._write(Message("line", text, datetime.now().astimezone(), name, colour))
 

@@ -15,10 +15,10 @@ class StackError(MyctobotError):
 
 
 class AlreadyRunning(StackError):
-    """The stack of this home is already running."""
+    """The stack of this home is already running, so the caller has what it asked for."""
 
     code = "stack_already_running"
-    exit_code = 3
+    exit_code = 0
 
     def __init__(self, message: str | None = None, *, urls: dict[str, str] | None = None, **data: Any) -> None:
         super().__init__(message, **data)

@@ -6,6 +6,7 @@
 <home>/pg, redis      data, kept between runs
 <home>/log            logs of the services
 <home>/run            one record for each process, so that the next start can stop leftover processes
+<home>/parts          report of the processes that do not start
 <home>/shards         folders of the shards
 <home>/users          home/ and tmp/ (TMPDIR) of each of ``users.NUMBERS``, if root starts the stack
 <home>/tmp            TMPDIR of every other process, emptied at start and stop
@@ -26,6 +27,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
+from myctobot.lib.failing_parts import report_path
 from myctobot.stack.errors import AlreadyRunning, StackError
 
 OWNER_ONLY = 0o700
@@ -34,15 +36,21 @@ PASS_THROUGH = 0o711
 READABLE = 0o755
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace ``path`` atomically; only its owner can read it, from the first byte on."""
+def write_private(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace ``path`` atomically; by default only its owner can read it, from the first byte on."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     # The folder may belong to a less trusted user, who must not choose the file that is written.
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+        draft.replace(path)
+    except OSError:
+        # A full disk takes only a part of the text.
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:
@@ -89,6 +97,11 @@ class Home:
         return self.root / "env"
 
     @property
+    def parts(self) -> Path:
+        """Report of the processes that do not start, for the others."""
+        return report_path(self.root)
+
+    @property
     def status(self) -> Path:
         return self.root / "stack.json"
 
@@ -103,7 +116,9 @@ class Home:
             self.root.chmod(_mode(PASS_THROUGH))
             for folder in (self.log, self.run, self.tmp, self.root / "static"):
                 folder.mkdir(mode=OWNER_ONLY, exist_ok=True)
-            (self.root / "static").chmod(_mode(READABLE))
+            self.parts.parent.mkdir(mode=OWNER_ONLY, exist_ok=True)
+            for folder in (self.root / "static", self.parts.parent):
+                folder.chmod(_mode(READABLE))
         except OSError as error:
             raise StackError(
                 f"MYCTOBOT_HOME ({self.root}) cannot be used: {error.strerror}. Choose a folder that you may write."
@@ -138,7 +153,9 @@ class Home:
         urls: dict[str, str] = status.get("urls", {})
         where = ", ".join(f"{name} {url}" for name, url in urls.items()) or "it is still starting"
         pid = f" (pid {status['pid']})" if "pid" in status else ""
-        return AlreadyRunning(f"The stack of {self.root} is already running{pid}: {where}.", urls=urls)
+        return AlreadyRunning(
+            f"The stack of {self.root} is already running{pid}: {where}.\n'make login' shows its login.", urls=urls
+        )
 
 
 @dataclass(frozen=True)

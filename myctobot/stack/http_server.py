@@ -202,7 +202,30 @@ class _LingeringTransport:
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One connection after its upgrade. It counts until it is closed; uvicorn's pings detect silent clients."""
+    """One connection after its upgrade. It counts until it is closed; uvicorn's pings detect silent clients.
+
+    After a message that is too large or malformed, the client gets the code and the reason, and time to read them. A
+    connection that is closed with unread data is reset, and then the client would get neither.
+    """
+
+    _is_refused = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_refused:
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        self._is_refused = True
+        assert self.conn.close_sent is not None  # noqa: S101  # the parser has written the close frame
+        frame = self.conn.close_sent
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": frame.code, "reason": frame.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        # Uvicorn closes the connection after the application's end only without this timer.
+        self.close_timer = self.loop.call_later(DISCARD_S, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         cast(ServerConfig, self.config).connections.close(self.transport)

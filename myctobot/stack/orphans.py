@@ -47,9 +47,11 @@ async def _reap_forever(own_children: Callable[[], set[int]]) -> None:
     """Reap adopted zombies that were seen twice; by then, other code has reaped the children that it waits for."""
     seen: set[int] = set()
     while True:
-        zombies = _zombies() - own_children()
-        _reap(zombies & seen)
-        seen = zombies
+        # A lack of memory or descriptors must not end this task.
+        with suppress(psutil.Error, OSError):
+            zombies = _zombies() - own_children()
+            _reap(zombies & seen)
+            seen = zombies
         await asyncio.sleep(_REAP_INTERVAL_S)
 
 

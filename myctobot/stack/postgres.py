@@ -39,6 +39,8 @@ _DATABASE = "myctobot"
 MAX_SOCKET_PATH = 100
 SOCKET_NAME = ".s.PGSQL.5432"
 INITDB_TIMEOUT_S = 120
+# Server processes end by themselves when they notice that their postmaster has ended.
+_LEFTOVER_GRACE_S = 5
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -160,6 +162,11 @@ class EmbeddedPostgres(Service):
             stop_timeout_s=30,
             drop_root=None if self._uid is None else self._drop_root(self._uid, version),
         )
+
+    def program_again(self) -> Program:
+        # Server processes of a killed postmaster may hang, and a new one refuses to start next to them.
+        self._stop_leftovers(_LEFTOVER_GRACE_S)
+        return self.program()
 
     def is_ready(self) -> bool:
         try:
@@ -285,27 +292,40 @@ class EmbeddedPostgres(Service):
 
     # --- Leftovers of an earlier run -----------------------------------------------------------------
 
-    def _stop_leftovers(self) -> None:
+    def _stop_leftovers(self, grace_s: float = 15) -> None:
         """Stop servers of this data folder, and server processes whose postmaster was killed.
 
         Their working directory is the data folder, which identifies them. ``postmaster.pid`` does not: another
         process may have that pid now, and PostgreSQL would then refuse to start.
+
+        Raises:
+            StackError: such a process cannot be killed, because it waits in the kernel.
         """
         if leftovers := self._server_processes():
             for process in leftovers:
                 process.signal(signal.SIGINT)
-            for process in wait_until_gone(leftovers, 15):
-                process.signal(signal.SIGKILL)
-            wait_until_gone(leftovers, 5)
+            for process in wait_until_gone(leftovers, grace_s):
+                process.kill()
+            if stuck := wait_until_gone(leftovers, 5):
+                pids = ", ".join(str(process.pid) for process in stuck)
+                raise StackError(f"processes of an earlier PostgreSQL do not end (pids {pids})")
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _server_processes(self) -> list[ProcessId]:
         found = []
-        for process in psutil.process_iter(["cwd", "name"]):
-            is_server = process.info["cwd"] == str(self._data) and process.info["name"] == "postgres"
-            if is_server and (identity := ProcessId.of(process.pid)):
+        for pid in psutil.pids():
+            # The identity comes first: it proves that the name and the folder belong to the same process.
+            identity = ProcessId.of(pid)
+            if identity is not None and self._is_server(pid) and identity.is_alive():
                 found.append(identity)
         return found
+
+    def _is_server(self, pid: int) -> bool:
+        try:
+            process = psutil.Process(pid)
+            return process.name() == "postgres" and process.cwd() == str(self._data)
+        except psutil.Error:
+            return False
 
     # --- Folder of the socket ------------------------------------------------------------------------
 

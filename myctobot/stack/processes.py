@@ -89,12 +89,19 @@ class Records:
         self._folder = folder
 
     def write(self, name: str, pid: int, stop_signal: signal.Signals) -> None:
+        """Record a process.
+
+        Raises:
+            OSError: the disk takes no more.
+        """
         if process := ProcessId.of(pid):
             record = {**asdict(process), "stop_signal": int(stop_signal)}
             write_private(self._folder / f"{name}.json", json.dumps(record))
 
     def remove(self, name: str) -> None:
-        (self._folder / f"{name}.json").unlink(missing_ok=True)
+        """Remove a record; one that the disk does not let go names an ended process, which has no effect."""
+        with suppress(OSError):
+            (self._folder / f"{name}.json").unlink(missing_ok=True)
 
     def stop_leftovers(self, pattern: str = "*", timeout_s: float = 10) -> list[str]:
         """Stop the leftovers of an earlier run, and return the names of those that were still alive."""
@@ -104,7 +111,7 @@ class Records:
                 process, stop_signal = leftover
                 process.signal(stop_signal)
                 stopped[path.stem] = process
-            path.unlink(missing_ok=True)
+            self.remove(path.stem)
         for process in wait_until_gone(stopped.values(), timeout_s):
             process.kill_session()
         wait_until_gone(stopped.values(), timeout_s)

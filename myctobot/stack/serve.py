@@ -7,6 +7,7 @@ socket. It then leaves Nagle's algorithm on, which delays each small part of an 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import socket
 from typing import Any
@@ -19,7 +20,11 @@ from myctobot.stack.http_server import ServerConfig
 
 # Event streams never end on their own. Their clients reconnect with a cursor.
 GRACEFUL_SHUTDOWN_S = 3
-GC_AFTER_OBJECTS = 20_000
+# Young collections are rare, because they find few cycles. Full ones are frequent, because cycles of parallel requests
+# outlive the young ones.
+GC_THRESHOLDS = (20_000, 5, 2)
+# Names of glibc's mallopt(3).
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 # Viewers of a job send almost nothing, so messages are small. Compression for each viewer would dominate the CPU time.
 WEBSOCKETS: dict[str, Any] = {"ws_max_size": 64 * 1024, "ws_per_message_deflate": False}
 
@@ -35,15 +40,28 @@ def main() -> None:
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
         **WEBSOCKETS,
     )
+    _return_freed_memory()
     config.load()
     config.limit(_limits())
     listener = _listener(options)
     # The loaded modules stay until the end, so the garbage collector does not need to scan them.
     gc.collect()
     gc.freeze()
-    # A request creates hundreds of objects but few cycles. The default threshold would collect on almost every request.
-    gc.set_threshold(GC_AFTER_OBJECTS, 20, 50)
+    gc.set_threshold(*GC_THRESHOLDS)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _return_freed_memory() -> None:
+    """Let the C library return large blocks to the kernel, and share its heap between threads.
+
+    By default glibc has up to eight heaps for each core, and keeps larger blocks after it has freed the first one. So
+    the pages that many threads once built would stay in memory.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # Other C libraries have no such function.
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
+        mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -51,6 +51,10 @@ class Service(ABC):
     @abstractmethod
     def program(self) -> Program: ...
 
+    def program_again(self) -> Program:
+        """Return the program for a restart after a crash. This may take seconds."""
+        return self.program()
+
     @abstractmethod
     def is_ready(self) -> bool:
         """Check that the server answers now."""

@@ -15,20 +15,29 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from pathlib import Path
 
+from myctobot.lib.failing_parts import FailingParts, report_text
 from myctobot.stack.console import StackConsole
-from myctobot.stack.errors import ServiceFailed
+from myctobot.stack.errors import ServiceFailed, StackError
+from myctobot.stack.home import write_private
 from myctobot.stack.pipes import piped
 from myctobot.stack.processes import Records
 from myctobot.stack.programs import Program
-from myctobot.stack.restart import GiveUp, decide_restart
+from myctobot.stack.restart import STABLE_AFTER_S, GiveUp, decide_restart
 from myctobot.stack.services import TAIL_LINES
 
 _KILL_WAIT_S = 5.0
 _LAST_LINES_S = 2.0
 _CHECK_EVERY_S = 0.1
 _PROGRESS_EVERY_S = 5.0
+_RARE_PROGRESS_S = 60.0
+_RECORD_AGAIN_S = 10.0
+# A needed program is given up after so many failed starts, before it has answered once.
+_NEEDED_STARTS = 5
+# From this number of failed starts on, a program counts as failing.
+_FAILING_STARTS = 3
+_READABLE = 0o644
 
 
 @dataclass
@@ -40,16 +49,33 @@ class SupervisedProgram:
     rebuild: Callable[[], Program] | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     process: Process | None = None
+    spawned_at: float | None = None
+    is_needed: bool = False
     stopping: bool = False
     task: asyncio.Task[None] | None = None
 
 
 class Supervisor:
-    """Supervisor of programs until ``stop_all``; ``failed`` completes as soon as one program cannot be started."""
+    """Supervisor of programs until ``stop_all``. A program that does not start is tried again with growing pauses.
 
-    def __init__(self, console: StackConsole, records: Records) -> None:
+    ``failed`` completes as soon as one program is given up.
+
+    Args:
+        report: file for the programs that do not start; None for no file.
+        give_up_after: number of failed starts in a row after which a program is given up; None for no such number.
+    """
+
+    def __init__(
+        self,
+        console: StackConsole,
+        records: Records,
+        report: Path | None = None,
+        give_up_after: int | None = None,
+    ) -> None:
         self._console = console
         self._records = records
+        self._report, self._give_up_after = report, give_up_after
+        self._failing = FailingParts()
         self._programs: dict[str, SupervisedProgram] = {}
         self.failed: asyncio.Future[ServiceFailed] = asyncio.get_running_loop().create_future()
 
@@ -57,9 +83,14 @@ class Supervisor:
         """Return the pids that the supervisor itself waits for."""
         return {item.process.pid for item in self._programs.values() if item.process}
 
-    def start(self, program: Program, rebuild: Callable[[], Program] | None = None) -> None:
-        """Start a program and keep it running; ``rebuild`` returns the program for each restart."""
-        supervised = self._programs[program.name] = SupervisedProgram(program, rebuild)
+    def start(self, program: Program, rebuild: Callable[[], Program] | None = None, *, is_needed: bool = False) -> None:
+        """Start a program and keep it running.
+
+        Args:
+            rebuild: returns the program for each restart; called in a thread.
+            is_needed: nothing runs without the program, so it is given up early until ``wait_until`` has returned.
+        """
+        supervised = self._programs[program.name] = SupervisedProgram(program, rebuild, is_needed=is_needed)
         supervised.task = asyncio.create_task(self._keep_running(supervised), name=program.name)
 
     async def run_once(self, program: Program, timeout_s: float, *, secret: bool = False) -> str:
@@ -96,25 +127,27 @@ class Supervisor:
             raise ServiceFailed(program.name, f"ended with exit code {process.returncode}", list(supervised.tail))
         return "\n".join(output)
 
-    async def wait_until(self, name: str, check: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until a program answers, and report every few seconds that the wait continues.
+    async def wait_until(self, name: str, check: Callable[[], bool], timeout_s: float | None) -> None:
+        """Wait until a program answers, and report now and then that the wait continues.
 
         Args:
             check: called repeatedly in a thread; true as soon as the program answers.
+            timeout_s: seconds until the program has failed; None waits without an end.
 
         Raises:
             ServiceFailed: the program did not answer within ``timeout_s`` seconds.
         """
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        for seconds in count(1):
-            while loop.time() - start < min(seconds * _PROGRESS_EVERY_S, timeout_s):
-                if await asyncio.to_thread(check):
-                    return
-                await asyncio.sleep(_CHECK_EVERY_S)
-            if loop.time() - start >= timeout_s:
-                break
-            self._console.say(f"waiting for {name} ({loop.time() - start:.0f} of at most {timeout_s:.0f} s)")
+        start, report_at = loop.time(), _PROGRESS_EVERY_S
+        most = "" if timeout_s is None else f" of at most {timeout_s:.0f}"
+        while timeout_s is None or loop.time() - start < timeout_s:
+            if await asyncio.to_thread(check):
+                self._programs[name].is_needed = False
+                return
+            if (waited_s := loop.time() - start) >= report_at:
+                self._console.say(f"waiting for {name} ({waited_s:.0f}{most} s)")
+                report_at += min(max(_PROGRESS_EVERY_S, waited_s / 2), _RARE_PROGRESS_S)
+            await asyncio.sleep(_CHECK_EVERY_S)
         raise ServiceFailed(name, f"did not answer within {timeout_s:g} s", list(self._programs[name].tail))
 
     async def stop(self, name: str) -> None:
@@ -130,8 +163,8 @@ class Supervisor:
                 await asyncio.wait([supervised.task], timeout=_LAST_LINES_S)
         if supervised.task:
             supervised.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervised.task
+            # An error of one program must not keep the others from being stopped.
+            await asyncio.gather(supervised.task, return_exceptions=True)
         self._programs.pop(name, None)
         self._records.remove(name)
 
@@ -167,29 +200,41 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         name, failed_starts = supervised.program.name, 0
         while True:
-            started = loop.time()
-            code = await self._run_to_end(supervised)
+            how = await self._run_to_end(supervised)
             if supervised.stopping:
                 return
-            decision = decide_restart(failed_starts, loop.time() - started)
+            lived_s = 0.0 if supervised.spawned_at is None else loop.time() - supervised.spawned_at
+            give_up_after = self._give_up_after or (_NEEDED_STARTS if supervised.is_needed else None)
+            decision = decide_restart(failed_starts, lived_s, give_up_after)
             if isinstance(decision, GiveUp):
-                reason = (
-                    f"ended {decision.failed_starts} times in a row right after its start, with {_describe_exit(code)}"
-                )
+                reason = f"ended {decision.failed_starts} times in a row right after its start, {how}"
                 self._fail(ServiceFailed(name, reason, list(supervised.tail)))
                 return
             failed_starts = decision.failed_starts
-            self._console.say(f"{name} ended with {_describe_exit(code)}; restarting it in {decision.after_s:g} s")
+            self._note_failure(supervised, failed_starts)
+            self._console.say(f"{name} ended {how}; restarting it in {decision.after_s:g} s")
             await asyncio.sleep(decision.after_s)
-            if supervised.rebuild:
-                supervised.program = supervised.rebuild()
 
-    async def _run_to_end(self, supervised: SupervisedProgram) -> int:
-        async with piped(partial(self._show, supervised)) as output:
-            process = supervised.process = await self._spawn(supervised.program, stdout=output, stderr=output)
-            code = await process.wait()
+    async def _run_to_end(self, supervised: SupervisedProgram) -> str:
+        """Start a program, wait for its end, and return how it ended."""
+        loop = asyncio.get_running_loop()
+        supervised.spawned_at = None
+        try:
+            if supervised.rebuild and supervised.process:
+                supervised.program = await asyncio.to_thread(supervised.rebuild)
+            async with piped(partial(self._show, supervised)) as output:
+                process = supervised.process = await self._spawn(supervised.program, stdout=output, stderr=output)
+                supervised.spawned_at = loop.time()
+                stable = loop.call_later(STABLE_AFTER_S, self._note_start, supervised.program.name)
+                try:
+                    code = await process.wait()
+                finally:
+                    stable.cancel()
+        except (OSError, StackError) as error:
+            # A full disk or a lack of descriptors must not end the restarts.
+            return f"before its start: {error}"
         self._records.remove(supervised.program.name)
-        return code
+        return f"with {_describe_exit(code)}"
 
     async def _spawn(self, program: Program, *, stdout: int, stderr: int) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -202,8 +247,42 @@ class Supervisor:
             pass_fds=program.pass_fds,
             start_new_session=True,
         )
-        self._records.write(program.name, process.pid, program.stop_signal)
+        self._record(program, process)
         return process
+
+    def _record(self, program: Program, process: Process) -> None:
+        """Record a process; if the disk is full, try again later, because the process runs without its record, too."""
+        if process.returncode is not None:
+            return
+        try:
+            self._records.write(program.name, process.pid, program.stop_signal)
+        except OSError as error:
+            self._console.say(f"{program.name} cannot be recorded in its file: {error.strerror}")
+            asyncio.get_running_loop().call_later(_RECORD_AGAIN_S, self._record, program, process)
+
+    def _note_failure(self, supervised: SupervisedProgram, failed_starts: int) -> None:
+        name = supervised.program.name
+        if failed_starts:
+            self._failing.count(name, failed_starts)
+        if failed_starts == _FAILING_STARTS:
+            self._console.say(f"{name} does not start; its last lines:")
+            for line in supervised.tail:
+                self._console.say(f"    {line}")
+        if failed_starts >= _FAILING_STARTS:
+            self._write_report()
+
+    def _note_start(self, name: str) -> None:
+        if self._failing.end(name):
+            self._write_report()
+
+    def _write_report(self) -> None:
+        if self._report is None:
+            return
+        parts = [part for part in self._failing.all() if part.failed_starts >= _FAILING_STARTS]
+        try:
+            write_private(self._report, report_text(parts), _READABLE)
+        except OSError as error:
+            self._console.say(f"{self._report} cannot be written: {error.strerror}")
 
     def _show(self, supervised: SupervisedProgram, line: str) -> None:
         supervised.tail.append(line)
@@ -219,7 +298,11 @@ class Supervisor:
 
 
 def _describe_exit(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    # Most real-time signals have no name.
+    names = {int(number): number.name for number in signal.Signals}
+    return f"signal {names.get(-code, -code)}"
 
 
 def _kill_group(leader: int) -> None:

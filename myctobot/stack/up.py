@@ -37,9 +37,12 @@ WEB_PORT = 8000
 GATEWAY_PORT = 8001
 SHARD_API_PORT = 8002
 FLOWER_PORT = 5555
-MIGRATE_TIMEOUT_S = 300
-BOOTSTRAP_TIMEOUT_S = 60
+MIGRATE_TIMEOUT_S, BOOTSTRAP_TIMEOUT_S = 300, 60
 _RESPONSE_TIMEOUT_S = 2
+# The processes write their first lines for a few seconds after the stack is up.
+_QUIET_S = 2
+_MAX_NOISE_S = 20
+_Signals = asyncio.Queue[signal.Signals]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class UpOptions:
         listen: the address of this machine on which web, gateway and broker listen.
         allow_unsandboxed: run jobs without a sandbox where bubblewrap does not work.
         one_user: let all programs keep the user root, if that starts the stack.
+        give_up_after: end the stack after so many failed starts of one program in a row; None never does.
     """
 
     home: Path
@@ -70,6 +74,7 @@ class UpOptions:
     listen: str = LOOPBACK
     allow_unsandboxed: bool = False
     one_user: bool = False
+    give_up_after: int | None = None
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -120,6 +125,7 @@ class Stack:
         self._unsandboxed = False
         self._users = ProgramUsers(self._home, CHECKOUT, active=os.geteuid() == 0 and not options.one_user)
         self._shard_api: socket.socket | None = None
+        self._reminder: asyncio.Task[None] | None = None
 
     async def up(self) -> None:
         """Start all processes and print their addresses.
@@ -160,18 +166,23 @@ class Stack:
 
     async def down(self) -> None:
         """Stop everything that was started: runners first, the database last."""
+        if self._reminder:
+            self._reminder.cancel()
         if await asyncio.to_thread(live_runners, self._home):
             self._console.say("stopping the running jobs")
             await asyncio.to_thread(stop_runners, self._home)
         await self._supervisor.stop_all()
         await asyncio.to_thread(stop_runners, self._home, 0)
-        for service in self._services:
-            service.clean_up()
         for listener in self._listeners:
             listener.close()
-        for path in (self._home.env, self._home.status, self._options.ready_file):
+        for service in self._services:
+            # The disk may refuse a change, and the rest must be removed even so.
+            with suppress(OSError):
+                service.clean_up()
+        for path in (self._home.env, self._home.status, self._home.parts, self._options.ready_file):
             if path:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _listen(self, preferred: int, host: str | None = None) -> socket.socket:
         listener = listen(preferred, host or self._options.listen)
@@ -224,7 +235,7 @@ class Stack:
         self._console.say(f"starting {service.name}")
         await asyncio.to_thread(service.prepare)
         service.log.unlink(missing_ok=True)
-        self._supervisor.start(service.program(), service.program)
+        self._supervisor.start(service.program(), service.program_again, is_needed=True)
         await self._supervisor.wait_until(service.name, service.is_ready, START_TIMEOUT_S)
         await asyncio.to_thread(service.finish)
         return service.url
@@ -239,7 +250,9 @@ class Stack:
         if url := addresses.shard_api_url:
             checks["shardapi"] = lambda: is_healthy(url)
         for name in checks.keys() & programs.keys():
-            await self._supervisor.wait_until(name, checks[name], START_TIMEOUT_S)
+            # The others run while one does not start.
+            timeout_s = None if self._options.give_up_after is None else START_TIMEOUT_S
+            await self._supervisor.wait_until(name, checks[name], timeout_s)
 
     def _programs(self, plan: Plan, shards: Sequence[LocalShard]) -> dict[str, Program]:
         web, gateway = (listener.fileno() for listener in self._listeners[:2])
@@ -275,14 +288,15 @@ class Stack:
             "Web": f"{addresses.control_url}/jobs/  (admin: {addresses.control_url}/admin/)",
             "API": f"{addresses.control_url}/api/v1/  (docs: {addresses.control_url}/api/docs/)",
             "Gateway": f"{addresses.gateway_url}  (upstream: {variables['GATEWAY_UPSTREAM']})",
-            "Login": f"{credentials.login} / {credentials.password}",
-            "API key": credentials.api_key,
             **flower,
             "Data": str(self._home.root),
             **({"WARNING": "jobs run WITHOUT A SANDBOX and can read and change all that you can"} if bare else {}),
             **({"ONE USER": "all programs run AS ROOT and can read each other's secrets"} if one_user else {}),
+            "API key": credentials.api_key,
+            "Login": f"{credentials.login} / {credentials.password}",
         }
         self._console.banner("MyCTOBot is up. Ctrl-C stops everything.", rows)
+        self._reminder = asyncio.create_task(self._repeat_login(f"{addresses.control_url}/jobs/", credentials))
         if ready_file := self._options.ready_file:
             ready = {
                 **{"pid": os.getpid(), "urls": urls, "home": str(self._home.root)},
@@ -290,6 +304,14 @@ class Stack:
                 "shards": [{"name": shard.name, "config": str(shard.config)} for shard in credentials.shards],
             }
             write_private(ready_file, json.dumps(ready))
+
+    async def _repeat_login(self, page: str, credentials: Credentials) -> None:
+        """Print the login again after the first lines of the processes, so that it is the last line of the start."""
+        for _ in range(_MAX_NOISE_S):
+            await asyncio.sleep(1)
+            if self._console.idle_s >= _QUIET_S:
+                break
+        self._console.say(f"{page}  login: {credentials.login} / {credentials.password}  ('make login' repeats it)")
 
 
 def _url(listener: socket.socket) -> str:
@@ -330,14 +352,18 @@ async def run(options: UpOptions, console: StackConsole) -> None:
         home.clear_tmp()
         if options.ready_file:
             options.ready_file.unlink(missing_ok=True)
-        supervisor = Supervisor(console, records)
+        home.parts.unlink(missing_ok=True)
+        supervisor = Supervisor(console, records, home.parts, options.give_up_after)
         async with orphans.adopt_orphans(supervisor.pids):
-            await _until_stopped(Stack(options, console, supervisor), console, supervisor)
+            try:
+                await _until_stopped(Stack(options, console, supervisor), console, supervisor)
+            except OSError as error:
+                raise StackError(f"The stack cannot continue: {error}.") from error
         home.clear_tmp()
 
 
 async def _until_stopped(stack: Stack, console: StackConsole, supervisor: Supervisor) -> None:
-    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    signals: _Signals = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
@@ -367,9 +393,7 @@ async def _run_until_end(stack: Stack, supervisor: Supervisor, stop_requested: a
         raise supervisor.failed.result()
 
 
-async def _kill_on_second_signal(
-    signals: asyncio.Queue[signal.Signals], console: StackConsole, supervisor: Supervisor
-) -> None:
+async def _kill_on_second_signal(signals: _Signals, console: StackConsole, supervisor: Supervisor) -> None:
     """Kill all processes on a second signal, such as a second Ctrl-C."""
     await signals.get()
     console.say("killing all processes")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import NOT_PROVIDED, Model, QuerySet
 from django.forms import BaseModelFormSet
 from django.http import HttpRequest
 
 from myctobot.admin_site.widgets import Page
+from myctobot.lib.postgres.limits import long_statements
 from myctobot.tenants.audit import record
 
 M = TypeVar("M", bound=Model)
@@ -23,6 +24,15 @@ class AuditedModelAdmin(Page[M]):
     # Fields whose values the log omits, in addition to those that ``audit`` masks by their names.
     redacted_fields: tuple[str, ...] = ()
 
+    def get_readonly_fields(self, request: HttpRequest, obj: M | None = None) -> list[str]:
+        """Omit the values that the database sets from the page of a row that does not exist yet."""
+        names = [str(name) for name in super().get_readonly_fields(request, obj)]
+        return names if obj else [name for name in names if not self._is_set_by_database(name)]
+
+    def _is_set_by_database(self, name: str) -> bool:
+        fields = {field.name: field for field in self.model._meta.concrete_fields}
+        return name in fields and fields[name].db_default is not NOT_PROVIDED
+
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
         before = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
         super().save_model(request, obj, form, change)
@@ -33,12 +43,15 @@ class AuditedModelAdmin(Page[M]):
     def delete_model(self, request: HttpRequest, obj: M) -> None:
         # Record first, because the name of the row may need its key.
         self.record_change(request, obj, "removed")
-        super().delete_model(request, obj)
+        # A tenant may have millions of rows.
+        with long_statements():
+            super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[M]) -> None:
         for obj in queryset:
             self.record_change(request, obj, "removed")
-        super().delete_queryset(request, queryset)
+        with long_statements():
+            super().delete_queryset(request, queryset)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         super().save_formset(request, form, formset, change)

@@ -30,6 +30,12 @@ TENANT_HEADER = "MyCTOBot-Tenant"
 TENANT_IN_SESSION = "tenant"
 
 
+class OtherTenant(NotAllowed):
+    """The API key belongs to another tenant than the one in the header MyCTOBot-Tenant. Use a key of that tenant."""
+
+    code = "other_tenant"
+
+
 @dataclass(frozen=True)
 class Caller:
     """The tenant that a request acts for, and its rights there.
@@ -143,11 +149,17 @@ def find_caller(request: Any, api_key: ApiKey | None) -> Caller | None:
     """Find the caller of a request: by its API key, or by the membership of the logged-in user.
 
     A user with several tenants names one by its slug in the header ``MyCTOBot-Tenant`` or chooses one for the session.
+    A key has one tenant, so the header may only repeat it.
 
     Returns:
         None for a user without a tenant, and for an anonymous request without a key.
+
+    Raises:
+        OtherTenant: the header names another tenant than that of the key.
     """
     if api_key is not None:
+        if request.headers.get(TENANT_HEADER, api_key.tenant.slug) != api_key.tenant.slug:
+            raise OtherTenant
         return Caller(api_key.tenant, api_key.role, api_key=api_key)
     user = request.user
     if not user.is_authenticated:

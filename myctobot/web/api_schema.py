@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any, Final
 
 from django.http import HttpResponse
@@ -13,6 +14,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
 from myctobot.lib.crypto import digest
@@ -22,9 +24,16 @@ _rendered: dict[str, tuple[bytes, str]] = {}
 _rendering = threading.Lock()
 
 
+class _FormatParameter(DefaultContentNegotiation):
+    """Negotiation that obeys ``?format=json``. Other calls have only JSON, and refuse the parameter."""
+
+    settings = SimpleNamespace(URL_FORMAT_OVERRIDE="format")  # type: ignore[assignment]  # one of its settings is read
+
+
 class ApiSchema(SpectacularAPIView):
     """Schema of the API in OpenAPI 3, as YAML or as JSON. It is the same for all callers and parameters."""
 
+    content_negotiation_class = _FormatParameter
     # Without authentication, no call costs a query.
     authentication_classes = ()
 

@@ -130,8 +130,7 @@ class CallLimiter:
                 if refusal is not None:
                     return search, refusal
         if source is None:
-            # Other requests from the same address must not make a process look broken.
-            source = self._of_address("health" if scope["path"] == "/healthz" else "address", scope)
+            source = self._of_address("address", scope)
         call = Call(source, _no_turn, is_stream)
         return call, self._turns.arrive(call, time.monotonic())
 

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 
+from myctobot.lib.postgres.connection import connection_class
+
 # Each busy thread uses a database connection. Half as many threads make jobs a tenth slower, because PostgreSQL then
 # commits fewer changes at once.
 THREADS: Final = 8
@@ -31,11 +33,14 @@ class RequestThreads:
     Args:
         count: number of threads.
         pool: name of a pool of as many connections that only threads with this name use; None for the common pool.
+        statement_timeout_s: limit on each statement in that pool; None for the limit of the common one.
     """
 
-    def __init__(self, count: int = THREADS, *, pool: str | None = None) -> None:
+    def __init__(
+        self, count: int = THREADS, *, pool: str | None = None, statement_timeout_s: float | None = None
+    ) -> None:
         self._queue: SimpleQueue[_Call] = SimpleQueue()
-        self._count, self._pool = count, pool
+        self._count, self._pool, self._statement_timeout_s = count, pool, statement_timeout_s
         for number in range(count):
             threading.Thread(target=self._serve, name=f"short-calls-{number}", daemon=True).start()
 
@@ -51,7 +56,7 @@ class RequestThreads:
         call = self._queue.get()
         # Only now, because the threads of a module may start before the settings of a test.
         if self._pool is not None:
-            _use_pool(self._pool, self._count)
+            _use_pool(self._pool, self._count, self._statement_timeout_s)
         while True:
             call.run()
             if connection.errors_occurred:
@@ -65,11 +70,12 @@ class RequestThreads:
         return self._queue.get()
 
 
-def _use_pool(name: str, size: int) -> None:
+def _use_pool(name: str, size: int, statement_timeout_s: float | None) -> None:
     """Give the current thread a connection from a pool of its own. Django has one pool for each alias."""
     own = connections[DEFAULT_DB_ALIAS].copy(name)
     if pool := own.settings_dict["OPTIONS"].get("pool"):
-        own.settings_dict["OPTIONS"]["pool"] = {**pool, "max_size": size}
+        limited = {} if statement_timeout_s is None else {"connection_class": connection_class(statement_timeout_s)}
+        own.settings_dict["OPTIONS"]["pool"] = {**pool, **limited, "max_size": size}
     # Django's signals find a connection by its alias.
     connections[name] = connections[DEFAULT_DB_ALIAS] = own
 

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from myctobot.api.fields import StrictSerializer
+from myctobot.api.parameters import ApiView
 from myctobot.tenants.authentication import IsOperator
 from myctobot.tenants.permissions import MissingPermission, ModelPermission, missing
 from shards.lifecycle import suspensions
@@ -33,7 +34,7 @@ class HasPermissions(BasePermission):
         raise MissingPermission(lacking)
 
 
-class OperatorView(APIView):
+class OperatorView(ApiView):
     """View for operators only. A subclass with a method that names no permission fails when it is defined.
 
     Attributes:

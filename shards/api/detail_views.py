@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from myctobot.api.pagination import PAGES, Pages, whole_number
+from myctobot.api.pagination import PAGED, PAGES, Pages
+from myctobot.api.parameters import WholeNumber
 from myctobot.lib.clock import database_now
 from shards import permissions, remote_control
 from shards.api.base import OperatorView, actor, get_shard, read_body
@@ -26,18 +27,22 @@ from shards.api.response_serializers import (
     OperationSerializer,
     SamplesSerializer,
 )
+from shards.errors import InsecureLink, NoAnswer, OperationUnderWay, UnknownShard, WrongState
 from shards.inventory import service
 from shards.models import Assignment, Shard
 from shards.monitoring.sampling import series
 from shards.operations.enrolment import TOKEN_LIFE, issue_token
 from shards.operations.requests import request as request_operation
+from shards.providers.registry import UnknownProvider
 
-_MAX_MINUTES = 7 * 24 * 60
+_LINES: Final = WholeNumber("lines", 1, remote_control.MAX_LINES, 100, description="Number of lines.")
+_MINUTES: Final = WholeNumber("minutes", 1, 7 * 24 * 60, 60, description="Minutes before now.")
 _POINTS = 240
 
 
 class ShardTest(OperatorView):
     needs = {"POST": (permissions.TEST,)}
+    errors = {"POST": (UnknownShard, NoAnswer)}
 
     @extend_schema(
         operation_id="shards_test",
@@ -55,40 +60,43 @@ class ShardTest(OperatorView):
 
 class ShardLogs(OperatorView):
     needs = {"GET": (permissions.READ_LOG,)}
+    errors = {"GET": (UnknownShard, NoAnswer)}
+    query = {"GET": (_LINES,)}
 
     @extend_schema(
         operation_id="shards_logs",
         description="Read the last lines of the worker's log. For operators.",
-        parameters=[OpenApiParameter("lines", int, description=f"1 to {remote_control.MAX_LINES}; default 100.")],
         responses=LogLinesSerializer,
     )
     def get(self, request: Request, name: str) -> Response:
-        lines = max(1, whole_number(request, "lines", 100, remote_control.MAX_LINES))
+        lines = _LINES.read(request.query_params)
         return Response({"lines": remote_control.tail_log(get_shard(name), lines)})
 
 
 class ShardSamples(OperatorView):
     needs = {"GET": (permissions.VIEW_SHARD,)}
+    errors = {"GET": (UnknownShard,)}
+    query = {"GET": (_MINUTES,)}
 
     @extend_schema(
         operation_id="shards_samples",
         description="Load of the shard in the last minutes, averaged over longer times. For operators.",
-        parameters=[OpenApiParameter("minutes", int, description=f"1 to {_MAX_MINUTES}; default 60.")],
         responses=SamplesSerializer,
     )
     def get(self, request: Request, name: str) -> Response:
-        minutes = max(1, whole_number(request, "minutes", 60, _MAX_MINUTES))
+        minutes = _MINUTES.read(request.query_params)
         since = database_now() - timedelta(minutes=minutes)
         return Response(SamplesSerializer({"samples": series(get_shard(name), since, _POINTS)}).data)
 
 
 class ShardOperations(OperatorView):
     needs = {"GET": (permissions.VIEW_SHARD,), "POST": (permissions.OPERATE,)}
+    errors = {"GET": (UnknownShard,), "POST": (UnknownShard, UnknownProvider, WrongState, OperationUnderWay)}
+    query = {"GET": PAGED}
 
     @extend_schema(
         operation_id="shards_operations_list",
         description=f"Operations on the shard's container, newest first. {PAGES} For operators.",
-        parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=OperationPageSerializer,
     )
     def get(self, request: Request, name: str) -> HttpResponse:
@@ -109,6 +117,7 @@ class ShardOperations(OperatorView):
 
 class ShardAssignments(OperatorView):
     needs = {"GET": (permissions.VIEW_ASSIGNMENT,), "PUT": permissions.REPLACE_ASSIGNMENTS}
+    errors = {"GET": (UnknownShard,), "PUT": (UnknownShard,)}
 
     @extend_schema(
         operation_id="shards_assignments_list",
@@ -133,6 +142,7 @@ class ShardAssignments(OperatorView):
 
 class ShardEnrolment(OperatorView):
     needs = {"POST": (permissions.ISSUE_TOKEN,)}
+    errors = {"POST": (UnknownShard, WrongState, InsecureLink)}
 
     @extend_schema(
         operation_id="shards_enrolment_create",
@@ -149,6 +159,7 @@ class ShardEnrolment(OperatorView):
 
 class ShardActivation(OperatorView):
     needs = {"POST": (permissions.ACTIVATE,)}
+    errors = {"POST": (UnknownShard, WrongState)}
 
     @extend_schema(
         operation_id="shards_activate",

@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 
-from myctobot.api.pagination import PAGES, Pages
+from myctobot.api.pagination import PAGED, PAGES, Pages
 from myctobot.tenants.models import AuditEntry
 from shards import permissions
 from shards.api.base import OperatorView
@@ -21,16 +21,14 @@ from shards.api.response_serializers import (
 )
 from shards.models import Pool, ShardState, ShardTemplate
 
-_PAGED = [OpenApiParameter("cursor", str), OpenApiParameter("limit", int)]
-
 
 class ShardTemplates(OperatorView):
     needs = {"GET": (permissions.VIEW_TEMPLATE,)}
+    query = {"GET": PAGED}
 
     @extend_schema(
         operation_id="shard_templates_list",
         description=f"Templates of shards. {PAGES} For operators.",
-        parameters=_PAGED,
         responses=ShardTemplatePageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:
@@ -39,11 +37,11 @@ class ShardTemplates(OperatorView):
 
 class Pools(OperatorView):
     needs = {"GET": (permissions.VIEW_POOL,)}
+    query = {"GET": PAGED}
 
     @extend_schema(
         operation_id="pools_list",
         description=f"Pools with their scaling rules. {PAGES} For operators.",
-        parameters=_PAGED,
         responses=PoolPageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:
@@ -54,15 +52,17 @@ class Pools(OperatorView):
 
 class AuditLog(OperatorView):
     needs = {"GET": (permissions.VIEW_AUDIT,)}
+    query = {
+        "GET": (
+            OpenApiParameter("subject", str, description="For example, shard/local."),
+            OpenApiParameter("actor", str, description="For example, the name of a user."),
+            *PAGED,
+        )
+    }
 
     @extend_schema(
         operation_id="audit_list",
         description=f"Entries of the audit log, newest first. {PAGES} For operators.",
-        parameters=[
-            OpenApiParameter("subject", str, description="For example, shard/local."),
-            OpenApiParameter("actor", str),
-            *_PAGED,
-        ],
         responses=AuditPageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:

@@ -152,7 +152,7 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
 
     template = serializers.CharField(source="template.name", default=None, allow_null=True)
     shards = serializers.IntegerField(source="shard_count")
-    scaling_rules = serializers.JSONField(allow_null=True)
+    scaling_rules = serializers.DictField(allow_null=True)
 
     class Meta:
         model = Pool
@@ -166,7 +166,7 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
     """Entry of the audit log; values of secrets are masked."""
 
     tenant = serializers.CharField(source="tenant.slug", default=None, allow_null=True)
-    details = serializers.JSONField()
+    details = serializers.DictField()
 
     class Meta:
         model = AuditEntry

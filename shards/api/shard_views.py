@@ -12,8 +12,8 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from myctobot.api.pagination import PAGES, Pages
-from myctobot.errors import InvalidRequest
+from myctobot.api.pagination import PAGED, PAGES, Pages
+from myctobot.api.parameters import Choice
 from shards import permissions
 from shards.api.base import OperatorView, actor, get_shard, read_body
 from shards.api.request_serializers import ShardChangeSerializer, ShardCreateSerializer
@@ -24,25 +24,25 @@ from shards.api.response_serializers import (
     ShardPageSerializer,
     ShardSerializer,
 )
+from shards.errors import InsecureLink, OperationUnderWay, ShardInUse, UnknownShard, WrongState
 from shards.inventory import service
 from shards.models import Shard, ShardState, ShardTemplate
 from shards.operations.models import Operation, OperationKind
 from shards.operations.requests import request as request_operation
+from shards.providers.registry import UnknownProvider
 
-_FILTERS: Final = {"state": "state", "pool": "pool__name", "provider": "provider", "class": "shard_class"}
+_STATE: Final = Choice("state", ShardState.values)
+_FILTERS: Final = {"pool": "pool__name", "provider": "provider", "class": "shard_class"}
 
 
 class Shards(OperatorView):
     needs = {"GET": (permissions.VIEW_SHARD,), "POST": (permissions.ADD_SHARD,)}
+    errors = {"POST": (UnknownProvider, WrongState, OperationUnderWay, InsecureLink)}
+    query = {"GET": (_STATE, *(OpenApiParameter(name, str) for name in _FILTERS), *PAGED)}
 
     @extend_schema(
         operation_id="shards_list",
         description=f"Shards, newest first. {PAGES} For operators.",
-        parameters=[
-            OpenApiParameter("state", str, enum=ShardState.values),
-            *(OpenApiParameter(name, str) for name in ("pool", "provider", "class", "cursor")),
-            OpenApiParameter("limit", int),
-        ],
         responses=ShardPageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:
@@ -80,6 +80,11 @@ class ShardDetail(OperatorView):
         "PATCH": (permissions.CHANGE_SHARD,),
         "DELETE": (permissions.DELETE_SHARD,),
     }
+    errors = {
+        "GET": (UnknownShard,),
+        "PATCH": (UnknownShard, UnknownProvider),
+        "DELETE": (UnknownShard, ShardInUse),
+    }
 
     @extend_schema(operation_id="shards_read", description="One shard. For operators.", responses=ShardSerializer)
     def get(self, request: Request, name: str) -> Response:
@@ -110,9 +115,8 @@ class ShardDetail(OperatorView):
 
 def _filtered(request: Request) -> QuerySet[Shard]:
     rows = Shard.objects.select_related("pool", "template")
-    state = request.query_params.get("state")
-    if state is not None and state not in ShardState.values:
-        raise InvalidRequest(fields={"state": [f"Must be one of: {', '.join(ShardState.values)}."]})
+    if (state := _STATE.read(request.query_params)) is not None:
+        rows = rows.filter(state=state)
     filters = {
         name: request.query_params[name].replace("\x00", "") for name in _FILTERS if name in request.query_params
     }

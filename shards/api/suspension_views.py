@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from myctobot.api.fields import StrictCharField, StrictSerializer
-from myctobot.api.pagination import PAGES, Pages
+from myctobot.api.pagination import PAGED, PAGES, Pages
 from myctobot.messaging import send_to_control
 from myctobot.tenants.permissions import require
 from shards import permissions
 from shards.api.base import OperatorView, read_body
+from shards.errors import AlreadySuspended, NothingToResume, UnknownShard, WrongState
 from shards.lifecycle import suspensions
 from shards.models import Suspension
 
@@ -27,8 +29,8 @@ _BY_TARGET: Final = {"pool": permissions.PAUSE_POOL, "shard_class": permissions.
 class SuspensionSerializer(serializers.ModelSerializer[Suspension]):
     """Drain or pause, with its actor, reason and end."""
 
-    shard = serializers.CharField(source="shard.name", default=None)
-    pool = serializers.CharField(source="pool.name", default=None)
+    shard = serializers.CharField(source="shard.name", default=None, allow_null=True)
+    pool = serializers.CharField(source="pool.name", default=None, allow_null=True)
 
     class Meta:
         model = Suspension
@@ -41,6 +43,10 @@ class SuspensionPageSerializer(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = SuspensionSerializer(many=True)
+
+
+# A shard may drain without a suspension, and then its end is an empty object.
+_RESUMED: Final = {"oneOf": [{"$ref": "#/components/schemas/Suspension"}, {"type": "object", "maxProperties": 0}]}
 
 
 class ReasonSerializer(StrictSerializer):
@@ -76,6 +82,7 @@ def _check_target(request: Request, body: Mapping[str, Any]) -> None:
 class QueuePause(OperatorView):
     needs = {"POST": tuple(_BY_TARGET.values())}
     target_decides = True
+    errors = {"POST": (AlreadySuspended,)}
 
     @extend_schema(
         operation_id="queues_pause",
@@ -92,12 +99,13 @@ class QueuePause(OperatorView):
 class QueueResume(OperatorView):
     needs = {"POST": tuple(_BY_TARGET.values())}
     target_decides = True
+    errors = {"POST": (NothingToResume,)}
 
     @extend_schema(
         operation_id="queues_resume",
         description="End a pause. For operators.",
         request=PauseTargetSerializer,
-        responses=None,
+        responses=OpenApiTypes.OBJECT,
     )
     def post(self, request: Request) -> Response:
         body = read_body(request, PauseTargetSerializer)
@@ -108,6 +116,7 @@ class QueueResume(OperatorView):
 
 class ShardDrain(OperatorView):
     needs = {"POST": (permissions.DRAIN,)}
+    errors = {"POST": (UnknownShard, AlreadySuspended, WrongState)}
 
     @extend_schema(
         operation_id="shards_drain",
@@ -122,12 +131,13 @@ class ShardDrain(OperatorView):
 
 class ShardResume(OperatorView):
     needs = {"POST": (permissions.RESUME,)}
+    errors = {"POST": (UnknownShard, NothingToResume, WrongState)}
 
     @extend_schema(
         operation_id="shards_resume",
         description="Let a drained shard take jobs again. For operators.",
         request=None,
-        responses=SuspensionSerializer,
+        responses={200: _RESUMED},
     )
     def post(self, request: Request, name: str) -> Response:
         suspension = suspensions.resume(name.replace("\x00", ""), by=str(request.user))
@@ -138,11 +148,11 @@ class ShardResume(OperatorView):
 
 class Suspensions(OperatorView):
     needs = {"GET": (permissions.VIEW_SUSPENSION,)}
+    query = {"GET": PAGED}
 
     @extend_schema(
         operation_id="suspensions_list",
         description=f"Drains and pauses, newest first, including those that have ended. {PAGES} For operators.",
-        parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=SuspensionPageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:

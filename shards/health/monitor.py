@@ -51,7 +51,7 @@ _CANDIDATES: Final = """
         ELSE false END
     ORDER BY shard.id
 """
-_monitor = ReachabilityMonitor()
+_monitor = ReachabilityMonitor("shards")
 
 
 class _Row(NamedTuple):

@@ -1,8 +1,8 @@
 """Outages of the control plane, during which it cannot receive calls of shards and runners; pure.
 
 An outage does not count as silence of a shard: its silence starts at the end of the outage, and within one lease of
-that end no attempt is declared lost. Three events count as an outage: the start of this process, a gap in its checks
-(PostgreSQL or the broker was down), and a web process that does not answer.
+that end no attempt is declared lost. Two events count as an outage: a web process that does not answer, and a gap in
+the checks (PostgreSQL, the broker or the control worker was down) in which no shard is known to have been heard.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# Checks run every second or two. A longer gap means that PostgreSQL or the broker was down.
+# Checks run every second or two. A longer gap means that PostgreSQL, the broker or the control worker was down.
 MAX_GAP = timedelta(seconds=10)
 
 
@@ -21,19 +21,32 @@ class OutageTracker:
     Attributes:
         since: start of the time without an outage, up to ``last``.
         last: time of the latest check, by the database's clock.
+        unreachable_since: start of the present outage; None while the web process answers.
     """
 
     since: datetime
     last: datetime
+    unreachable_since: datetime | None = None
+
+    def has_gap(self, now: datetime) -> bool:
+        """Tell whether so much time has passed since the latest check that there may have been an outage."""
+        return now - self.last > MAX_GAP
 
     @classmethod
-    def after_check(cls, before: OutageTracker | None, now: datetime, *, web_answers: bool) -> OutageTracker:
+    def after_check(
+        cls, before: OutageTracker | None, now: datetime, *, web_answers: bool, was_heard: bool = False
+    ) -> OutageTracker:
         """Return the state after a check at ``now``.
 
         Args:
-            before: the state before, None at the first check.
+            before: the state before, None at the first check of an installation.
             now: the database's clock.
             web_answers: the web process answered, or heartbeats prove that it does.
+            was_heard: a shard has reported without a silence since the check before, so a gap was no outage.
         """
-        broken = before is None or now - before.last > MAX_GAP or not web_answers
-        return cls(now if before is None or broken else before.since, now)
+        if before is None:
+            return cls(now, now, None if web_answers else now)
+        if not web_answers:
+            return cls(now, now, before.unreachable_since or now)
+        is_outage = before.has_gap(now) and not was_heard
+        return cls(now if is_outage else before.since, max(now, before.last))

@@ -1,19 +1,19 @@
-"""Reachability of the control plane for shards, remembered in this process; see ``shards.health.outage``."""
+"""Reachability of the control plane for shards, remembered in the database; see ``shards.health.outage``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from threading import Lock
 from typing import Final
 
 import httpx
 from django.conf import settings
+from django.db import transaction
 from django.db.models.functions import Now
 
 from myctobot.lib.clock import database_now
 from shards.health.outage import OutageTracker
-from shards.models import Shard
+from shards.models import ReachabilityRecord, Shard
 from shards.models.timeouts import SILENT_AFTER
 
 _TIMEOUT_S: Final = 2.0
@@ -33,12 +33,14 @@ class Reachability:
 
 
 class ReachabilityMonitor:
-    """Memory of the previous checks; safe for use by several threads."""
+    """Series of checks that continues across processes; several processes may check at once.
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._tracker: OutageTracker | None = None
-        self._deaf_since: datetime | None = None
+    Args:
+        name: name of the series. Each has its own proof that no check of the web process is needed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def check(self, *, has_silent_shards: bool) -> Reachability:
         """Check once.
@@ -47,11 +49,26 @@ class ReachabilityMonitor:
             has_silent_shards: if False, heartbeats prove reachability and no request is sent.
         """
         answers = not has_silent_shards or is_reachable()
-        now = database_now()
-        with self._lock:
-            self._tracker = OutageTracker.after_check(self._tracker, now, web_answers=answers)
-            self._deaf_since = None if answers else self._deaf_since or now
-            return Reachability(self._tracker.since, self._deaf_since)
+        with transaction.atomic():
+            record = ReachabilityRecord.objects.select_for_update().filter(monitor=self._name).first()
+            before = OutageTracker(record.since, record.checked_at, record.unreachable_since) if record else None
+            now = database_now()
+            was_heard = before is not None and before.has_gap(now) and _reports_since(before.last)
+            after = OutageTracker.after_check(before, now, web_answers=answers, was_heard=was_heard)
+            values = {
+                "since": after.since,
+                "checked_at": after.last,
+                "unreachable_since": after.unreachable_since,
+            }
+            # Two processes may create the row of a new installation at once.
+            ReachabilityRecord.objects.update_or_create(monitor=self._name, defaults=values)
+        return Reachability(after.since, after.unreachable_since)
+
+
+def _reports_since(moment: datetime) -> bool:
+    """Tell whether a shard has reported since then without a silence, so the shard API worked all the time."""
+    reports = Shard.objects.filter(steady_since__lte=moment, last_heartbeat_at__gt=Now() - SILENT_AFTER)
+    return reports.exists()
 
 
 def is_reachable() -> bool:

@@ -49,6 +49,11 @@ _SHARDS = """
             THEN report->'running' ELSE '[]' END)
     FROM shards_shard WHERE state <> 'gone' ORDER BY name
 """
+_DROPPED_MESSAGES: Final = """
+    SELECT name || ' ' || reason, count::float8
+    FROM shards_shard CROSS JOIN jsonb_each_text(report->'dropped_messages') AS dropped(reason, count)
+    WHERE state <> 'gone'
+"""
 _PER_SHARD: Final = (
     ("shard_heartbeat_age_seconds", "Age of a shard's last heartbeat; absent before the first."),
     ("shard_slots", "Usable slots of a shard."),
@@ -96,6 +101,8 @@ def _each_shard() -> Iterator[Metric]:
     figures = [(row[0], _figures(row)) for row in rows]
     for at, (name, text) in enumerate(_PER_SHARD):
         yield gauge(name, text, ["shard"], [((shard,), values[at]) for shard, values in figures])
+    dropped = "Malformed messages that a shard's worker dropped since its start."
+    yield counter("shard_messages_dropped", dropped, ["shard", "reason"], dict(_rows(_DROPPED_MESSAGES)))
 
 
 def _figures(row: tuple[Any, ...]) -> list[float | None]:

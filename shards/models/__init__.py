@@ -1,7 +1,8 @@
-"""Tables of shards, pools, assignments and suspensions."""
+"""Tables of shards, pools, assignments, suspensions and reachability."""
 
 from shards.models.assignment import Assignment
 from shards.models.pool import Pool, PoolMode, ShardTemplate, ShardType, validate_slug
+from shards.models.reachability import ReachabilityRecord
 from shards.models.shard import Shard, ShardState
 from shards.models.suspension import Suspension
 
@@ -9,6 +10,7 @@ __all__ = [
     "Assignment",
     "Pool",
     "PoolMode",
+    "ReachabilityRecord",
     "Shard",
     "ShardState",
     "ShardTemplate",

@@ -27,6 +27,7 @@ _PLURALS: Final = {
     "pool.not_scaled": "pools are not scaled",
     "provider.problems": "providers have problems",
     "shard.not_recycled": "shards are not re-created",
+    "stack.part_failed": "processes do not start",
 }
 _SILENCE_KINDS: Final = frozenset({"shard.suspect", "shard.lost"})
 

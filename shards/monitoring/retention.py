@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 
+from myctobot.lib.postgres.limits import long_statements
 from shards.monitoring.models import Alert, ShardSample, StateChange
 
 log = structlog.get_logger(__name__)
@@ -30,12 +31,13 @@ def clean_up(run_for_s: float = RUN_FOR_S) -> int:
     """
     deadline = time.monotonic() + run_for_s
     done = 0
-    if settings.SHARD_SAMPLE_RETENTION_DAYS:
-        kept = timedelta(days=settings.SHARD_SAMPLE_RETENTION_DAYS)
-        done += _remove(ShardSample.objects.filter(at__lt=Now() - kept).order_by("at"), deadline)
-    done += _remove(StateChange.objects.filter(at__lt=Now() - HISTORY).order_by("at"), deadline)
-    # Deleting a grouped alert deletes its parts.
-    done += _remove(Alert.objects.filter(ended_at__lt=Now() - HISTORY, part_of=None).order_by("pk"), deadline)
+    with long_statements():
+        if settings.SHARD_SAMPLE_RETENTION_DAYS:
+            kept = timedelta(days=settings.SHARD_SAMPLE_RETENTION_DAYS)
+            done += _remove(ShardSample.objects.filter(at__lt=Now() - kept).order_by("at"), deadline)
+        done += _remove(StateChange.objects.filter(at__lt=Now() - HISTORY).order_by("at"), deadline)
+        # Deleting a grouped alert deletes its parts.
+        done += _remove(Alert.objects.filter(ended_at__lt=Now() - HISTORY, part_of=None).order_by("pk"), deadline)
     if done:
         log.info("history.cleaned", rows=done)
     return done

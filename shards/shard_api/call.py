@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.functional import cached_property
 
-from myctobot.api.errors import body_of
+from myctobot.api.errors import body_of, retry_headers
 from myctobot.api.parsing import parsed_json
 from myctobot.contract.limits import MAX_BATCH_BYTES, MAX_EVENT_BYTES
 from myctobot.contract.runner import CLAIM_HEADER
@@ -76,4 +76,6 @@ def answer_with(value: Any, status: int = 200) -> RawResponse:
 
 def answer_to(error: MyctobotError) -> RawResponse:
     """Return the response for an error."""
-    return answer_with(body_of(error), error.http_status)
+    found = answer_with(body_of(error), error.http_status)
+    more = [(name.lower().encode(), value.encode()) for name, value in retry_headers(error).items()]
+    return replace(found, headers=[*found.headers, *more]) if more else found

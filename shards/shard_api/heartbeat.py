@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from myctobot.contract.shards import EnforcedLimits, HeartbeatAnswer, HeartbeatRequest, IsolationKind, JobNetwork
-from shards.health.heartbeats import heartbeat
+from myctobot.contract.messages import DropReason
+from myctobot.contract.shards import EnforcedLimits, HeartbeatRequest, IsolationKind, JobNetwork
 from shards.shard_api.call import ShardCall
-from shards.shard_api.validation import read_fields, text_problem
+from shards.shard_api.validation import MAX_INTEGER, FieldReader, read_fields, text_problem
 
 _MAX_MB: Final = 2**40
 _MAX_PERCENT: Final = 100_000
@@ -17,14 +17,12 @@ _ENFORCEMENTS: Final = ("control_group", "watchdog", "user", "none")
 _DISK_ENFORCEMENTS: Final = ("image", "watchdog")
 
 
-def receive_heartbeat(call: ShardCall) -> HeartbeatAnswer:
-    """Check and store a shard's report; see ``HeartbeatRequest``."""
-    return heartbeat(call.key_hash, _report(call.json()))
+_MAX_RUNNERS: Final = 64
 
 
-def _report(body: Any) -> HeartbeatRequest:
-    """Check a report and limit its size."""
-    with read_fields(body) as sent:
+def read_report(call: ShardCall) -> HeartbeatRequest:
+    """Check a shard's report and limit its size; see ``HeartbeatRequest``."""
+    with read_fields(call.json()) as sent:
         versions = sent.object("versions")
         named = len(versions) <= _MAX_VERSIONS and all(len(name) <= _MAX_NAME for name in versions)
         if not named or any(text_problem(value, 100) for value in versions.values()):
@@ -37,7 +35,7 @@ def _report(body: Any) -> HeartbeatRequest:
             version=sent.text("version", 40),
             capabilities=sent.texts("capabilities", 40, 40),
             slots=sent.integer("slots", 1, 64),
-            running=sent.texts("running", 64, 60),
+            running=sent.texts("running", _MAX_RUNNERS, 60),
             cpu_percent=sent.number("cpu_percent", 0, _MAX_PERCENT),
             memory_mb=sent.integer("memory_mb", 0, _MAX_MB),
             memory_total_mb=sent.integer("memory_total_mb", 0, _MAX_MB),
@@ -58,4 +56,13 @@ def _report(body: Any) -> HeartbeatRequest:
                 report["limits"]["disk"] = limits.one_of("disk", _DISK_ENFORCEMENTS)
         if sent.has("network"):
             report["network"] = sent.one_of("network", list(JobNetwork))
+        if sent.has("dropped_messages"):
+            report["dropped_messages"] = _dropped_messages(sent)
+        if sent.has("ended"):
+            report["ended"] = sent.texts("ended", _MAX_RUNNERS, 60)
     return report
+
+
+def _dropped_messages(sent: FieldReader) -> dict[str, int]:
+    counts = sent.nested("dropped_messages")
+    return {str(reason): counts.integer(reason, 0, MAX_INTEGER) for reason in DropReason if counts.has(reason)}

@@ -19,7 +19,7 @@ LEAF = "myctobot.contract"
 # The order runs from left to right. Packages of one line do not import each other.
 LAYERS: list[tuple[str, ...]] = [
     ("myctobot.lib", "myctobot.errors", "myctobot.contract"),
-    ("myctobot.api", "myctobot.admin_site", "myctobot.messaging"),
+    ("myctobot.api", "myctobot.admin_site", "myctobot.messaging", "myctobot.broker_transport"),
     ("myctobot.web",),
     ("myctobot.tenants",),
     ("myctobot.accounts",),

@@ -16,6 +16,7 @@ import pytest
 
 from myctobot.contract.shards import IsolationKind
 from myctobot.stack.plan import CHECKOUT
+from tests.fixtures.broker import job_named
 from tests.integration.workers.sandbox.test_sandbox import start_ready
 from workers.config import parse_config
 from workers.errors import JobError
@@ -55,8 +56,8 @@ class Job:
                 **{"run_path": str(shard / "run"), "cleanup": {"workspace_path": str(shard / "jobs")}},
             }
         )
-        answer: Any = {"job_id": f"job_{number}", "attempt": 1, "capabilities": ["git"]}
-        self.directory = config.workspace_path / f"job_{number}.1"
+        answer: Any = {"job_id": job_named(number), "attempt": 1, "capabilities": ["git"]}
+        self.directory = config.workspace_path / f"{job_named(number)}.1"
         self.execution = Execution(config, answer, slot=number)
         self.sandbox: Sandbox = self.execution._prepare_sandbox()
         self.execution._sandbox = self.sandbox
@@ -153,7 +154,7 @@ def test_everything_of_a_job_is_in_its_image_and_ends_with_it(shard: Path) -> No
             assert inside != shard.stat().st_dev
             assert {(job.directory / "agent" / name).stat().st_dev for name in ("repo", "home")} == {inside}
             # The image has no name, so there is no path to it.
-            assert [path.name for path in (shard / "jobs").iterdir()] == ["job_1.1"]
+            assert [path.name for path in (shard / "jobs").iterdir()] == [f"{job_named(1)}.1"]
         finally:
             await job.execution.close()
 

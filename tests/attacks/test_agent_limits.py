@@ -104,7 +104,7 @@ def first_job_of_shard(directory: Path) -> Execution:
         }
     )
     isolation.store(config.run_path, isolation.Isolation(IsolationKind.SANDBOX))
-    answer: Any = {"job_id": "job_x", "attempt": 1, "capabilities": ["git"]}
+    answer: Any = {"job_id": "job_0123456789abcdefghjk", "attempt": 1, "capabilities": ["git"]}
     return Execution(config, answer, slot=0)
 
 

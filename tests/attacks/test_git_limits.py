@@ -23,9 +23,9 @@ from tests.fixtures.git_objects import (
 from tests.fixtures.git_server import GitServer, Pause
 from tests.fixtures.repos import branches, git
 from workers.errors import JobError
-from workers.git.bundle import import_bundle
 from workers.git.command import Git
 from workers.git.confinement import MIN_ADDRESS_SPACE_MB, Confinement
+from workers.git.pack import import_pack
 from workers.sandbox.limits import ResourceLimits
 
 pytestmark = pytest.mark.anyio
@@ -91,11 +91,11 @@ async def test_a_delta_of_the_agent_that_expands_beyond_the_memory_is_refused(
     confinement: Confinement, tmp_path: Path
 ) -> None:
     pack, commit = expanding_pack(expanded_mb=2 * MIN_ADDRESS_SPACE_MB)
-    bundle = tmp_path / "agent.bundle"
-    bundle.write_bytes(f"# v2 git bundle\n{commit} HEAD\n\n".encode() + pack)
+    (tmp_path / "agent.pack").write_bytes(pack)
     git(tmp_path, "init", "--quiet", "--bare", "clean.git")
+    clean = tmp_path / "clean.git"
     with pytest.raises(JobError) as caught:
-        await import_bundle(Git(tmp_path, confinement=confinement), tmp_path / "clean.git", bundle, 2**30)
+        await import_pack(Git(tmp_path, confinement=confinement), clean, tmp_path / "agent.pack", [commit], 2**30)
     assert caught.value.code == "git_out_of_memory"
     assert f"{confinement.memory_mb} MB" in str(caught.value)
 

@@ -34,7 +34,7 @@ ALLOWED = {"sandbox": {"allow_unsandboxed": True}}
 
 async def run_as_agent(config: ShardConfig, *command: str) -> bytes:
     """Run a command as the agent of the shard's next job, and return its output."""
-    answer: Any = {"job_id": "job_x", "attempt": 1, "capabilities": ["git"]}
+    answer: Any = {"job_id": "job_0123456789abcdefghjk", "attempt": 1, "capabilities": ["git"]}
     job = Execution(config, answer, slot=0)
     sandbox = job._prepare_sandbox()
     try:
@@ -67,7 +67,7 @@ def test_a_shard_whose_sandbox_fails_claims_no_job(tmp_path: Path) -> None:
     isolation.store(config.run_path, Isolation(IsolationKind.SANDBOX))
     isolation.report_problem(config.run_path, "bwrap: fork: Resource temporarily unavailable")
     spawner = Spawner(config, path)
-    assert spawner.run("job_x", 1) == 1
+    assert spawner.run("job_0123456789abcdefghjk", 1) == 1
     assert spawner.running() == []
     report = SandboxWatch(config).add_to({})  # type: ignore[typeddict-item]  # only its own fields matter here
     assert report["isolation"] == "sandbox"

@@ -151,7 +151,7 @@ def test_a_shard_that_enrolled_before_keeps_its_links_until_a_configuration_stat
 
 def execution(gateway: str, networks: Sequence[str]) -> Execution:
     """Return the work of a job whose claim names a gateway."""
-    answer: Any = {"job_id": "job_1", "attempt": 1, "gateway": {"url": gateway, "token": "t"}}
+    answer: Any = {"job_id": "job_0123456789abcdefghjk", "attempt": 1, "gateway": {"url": gateway, "token": "t"}}
     return Execution(parse_config(config(*TLS, plain_networks=networks)), answer, slot=0)
 
 

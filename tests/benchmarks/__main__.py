@@ -33,6 +33,7 @@ from tests.benchmarks import (  # noqa: E402  # see above
     runner_memory,
     sandbox_cost,
     submit_to_start,
+    web_memory,
     worker_memory,
 )
 from tests.benchmarks.machine import this_machine  # noqa: E402  # see above
@@ -41,6 +42,7 @@ from tests.benchmarks.result import CannotMeasure, Result  # noqa: E402  # see a
 
 BENCHMARKS = {
     "worker_memory": worker_memory.measure,
+    "web_memory": web_memory.measure,
     "runner_memory": runner_memory.measure,
     "sandbox_cost": sandbox_cost.measure,
     "submit_to_start": submit_to_start.measure,

@@ -22,7 +22,7 @@ from tests.stacks import RunningStack, running_stack
 from workers.runner_registry import Registry
 from workers.sandbox import process_tree
 
-# The control plane declares a runner lost after 90 s; a pause of 5 s, a round and a runner's start follow.
+# The worker reports the lost runner, or it counts as lost after 90 s. A pause, a round and a start follow.
 TARGET_S = LOST_AFTER_S + 15
 _LONG_S = 4 * LOST_AFTER_S
 _WORKER = ("-m", "celery", "-A", "tests.benchmarks.failover_app", "worker", "--pool=solo", "--loglevel=INFO")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from jobs.dispatch.fair_share import NORMAL_WEIGHT, Flow, Order, TenantView, advance_clocks
 from jobs.dispatch.routing import RoutableShard, Snapshot, pick
 from jobs.models.lanes import needs_of
-from jobs.queue.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, lengths_by_lane
+from jobs.queue.eta import FlowView, Lengths, MeanForecast, RunningView, arrival_rates, lengths_by_lane
 
 # As in jobs/queue/estimates.py, the latest jobs determine the usual length.
 _RECENT = 500
@@ -185,7 +185,7 @@ class SimulatedQueue:
         free = sum(max(0, group.free) for name, group in self._snapshot.classes.items() if name in classes)
         weights = {tenant: view.weight for tenant, view in self.tenants.items()}
         self._advance_clocks()
-        forecast = Forecast(flows, taken, free, weights, self._ahead, coming_for_s)
+        forecast = MeanForecast(flows, taken, free, weights, self._ahead, coming_for_s)
         estimate_s = forecast.start_s(mine, position)
         lengths = usual(job.lane).seconds
         mean_s = sum(lengths) / len(lengths) if lengths else None

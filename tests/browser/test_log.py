@@ -189,6 +189,36 @@ def test_following_stops_on_scrolling_up_and_resumes_at_the_end(console: FakeCon
     assert distance_to_end(page) < 5
 
 
+def test_a_running_job_opens_at_its_newest_output_also_where_the_reader_was_elsewhere(
+    console: FakeConsole, page: Page
+) -> None:
+    console.events = messages(1, 300)
+    console.open(page)
+    page.mouse.wheel(0, -3000)
+    expect(page.locator("#log-jump")).to_be_visible()
+    page.reload()
+    console.wait_shown(page)
+    # The browser would restore the old place now.
+    page.wait_for_timeout(500)
+    assert distance_to_end(page) < 5
+    expect(page.locator("#log-follow")).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_tab_follows_the_state_of_the_job(console: FakeConsole, page: Page) -> None:
+    console.open(page)
+    # htmx puts such a header into the page after each change.
+    page.evaluate(
+        """() => {
+            document.head.insertAdjacentHTML("beforeend", '<link rel="icon" id="icon" href="/static/icon.svg">');
+            const header = "<section id='job-header' data-title='✓ <b>Done</b>' data-icon='/static/icon-failed.svg'>";
+            document.body.insertAdjacentHTML("beforeend", header);
+            document.body.dispatchEvent(new CustomEvent("htmx:afterSwap", { bubbles: true }));
+        }"""
+    )
+    assert page.title() == "✓ <b>Done</b>"
+    assert page.locator("#icon").get_attribute("href") == "/static/icon-failed.svg"
+
+
 def test_search_finds_folded_text_and_wraps_around(console: FakeConsole, page: Page) -> None:
     filler = messages(3, 120)
     console.events = [call(1, command="ls"), result(2, 1, "A Needle here"), *filler, *messages(121, 121)]

@@ -20,6 +20,7 @@ from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import ApiKey, Member, Role, Tenant
 from myctobot.tenants.secret_bindings import SecretBinding, SecretPurpose
 from shards.models import Pool, Shard, ShardState
+from tests.fixtures.api_document import check_answer
 
 REPO_TOKEN = "ghp_canary-repo-token-1234567890"
 PROVIDER_KEY = "sk-ant-canary-provider-key-1234567890"
@@ -174,9 +175,19 @@ class JsonClient:
 
 
 class Api(JsonClient):
-    """Client of the API with the key of a tenant."""
+    """Client of the API with the key of a tenant. It checks each answer against the API's document."""
 
     prefix = "/api/v1"
+
+    def get(self, path: str, **headers: str) -> Answer:
+        answer = super().get(path, **headers)
+        check_answer("GET", (self.prefix + path).partition("?")[0], answer)
+        return answer
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        answer = super().send(method, path, body, **headers)
+        check_answer(method.upper(), (self.prefix + path).partition("?")[0], answer)
+        return answer
 
     @classmethod
     def of(cls, tenant: Tenant, role: str = Role.MEMBER, **fields: Any) -> Api:

@@ -18,7 +18,7 @@ from shards.providers.lxc.chroot import Chroot
 from shards.providers.lxc.host import LxcHost
 from shards.providers.lxc.layers import shown
 from shards.providers.lxc.provider import LxcProvider
-from tests.fixtures.broker import Operator
+from tests.fixtures.broker import Operator, job_named
 from tests.fixtures.provider_contract import Notes
 
 from .conftest import lxc_host, running
@@ -206,8 +206,8 @@ def test_a_job_runs_as_the_agents_user_within_its_limits(
     control.prompt = "- run: id -u; ls /etc/claude-shard /opt 2>&1; cat /proc/self/cgroup"
     running(shards, "alpha", environment=control.environment(), **SPEC)
     eventually(lambda: control.beats, "no heartbeat came")
-    operator.send(QUEUE, "job_one")
-    assert eventually(lambda: control.finished.get("job_one"), "the job did not end") == "completed"
+    operator.send(QUEUE, job_named("one"))
+    assert eventually(lambda: control.finished.get(job_named("one")), "the job did not end") == "completed"
     (said,) = [text for text in control.said if "is_error" in text]
     assert str(AGENT) in said
     assert "cannot access '/etc/claude-shard'" in said
@@ -228,14 +228,14 @@ def test_a_job_survives_the_end_of_its_worker(
     control.prompt = f"- run: {UNTIL_RELEASED}\n- say: still here"
     ref = running(shards, "alpha", environment=control.environment(), **SPEC)
     eventually(lambda: control.beats, "no heartbeat came")
-    operator.send(QUEUE, "job_one")
+    operator.send(QUEUE, job_named("one"))
     eventually(lambda: control.said, "the job did not begin")
     pid = output(shards, ref, "systemctl", "show", "--property=MainPID", "--value", "claude-shard")
     before = len(control.beats)
     end(shards, ref)
     eventually(lambda: any(running for _, running in control.beats[before:]), "the job was not adopted")
     release_jobs(shards, ref)
-    assert eventually(lambda: control.finished.get("job_one"), "the job did not end") == "completed"
+    assert eventually(lambda: control.finished.get(job_named("one")), "the job did not end") == "completed"
     assert any("still here" in text for text in control.said)
     eventually(lambda: control.beats[-1][1] == [], "its slot did not become free")
     again = output(shards, ref, "systemctl", "show", "--property=MainPID", "--value", "claude-shard")
@@ -249,23 +249,23 @@ def test_a_job_reaches_no_server_of_another_job_in_its_container(
     control.slots, control.prompt = 2, json.dumps([{"run": SERVE}])
     ref = running(shards, "alpha", environment=control.environment(), **SPEC)
     eventually(lambda: control.beats, "no heartbeat came")
-    operator.send(QUEUE, "job_one")
-    serving = ("sh", "-c", "ls /var/lib/claude-shard/jobs/job_one.*/agent/home/serving")
+    operator.send(QUEUE, job_named("one"))
+    serving = ("sh", "-c", "ls /var/lib/claude-shard/jobs/job_one*/agent/home/serving")
     eventually(lambda: inside(shards, ref, *serving).returncode == 0, "the first job does not serve")
     # The container's SSH server is reachable for its root, so a job with the container's network would reach it too.
     targets = [f"{host}:{port}" for host in ("127.0.0.1", shards.status(ref).address) for port in (SERVER_PORT, 22)]
     is_open = "127.0.0.1:22 is open"
     eventually(lambda: is_open in python(shards, ref, REACH, *targets), "the SSH server does not answer")
     control.prompt = json.dumps([{"run": f"python3 - {' '.join(targets)} <<'END'\n{REACH}END\n"}])
-    operator.send(QUEUE, "job_two")
-    assert eventually(lambda: control.finished.get("job_two"), "the second job did not end") == "completed"
+    operator.send(QUEUE, job_named("two"))
+    assert eventually(lambda: control.finished.get(job_named("two")), "the second job did not end") == "completed"
     # The first job has no result yet.
     (said,) = [text for text in control.said if "is_error" in text]
     assert said.count("fails:") == len(targets)
     assert "is open" not in said
-    assert "job_one" not in control.finished
+    assert job_named("one") not in control.finished
     release_jobs(shards, ref)
-    assert eventually(lambda: control.finished.get("job_one"), "the first job did not end") == "completed"
+    assert eventually(lambda: control.finished.get(job_named("one")), "the first job did not end") == "completed"
 
 
 def test_the_fence_inside_separates_agents_from_root(shards: LxcProvider, control: Control) -> None:

@@ -22,7 +22,7 @@ VARIABLES = re.findall(r"^ {8}([A-Z_]+)=", PAGE, re.MULTILINE)
 APPS = {
     "django.core": ("migrate", "check"),
     "jobs": ("jobs", "autoscale"),
-    "myctobot.stack": ("up", "bootstrap", "database_roles"),
+    "myctobot.stack": ("up", "bootstrap", "database_roles", "login"),
     "myctobot.tenants": ("create_api_key", "callback_keys"),
     "shards": ("shards", "lxc", "egress_proxy", "broker_access"),
 }

@@ -35,6 +35,7 @@ from workers.errors import JobError
 from workers.executors import mcp
 from workers.executors.base import AgentReport, AgentTask, Emit
 from workers.executors.transport import SandboxTransport
+from workers.executors.truncation import keep_beginning, keep_end
 from workers.sandbox import plan
 from workers.sandbox.sandbox import Mount, Sandbox
 
@@ -49,6 +50,8 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "cleanupPeriodDays": 1,
 }
 MAX_SUMMARY: Final = 4000
+# A sentence comes before it, and the whole has the length of a message.
+MAX_REASON: Final = MAX_SUMMARY - 200
 # Another try does not change these answers of the gateway, but the CLI would try for minutes.
 REFUSED_STATUSES: Final = (401, 403)
 
@@ -114,7 +117,8 @@ def tokens(usage: Mapping[str, Any] | None) -> tuple[int, int]:
 def report(result: ResultMessage, max_turns: int, last_text: str) -> AgentReport:
     """Return the report from the CLI's last message."""
     code = message = None
-    message = (result.result or "; ".join(result.errors or []) or "no reason given")[:MAX_SUMMARY]
+    reason = result.result or "; ".join(result.errors or []) or "no reason given"
+    message = keep_beginning(reason, MAX_REASON)
     if result.subtype == "error_max_turns":
         code = "agent_max_turns"
         message = f"The agent used all {max_turns} turns before it was done; raise max_turns or ask for less at once."
@@ -124,9 +128,8 @@ def report(result: ResultMessage, max_turns: int, last_text: str) -> AgentReport
         code, message = "agent_failed", f"The agent gave up: {message}"
     read, written = tokens(result.usage)
     summary = (result.result if code is None else None) or last_text
-    return AgentReport(
-        code is None, summary[:MAX_SUMMARY], code, message, result.num_turns, read, written, result.total_cost_usd
-    )
+    kept = keep_beginning(summary, MAX_SUMMARY)
+    return AgentReport(code is None, kept, code, message, result.num_turns, read, written, result.total_cost_usd)
 
 
 @dataclass
@@ -297,9 +300,10 @@ class ClaudeCode:
         if writer.result is not None:
             return report(writer.result, task.max_turns, writer.last_text)
         read, written = writer.read, writer.written
+        summary = keep_beginning(writer.last_text, MAX_SUMMARY)
         if writer.refused:
             explanation = f"{writer.refused}, or ask an operator to read the gateway's log."
-            return AgentReport(False, writer.last_text[:MAX_SUMMARY], "agent_api_error", explanation, 0, read, written)
-        reason = (transport.stderr_tail or failure or "it wrote no result")[-MAX_SUMMARY:]
+            return AgentReport(False, summary, "agent_api_error", explanation, 0, read, written)
+        reason = keep_end(transport.stderr_tail or failure or "it wrote no result", MAX_REASON)
         explanation = f"The agent ended unexpectedly with exit code {transport.returncode}: {reason}"
-        return AgentReport(False, writer.last_text[:MAX_SUMMARY], "agent_crashed", explanation, 0, read, written)
+        return AgentReport(False, summary, "agent_crashed", explanation, 0, read, written)

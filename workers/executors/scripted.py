@@ -27,6 +27,7 @@ import yaml
 from myctobot.contract.jobs import EventKind
 from workers.errors import JobError
 from workers.executors.base import AgentReport, AgentTask, Emit
+from workers.executors.truncation import note
 from workers.sandbox.process import drain
 from workers.sandbox.sandbox import Sandbox, SandboxedProcess
 
@@ -166,15 +167,26 @@ def _tool_call(step: ExecutorStep) -> tuple[str, dict[str, Any]]:
 
 
 async def _read_until_marker(stream: asyncio.StreamReader, marker: str) -> tuple[str, int | None]:
-    """Return the beginning of a step's output and its exit code, which is None when the stream ended early."""
+    """Return the beginning of a step's output and its exit code, which is None when the stream ended early.
+
+    If a part is missing, the last line of the output says so.
+    """
     end = re.compile(rb"\n" + marker.encode() + rb" (\d+)\n")
-    kept, tail = b"", b""
+    kept, tail, length = b"", b"", 0
     while chunk := await stream.read(MAX_OUTPUT):
         tail += chunk
         found = end.search(tail)
         if found:
-            kept += tail[: found.start()]
-            return kept[:MAX_OUTPUT].decode(errors="replace"), int(found.group(1))
+            output = tail[: found.start()]
+            return _as_text((kept + output)[:MAX_OUTPUT], length + len(output)), int(found.group(1))
         # Keep the last bytes, which may be the beginning of the marker. All before them is output.
-        kept, tail = (kept + tail[:-100])[:MAX_OUTPUT], tail[-100:]
-    return kept.decode(errors="replace"), None
+        output, tail = tail[:-100], tail[-100:]
+        kept, length = (kept + output)[:MAX_OUTPUT], length + len(output)
+    return _as_text((kept + tail)[:MAX_OUTPUT], length + len(tail)), None
+
+
+def _as_text(kept: bytes, length: int) -> str:
+    if length <= len(kept):
+        return kept.decode(errors="replace")
+    ending = f"\n{note('the beginning', length, 'bytes')}"
+    return kept[: MAX_OUTPUT - len(ending)].decode(errors="replace") + ending

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from claude_agent_sdk import CLIConnectionError, ProcessError, Transport
 
+from workers.executors.truncation import keep_beginning, note
 from workers.sandbox.sandbox import Mount, Sandbox, SandboxedProcess
 
 CHUNK: Final = 64 * 1024
@@ -88,12 +89,15 @@ class SandboxTransport(Transport):
         self._process: SandboxedProcess | None = None
         self._stderr_task: asyncio.Task[None] | None = None
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._stderr_count = 0
         self.returncode: int | None = None
 
     @property
     def stderr_tail(self) -> str:
-        """Last lines that the CLI wrote to its standard error."""
-        return "\n".join(self._stderr)
+        """Last lines that the CLI wrote to its standard error; the first line says so if earlier ones are missing."""
+        missing = self._stderr_count > len(self._stderr)
+        lines = [note("the end", self._stderr_count, "lines")] if missing else []
+        return "\n".join([*lines, *self._stderr])
 
     async def connect(self) -> None:
         self._process = await self._sandbox.start(
@@ -113,7 +117,9 @@ class SandboxTransport(Transport):
         self._keep([rest])
 
     def _keep(self, lines: Sequence[bytes]) -> None:
-        self._stderr.extend(line.decode(errors="replace")[:STDERR_LINE] for line in lines if line.strip())
+        texts = [keep_beginning(line.decode(errors="replace"), STDERR_LINE) for line in lines if line.strip()]
+        self._stderr_count += len(texts)
+        self._stderr.extend(texts)
 
     async def write(self, data: str) -> None:
         if self._process is None:

@@ -5,14 +5,13 @@ The agent may have changed anything in its ``.git``, so the output of these comm
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from workers.errors import JobError
+from workers.git.agent_state import READ_STATE, AgentState, parse_state
 from workers.git.command import check_space
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line
@@ -21,8 +20,8 @@ from workers.sandbox.sandbox import Completed, Mount, Sandbox
 SEED_TARGET: Final = "/run/seed.bundle"
 CHECKOUT_TIMEOUT_S: Final = 600
 COMMIT_TIMEOUT_S: Final = 300
-BUNDLE_TIMEOUT_S: Final = 600
-_SHA: Final = re.compile(r"[0-9a-f]{40}")
+MAX_STATE: Final = 16 * 2**20
+MAX_INNER: Final = 1000
 
 _ENV: Final = {
     "PATH": PATH,
@@ -41,15 +40,27 @@ _LATER_STATES: Final = ("REVERT_HEAD", "BISECT_LOG")
 _PROBE: Final = """
 rm -f "$GIT_DIR/index.lock" "$GIT_DIR/HEAD.lock"
 for state; do if [ -e "$GIT_DIR/$state" ]; then echo "$state"; fi; done
+if [ -f "$GIT_DIR/sequencer/todo" ]; then echo "todo $(grep -c '^[a-z]' "$GIT_DIR/sequencer/todo")"; fi
+"""
+# The agent owns its files, so it may read them. Only the owner's own right to execute a file is part of a commit.
+_MAKE_READABLE: Final = """
+find /workspace -type d ! -perm -u=rwx -exec chmod u+rwx {} ';' -o -type f ! -perm -u=r -exec chmod u+r {} +
+"""
+_FIND_INNER: Final = """
+find . -mindepth 2 -name .git -prune -print | head -n "$1" | while IFS= read -r path; do
+  printf '%s\\0' "$path"
+  if [ -f "$path" ]; then head -c 4000 "$path" | tr -d '\\0'; fi
+  printf '\\0'
+done
 """
 
 
 @dataclass(frozen=True)
-class Leftovers:
-    """Result for the uncommitted work; each warning is a code and a sentence."""
+class InnerRepository:
+    """Repository inside the workspace; ``link`` is the content of a ``.git`` that is a file."""
 
-    committed: bool
-    warnings: tuple[tuple[str, str], ...] = ()
+    path: str
+    link: str
 
 
 def undo_command(states: Iterable[str], unmerged: bool) -> list[str] | None:
@@ -67,6 +78,43 @@ def undo_command(states: Iterable[str], unmerged: bool) -> list[str] | None:
         if state in found and unmerged:
             return [command, "--abort"]
     return ["bisect", "reset"] if "BISECT_LOG" in found else None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Operation of git that the agent left unfinished.
+
+    Args:
+        undo: the git command that undoes it, or None.
+        warnings: a code and a sentence for each part that is kept as it is.
+    """
+
+    undo: list[str] | None = None
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+def find_unfinished(lines: Iterable[str], unmerged: bool) -> Unfinished:
+    """Return the unfinished operation from the names of git's files for it.
+
+    Args:
+        lines: names of such files, and ``todo N`` for a series with N commits from the current one on.
+        unmerged: whether the index has conflicts.
+    """
+    found = list(lines)
+    if (command := undo_command(found, unmerged)) is not None:
+        return Unfinished(command)
+    if unmerged:
+        sentence = "The agent left merge conflicts; they were committed with their conflict markers."
+        return Unfinished(None, (("git_conflicts", sentence),))
+    counts = [line.removeprefix("todo ") for line in found if line.startswith("todo ")]
+    rest = max((int(count) - 1 for count in counts if count.isdigit()), default=0)
+    if rest < 1:
+        return Unfinished()
+    sentence = (
+        "The agent left a series of git cherry-pick or git revert unfinished; its finished part is kept, and "
+        f"{rest} further commits were not applied."
+    )
+    return Unfinished(None, (("git_operation_unfinished", sentence),))
 
 
 class Checkout:
@@ -103,108 +151,43 @@ class Checkout:
                 check_space(_stderr(done))
                 raise _checkout_error(_stderr(done))
 
-    async def commit_leftovers(self, message: str) -> Leftovers:
-        """Commit all uncommitted changes, without running the repository's hooks.
-
-        Raises:
-            JobError: ``repository_broken`` or ``commit_failed``.
-        """
-        if (await self._git(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])).returncode != 0:
-            raise JobError(
-                "repository_broken",
-                "The agent removed or damaged the repository's .git, so its work could not be read and "
-                "nothing was pushed. Run the job again.",
-            )
-        warnings = [*await self._undo_unfinished(), *await self._add()]
-        if not await self._is_commit_due():
-            return Leftovers(False, tuple(warnings))
-        commit = ["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", "--file=-"]
-        done = await self._git(commit, stdin=message.encode())
-        if done.returncode != 0:
-            raise JobError(
-                "commit_failed", f"The agent's uncommitted work could not be committed: {last_line(_stderr(done))}."
-            )
-        return Leftovers(True, tuple(warnings))
-
-    async def tips(self) -> dict[str, str]:
-        """Return the commits of HEAD and of the job's branch, as the checkout reports them; either may be missing."""
-        found: dict[str, str] = {}
-        for name in ("HEAD", f"refs/heads/{self._branch}"):
-            done = await self._git(["rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"])
-            sha = done.stdout.decode(errors="replace").strip()
-            if done.returncode == 0 and _SHA.fullmatch(sha):
-                found[name] = sha
-        return found
-
-    async def bundle(self, names: Iterable[str], start: str, file: BinaryIO) -> None:
-        """Write the commits of ``names`` after ``start`` as a bundle of at most the policy's size.
-
-        Raises:
-            JobError: ``history_rewritten``, ``changes_too_large`` or ``changes_invalid``.
-        """
-        if (await self._git(["cat-file", "-e", f"{start}^{{commit}}"])).returncode != 0:
-            raise JobError(
-                "history_rewritten",
-                "The agent replaced the repository's history, so nothing was pushed. Run the job again.",
-            )
-        limit = self._policy.max_bundle_mb * 2**20
-        command = ["bundle", "create", "--quiet", "--version=2", "-", *names, f"^{start}"]
-        # Allow one byte more than the limit, so that a larger bundle can be detected.
-        done = await self._git(
-            command, wrapper=("prlimit", f"--fsize={limit + 1}"), timeout_s=BUNDLE_TIMEOUT_S, stdout_file=file
-        )
-        if os.fstat(file.fileno()).st_size > limit:
-            raise changes_too_large(self._policy.max_bundle_mb)
-        if done.returncode != 0:
-            detail = last_line(_stderr(done))
-            raise JobError(
-                "changes_invalid", f"The agent's commits could not be packed, so nothing was pushed: {detail}."
-            )
-
-    async def _undo_unfinished(self) -> list[tuple[str, str]]:
+    async def find_unfinished(self) -> Unfinished:
+        """Make the agent's files readable, and find the operation of git that it left unfinished."""
+        await self._sandbox.run(["sh", "-c", _MAKE_READABLE], env=_ENV, timeout_s=COMMIT_TIMEOUT_S)
         names = [*_STATES, *_LATER_STATES]
         probe = await self._sandbox.run(["sh", "-c", _PROBE, "sh", *names], env=_ENV | _IN_REPO)
         unmerged = (await self._git(["ls-files", "--unmerged"])).stdout != b""
-        command = undo_command(probe.stdout.decode(errors="replace").splitlines(), unmerged)
-        if command is None:
-            if not unmerged:
-                return []
-            return [
-                ("git_conflicts", "The agent left merge conflicts; they were committed with their conflict markers.")
-            ]
+        return find_unfinished(probe.stdout.decode(errors="replace").splitlines(), unmerged)
+
+    async def undo(self, command: Sequence[str]) -> tuple[str, str]:
+        """Undo an unfinished operation, and return the warning; if git cannot undo it, the files stay as they are."""
         done = await self._git(command)
+        result = "it was undone before the push"
         if done.returncode != 0:
-            raise JobError(
-                "repository_broken",
-                f"The agent left a git {command[0]} unfinished, and it could not be undone, so nothing was pushed: "
-                f"{last_line(_stderr(done))}.",
-            )
-        return [
-            (
-                "git_operation_unfinished",
-                f"The agent left a git {command[0]} unfinished; it was undone before the push.",
-            )
-        ]
+            result = f"git could not undo it ({last_line(_stderr(done))}), so its files count as they are"
+        return "git_operation_unfinished", f"The agent left a git {command[0]} unfinished; {result}."
 
-    async def _add(self) -> list[tuple[str, str]]:
-        done = await self._git(["add", "--all", "--ignore-errors", "--", "."])
-        if done.returncode == 0:
-            return []
-        return [("git_add_incomplete", f"Some files could not be added to the commit: {last_line(_stderr(done))}.")]
+    async def read_state(self, git_folder: str) -> AgentState:
+        """Return the refs of a repository of the agent, also of a damaged one."""
+        done = await self._sandbox.run(
+            ["sh", "-c", READ_STATE, "sh", git_folder], env=_ENV, max_output=MAX_STATE, timeout_s=COMMIT_TIMEOUT_S
+        )
+        return parse_state(done.stdout.decode(errors="surrogateescape"))
 
-    async def _is_commit_due(self) -> bool:
-        staged = await self._git(["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=none"])
-        merging = await self._git(["rev-parse", "--verify", "--quiet", "MERGE_HEAD"])
-        return staged.returncode != 0 or merging.returncode == 0
+    async def inner_repositories(self) -> list[InnerRepository]:
+        """Return the repositories inside the workspace, without its own."""
+        done = await self._sandbox.run(
+            ["sh", "-c", _FIND_INNER, "sh", str(MAX_INNER)], env=_ENV, max_output=MAX_STATE, timeout_s=COMMIT_TIMEOUT_S
+        )
+        fields = done.stdout.decode(errors="surrogateescape").split("\0")
+        pairs = zip(fields[::2], fields[1::2], strict=False)
+        return [InnerRepository(path.removeprefix("./").removesuffix("/.git"), link.strip()) for path, link in pairs]
 
     async def _git(
         self,
         args: Sequence[str],
         *,
-        wrapper: Sequence[str] = (),
-        stdin: bytes = b"",
         timeout_s: float = COMMIT_TIMEOUT_S,
-        stdout_file: BinaryIO | None = None,
     ) -> Completed:
         # These settings spare honest agents surprises; against the others the sandbox alone counts.
         config = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.bare=false", "gc.auto=0")
@@ -214,24 +197,14 @@ class Checkout:
             **{f"GIT_{role}_EMAIL": email for role in ("AUTHOR", "COMMITTER")},
         }
         done = await self._sandbox.run(
-            [*wrapper, "git", *(part for setting in config for part in ("-c", setting)), *args],
+            ["git", *(part for setting in config for part in ("-c", setting)), *args],
             env=_ENV | _IN_REPO | people,
-            stdin=stdin,
             timeout_s=timeout_s,
-            stdout_file=stdout_file,
         )
         if done.returncode != 0:
             # A part of the agent's work must not be pushed as if it were all of it.
             check_space(_stderr(done))
         return done
-
-
-def changes_too_large(max_mb: int) -> JobError:
-    return JobError(
-        "changes_too_large",
-        f"The agent's commits are larger than {max_mb} MB, so nothing was pushed; "
-        "exclude build results by .gitignore, or ask the operator to raise max_bundle_mb.",
-    )
 
 
 def _checkout_error(stderr: str) -> JobError:

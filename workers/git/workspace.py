@@ -1,8 +1,8 @@
 """Repository of a job, from the clone to the push.
 
 There are two repositories. The runner's bare ``git/clean.git`` connects to the remote with the token; the agent's
-checkout in the sandbox never does. One bundle brings the base branch into the sandbox, another brings the agent's
-commits out, and these are checked before anything is pushed.
+checkout in the sandbox never does. A bundle brings the base branch into the sandbox, and a pack brings the agent's
+commits out. They are checked before anything is pushed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from typing import Any, Final
 from myctobot.contract.jobs import EventKind
 from myctobot.contract.repositories import repository_name
 from workers.errors import JobError
-from workers.git.bundle import import_bundle
 from workers.git.changes import added_repositories, read_changes
 from workers.git.checkout import Checkout
 from workers.git.ci_files import changed_ci_files
 from workers.git.cleanup import remove_tree
+from workers.git.collection import Collector
 from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
+from workers.git.lines import Line
+from workers.git.notes import Notes, read_notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
 from workers.git.process import printable_line
+from workers.git.record import CheckoutRecord
 from workers.git.remote import RemoteRepository, check_branch_available, check_not_default
 from workers.git.trees import count_paths
 from workers.sandbox.sandbox import Sandbox
@@ -35,18 +38,18 @@ Emit = Callable[[EventKind, dict[str, Any]], Awaitable[None]]
 
 # First version that can bind a connection to a checked address (http.curloptResolve).
 MIN_GIT: Final = (2, 37)
-MAX_CLAUDE_MD: Final = 64 * 2**10
 MAX_NAMED_PATHS: Final = 10
+MAX_LEFT_SHOWN: Final = 5
 MAX_NAMED_BYTES: Final = 200
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Start of the checkout; ``claude_md`` is untrusted text from the base branch, at most 64 KB."""
+    """Start of the checkout; ``notes`` have untrusted text from the base branch."""
 
     base_branch: str
     base_sha: str
-    claude_md: str | None
+    notes: Notes
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,11 @@ class Workspace:
         self._git = Git(home=self._dir / "home", max_file_mb=policy.max_repo_mb, confinement=self._confinement)
         self._remote = RemoteRepository(spec, policy, self._clean, self._git, resolver)
         self._checkout = Checkout(sandbox, spec.branch, policy)
+        record = CheckoutRecord(sandbox, self._dir / "record", self._clean / "objects", policy)
+        max_bytes = policy.max_bundle_mb * 2**20
+        self._collector = Collector(self._checkout, record, self._git, self._clean, max_bytes, spec.branch, self._warn)
         self._start: _Start | None = None
+        self.note = ""
         self._head: str | None = None
 
     async def prepare(self) -> Prepared:
@@ -125,16 +132,21 @@ class Workspace:
         for sha in dict.fromkeys((self._start.base_sha, self._start.sha)):
             await count_paths(self._git, self._clean, sha, self._policy.max_files)
         await self._seed(base, continued)
-        return Prepared(base, base_sha, await self._claude_md(base_sha))
+        if verbatim := await self._collector.begin(self._start.sha):
+            await self._log(
+                f"{verbatim:,} files are stored otherwise than .gitattributes asks, and git does not convert them here"
+            )
+        notes = await read_notes(self._git, self._clean, base_sha)
+        for line in notes.log:
+            await self._log(line)
+        return Prepared(base, base_sha, notes)
 
     async def commit_leftovers(self, message: str) -> bool:
         """Commit the agent's uncommitted changes as the agent's user; return whether there were any."""
-        left = await self._checkout.commit_leftovers(message)
-        for code, sentence in left.warnings:
-            await self._warn(code, sentence)
-        if left.committed:
+        committed = await self._collector.commit_files(message)
+        if committed:
             await self._log("Committed the agent's uncommitted changes")
-        return left.committed
+        return committed
 
     async def collect(self) -> Collected | None:
         """Import the agent's commits into the runner's repository and check them; None when there is nothing to push.
@@ -146,7 +158,7 @@ class Workspace:
         await count_paths(self._git, self._clean, head, self._policy.max_files)
         commits = int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
         if commits == 0:
-            await self._log("The agent changed nothing")
+            await self._log(self.note)
             return None
         if head == start.sha:
             await self._log(f"The agent added no commit to the {commits} commits that {self._spec.branch} had already")
@@ -194,7 +206,9 @@ class Workspace:
         found = parse_version(await self._git.check(["version"], cwd=self._dir))
         if found < MIN_GIT:
             raise JobError("git_too_old", "This shard's git is older than 2.37; ask the operator to update it.")
-        await self._git.check(["init", "--quiet", "--bare", "--template=", "--", "clean.git"], cwd=self._dir)
+        # The record of the checkout reads these objects as the agent's user.
+        options = ["--quiet", "--bare", "--shared=0644", "--template="]
+        await self._git.check(["init", *options, "--", "clean.git"], cwd=self._dir)
 
     async def _find_branches(self) -> tuple[str, bool]:
         """Return the base branch, and whether the job's branch exists already."""
@@ -231,42 +245,24 @@ class Workspace:
         await self._log(f"Checked out {self._spec.branch}")
 
     async def _take_commits(self, start: _Start) -> str:
-        """Import the checkout's tips into the bare repository, and return the one to push."""
-        tips = await self._checkout.tips()
-        news = [name for name, sha in tips.items() if sha != start.sha]
-        if not news:
-            return start.sha
-        bundle = self._dir / "agent.bundle"
-        try:
-            with bundle.open("xb") as file:
-                await self._checkout.bundle(news, start.sha, file)
-            refs = await import_bundle(self._git, self._clean, bundle, self._policy.max_bundle_mb * 2**20)
-        finally:
-            bundle.unlink(missing_ok=True)
-        return await self._choose_head(start, refs)
-
-    async def _choose_head(self, start: _Start, refs: dict[str, str]) -> str:
-        head = refs.get("HEAD", start.sha)
-        branch = refs.get(f"refs/heads/{self._spec.branch}", start.sha)
-        tip = branch if await self._is_ancestor(head, branch) else head
-        if not await self._is_ancestor(start.sha, tip):
-            raise JobError(
-                "history_rewritten",
-                "The agent rewrote commits of others. MyCTOBot never overwrites commits, so nothing was pushed. "
-                "Run the job again.",
-            )
-        if tip != branch and not await self._is_ancestor(branch, tip):
-            await self._warn(
-                "commits_left_out",
-                f"The agent left commits of {self._spec.branch} out of its checkout; only checked-out ones are pushed.",
-            )
+        """Import the agent's commits into the bare repository, and return the one to push."""
+        taken = await self._collector.take(start.sha, start.base_sha)
+        self.note = taken.note
+        for line in taken.left[:MAX_LEFT_SHOWN]:
+            await self._show_left(start, line)
+        head = taken.sha or start.sha
         # Keep these commits reachable. Unreachable ones are never sent.
-        await self._git.check(["update-ref", "refs/myctobot/head", tip], cwd=self._clean)
-        return tip
+        await self._git.check(["update-ref", "refs/myctobot/head", head], cwd=self._clean)
+        return head
 
-    async def _is_ancestor(self, older: str, newer: str) -> bool:
-        result = await self._git.run(["merge-base", "--is-ancestor", older, newer], cwd=self._clean)
-        return result.returncode == 0
+    async def _show_left(self, start: _Start, line: Line) -> None:
+        """Keep the changes of commits that are not pushed in the job's log."""
+        changes = await read_changes(self._git, self._clean, start.sha, line.sha)
+        count = await self._git.check(["rev-list", "--count", line.sha, f"^{start.sha}", "--"], cwd=self._clean)
+        collected = Collected(
+            line.sha, int(count), changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
+        )
+        await self._emit(EventKind.DIFF, {**diff_event(start.sha, collected), "left_out": line.names[0]})
 
     async def _check_ci_files(self, start: _Start, head: str) -> None:
         if self._spec.allow_ci_files:
@@ -292,14 +288,6 @@ class Workspace:
 
     async def _rev_parse(self, branch: str) -> str:
         return await self._git.check(["rev-parse", "--verify", f"refs/heads/{branch}^{{commit}}"], cwd=self._clean)
-
-    async def _claude_md(self, sha: str) -> str | None:
-        entry = await self._git.check(["ls-tree", sha, "--", "CLAUDE.md"], cwd=self._clean)
-        mode, kind, blob, *_ = *entry.split("\t")[0].split(" "), "", "", ""
-        if kind != "blob" or mode not in ("100644", "100755"):
-            return None
-        shown = await self._git.run(["cat-file", "blob", blob], cwd=self._clean, max_output=MAX_CLAUDE_MD)
-        return shown.text
 
     def _require_start(self) -> _Start:
         if self._start is None:

@@ -69,10 +69,9 @@ def main() -> None:
         sys.exit(1)
     registry = Registry(config.run_path)
     entry = registry.add(order["job_id"], order["attempt"], order["slot"])
-    try:
-        asyncio.run(Runner(config, control, entry).run())
-    finally:
-        registry.remove(entry)
+    asyncio.run(Runner(config, control, entry).run())
+    # After an error the file stays. By it, the worker knows that this runner ended without a report.
+    registry.remove(entry)
     # Exit at once, because threads of libraries could keep the process alive.
     logging.shutdown()
     os._exit(0)

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from myctobot.contract.jobs import EventKind, Phase
+from myctobot.contract.names import attempt_name
 from myctobot.contract.runner import CancelProof, ClaimAnswer
 from workers.config import ShardConfig
 from workers.errors import JobError
 from workers.executors import create_executor, direct_addresses, read_only_paths
 from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
+from workers.git.notes import Notes
 from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
 from workers.runner.disk_watchdog import DiskWatchdog, read_free_space, shortage
 from workers.runner.events import EventStream
@@ -40,7 +42,7 @@ class Execution:
 
     def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int) -> None:
         self._config, self._answer, self._slot = config, answer, slot
-        self._job_dir = config.workspace_path / f"{answer['job_id']}.{answer['attempt']}"
+        self._job_dir = config.workspace_path / attempt_name(answer["job_id"], answer["attempt"])
         self._sandbox: Sandbox | None = None
         self._repository: Workspace | None = None
         self._user: AgentUser | None = None
@@ -77,7 +79,7 @@ class Execution:
         collected: Collected | None = None
         if workspace is not None:
             collected = await disk.watch(self._push(workspace, events), self._sandbox.kill_all)
-        return self._result(report, collected, workspace is not None)
+        return self._result(report, collected, workspace)
 
     def _check_gateway(self) -> None:
         """Check that the job's token does not travel in clear text.
@@ -136,9 +138,10 @@ class Execution:
     async def _run_agent(self, sandbox: Sandbox, events: EventStream, prepared: Prepared | None) -> AgentReport:
         answer = self._answer
         executor = create_executor(self._config)
+        notes = prepared.notes if prepared else Notes(None, "", ())
         task = AgentTask(
             prompt=build_prompt(answer["task"]),
-            instructions=build_instructions(answer["task"], prepared.claude_md if prepared else None),
+            instructions=build_instructions(answer["task"], notes.text, notes.source),
             max_turns=answer["max_turns"],
             capabilities=tuple(answer["capabilities"]),
             gateway_url=answer["gateway"]["url"],
@@ -162,7 +165,7 @@ class Execution:
         await workspace.push()
         return collected
 
-    def _result(self, report: AgentReport, collected: Collected | None, has_repository: bool) -> dict[str, Any]:
+    def _result(self, report: AgentReport, collected: Collected | None, workspace: Workspace | None) -> dict[str, Any]:
         usage = {
             "turns": report.turns,
             "input_tokens": report.input_tokens,
@@ -170,10 +173,10 @@ class Execution:
             "cost_usd": report.cost_usd,
         }
         result: dict[str, Any] = {"summary": report.summary, "usage": usage}
-        if not has_repository:
+        if workspace is None:
             return result
         if collected is None:
-            return {**result, "branch": None, "note": "The agent changed nothing, so no branch was pushed."}
+            return {**result, "branch": None, "note": f"{workspace.note}, so no branch was pushed."}
         return {
             **result,
             "branch": self._answer["task"]["branch"],

@@ -14,6 +14,8 @@ _CLOSING_TAG = re.compile(
     rf"[<\uff1c\ufe64]{_BLANK}[/\u2044\u2215\uff0f]{_BLANK}{_BLANK.join('repository')}{_BLANK}{_DASH}{_BLANK.join('notes')}",
     re.IGNORECASE,
 )
+# Names of files with other characters could end the attribute or the tag.
+_NOT_IN_NAMES = re.compile(r"[^\w./, +-]")
 
 _HOUSE_RULES = """You work unattended: no person can answer questions. Your working directory is the workspace.
 Make the smallest change that does the task well, and run the project's own tests where there are any.
@@ -28,23 +30,24 @@ def build_prompt(task: TaskPayload) -> str:
     return task["prompt"]
 
 
-def build_instructions(task: TaskPayload, claude_md: str | None) -> str:
+def build_instructions(task: TaskPayload, notes: str | None, source: str = "CLAUDE.md") -> str:
     """Return the text that is added to the agent's system prompt.
 
     Args:
         task: may have the tenant's additional instructions.
-        claude_md: the repository's CLAUDE.md on the base branch. It is quoted as information; nothing in it is loaded
-            or run.
+        notes: the repository's notes on the base branch. They are quoted as information; nothing in them is loaded or
+            run.
+        source: names of the files that the notes are from; the repository chooses them too.
     """
     parts = [_HOUSE_RULES]
     if extra := task.get("additional_instructions"):
         parts.append(f"Additional instructions:\n{extra}")
-    if claude_md:
+    if notes:
         # The repository is not trusted, so a closing tag in its text must not end the quotation.
-        quoted = _CLOSING_TAG.sub(r"<\\/repository-notes", claude_md)
+        quoted = _CLOSING_TAG.sub(r"<\\/repository-notes", notes)
         parts.append(
             "The repository's own notes for agents follow, as information about the project.\n"
-            f'<repository-notes source="CLAUDE.md">\n{quoted}\n</repository-notes>'
+            f'<repository-notes source="{_NOT_IN_NAMES.sub("_", source)}">\n{quoted}\n</repository-notes>'
         )
     return "\n\n".join(parts)
 

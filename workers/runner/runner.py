@@ -22,6 +22,7 @@ from myctobot.contract.runner import CancelProof, ClaimAnswer, ClaimRequest, Fin
 from workers.config import ShardConfig
 from workers.control_plane import AttemptFenced, CallRefused, ControlPlane, ControlPlaneUnreachable
 from workers.errors import JobError
+from workers.executors.truncation import keep_beginning
 from workers.runner.events import EventStream, SequenceReset
 from workers.runner.execution import Execution
 from workers.runner.pausable_clock import first_of
@@ -66,7 +67,11 @@ class Runner:
         deadline = asyncio.get_running_loop().time() + CLAIM_DEADLINE_S
         while True:
             try:
-                return await control.claim(self._job_id, request)
+                answer = await control.claim(self._job_id, request)
+                if (answer["job_id"], answer["attempt"]) == (self._job_id, self._attempt):
+                    return answer
+                log.error("%s: not claimed: the control plane answered for another attempt", self._job_id)
+                return None
             except CallRefused as refusal:
                 log.warning("%s: not claimed: %s", self._job_id, refusal)
                 return None
@@ -182,7 +187,7 @@ class Runner:
         )
 
     def _failure(self, error: JobError, proof: CancelProof | None) -> FinishRequest:
-        detail = FinishError(code=error.code, message=str(error)[:4000], retryable=error.retryable)
+        detail = FinishError(code=error.code, message=keep_beginning(str(error), 4000), retryable=error.retryable)
         return self._finish_request(Outcome.FAILED, {}, error=detail, proof=proof)
 
     def _finish_request(

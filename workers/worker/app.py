@@ -15,7 +15,7 @@ from typing import Any
 from celery import Celery
 from celery.apps.worker import Worker
 from celery.bootsteps import StartStopStep
-from celery.signals import setup_logging, worker_ready
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from celery.utils.nodenames import host_format
 from celery.worker import state as worker_state
 from celery.worker.consumer import Tasks
@@ -34,6 +34,7 @@ from workers.worker.spawner import Spawner
 log = logging.getLogger(__name__)
 
 MAX_LOG_LINES = 1000
+_MAX_LOG_LINE = 2000
 # Seconds between two events that say that the worker is alive; monitors wait for two of them.
 _EVENTS_EVERY_S = 10
 
@@ -80,6 +81,7 @@ class ShardWorker:
         self.config = config
         self.spawner = Spawner(config, config_path)
         self.heartbeat = HeartbeatSender(config, self.spawner, self.apply_orders)
+        self.spawner.on_ended = self.heartbeat.beat_now
         self.log_tail: deque[str] = deque(maxlen=MAX_LOG_LINES)
         # Celery keeps reserved requests in a WeakSet, so keep a reference here.
         self._adopted: set[AdoptedRunner] = set()
@@ -100,6 +102,7 @@ class ShardWorker:
         worker = self._worker = self._make_worker()
         reload = Reload(self._stop_consuming, lambda: not self.spawner.is_starting)
         worker_ready.connect(lambda **_: reload.listen(), weak=False)
+        worker_shutting_down.connect(lambda **_: self.spawner.stop_waiting(), weak=False)
         try:
             worker.start()
         finally:
@@ -206,7 +209,7 @@ class _LogTail(logging.Handler):
         self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(f"{record.levelname} {record.getMessage()}")
+        self._lines.append(f"{record.levelname} {record.getMessage()}"[:_MAX_LOG_LINE])
 
 
 @setup_logging.connect(weak=False)

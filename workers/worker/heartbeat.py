@@ -14,6 +14,7 @@ from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 from workers import VERSION
 from workers.config import ShardConfig
 from workers.control_plane import ControlError, WorkerControlPlane
+from workers.worker.redis_transport import MESSAGES
 from workers.worker.sandbox_watch import SandboxWatch
 from workers.worker.spawner import Spawner
 from workers.worker.system_load import ProcessorLoad, memory_total_mb, memory_used_mb
@@ -63,11 +64,13 @@ class HeartbeatSender(threading.Thread):
             ControlError: the heartbeat did not arrive or was refused.
         """
         self._config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.answer = self._control.heartbeat(self._sandbox.add_to(self._load()))
+        report = self._sandbox.add_to(self._load())
+        self.answer = self._control.heartbeat(report)
+        self._spawner.forget_ended(report.get("ended", []))
         return self.answer
 
     def _load(self) -> HeartbeatRequest:
-        return HeartbeatRequest(
+        report = HeartbeatRequest(
             version=VERSION,
             capabilities=list(self._config.capabilities),
             slots=self._config.max_concurrent_jobs,
@@ -78,6 +81,11 @@ class HeartbeatSender(threading.Thread):
             disk_free_mb=shutil.disk_usage(self._config.workspace_path).free // 2**20,
             versions=self._versions,
         )
+        if MESSAGES.dropped:
+            report["dropped_messages"] = {str(reason): count for reason, count in MESSAGES.dropped.copy().items()}
+        if ended := self._spawner.ended():
+            report["ended"] = ended
+        return report
 
     def first_answer(self) -> HeartbeatAnswer:
         """Send heartbeats until the control plane answers; the answer names the queues of this shard."""
@@ -107,10 +115,13 @@ class HeartbeatSender(threading.Thread):
             self._requested.clear()
             if self._ended.is_set():
                 return
-            answer = self._try_beat()
-            if answer is not None:
-                self._apply_orders(answer)
-            self._spawner.sweep(self._config.job_ttl_minutes * 60)
+            try:
+                answer = self._try_beat()
+                if answer is not None:
+                    self._apply_orders(answer)
+                self._spawner.sweep(self._config.job_ttl_minutes * 60)
+            except Exception:  # without this thread the control plane would lose the shard until its next restart
+                log.exception("heartbeat: an unexpected error; the next heartbeat follows")
 
     def beat_now(self) -> None:
         """Send a heartbeat at once, to receive the control plane's orders."""

@@ -9,6 +9,8 @@ of this:
 - it answers a command into the caller's reply queue, whose name follows from the command (LPUSH).
 
 The permissions of the broker user (``shards/broker_access/acl_rules.py``) fit this file and change with it.
+
+A message that is not an order to execute an attempt, or not a control command, is dropped and counted.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import logging
 import time
 from collections import deque
 from queue import Empty
-from typing import Any
+from typing import Any, Final
 
 from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
@@ -25,15 +27,36 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as stock
 from redis.exceptions import NoPermissionError
 
+from myctobot.contract.checked_channel import CheckedChannel, CheckedTransport
+from myctobot.contract.messages import DropReason, MessageFilter
+from myctobot.contract.names import is_attempt
+from myctobot.contract.runner import EXECUTE_TASK
+
 log = logging.getLogger(__name__)
 
 # Events only serve monitors, so those of a long outage are dropped, the oldest first.
 _MAX_EVENTS_KEPT = 500
 
 
-class ShardChannel(stock.Channel):
-    """Channel without bindings and without keys of unacknowledged messages."""
+def check_order(task: str, args: list[Any], kwargs: dict[str, Any]) -> DropReason | None:
+    """Return the reason to drop a task that is not an order to execute an attempt of a job."""
+    if task != EXECUTE_TASK:
+        return DropReason.TASK
+    return None if len(args) == 2 and not kwargs and is_attempt(*args) else DropReason.ARGUMENTS
 
+
+def _log_drop(reason: DropReason, source: str, size: int) -> None:
+    log.warning("dropped a message of %s bytes from %s: %s", size, source[:100], reason)
+
+
+# Of this process; the heartbeat reports its counts.
+MESSAGES: Final = MessageFilter(check_order, _log_drop)
+
+
+class ShardChannel(CheckedChannel, stock.Channel):
+    """Channel without bindings, without keys of unacknowledged messages and without malformed messages."""
+
+    message_filter = MESSAGES
     # With this option, kombu keeps every taken message in keys of the broker until it is acknowledged.
     ack_emulation = False
     # Attributes of the base class that its stubs lack.
@@ -119,9 +142,10 @@ class ShardChannel(stock.Channel):
             super().basic_cancel(consumer_tag)
 
 
-class Transport(stock.Transport):
+class Transport(CheckedTransport, stock.Transport):
     """Standard transport with ``ShardChannel``."""
 
+    message_filter = MESSAGES
     # The name that kombu reads.
     Channel = ShardChannel
 

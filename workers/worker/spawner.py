@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
+from myctobot.contract.names import attempt_name, parse_attempt_name
 from workers.config import ShardConfig
 from workers.git.cleanup import remove_tree
-from workers.runner_registry import Registry, RunnerEntry
+from workers.runner_registry import Registry, RunnerEntry, process_start_time
+from workers.sandbox import process_tree
 from workers.sandbox.isolation import read_problem
 from workers.sandbox.limits import sweep_groups
 
@@ -25,7 +28,8 @@ log = logging.getLogger(__name__)
 # A spare needs over a second to import. Right after a job's start, this would slow down the agent.
 _SPARE_AFTER_S = 3.0
 _POLL_S = 0.5
-_JOB_DIRECTORY = re.compile(r"job_[a-z0-9]+\.[0-9]+")
+# States of a process that a signal or a debugger stopped; it may never continue.
+_STOPPED = frozenset("Tt")
 # Only these variables of the worker reach a runner, and so an agent.
 _ENVIRONMENT = ("PATH", "LANG", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 
@@ -52,15 +56,52 @@ class Spawner:
         self._spare: subprocess.Popen[bytes] | None = None
         self._spare_config = 0
         self._closed = False
+        self._stopping = threading.Event()
         self._slots: set[int] = set()
+        # Names of runners that were found dead, and of those of them whose leftovers are gone.
+        self._dead: set[str] = set()
+        self._unreported: set[str] = set()
+        # Called when there is a runner to report as ended.
+        self.on_ended: Callable[[], None] = lambda: None
 
     def adopt(self) -> list[RunnerEntry]:
         """Find the runners that an earlier worker of this shard started, and occupy their slots."""
-        found = self._registry.live()
+        found = self._live()
         with self._lock:
             self._slots.update(entry.slot for entry in found)
+            dead = tuple(self._dead)
         self.sweep(older_than_s=0)
+        for name in dead:
+            self._conclude(name)
         return found
+
+    def _live(self) -> list[RunnerEntry]:
+        """Return the live runners, and remember the dead ones."""
+        live, dead = self._registry.scan()
+        with self._lock:
+            self._dead.update(entry.name for entry in dead)
+        return live
+
+    def _conclude(self, name: str) -> None:
+        """Report a runner as ended if it was found dead; nothing of it is left, so its job may run again."""
+        live = {entry.name for entry in self._live()}
+        with self._lock:
+            if name not in self._dead or name in live:
+                return
+            self._dead.discard(name)
+            self._unreported.add(name)
+        log.warning("the runner of %s ended without a report", name)
+        self.on_ended()
+
+    def ended(self) -> list[str]:
+        """Return the names of the runners that ended without a report and are not reported yet."""
+        with self._lock:
+            return sorted(self._unreported)[: self._config.max_concurrent_jobs]
+
+    def forget_ended(self, names: Collection[str]) -> None:
+        """Forget runners that the control plane knows to have ended."""
+        with self._lock:
+            self._unreported.difference_update(names)
 
     def sweep(self, older_than_s: float) -> None:
         """Remove the directories of dead runners, because a workspace may contain a customer's code.
@@ -70,9 +111,9 @@ class Spawner:
         """
         root = self._config.workspace_path
         # An operator may keep other files there, which must stay.
-        directories = [path for path in root.glob("job_*.*") if _JOB_DIRECTORY.fullmatch(path.name)]
+        directories = [path for path in root.glob("job_*.*") if parse_attempt_name(path.name)]
         # List directories before runners. In the other order, the directory of a new runner would look dead.
-        live = {entry.name for entry in self._registry.live()}
+        live = {entry.name for entry in self._live()}
         for directory in directories:
             try:
                 age_s = time.time() - directory.lstat().st_mtime
@@ -88,24 +129,30 @@ class Spawner:
         """Wait until an adopted runner has ended, and release its slot."""
         while entry.is_alive():
             time.sleep(_POLL_S)
-        # After a reload, earlier runners are still children of this process. Reap them, so that no zombie stays.
-        with suppress(ChildProcessError):
-            os.waitpid(entry.pid, 0)
-        self._remove_leftovers(entry.name)
-        self._release_slot(entry.slot)
+        # Its pid may already belong to another child.
+        if process_start_time(entry.pid) is None:
+            # After a reload, earlier runners are still children of this process; no zombie must stay.
+            with suppress(ChildProcessError):
+                os.waitpid(entry.pid, os.WNOHANG)
+        try:
+            self._remove_leftovers(entry.name)
+            self._conclude(entry.name)
+        finally:
+            self._release_slot(entry.slot)
 
     @property
     def is_starting(self) -> bool:
         """Tell whether a message was taken whose runner has not begun its attempt."""
+        live = self._live()
         with self._lock:
-            return len(self._slots) > len(self._registry.live())
+            return len(self._slots) > len(live)
 
     def running(self) -> list[RunnerEntry]:
-        return self._registry.live()
+        return self._live()
 
     def wake(self, job_id: str) -> int:
         """Make the runners of a job call the control plane at once; return their number."""
-        found = [entry for entry in self._registry.live() if entry.job_id == job_id]
+        found = [entry for entry in self._live() if entry.job_id == job_id]
         for entry in found:
             with suppress(ProcessLookupError):
                 os.kill(entry.pid, signal.SIGUSR1)
@@ -117,20 +164,53 @@ class Spawner:
         While the shard's sandbox fails, no runner starts; the control plane then sends the job to another shard.
 
         Raises:
+            ValueError: the values do not name an attempt.
             RuntimeError: every slot is occupied, which dispatch prevents.
         """
+        name = attempt_name(job_id, attempt)
         if problem := read_problem(self._config.run_path):
-            log.error("%s.%s is not claimed, because no sandbox can be started: %s", job_id, attempt, problem)
+            log.error("%s is not claimed, because no sandbox can be started: %s", name, problem)
             return 1
-        slot = self._reserve_slot(f"{job_id}.{attempt}")
+        slot = self._reserve_slot(name)
         try:
-            code = self._start(job_id, attempt, slot).wait()
-            self._remove_leftovers(f"{job_id}.{attempt}")
+            code = self._await_end(self._start(job_id, attempt, slot))
+            self._remove_leftovers(name)
+            self._conclude(name)
         finally:
             self._release_slot(slot)
         if code:
-            log.error("the runner of %s.%s ended with %s", job_id, attempt, code)
+            log.error("the runner of %s ended with %s", name, code)
         return code
+
+    def stop_waiting(self) -> None:
+        """Wait no more for runners that make no progress, because the worker ends; the next worker adopts them."""
+        self._stopping.set()
+
+    def _await_end(self, runner: subprocess.Popen[bytes]) -> int:
+        """Wait until a runner has ended, and return its exit code.
+
+        A runner is gone when its main thread is: another thread may hang in the kernel forever, such as in a read of a
+        dead disk, and then the process cannot be reaped.
+        """
+        try:
+            handle = os.pidfd_open(runner.pid)
+        except OSError as error:
+            log.warning("the runner with pid %s cannot be watched: %s", runner.pid, error.strerror)
+            return runner.wait()
+        try:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            while not poll.poll(_POLL_S * 1000):
+                info = process_tree.read(runner.pid)
+                if info is None or not info.alive:
+                    log.error("the runner with pid %s is dead but cannot be reaped", runner.pid)
+                    return runner.poll() or -signal.SIGKILL
+                if self._stopping.is_set() and info.state in _STOPPED:
+                    log.warning("the runner with pid %s is stopped, so the worker ends without it", runner.pid)
+                    return 0
+        finally:
+            os.close(handle)
+        return runner.wait()
 
     def _reserve_slot(self, name: str) -> int:
         with self._lock:
@@ -170,7 +250,7 @@ class Spawner:
     def _remove_leftovers(self, name: str) -> None:
         """Remove the directory and control groups that a killed runner could not remove itself."""
         leftover = self._config.workspace_path / name
-        if leftover.exists() and name not in {entry.name for entry in self._registry.live()}:
+        if leftover.exists() and name not in {entry.name for entry in self._live()}:
             try:
                 remove_tree(leftover)
             except OSError as error:
@@ -213,4 +293,10 @@ def _end_spare(spare: subprocess.Popen[bytes]) -> None:
     """End a spare by closing its input without an order."""
     assert spare.stdin is not None  # noqa: S101  # _spawn opens it
     spare.stdin.close()
-    spare.wait(timeout=10)
+    try:
+        spare.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        # It has no attempt, so nothing is lost.
+        spare.kill()
+        with suppress(subprocess.TimeoutExpired):
+            spare.wait(timeout=10)

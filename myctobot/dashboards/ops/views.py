@@ -16,6 +16,7 @@ from myctobot.dashboards.ops.history import CachedCharts
 from myctobot.dashboards.ops.listing import STATES, ShardFilters, pools, read_page
 from myctobot.dashboards.pages import is_htmx
 from myctobot.lib.clock import database_now
+from myctobot.lib.failing_parts import failing_parts
 from myctobot.lib.ttl_cache import CachedValue
 from myctobot.web.process_caches import process_caches
 from shards.models import Shard
@@ -61,6 +62,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "classes": found[:_MAX_CLASSES],
         "more_classes": max(0, len(found) - _MAX_CLASSES),
         "charts": caches.get(CachedCharts)(),
+        "failing_parts": [part for part in failing_parts() if part.until is None],
         "here": request.get_full_path(),
         "partial": is_htmx(request),
     }

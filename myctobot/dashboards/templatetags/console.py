@@ -11,11 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import Truncator
 
 from jobs.lifecycle.job_request import key_of_branch
 from jobs.models import Attempt, Job
 from myctobot.contract.jobs import JobStatus
 from myctobot.dashboards.forms import CAUSES
+from myctobot.dashboards.repository_links import ResultLinks, result_links
 from myctobot.dashboards.safe_links import sanitize
 
 # Error codes of runners that the policy of a repository decides.
@@ -115,6 +117,14 @@ def linked(sentence: str, job_ids: Sequence[str]) -> SafeString:
 
 
 @register.filter
+def links(job: Job) -> ResultLinks:
+    """Return the links to the branch and the commit of a job's result."""
+    result = job.result or {}
+    values = (job.task.get("repo_url"), result.get("branch"), result.get("head"))
+    return result_links(*(value if isinstance(value, str) else "" for value in values))
+
+
+@register.filter
 def was_refused_by_policy(job: Job) -> bool:
     """Tell whether a job failed because no policy of its repository allows the push."""
     return job.error_code in _POLICY_CODES
@@ -142,6 +152,28 @@ def title(job: Job) -> str:
     short = first if len(first) <= 100 else first[:99] + "…"
     key = sanitize(job.task.get("issue_key"))
     return f"{key}: {short}" if key else short
+
+
+# Marks before the title of a tab, so that its state is visible among other tabs.
+_MARKS: Final = {
+    JobStatus.QUEUED: "…",
+    JobStatus.RUNNING: "▶",
+    JobStatus.COMPLETED: "✓",
+    JobStatus.FAILED: "✗",
+    JobStatus.CANCELLED: "⊘",
+}
+
+
+@register.filter
+def tab_title(job: Job) -> str:
+    """Return the title of the job's tab: a mark of its status and the short title."""
+    return f"{_MARKS[JobStatus(job.status)]} {Truncator(title(job)).chars(60)}"
+
+
+@register.filter
+def tab_icon(job: Job) -> str:
+    """Return the static file of the tab's icon, which shows the status as a coloured dot."""
+    return f"dashboards/icon-{JobStatus(job.status).value}.svg"
 
 
 @register.filter

@@ -24,7 +24,7 @@ from myctobot.dashboards.listing import STATUSES, JobFilters, read_page
 from myctobot.dashboards.pages import is_htmx, may_write, member_page, writers_only
 from myctobot.dashboards.views.callbacks import callbacks_of
 from myctobot.errors import InvalidRequest, MyctobotError
-from myctobot.tenants.authentication import Caller
+from myctobot.tenants.authentication import Caller, caller_name
 from myctobot.tenants.secrets import usable_names
 
 
@@ -55,23 +55,44 @@ def waits_of(jobs: list[Job]) -> dict[int, WaitStatus]:
 @member_page
 @writers_only
 def job_new(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the form that starts a job, and start the job."""
+    """Show the form that starts a job, and start the job; ``retry_of`` names a finished job to edit."""
+    old = _job_to_edit(caller, request)
+    if old is not None and not old.is_over:
+        return redirect("console-job", old.public_id)
     form = JobForm(
         request.POST if request.method == "POST" else None,
+        initial=JobForm.initial_of(old) if old else None,
         offers=available_capabilities(caller.tenant),
         secret_names=_secret_names(caller),
     )
-    if request.method == "POST" and form.is_valid() and (job := _submit(caller, form)):
+    if request.method == "POST" and form.is_valid() and (job := _submit(caller, form, old)):
         return redirect("console-job", job.public_id)
     status = 400 if form.is_bound else 200
-    return render(request, "dashboards/job_new.html", {"form": form}, status=status)
+    return render(request, "dashboards/job_new.html", {"form": form, "old": old}, status=status)
 
 
-def _submit(caller: Caller, form: JobForm) -> Job | None:
-    """Start the job like the API does, or show the errors in the form."""
+def _job_to_edit(caller: Caller, request: HttpRequest) -> Job | None:
+    query = request.POST if request.method == "POST" else request.GET
+    public_id = query.get("retry_of", "")
+    return lookup.find_job(caller.tenant, public_id) if public_id else None
+
+
+def _submit(caller: Caller, form: JobForm, old: Job | None) -> Job | None:
+    """Start the job like the API does, or show the errors in the form.
+
+    Args:
+        old: the job that this one repeats, edited; None for a first request.
+    """
+    body = form.request_body()
+    if old is not None:
+        # The form has no fields for these parts of the old request.
+        kept = {name: value for name, value in old.context.items() if name != "additional_instructions"}
+        kept |= {name: {"secret": stored} for name, stored in old.named_secrets.items() if name == "jira_token"}
+        body |= {"callback_url": old.callback_url} if old.callback_url else {}
+        body |= {"context": {**kept, **body.get("context", {})}} if kept else {}
     try:
-        wanted = JobRequestSerializer.read(form.request_body())
-        return submit.submit(caller, wanted, form.cleaned_data["idempotency_key"])[0]
+        wanted = JobRequestSerializer.read(body)
+        return submit.submit(caller, wanted, form.cleaned_data["idempotency_key"], retry_of=old)[0]
     except ValidationError as error:
         form.add_request_errors(flatten(error.detail))
     except InvalidRequest as error:
@@ -133,7 +154,7 @@ def job_header(request: HttpRequest, caller: Caller, job_id: str) -> HttpRespons
 def job_cancel(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
     """Request a cancel; if the job has ended already, show its outcome."""
     try:
-        cancel.cancel(caller.tenant, job_id)
+        cancel.cancel(caller.tenant, job_id, by=caller_name(caller))
     except JobFinished as error:
         return _job_page_with_error(request, caller, job_id, error)
     return redirect("console-job", job_id)

@@ -21,7 +21,7 @@ from myctobot.gateway.errors import (
     error_body,
     error_event,
 )
-from myctobot.gateway.sse import UsageReader
+from myctobot.gateway.sse import UsageReader, WholeEvents
 from myctobot.gateway.upstreams.base import UpstreamCall, UpstreamResponse
 
 PATHS = {"messages": "/v1/messages", "count_tokens": "/v1/messages/count_tokens"}
@@ -151,11 +151,16 @@ async def _read_body(response: httpx.Response, maximum: int) -> bytes:
 
 
 async def _stream(response: httpx.Response, usage: UsageReader, request_id: str) -> AsyncIterator[bytes]:
+    events = WholeEvents()
     try:
         with _translated():
             async for piece in response.aiter_bytes():
-                usage.feed_stream(piece)
-                yield piece
+                if whole := events.feed(piece):
+                    usage.feed_stream(whole)
+                    yield whole
+        # A clean end of the connection is no proof of a complete message.
+        if not usage.message_ended and usage.error is None:
+            raise BrokenUpstream("The upstream ended the stream before the end of the message. Try again.")
     except GatewayError as error:
         last = error_event(error.kind, error.message, request_id)
         usage.feed_stream(last)

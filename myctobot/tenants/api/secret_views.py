@@ -6,20 +6,22 @@ from typing import Any
 
 from django.db import transaction
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from myctobot.api.fields import BoundedListField, StrictCharField, StrictSerializer
-from myctobot.api.pagination import PAGES, Pages
+from myctobot.api.pagination import PAGED, PAGES, Pages
+from myctobot.api.parameters import ApiView
 from myctobot.errors import NotAllowed
 from myctobot.tenants.authentication import Caller, caller_name, caller_of, require_admin
 from myctobot.tenants.models import USER_ROLES, Role, Secret
 from myctobot.tenants.secret_bindings import MAX_HOSTS, SecretBinding, SecretPurpose
 from myctobot.tenants.secrets import (
     MAX_NAME_LENGTH,
+    SecretExists,
+    SecretMissing,
     add_secret,
     change_secret,
     find_secret,
@@ -93,13 +95,15 @@ class SecretPageSerializer(serializers.Serializer[Any]):
     results = StoredSecretSerializer(many=True)
 
 
-class SecretList(APIView):
+class SecretList(ApiView):
     """The tenant's stored secrets."""
+
+    errors = {"GET": (NotAllowed,), "POST": (NotAllowed, SecretExists)}
+    query = {"GET": PAGED}
 
     @extend_schema(
         operation_id="secrets_list",
         description=f"The tenant's stored secrets and their bindings, newest first. {PAGES} Not for viewers.",
-        parameters=[OpenApiParameter("cursor", str), OpenApiParameter("limit", int)],
         responses=SecretPageSerializer,
     )
     def get(self, request: Request) -> HttpResponse:
@@ -122,8 +126,10 @@ class SecretList(APIView):
         return Response(_represent(row), status=status.HTTP_201_CREATED)
 
 
-class SecretDetail(APIView):
+class SecretDetail(ApiView):
     """One stored secret."""
+
+    errors = dict.fromkeys(("GET", "PATCH", "DELETE"), (NotAllowed, SecretMissing))
 
     @extend_schema(operation_id="secrets_read", responses=StoredSecretSerializer)
     def get(self, request: Request, name: str) -> Response:

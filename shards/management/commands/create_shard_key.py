@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
 from myctobot.errors import MyctobotError
+from myctobot.tenants.audit import record
 from myctobot.tenants.management.base import DatabaseCommand
 from shards.broker_access.accounts import grant_account
 from shards.errors import BrokerTooOld
@@ -30,7 +32,9 @@ class Command(DatabaseCommand):
         shard = find_shard(options["shard"])
         had_one = shard.key_hash is not None
         broker_url = self._grant_account(shard)
-        key = shard.issue_key()
+        with transaction.atomic():
+            key = shard.issue_key()
+            record("manage.py create_shard_key", "shard.key_issued", f"shard/{shard.name}", {"replaced": had_one})
         replaced = " The old key is revoked." if had_one else ""
         self.stderr.write(
             f"The key of '{shard.name}', for shard_key in its config.json. It is not shown again.{replaced}"

@@ -121,6 +121,20 @@ def test_an_anonymous_visitor_is_sent_to_the_login_and_back(call: Call, job: Job
     assert Job.objects.count() == 1
 
 
+@pytest.mark.parametrize(
+    ("referrer", "page"),
+    [
+        ("http://testserver/jobs/job_x/?a=1", "/jobs/job_x/?a=1"),
+        ("", "/jobs/"),
+        ("https://evil.example/jobs/job_x/", "/jobs/"),
+        ("http://testserver//evil.example/", "/jobs/"),
+    ],
+)
+def test_after_a_button_the_login_leads_back_to_its_page(referrer: str, page: str, job: Job) -> None:
+    answer = Client().post(f"/jobs/{job.public_id}/cancel/", headers={"Referer": referrer})
+    assert parse_qs(urlsplit(answer.headers["Location"]).query) == {"next": [page]}
+
+
 def test_a_part_of_a_page_sends_the_whole_window(job: Job) -> None:
     headers = {"HX-Request": "true", "HX-Current-URL": "https://example.com/jobs/?status=live&q=a%26b#row"}
     answer = browser_of(None).get("/jobs/?status=live", headers=headers)

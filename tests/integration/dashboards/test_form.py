@@ -12,13 +12,16 @@ from django.utils import timezone
 
 from jobs.models import Job
 from jobs.queue.capabilities import available_capabilities
-from myctobot.tenants.models import Tenant
+from myctobot.tenants.models import Role, Tenant
+from myctobot.tenants.secret_bindings import SecretPurpose
 from myctobot.tenants.secrets import store_secret
 from shards.models import Assignment, Pool, Shard
 from tests.factories.control_plane import (
     age,
     attempts_of,
+    bound_to,
     bound_to_repository,
+    make_member,
     make_shard,
     make_tenant,
     running_job,
@@ -150,6 +153,52 @@ class TestForm:
 
     def test_without_shards_it_says_so(self, browser: Client, db: None) -> None:
         assert "has no shard that it can use" in browser.get("/jobs/new/").content.decode()
+
+
+class TestProviderKey:
+    """The form states which keys there are."""
+
+    @pytest.fixture(autouse=True)
+    def provider(self, settings: Any, key: str) -> None:
+        settings.GATEWAY_UPSTREAM = "anthropic"
+
+    def choices(self, browser: Client) -> list[tuple[str, str]]:
+        choices = browser.get("/jobs/new/").context["form"].fields["anthropic_api_key"].choices
+        return [(value, label) for value, label in choices]
+
+    def test_without_any_it_says_that_no_job_can_start(self, browser: Client, tenant: Tenant) -> None:
+        page = browser.get("/jobs/new/").content.decode()
+        assert "No job can start yet" in page
+        assert "An admin of the tenant can store one" in page
+        assert self.choices(browser) == [("", "None")]
+        admin = Client()
+        admin.force_login(make_member(tenant, "root", Role.ADMIN))
+        assert "No job can start yet" in (shown := admin.get("/jobs/new/").content.decode())
+        assert '<a href="/secrets/">Store one</a>' in shown
+
+    def test_the_only_one_is_chosen(self, browser: Client, tenant: Tenant) -> None:
+        store_secret(tenant, "ours", "sk-ant-0123456789", bound_to(SecretPurpose.PROVIDER))
+        assert self.choices(browser) == [("ours", "ours")]
+        assert "No job can start" not in browser.get("/jobs/new/").content.decode()
+
+    def test_of_several_the_user_chooses(self, browser: Client, tenant: Tenant) -> None:
+        for name in ("one", "two"):
+            store_secret(tenant, name, "sk-ant-0123456789", bound_to(SecretPurpose.PROVIDER))
+        assert self.choices(browser) == [("", "Choose a key"), ("one", "one"), ("two", "two")]
+        answer = browser.post("/jobs/new/", form())
+        assert answer.status_code == 400
+        page = answer.content.decode()
+        part = page[page.index('id="id_anthropic_api_key_error"') :]
+        assert "you may use one, two" in part[: part.index("</div>")]
+        assert browser.post("/jobs/new/", form(anthropic_api_key="two")).status_code == 302
+        assert Job.objects.get().named_secrets == {"anthropic_api_key": "two"}
+
+    def test_scripts_need_none(self, browser: Client, settings: Any) -> None:
+        settings.GATEWAY_UPSTREAM = "scripted"
+        assert self.choices(browser) == [("", "None")]
+        page = browser.get("/jobs/new/").content.decode()
+        assert "scripts answer instead of a model" in page
+        assert "No job can start" not in page
 
 
 class TestEstimate:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.staticfiles.finders import find
 from django.db import connection
 from django.db.models import F
 from django.test import Client
@@ -16,7 +17,9 @@ from django.utils import timezone
 from jobs.dispatch.round import dispatch_round
 from jobs.lifecycle.reaper import recover
 from jobs.models import Job
+from myctobot.contract.jobs import JobStatus
 from myctobot.dashboards import listing
+from myctobot.dashboards.templatetags.console import tab_icon
 from myctobot.tenants.models import Tenant
 from myctobot.tenants.secret_bindings import SecretPurpose
 from myctobot.tenants.secrets import store_secret
@@ -26,6 +29,7 @@ from tests.factories.control_plane import (
     age,
     attempts_of,
     bound_to,
+    bound_to_repository,
     end_pause,
     fresh,
     make_job,
@@ -33,6 +37,7 @@ from tests.factories.control_plane import (
     running_job,
 )
 from tests.factories.forms import form
+from tests.factories.personas import Persona
 
 pytestmark = pytest.mark.django_db
 
@@ -167,6 +172,86 @@ class TestOneJob:
         assert answer.headers["Location"] == f"/jobs/{again.public_id}/"
         assert again.retry_of == job
         assert again.public_id in browser.get(f"/jobs/{job.public_id}/").content.decode()
+
+    def test_a_retry_can_be_edited(self, browser: Client, tenant: Tenant, key: str) -> None:
+        store_secret(tenant, "for-git", "ghp_1234567890", bound_to_repository())
+        task = {"type": "prompt", "prompt": "Fix <it>.", "repo_url": "https://example.com/u/r.git", "branch": "fix"}
+        job, runner = running_job(
+            tenant,
+            key,
+            task=task,
+            context={"additional_instructions": "Be brief.", "jira_cloud_id": "cloud"},
+            callback_url="https://hooks.example.com/x",
+            secrets={"repo_token": {"secret": "for-git"}, "jira_token": SECRETS["jira_token"]},
+            timeout_s=90,
+        )
+        runner.finish()
+        page = browser.get(f"/jobs/{job.public_id}/").content.decode()
+        where = f"/jobs/new/?retry_of={job.public_id}"
+        assert f'href="{where}"' in page
+        shown = browser.get(where)
+        said = shown.content.decode()
+        assert "Fix &lt;it&gt;." in said
+        assert "deleted when it ended: jira_token" in said
+        fields = {bound.name: bound.value() for bound in shown.context["form"]}
+        assert (fields["repo_token"], fields["branch"], fields["timeout_min"]) == ("for-git", "fix", 2)
+        assert (fields["retry_on"], fields["concurrency_key"]) == (job.retry_on, "")
+        sent = {name: value for name, value in fields.items() if value is not None}
+        answer = browser.post("/jobs/new/", {**sent, "prompt": "Fix it well."})
+        again = Job.objects.latest("pk")
+        assert answer.headers["Location"] == f"/jobs/{again.public_id}/"
+        assert again.retry_of == job
+        assert again.task == {**task, "prompt": "Fix it well."}
+        assert again.context == job.context
+        assert (again.callback_url, again.named_secrets) == (job.callback_url, {"repo_token": "for-git"})
+        assert (again.capabilities, again.priority, again.timeout_s) == (job.capabilities, job.priority, 120)
+
+    def test_only_a_finished_job_of_the_tenant_can_be_edited(
+        self, browser: Client, tenant: Tenant, key: str, outsider: Persona
+    ) -> None:
+        job, runner = running_job(tenant, key)
+        where = f"/jobs/new/?retry_of={job.public_id}"
+        assert browser.get(where).headers["Location"] == f"/jobs/{job.public_id}/"
+        runner.finish()
+        assert browser.get(where).status_code == 200
+        assert outsider.browser().get(where).status_code == 404
+        assert outsider.browser().post("/jobs/new/", form(retry_of=job.public_id)).status_code == 404
+        assert Job.objects.count() == 1
+
+    def test_the_tab_shows_the_state(self, browser: Client, tenant: Tenant, key: str) -> None:
+        job, runner = running_job(tenant, key, task={"type": "prompt", "prompt": "Fix <it>."})
+        page = browser.get(f"/jobs/{job.public_id}/").content.decode()
+        assert "<title>▶ Fix &lt;it&gt;. · MyCTOBot</title>" in page
+        assert 'id="icon" href="/static/dashboards/icon-running.svg"' in page
+        runner.finish()
+        header = browser.get(f"/jobs/{job.public_id}/header/").content.decode()
+        assert 'data-title="✓ Fix &lt;it&gt;. · MyCTOBot"' in header
+        assert 'data-icon="/static/dashboards/icon-completed.svg"' in header
+
+    @pytest.mark.parametrize("status", list(JobStatus))
+    def test_each_state_has_an_icon(self, status: JobStatus) -> None:
+        assert find(tab_icon(Job(status=status.value)))
+
+    @pytest.mark.parametrize(
+        ("repo_url", "address"),
+        [
+            ("https://github.com/u/r.git", "https://github.com/u/r"),
+            ("https://example.com/u/r.git", ""),
+            ("https://user:ghp_canary@github.com/u/r", "https://github.com/u/r"),
+        ],
+    )
+    def test_branch_and_commit_are_links_for_known_hosts(
+        self, browser: Client, tenant: Tenant, key: str, repo_url: str, address: str
+    ) -> None:
+        job, runner = running_job(tenant, key, task={"type": "prompt", "prompt": "x", "repo_url": repo_url})
+        runner.finish()
+        head = "1f6f2d68b7" * 4
+        result = {"branch": "fix/it", "head": head, "commits": 1, "files": 1, "insertions": 1, "deletions": 0}
+        Job.objects.filter(pk=job.pk).update(result=result)
+        header = browser.get(f"/jobs/{job.public_id}/header/").content.decode()
+        found = re.findall(r'<a href="(https:[^"]+)" rel="noopener noreferrer"><code>', header)
+        assert found == ([f"{address}/tree/fix/it", f"{address}/commit/{head}"] if address else [])
+        assert "javascript:" not in header
 
     def test_a_double_click_retries_once(self, browser: Client, tenant: Tenant, key: str) -> None:
         job, runner = running_job(tenant, key)

@@ -15,7 +15,7 @@ from myctobot.gateway.grants import MemoryGrant, MemoryGrants
 from myctobot.gateway.requests import parse_messages
 from myctobot.gateway.upstreams.anthropic import AnthropicUpstream, UpstreamLimits
 from myctobot.gateway.upstreams.base import UpstreamCall
-from tests.fixtures.fake_anthropic import DOCUMENT, STREAM, FakeAnthropic, streaming
+from tests.fixtures.fake_anthropic import DOCUMENT, EVENTS, STREAM, FakeAnthropic, streaming
 
 from .conftest import KEY, TOKEN, ask, gateway_client, served
 
@@ -164,6 +164,36 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_event(grants: MemoryG
     *_, kind, data = response.text.strip().splitlines()
     assert kind == "event: error"
     assert json.loads(data.removeprefix("data: "))["error"]["type"] == "api_error"
+
+
+def parse_events(stream: bytes) -> list[dict[str, Any]]:
+    """Parse a stream whose events have one line of data each."""
+    frames = [dict(line.split(b": ", 1) for line in frame.splitlines()) for frame in stream.split(b"\n\n")[:-1]]
+    found = [json.loads(frame[b"data"]) for frame in frames]
+    assert [event["type"].encode() for event in found] == [frame[b"event"] for frame in frames]
+    return found
+
+
+@pytest.mark.parametrize("then", ["break", "wait", "end"])
+@pytest.mark.parametrize("half", [STREAM[2][:cut] for cut in (0, 4, 20, 30, 60)] + [STREAM[2][:-1]])
+async def test_a_stream_that_is_cut_anywhere_has_only_whole_events(
+    grants: MemoryGrants, then: str, half: bytes, call_lines: list[Any]
+) -> None:
+    provider = streaming(pieces=[*STREAM[:2], half], then=then)
+    async with passing_to(provider, grants, limits=UpstreamLimits(read_s=0.2)) as client:
+        response = await client.post("/v1/messages", json=ask("hi", stream=True))
+    *whole, last = parse_events(response.content)
+    assert whole == EVENTS[:2]
+    expected = "timeout_error" if then == "wait" else "api_error"
+    assert (last["type"], last["error"]["type"]) == ("error", expected)
+    assert [line["outcome"] for line in call_lines if line["event"] == "gateway.call"] == [expected]
+
+
+async def test_an_error_of_the_provider_within_a_stream_stays_the_last_event(grants: MemoryGrants) -> None:
+    frame = b"event: error\ndata: " + json.dumps(ERROR).encode() + b"\n\n"
+    async with passing_to(streaming(pieces=[STREAM[0], frame]), grants) as client:
+        response = await client.post("/v1/messages", json=ask("hi", stream=True))
+    assert response.content == STREAM[0] + frame
 
 
 async def test_a_silent_stream_ends_with_a_timeout_event(grants: MemoryGrants) -> None:

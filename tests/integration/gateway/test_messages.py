@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -131,7 +132,28 @@ async def test_anything_else_is_refused_politely(
 async def test_health_needs_no_token(scripted: ScriptedUpstream, grants: MemoryGrants) -> None:
     async with gateway_client(scripted, grants, token=None) as client:
         response = await client.get("/healthz")
+        head = await client.head("/healthz")
+        refused = await client.post("/healthz")
     assert response.json() == {"status": "ok", "upstream": "scripted"}
+    assert (head.status_code, head.content) == (200, b"")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd, gzip"])
+async def test_a_compressed_body_is_refused_by_name(
+    scripted: ScriptedUpstream, grants: MemoryGrants, encoding: str
+) -> None:
+    body = gzip.compress(json.dumps(ask("hi")).encode())
+    async with gateway_client(scripted, grants) as client:
+        response = await client.post("/v1/messages", content=body, headers={"content-encoding": encoding})
+    assert response.status_code == 400
+    assert response.json()["error"]["message"].startswith(f"Content-Encoding: '{encoding}' is not accepted")
+
+
+async def test_an_encoding_that_changes_nothing_is_accepted(scripted: ScriptedUpstream, grants: MemoryGrants) -> None:
+    async with gateway_client(scripted, grants) as client:
+        response = await client.post("/v1/messages", json=ask("hi"), headers={"content-encoding": "identity"})
+    assert "Content-Encoding" not in response.text
 
 
 @pytest.mark.parametrize("chunked", [False, True])

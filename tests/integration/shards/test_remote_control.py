@@ -10,7 +10,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.conf import settings
 from kombu.pidbox import Node
+from redis import Redis
 
 from myctobot.celery import app
 from shards import remote_control
@@ -107,6 +109,14 @@ def test_a_malformed_answer_does_no_harm(shard: Shard, answer: Any) -> None:
     with worker("shard-one@host", ping=answer, capabilities=answer, tail_log=answer):
         assert remote_control.connectivity(shard).reachable
         assert all(isinstance(line, str) for line in remote_control.tail_log(shard, 10))
+
+
+@pytest.mark.parametrize("data", [b"not json", b"[1]", b"\xff", b"{}", b"[" * 30_000])
+def test_bytes_that_are_no_answer_do_no_harm(shard: Shard, data: bytes) -> None:
+    queue = app.control.mailbox.get_reply_queue().name  # type: ignore[attr-defined]  # missing in the stubs
+    with Redis.from_url(settings.REDIS_URL) as broker, worker("shard-one@host", ping={"ok": "pong"}):
+        broker.lpush(queue, data)
+        assert remote_control.connectivity(shard).reachable
 
 
 def test_a_log_is_cut_in_lines_and_length(shard: Shard) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 import uvicorn
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 
 from myctobot.stack import http_server
 from myctobot.stack.connections import ConnectionLimits
 from myctobot.stack.http_server import MAX_HEADER_BYTES, MAX_PIPELINED, ServerConfig
+from myctobot.stack.serve import WEBSOCKETS
 
 pytestmark = pytest.mark.anyio
 HEADER_TIMEOUT_S = 0.2
@@ -67,7 +69,12 @@ class Server:
 async def running(**limits: int) -> AsyncIterator[Server]:
     app = App()
     config = ServerConfig(
-        app, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=1,
+        **WEBSOCKETS,
     )
     config.limit(
         ConnectionLimits(
@@ -217,6 +224,19 @@ async def test_a_silent_client_gets_no_answer_and_a_slow_one_does(server: Server
     assert (await read_to_end(slow)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     silent_writer.close()
     slow_writer.close()
+
+
+@pytest.mark.parametrize("size", [64 * 1024 + 1, 20 * 1024 * 1024])
+async def test_a_viewer_with_too_large_a_message_gets_the_code(server: Server, size: int) -> None:
+    async with connect(f"ws://127.0.0.1:{server.port}/") as viewer, asyncio.timeout(WAIT_S):
+        # The server may refuse the message before all of it is sent.
+        with suppress(ConnectionClosedError):
+            await viewer.send("x" * size)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await viewer.recv()
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1009
+    assert "65536" in caught.value.rcvd.reason
 
 
 async def test_a_websocket_counts_until_it_is_closed() -> None:

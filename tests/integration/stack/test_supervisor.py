@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from myctobot.lib.failing_parts import read_report
+from myctobot.stack import restart
+from myctobot.stack import supervisor as supervisor_module
 from myctobot.stack.console import StackConsole
 from myctobot.stack.errors import ServiceFailed
+from myctobot.stack.postgres import EmbeddedPostgres
 from myctobot.stack.processes import ProcessId, Records, wait_until_gone
 from myctobot.stack.programs import Program
 from myctobot.stack.supervisor import Supervisor
@@ -84,6 +91,7 @@ def test_a_killed_process_starts_again_while_the_others_go_on(tmp_path: Path) ->
 
 def test_a_process_that_cannot_start_is_given_up_with_its_last_words(tmp_path: Path) -> None:
     async def scenario(bench: Bench) -> None:
+        bench.supervisor = Supervisor(StackConsole(bench.output), Records(tmp_path), give_up_after=5)
         bench.supervisor.start(bench.program("broken", "echo no such setting; exit 7"))
         async with asyncio.timeout(PATIENCE_S):
             error = await bench.supervisor.failed
@@ -91,6 +99,127 @@ def test_a_process_that_cannot_start_is_given_up_with_its_last_words(tmp_path: P
         assert "no such setting" in str(error)
 
     assert len(run(tmp_path, scenario).lines("broken")) == 5
+
+
+def test_a_process_that_nothing_runs_without_is_given_up_until_it_has_answered(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("broken", "exit 7"), is_needed=True)
+        async with asyncio.timeout(PATIENCE_S):
+            assert "broken ended 5 times in a row" in str(await bench.supervisor.failed)
+
+    run(tmp_path, scenario)
+
+
+def test_a_process_that_does_not_start_is_reported_and_tried_again_while_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restart, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(supervisor_module, "STABLE_AFTER_S", 3.0)
+    report, may_start = tmp_path / "failing", tmp_path / "may-start"
+
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor = Supervisor(StackConsole(bench.output), Records(tmp_path), report)
+        bench.supervisor.start(bench.program("one", "echo up; sleep 60"))
+        bench.supervisor.start(bench.program("late", f"test -e {may_start} && sleep 60; echo no room"), is_needed=True)
+        await bench.supervisor.wait_until("late", lambda: True, 1)
+        await bench.until(lambda: len(bench.lines("late")) > 6)
+        (part,) = read_report(report)
+        assert (part.name, part.until) == ("late", None)
+        assert part.failed_starts >= 3
+        assert not bench.supervisor.failed.done()
+        may_start.touch()
+        await bench.until(lambda: bool(read_report(report)[0].until))
+
+    bench = run(tmp_path, scenario)
+    assert bench.lines("one") == ["up"]
+    assert "late does not start; its last lines:" in bench.lines("stack")
+    assert any(line.strip() == "no room" for line in bench.lines("stack"))
+    assert report.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_wait_without_an_end_goes_on_until_the_answer(tmp_path: Path) -> None:
+    answers = iter([False] * 5 + [True])
+
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(bench.program("one", "sleep 60"))
+        await bench.supervisor.wait_until("one", lambda: next(answers), None)
+
+    run(tmp_path, scenario)
+    assert next(answers, "none") == "none"
+
+
+def test_server_processes_of_a_killed_postmaster_that_hang_are_removed(tmp_path: Path) -> None:
+    postgres = EmbeddedPostgres(tmp_path / "home", durable=False)
+    postgres.home.prepare()
+    postgres.prepare()
+
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor.start(postgres.program(), postgres.program_again, is_needed=True)
+        await bench.supervisor.wait_until("postgres", postgres.is_ready, PATIENCE_S)
+        postgres.finish()
+        with psycopg.connect(postgres.url) as client:
+            hanging = ProcessId.of(client.info.backend_pid)
+            assert hanging
+            hanging.signal(signal.SIGSTOP)
+            (postmaster,) = bench.supervisor.pids()
+            os.kill(postmaster, signal.SIGKILL)
+            await bench.until(lambda: bench.supervisor.pids() != {postmaster})
+            await bench.supervisor.wait_until("postgres", postgres.is_ready, PATIENCE_S)
+            assert not hanging.is_alive()
+
+    bench = run(tmp_path, scenario)
+    postgres.clean_up()
+    assert sum("postgres ended" in line for line in bench.lines("stack")) == 1
+
+
+def test_a_process_whose_record_cannot_be_written_is_watched_and_recorded_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_RECORD_AGAIN_S", 0.1)
+    records = tmp_path / "records"
+
+    async def scenario(bench: Bench) -> None:
+        bench.supervisor = Supervisor(StackConsole(bench.output), Records(records))
+        bench.supervisor.start(bench.program("one", "echo up $$; sleep 60"))
+        await bench.until(lambda: len(bench.lines("one")) == 1)
+        os.kill(int(bench.lines("one")[0].split()[1]), signal.SIGKILL)
+        await bench.until(lambda: len(bench.lines("one")) == 2)
+        records.mkdir()
+        await bench.until((records / "one.json").exists)
+
+    bench = run(tmp_path, scenario)
+    assert any("one cannot be recorded" in line for line in bench.lines("stack"))
+    assert list(records.iterdir()) == []
+
+
+def test_a_process_that_could_not_be_started_is_started_again(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        program = bench.program("one", "echo up; exit 1")
+        bench.supervisor.start(replace(program, cwd=tmp_path / "later"))
+        await bench.until(lambda: any("No such file" in line for line in bench.lines("stack")))
+        (tmp_path / "later").mkdir()
+        await bench.until(lambda: "up" in bench.lines("one"))
+
+    run(tmp_path, scenario)
+
+
+def test_an_error_while_a_program_is_prepared_again_does_not_end_its_restarts(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    async def scenario(bench: Bench) -> None:
+        program = bench.program("one", "echo up; exit 1")
+
+        def rebuild() -> Program:
+            tries.append(1)
+            if len(tries) == 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return program
+
+        bench.supervisor.start(program, rebuild)
+        await bench.until(lambda: len(bench.lines("one")) == 2)
+
+    bench = run(tmp_path, scenario)
+    assert any("No space left on device" in line for line in bench.lines("stack"))
 
 
 def test_stopping_goes_backwards(tmp_path: Path) -> None:

@@ -83,9 +83,28 @@ def test_no_repository_of_this_machine_is_open(stack: RunningStack) -> None:
 
 def test_a_second_one_says_where_the_first_is(stack: RunningStack) -> None:
     second = manage(stack.home, "up")
-    assert second.returncode == 3
+    assert second.returncode == 0
     assert "already running" in second.stdout
     assert stack.web_url in second.stdout
+
+
+def test_a_second_one_writes_no_ready_file(stack: RunningStack, tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    assert manage(stack.home, "up", "--ready-file", str(ready)).returncode == 0
+    assert not ready.exists()
+
+
+def test_the_login_is_the_last_line_of_the_start_and_is_shown_again(stack: RunningStack) -> None:
+    said = f"{stack.login} / {stack.password}"
+    wait_for(lambda: any(f"login: {said}" in line for line in stack.output().splitlines()))
+    lines = stack.output().splitlines()
+    banner = [line for line in lines if line.startswith("│")]
+    assert said in banner[-1]
+    shown = manage(stack.home, "login")
+    assert shown.returncode == 0, shown.stderr
+    assert stack.web_url in shown.stdout
+    assert stack.api_key in shown.stdout
+    assert shown.stdout.splitlines()[-1].endswith(said)
 
 
 def test_other_commands_find_the_running_stack(stack: RunningStack) -> None:
@@ -215,6 +234,36 @@ def test_a_step_that_fails_ends_the_stack_with_its_last_lines(tmp_path: Path) ->
     assert done.returncode == 1
     assert "migrate ended with exit code 1. Its last log lines:" in done.stdout
     assert "port 1 failed" in done.stdout
+
+
+def test_a_process_that_does_not_start_ends_no_other_one(tmp_path: Path) -> None:
+    with running_stack(tmp_path / "home", "--without", "shard", "--without", "gateway") as stack:
+        folder = stack.home / "beat"
+        kept = folder.rename(stack.home / "beat.kept")
+        # Beat keeps its schedule in this folder, which is a file now.
+        folder.touch()
+        os.kill(stack.pid_of("beat"), signal.SIGKILL)
+
+        def failing() -> list[str]:
+            answer = httpx.get(f"{stack.web_url}/healthz", timeout=20, trust_env=False)
+            assert answer.status_code == 200
+            return list(answer.json().get("failing_parts", []))
+
+        wait_for(lambda: failing() == ["beat"], 120)
+        folder.unlink()
+        kept.rename(folder)
+        wait_for(lambda: failing() == [], 120)
+        assert stack.process.poll() is None
+        assert "beat does not start; its last lines:" in stack.output()
+
+
+def test_a_process_that_does_not_start_ends_the_stack_if_that_is_wanted(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("scripts: [{name: one, steps: [{texts: typo}]}]")
+    options = ("--web-port", "0", "--gateway-port", "0", "--give-up-after", "2", "--without", "shard")
+    done = manage(tmp_path / "home", "up", *options, environ={"GATEWAY_SCRIPTS": str(broken)})
+    assert done.returncode == 1
+    assert "gateway ended 2 times in a row right after its start" in done.stdout
 
 
 def test_what_is_left_out_is_not_started(tmp_path: Path) -> None:

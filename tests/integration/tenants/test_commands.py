@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 
 from myctobot.lib.crypto import digest
 from myctobot.tenants.authentication import find_api_key
-from myctobot.tenants.models import ApiKey, Role, Secret, Tenant
+from myctobot.tenants.models import ApiKey, AuditEntry, Role, Secret, Tenant
 from myctobot.tenants.secret_bindings import UNBOUND, SecretBinding, SecretPurpose
 from myctobot.tenants.secrets import read_secret, store_secret
 
@@ -56,6 +56,14 @@ def test_the_key_alone_is_printed_and_opens_the_api(tenant: Tenant) -> None:
     assert (row.tenant, row.name, row.role, row.expires_at) == (tenant, "my-laptop", Role.MEMBER, None)
     assert key not in err
     assert row.prefix in err
+
+
+def test_a_new_key_is_in_the_audit_log_without_its_value(tenant: Tenant) -> None:
+    key = run("create_api_key", "--tenant", "acme", "--name", "my-laptop")[0].strip()
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.action, entry.tenant) == ("manage.py create_api_key", "api-key.created", tenant)
+    assert entry.subject == f"api-key/my-laptop ({key[:12]}…)"
+    assert entry.details == {"prefix": key[:12], "role": "member", "valid": "until it is revoked"}
 
 
 def test_a_key_can_have_a_role_and_an_end(tenant: Tenant) -> None:

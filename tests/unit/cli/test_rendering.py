@@ -96,6 +96,10 @@ def test_a_diff_is_shown_in_colours() -> None:
     assert [(line.text, line.style) for line in patch] == [("@@ -1 +1 @@", Style.CYAN), ("+new", Style.GREEN)]
 
 
+def test_a_diff_of_commits_that_are_not_pushed_is_named() -> None:
+    assert diff("", left_out="branch mine")[1].text == "not pushed: branch mine"
+
+
 def test_a_long_diff_is_shortened_with_a_note() -> None:
     lines = diff("\n".join(f"+{number}" for number in range(100)), truncated=True)
     assert len(lines) == 1 + PATCH_LINES + 2

@@ -36,7 +36,7 @@ def test_only_terminals_that_support_colours_get_them(
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("\x1b[2J\x1b[31mred", "[2J[31mred"),
+        ("\x1b[2J\x1b[31mred\x1b(B\x1b[m", "red"),
         ("a\rb\bc\x00", "abc"),
         ("\tcode", "    code"),
         ("\x9b31m", "31m"),

@@ -4,8 +4,16 @@ import json
 
 import pytest
 
-from myctobot.gateway.errors import error_event
-from myctobot.gateway.sse import MAX_LINE_BYTES, Usage, UsageReader, content_events, encode_event
+from myctobot.gateway.errors import BrokenUpstream, error_event
+from myctobot.gateway.sse import (
+    MAX_EVENT_BYTES,
+    MAX_LINE_BYTES,
+    Usage,
+    UsageReader,
+    WholeEvents,
+    content_events,
+    encode_event,
+)
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 2, "cache_read_input_tokens": 3}}}
 DELTA = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 9, "input_tokens": 0}}
@@ -45,10 +53,44 @@ def test_a_line_without_end_is_not_kept() -> None:
 
 
 def test_an_error_within_the_stream_is_noticed_even_after_half_a_line() -> None:
-    reader = UsageReader()
-    reader.feed_stream(b'data: {"half')
+    reader, events = UsageReader(), WholeEvents()
+    reader.feed_stream(events.feed(b'data: {"half'))
     reader.feed_stream(error_event("timeout_error", "late", "req_1"))
     assert reader.error == "timeout_error"
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_whole"),
+    [
+        (STREAM, False),
+        (STREAM + encode_event({"type": "message_stop"}), True),
+        (b'data: {"text": "message_stop"}\n\n', False),
+    ],
+)
+def test_the_end_of_a_message_is_noticed(stream: bytes, is_whole: bool) -> None:
+    reader = UsageReader()
+    reader.feed_stream(stream)
+    assert reader.message_ended is is_whole
+
+
+EVENTS = [b"event: a\ndata: 1\n\n", b"data: 2\r\n\r\n", b": ping\n\n", b"data: 3\n\r\n"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_only_whole_events_are_passed_on(size: int) -> None:
+    stream, events, passed = b"".join(EVENTS) + b"data: half\n", WholeEvents(), b""
+    ends = {len(b"".join(EVENTS[:count])) for count in range(len(EVENTS) + 1)}
+    for start in range(0, len(stream), size):
+        passed += events.feed(stream[start : start + size])
+        assert len(passed) in ends
+    assert passed == b"".join(EVENTS)
+
+
+def test_an_event_is_held_back_up_to_a_bound() -> None:
+    events = WholeEvents()
+    assert events.feed(b"x" * MAX_EVENT_BYTES) == b""
+    with pytest.raises(BrokenUpstream, match="more than 8388608 bytes"):
+        events.feed(b"x")
 
 
 def test_content_comes_in_pieces_that_make_the_whole() -> None:

@@ -17,10 +17,11 @@ ROOT = Path(__file__).resolve().parents[3]
 HTTPS = {"CONTROL_URL": "https://control.example", "ALLOWED_HOSTS": "control.example", "BEHIND_PROXY": "true"}
 LOOPBACK: dict[str, str] = {}
 
-# It reads the settings alone: to load all apps would take most of the time.
 _ASK = """
 import json, os, sys
 os.environ["DJANGO_SETTINGS_MODULE"] = "myctobot.settings"
+import django
+django.setup()
 from django.core import checks
 from django.core.checks.security import base, csrf, sessions
 from django.http import HttpResponse

@@ -57,8 +57,11 @@ def test_damaged_secrets_are_not_replaced(home: Home, content: str) -> None:
 
 def test_a_second_one_hears_where_the_first_is(home: Home) -> None:
     home.status.write_text(json.dumps({"pid": 77, "urls": {"web": "http://127.0.0.1:1"}}))
-    with home.lock(), pytest.raises(AlreadyRunning, match=r"pid 77.*http://127\.0\.0\.1:1"), home.lock():
+    with home.lock(), pytest.raises(AlreadyRunning, match=r"pid 77.*http://127\.0\.0\.1:1") as refused, home.lock():
         pass
+    # Nothing failed: the caller has its stack.
+    assert refused.value.exit_code == 0
+    assert "make login" in refused.value.message
 
 
 def test_the_lock_can_be_taken_again(home: Home) -> None:

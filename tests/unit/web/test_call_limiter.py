@@ -308,17 +308,6 @@ async def test_all_strangers_together_have_a_limit_that_shows_no_numbers() -> No
     assert b"strangers" not in second.headers[b"ratelimit"]
 
 
-async def test_health_checks_have_a_place_of_their_own() -> None:
-    view = View()
-    limiter = limited(view)
-    clients = [*(Client() for _ in range(3)), Client(path="/healthz")]
-    calls = [client.call(limiter) for client in clients]
-    await settle()
-    view.goes_on.set()
-    await asyncio.gather(*calls)
-    assert [client.status for client in clients] == [200, 200, 429, 200]
-
-
 async def test_calls_with_one_new_key_share_a_search() -> None:
     view, finder = View(), Finder()
     view.goes_on.set()

@@ -88,6 +88,15 @@ function headerChanged() {
   }, Math.max(100, HEADER_EVERY_MS - (performance.now() - headerAt)));
 }
 
+// The tab shows the state too, because readers watch several jobs.
+function showTab() {
+  const { title, icon } = byId("job-header")?.dataset ?? {};
+  if (!title) return;
+  document.title = title;
+  byId("icon").href = icon;
+}
+document.addEventListener("htmx:afterSwap", showTab);
+
 const STATES = {
   connecting: () => "Connecting…",
   live: () => "Live",

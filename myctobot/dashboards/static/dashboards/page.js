@@ -1,5 +1,7 @@
 // Behaviour of every page of the console: confirmations, running clocks and forms that are sent only once.
 
+import "./drafts.js";
+
 // Format of times.
 const SHORT = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
 

@@ -234,7 +234,8 @@ function started(event, data) {
 
 function diff(event, data) {
   const patch = String(data.patch ?? "");
-  const title = `${plural(data.files ?? 0, "file")} changed in ${plural(data.commits ?? 0, "commit")} `;
+  const left = data.left_out ? `Not pushed, ${clean(String(data.left_out))}: ` : "";
+  const title = `${left}${plural(data.files ?? 0, "file")} changed in ${plural(data.commits ?? 0, "commit")} `;
   const summary = make("summary", "", title, counts(Number(data.insertions) || 0, Number(data.deletions) || 0));
   if (data.truncated) summary.append(make("span", "missing", " cut"));
   const details = folded(summary, () => [renderPatch(patch, data.truncated)]);

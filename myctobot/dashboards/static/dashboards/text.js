@@ -1,7 +1,7 @@
 // Sanitizes displayed text, because output of agents and tools may attack the page or its reader.
 
-// Control sequences of terminals: colours and cursor moves (CSI), titles and links (OSC); see ECMA-48.
-const TERMINAL = /\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g;
+// Control sequences of terminals, with the rules of myctobot/contract/terminal_text.py.
+const TERMINAL = /\x1b\[[0-?]*[ -/]*(?:[@-~]|(?=[\r\n])|$)|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[!-/]*[0-~]/g;
 const CONTROLS = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]/g;
 // Bidirectional controls would show source code in another order than a compiler reads it.
 const REORDERING = /[\u202a-\u202e\u2066-\u2069]/g;

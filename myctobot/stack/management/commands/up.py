@@ -63,6 +63,12 @@ class Command(BaseCommand):
             help="if root starts the stack: let all programs run as root, so that each can read all secrets",
         )
         parser.add_argument(
+            "--give-up-after",
+            type=int,
+            metavar="N",
+            help="end the stack after N failed starts of one process in a row (default: try again without end)",
+        )
+        parser.add_argument(
             "--shard-api-port",
             type=int,
             metavar="PORT",
@@ -79,6 +85,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["web_processes"] < 1:
             raise CommandError("--web-processes: must be 1 or more; to run none, use --without web.")
+        if options["give_up_after"] is not None and options["give_up_after"] < 1:
+            raise CommandError("--give-up-after: must be 1 or more; leave it out to try again without end.")
         wanted = UpOptions(
             home=Path(settings.MYCTOBOT_HOME),
             shards=options["shards"],
@@ -92,6 +100,7 @@ class Command(BaseCommand):
             listen=_address(options["listen"]),
             allow_unsandboxed=options["allow_unsandboxed"],
             one_user=options["one_user"],
+            give_up_after=options["give_up_after"],
             caller=caller_environment(),
         )
         console = StackConsole(sys.stdout)

@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 from django.utils import timezone
 
+from myctobot.tenants.audit import record
 from myctobot.tenants.management.base import TenantCommand, find_tenant
 from myctobot.tenants.models import ApiKey, Role
 
@@ -31,7 +33,11 @@ class Command(TenantCommand):
         if days is not None and not 1 <= days <= _MAX_DAYS:
             raise CommandError(f"--days must be from 1 to {_MAX_DAYS}.")
         expires_at = timezone.now() + timedelta(days=days) if days else None
-        row, key = ApiKey.create(find_tenant(options["tenant"]), name, role=options["role"], expires_at=expires_at)
         until = f"until {expires_at:%Y-%m-%d}" if expires_at else "until it is revoked"
+        tenant = find_tenant(options["tenant"])
+        with transaction.atomic():
+            row, key = ApiKey.create(tenant, name, role=options["role"], expires_at=expires_at)
+            details = {"prefix": row.prefix, "role": row.role, "valid": until}
+            record("manage.py create_api_key", "api-key.created", f"api-key/{row}", details, tenant=tenant)
         self.stderr.write(f"'{row.name}' ({row.prefix}…), {row.role}, valid {until}. The key is shown only this time.")
         self.stdout.write(key)

@@ -153,9 +153,20 @@ def test_a_member_of_two_tenants_names_one(tenant: Tenant, job: Job) -> None:
     assert api.get("/jobs", **{"MyCTOBot-Tenant": "a-third"}).status_code == 403
 
 
-def test_a_key_belongs_to_one_tenant_despite_the_header(tenant: Tenant, job: Job) -> None:
+@pytest.mark.parametrize("slug", ["other", "no-such", "ACME", ""])
+def test_a_key_belongs_to_one_tenant_and_the_header_must_agree(tenant: Tenant, job: Job, slug: str) -> None:
     make_tenant("other")
-    response = Api.of(tenant).get("/jobs", **{"MyCTOBot-Tenant": "other"})
+    api = Api.of(tenant)
+    for response in (
+        api.get("/jobs", **{"MyCTOBot-Tenant": slug}),
+        api.post("/jobs", BODY, **{"MyCTOBot-Tenant": slug}),
+    ):
+        assert (response.status_code, error_of(response)["code"]) == (403, "other_tenant")
+    assert Job.objects.count() == 1
+
+
+def test_a_key_may_name_its_own_tenant(tenant: Tenant, job: Job) -> None:
+    response = Api.of(tenant).get("/jobs", **{"MyCTOBot-Tenant": tenant.slug})
     assert [one["id"] for one in response.json()["results"]] == [job.public_id]
 
 

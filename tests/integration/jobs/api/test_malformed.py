@@ -122,11 +122,31 @@ def test_a_job_that_no_shard_could_ever_run(api: Api) -> None:
         ("/jobs?limit=0x1", "limit"),
         ("/jobs?limit=201", "limit"),
         ("/jobs?limit=-1", "limit"),
+        ("/jobs?limit=0", "limit"),
+        ("/jobs?limit=", "limit"),
+        ("/jobs?limit=5&limit=6", "limit"),
+        ("/jobs?status=", "status"),
+        ("/jobs?status=queued&status=running", "status"),
+        ("/jobs?state=queued", "state"),
+        ("/jobs?format=xml", "format"),
+        ("/jobs/{job}?verbose=1", "verbose"),
+        ("/secrets?page=2", "page"),
         ("/jobs?cursor=cD1hYmM=", "cursor"),
+        ("/jobs?cursor=", "cursor"),
+        ("/jobs?cursor=x", "cursor"),
+        ("/jobs?cursor=AA==", "cursor"),
+        ("/jobs?cursor=%00", "cursor"),
+        ("/jobs?cursor=a", "cursor"),
+        ("/jobs?cursor=a-1", "cursor"),
+        ("/jobs?cursor=a\u0661", "cursor"),
+        ("/jobs?cursor=a1%0A", "cursor"),
+        ("/jobs?cursor=b1234567890123456789", "cursor"),
         ("/jobs/{job}/events?after=-1", "after"),
         ("/jobs/{job}/events?after=" + "9" * 5000, "after"),
         ("/jobs/{job}/events?after=\u0661", "after"),
         ("/jobs/{job}/events?limit=1001", "limit"),
+        ("/jobs/{job}/events?limit=0", "limit"),
+        ("/jobs/{job}/events?from=3", "from"),
         ("/jobs/{job}/stream?after=x", "after"),
     ],
     ids=lambda text: text[:34],
@@ -147,7 +167,26 @@ def test_a_last_event_id_that_is_none(api: Api, value: str) -> None:
 
 
 def test_a_cursor_that_is_none(api: Api) -> None:
-    assert api.get("/jobs?cursor=%FF").status_code in (400, 404)
+    assert api.get("/jobs?cursor=%FF").status_code == 400
+
+
+def test_thousands_of_unknown_parameters_cost_one_small_error(api: Api) -> None:
+    response = api.get("/jobs?" + "&".join(f"{'x' * 100}{number}=1" for number in range(900)))
+    assert response.status_code == 400
+    assert len(response.content) < 5000
+
+
+@pytest.mark.parametrize("path", ["/jobs?dry_run=1", "/jobs/estimate?x=1"])
+def test_unknown_parameters_of_a_post_are_refused(api: Api, path: str) -> None:
+    body = VALID if path.startswith("/jobs?") else {"capabilities": ["git"]}
+    response = api.post(path, body)
+    assert (response.status_code, error_of(response)["code"]) == (400, "invalid_request")
+    assert Job.objects.count() == 0
+
+
+def test_options_are_not_the_librarys_description(api: Api) -> None:
+    response = api.http.options("/api/v1/jobs", headers=api.headers)
+    assert (response.status_code, error_of(response)["code"]) == (405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("job_id", ["job_x", "%00", "job%00", "..", "%F0%28", "x" * 500, "'; DROP TABLE jobs_job; --"])

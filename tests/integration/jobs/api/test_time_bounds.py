@@ -63,6 +63,14 @@ def test_seconds_that_are_none_or_impossible(api: Api, name: str, value: Any) ->
         ("not_before", "tomorrow", "not_before"),
         ("not_before", "2999-01-01T00:00:00Z", "not_before"),
         ("not_before", "0001-01-01T00:00:00+23:00", "not_before"),
+        ("not_before", "2026-12-01", "not_before"),
+        ("not_before", "2026-W49-2", "not_before"),
+        ("not_before", "2026-12-01T00:00:00Z\n", "not_before"),
+        ("not_before", "\u0662\u0660\u0662\u0666-12-01T00:00:00Z", "not_before"),
+        ("not_before", "20261201T000000Z", "not_before"),
+        ("not_before", "2026-13-01T00:00:00Z", "not_before"),
+        ("not_before", "2026-12-01T24:00:01Z", "not_before"),
+        ("not_before", "2026-12-01T00:00:00+25:00", "not_before"),
         ("concurrency", "nightly", "concurrency"),
         ("concurrency", {}, "concurrency.key"),
         ("concurrency", {"limit": 2}, "concurrency.key"),
@@ -99,3 +107,19 @@ def test_a_key_that_holds_a_secret_of_the_request(api: Api) -> None:
         "concurrency.key"
     ]
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2020-01-01T08:30:00Z",
+        "2020-01-01t08:30:00z",
+        "2020-01-01 08:30:00.000Z",
+        "2020-01-01T09:30:00+01:00",
+        "2020-01-01T08:30:00",
+        "2020-01-01T08:30",
+    ],
+)
+def test_forms_of_a_time(api: Api, text: str) -> None:
+    answer = api.post("/jobs", {**VALID, "not_before": text})
+    assert (answer.status_code, answer.json()["not_before"]) == (201, "2020-01-01T08:30:00Z")

@@ -15,7 +15,7 @@ from jobs.attempts.fencing import FencedAttempt, SecretlessAttempts
 from jobs.attempts.finish import finish_attempt
 from jobs.callbacks.models import Callback
 from jobs.errors import Fenced, OutOfOrder
-from jobs.lifecycle import reaper
+from jobs.lifecycle import dead_runners
 from jobs.lifecycle.cancel import cancel
 from jobs.models import Job
 from myctobot.contract.runner import ClaimRequest, FinishRequest, LeaseAnswer
@@ -94,7 +94,7 @@ def test_tells_the_runner_of_a_cancel(tenant: Tenant, runner: Runner, known: Sec
 
 
 CHANGES: dict[str, tuple[Callable[[Job], object], type[Exception], str]] = {
-    "the attempt was lost": (lambda job: reaper._lose(attempts_of(job)[0]), Fenced, "queued"),
+    "the attempt was lost": (lambda job: dead_runners.lose_silent(attempts_of(job)[0]), Fenced, "queued"),
     "events are missing": (lambda job: Job.objects.update(next_seq=7), OutOfOrder, "running"),
     "the shard has another key": (lambda job: Shard.objects.get().issue_key(), Fenced, "running"),
 }

@@ -13,7 +13,7 @@ from jobs.callbacks.models import Callback
 from jobs.dispatch.round import dispatch_round
 from jobs.errors import Fenced, OutOfOrder
 from jobs.events.reader import read_events
-from jobs.lifecycle import reaper
+from jobs.lifecycle import dead_runners, reaper
 from jobs.lifecycle.cancel import cancel
 from jobs.models import Attempt, EventBatch, Job
 from myctobot.contract.runner import EventsRequest, LeaseAnswer
@@ -153,7 +153,7 @@ class TestClaim:
         self, runner: Runner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         runner.claim()
-        after_read(monkeypatch, claim, "read_claim", lambda: reaper._lose(attempts_of(runner.job)[0]))
+        after_read(monkeypatch, claim, "read_claim", lambda: dead_runners.lose_silent(attempts_of(runner.job)[0]))
         assert runner.claim().status_code == 409
         assert live(runner.job) == []
 
@@ -188,7 +188,9 @@ class TestFinish:
         assert [fresh(job).hold for job in (first, *behind)] == ["", "", "key"]
 
     def test_of_a_lost_attempt_is_refused(self, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-        after_read(monkeypatch, fencing, "load_fenced_attempt", lambda: reaper._lose(attempts_of(runner.job)[0]))
+        after_read(
+            monkeypatch, fencing, "load_fenced_attempt", lambda: dead_runners.lose_silent(attempts_of(runner.job)[0])
+        )
         assert runner.finish().status_code == 409
         assert fresh(runner.job).status == "queued"
         assert [attempt.state for attempt in attempts_of(runner.job)] == ["lost"]
@@ -310,7 +312,7 @@ class TestEvents:
         assert [batch.first_seq for batch in EventBatch.objects.order_by("first_seq")] == [1, 2, 3]
 
     CHANGES: dict[str, Change] = {
-        "the attempt is lost": lambda job: reaper._lose(attempts_of(job)[0]),
+        "the attempt is lost": lambda job: dead_runners.lose_silent(attempts_of(job)[0]),
         "the job ended": lambda job: Job.objects.update(status="failed", encrypted_secrets=None),
         "the shard got another key": lambda job: Shard.objects.get().issue_key(),
         "another attempt is the present one": lambda job: Job.objects.update(attempt_number=2),

@@ -22,6 +22,7 @@ from jobs.callbacks.models import Callback, Delivery
 from jobs.callbacks.slots import MAX_OF_HOST
 from jobs.lifecycle.cancel import cancel
 from jobs.models import Job
+from myctobot.lib.clock import database_now
 from myctobot.lib.http_client import TIMEOUT_S
 from myctobot.tenants.key_rotation import rotate, sealed_models
 from myctobot.tenants.models import CallbackSecret, Role, Tenant
@@ -137,6 +138,20 @@ def test_deliveries_have_pauses(tenant: Tenant, key: str, hook: Endpoint) -> Non
     deliver_due()
     assert deliver_due() == 0
     assert Callback.objects.filter(next_try_at__gt=Now() + timedelta(seconds=3)).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "earliest_s"),
+    [("600", 590), ("Fri, 31 Dec 2100 00:00:00 GMT", 4 * 3600 - 10), ("9" * 100, 3), ("soon", 3)],
+)
+def test_an_endpoint_can_ask_for_a_longer_pause(
+    tenant: Tenant, key: str, hook: Endpoint, retry_after: str, earliest_s: int
+) -> None:
+    hook.statuses, hook.retry_after = [429], retry_after
+    callback = one(tenant, hook)
+    deliver_due()
+    left = refreshed(callback).next_try_at - database_now()
+    assert earliest_s < left.total_seconds() < max(10, earliest_s * 1.3)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
+from django.db.models.functions import Now
 
 from jobs.attempts.gateway_grants import find_grant
 from jobs.dispatch.round import dispatch_round
 from jobs.events.reader import read_events
+from jobs.lifecycle import reachability
 from jobs.lifecycle.cancel import cancel
 from jobs.lifecycle.reaper import MAX_UNCLAIMED, recover
 from jobs.models import EventBatch, Job
@@ -16,7 +20,7 @@ from jobs.tasks import tick_task
 from myctobot.contract.limits import CLAIM_DEADLINE_S, LEASE_S, LOST_AFTER_S
 from myctobot.lib.clock import database_now
 from myctobot.tenants.models import Tenant
-from shards.models import Shard
+from shards.models import ReachabilityRecord, Shard
 from tests.factories.control_plane import (
     Runner,
     age,
@@ -92,6 +96,22 @@ class TestLost:
         recover(now - timedelta(seconds=LEASE_S - 5))
         assert attempts_of(job)[0].state == "running"
         recover(now - timedelta(seconds=LEASE_S + 5))
+        assert attempts_of(job)[0].state == "lost"
+
+    def test_control_workers_that_restart_all_the_time_lose_it_too(
+        self, tenant: Tenant, key: str, shard: Shard
+    ) -> None:
+        Shard.objects.update(last_heartbeat_at=Now(), steady_since=Now() - timedelta(hours=1))
+        job, _ = running_job(tenant, key)
+        age(attempts_of(job)[0], "lease_until", SILENT + 1)
+        for _ in range(2 * LEASE_S // 40 + 1):
+            # Each start of a process loads its modules again.
+            importlib.reload(reachability)
+            recover(reachability.check_reachability())
+            # The next process starts 40 s later.
+            ReachabilityRecord.objects.update(
+                since=F("since") - timedelta(seconds=40), checked_at=F("checked_at") - timedelta(seconds=40)
+            )
         assert attempts_of(job)[0].state == "lost"
 
     def test_within_its_time_it_stays(self, tenant: Tenant, key: str) -> None:

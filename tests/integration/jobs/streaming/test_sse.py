@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from httpx_sse import aconnect_sse
 
 from jobs.models import Job
 from jobs.streaming.publisher import channel_layer
@@ -78,7 +79,7 @@ async def test_the_stream_of_an_ended_job_replays_and_ends(
     assert [frame["id"] for frame in frames[:-1]] == [str(number) for number in range(1, 451)]
     assert frames[-1]["event"] == "end"
     assert frames[-1]["data"]["data"] == {"count": 450, "status": "completed"}
-    assert "id" not in frames[-1]
+    assert frames[-1]["id"] == "451"
 
 
 async def test_a_job_that_ended_before_it_started(client: httpx.AsyncClient, tenant: Tenant, key: str) -> None:
@@ -88,6 +89,61 @@ async def test_a_job_that_ended_before_it_started(client: httpx.AsyncClient, ten
     await in_thread(cancel, tenant, job.public_id)
     frames = await whole(client, job)
     assert [frame["data"]["data"] for frame in frames] == [{"count": 0, "status": "cancelled"}]
+
+
+async def test_a_client_that_reconnects_after_the_end_gets_no_stream(
+    client: httpx.AsyncClient, running: tuple[Job, Runner]
+) -> None:
+    job, runner = running
+    await in_thread(runner.events, "a", "b")
+    [*_, last] = await read_until(client, job, "2")
+    await in_thread(runner.finish)
+    # The end may have been lost on its way, so a client that has only the last event gets it.
+    [end] = await whole(client, job, **{"Last-Event-ID": last["id"]})
+    assert end["event"] == "end"
+    for last_id in (end["id"], "99"):
+        answer = await client.get(f"/jobs/{job.public_id}/stream", headers={"Last-Event-ID": last_id})
+        assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def read_until(client: httpx.AsyncClient, job: Job, last_id: str) -> list[dict[str, Any]]:
+    """Read the stream of a running job up to an event."""
+    found = []
+    async with aclosing(follow(client, job)) as frames:  # type: ignore[type-var]  # a generator
+        async for frame in frames:
+            found.append(frame)
+            if frame["id"] == last_id:
+                break
+    return found
+
+
+async def test_an_id_beyond_the_events_of_a_running_job_waits_for_its_end(
+    client: httpx.AsyncClient, running: tuple[Job, Runner]
+) -> None:
+    job, runner = running
+    async with client.stream("GET", f"/jobs/{job.public_id}/stream", headers={"Last-Event-ID": "99"}) as response:
+        await in_thread(runner.events, "a")
+        await in_thread(runner.finish)
+        text = (await response.aread()).decode()
+    assert (response.status_code, text.splitlines()[:3]) == (200, ["retry: 1000", "id: 2", "event: end"])
+
+
+async def test_every_event_of_a_stream_has_data(
+    client: httpx.AsyncClient, running: tuple[Job, Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.streaming.hub.Hub.follow.__defaults__", (0.05,))
+    job, runner = running
+    found = []
+    async with aconnect_sse(client, "GET", f"/jobs/{job.public_id}/stream") as source, asyncio.timeout(30):
+        events = source.aiter_sse()
+        await in_thread(runner.events, "a")
+        found.append(await anext(events))
+        # Heartbeats come in this pause.
+        await asyncio.sleep(0.3)
+        await in_thread(runner.finish)
+        found += [event async for event in events]
+    assert [(event.id, json.loads(event.data)["kind"]) for event in found] == [("1", "log.line"), ("2", "end")]
+    assert found[0].retry == 1000
 
 
 @pytest.mark.parametrize(

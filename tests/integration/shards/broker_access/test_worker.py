@@ -13,7 +13,7 @@ import pytest
 from myctobot.lib.crypto import digest
 from shards.broker_access import redis_acl
 from shards.broker_access.acl_rules import BrokerAccount
-from tests.fixtures.broker import PASSWORD, QUEUES, ControlStandIn, LimitedWorker, Operator, eventually
+from tests.fixtures.broker import PASSWORD, QUEUES, ControlStandIn, LimitedWorker, Operator, eventually, job_named
 
 pytestmark = pytest.mark.needs("a redis of 7.0 or newer")
 HASH = digest(PASSWORD)
@@ -34,7 +34,7 @@ def test_it_takes_jobs_from_both_queues_and_answers(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
     for queue in QUEUES:
-        deliver(operator, control, queue, f"job_{queue[:3]}")
+        deliver(operator, control, queue, job_named(queue[:3]))
     assert operator.ask("ping") == {"ok": "pong"}
     assert operator.ask("capabilities")["shard"] == "s1"
     assert any("takes jobs from cap.git" in line for line in operator.ask("tail_log", lines=20))
@@ -53,7 +53,7 @@ def test_it_shows_in_celerys_events(worker: LimitedWorker, operator: Operator, c
         capture = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
         capture.start()
         eventually(lambda: any(kind == "worker-heartbeat" for kind, _ in seen), "it does not say that it lives")
-        deliver(operator, control, "cap.git", "job_seen")
+        deliver(operator, control, "cap.git", job_named("seen"))
         eventually(lambda: {"task-started", "task-succeeded"} <= {kind for kind, _ in seen}, f"only {seen}")
         receiver.should_stop = True
         capture.join()
@@ -65,7 +65,7 @@ def test_it_comes_back_when_its_connections_are_ended(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
     assert operator.redis.execute_command("CLIENT", "KILL", "USER", "shard-s1") >= 2
-    deliver(operator, control, "shard.s1", "job_after")
+    deliver(operator, control, "shard.s1", job_named("after"))
     eventually(lambda: operator.ask("ping") == {"ok": "pong"}, "it does not hear control commands")
     assert operator.refusals() == []
 
@@ -76,7 +76,7 @@ def test_it_does_not_notice_that_its_rights_are_given_again(
     connections = {one["id"] for one in operator.redis.client_list() if one["user"] == "shard-s1"}
     redis_acl.grant("s1", QUEUES, HASH)
     assert not redis_acl.reconcile([BrokerAccount("s1", QUEUES, HASH)])
-    deliver(operator, control, "cap.git", "job_still")
+    deliver(operator, control, "cap.git", job_named("still"))
     assert operator.ask("ping") == {"ok": "pong"}
     assert {one["id"] for one in operator.redis.client_list() if one["user"] == "shard-s1"} >= connections
 
@@ -85,11 +85,11 @@ def test_it_changes_its_class(worker: LimitedWorker, operator: Operator, control
     queues = ["cap.filesystem+git@premium", "shard.s1"]
     redis_acl.grant("s1", queues, HASH)
     control.queues = queues
-    deliver(operator, control, queues[0], "job_new")
+    deliver(operator, control, queues[0], job_named("new"))
     heard(control)
     operator.redis.delete("myctobot:broker-access:leaving:s1")
     assert redis_acl.reconcile([BrokerAccount("s1", queues, HASH)]).changed == ("s1",)
-    deliver(operator, control, queues[0], "job_newer")
+    deliver(operator, control, queues[0], job_named("newer"))
     assert operator.refusals() == []
     assert redis_acl.listed()["s1"].queues == set(queues)
 
@@ -99,11 +99,11 @@ def test_it_is_drained_and_comes_back(worker: LimitedWorker, operator: Operator,
     eventually(lambda: "no queue: draining" in worker.said(), "it does not drain")
     # No message is in transit by then.
     time.sleep(1.5)
-    operator.send("cap.git", "job_late")
+    operator.send("cap.git", job_named("late"))
     heard(control)
-    assert "job_late" not in control.claimed
+    assert job_named("late") not in control.claimed
     control.orders = []
-    eventually(lambda: "job_late" in control.claimed, "it does not come back")
+    eventually(lambda: job_named("late") in control.claimed, "it does not come back")
     assert operator.refusals() == []
 
 
@@ -114,7 +114,7 @@ def test_a_message_that_arrives_while_it_leaves_a_queue_is_executed(
     sent: list[str] = []
     # The last message that it takes was sent shortly before the end.
     while "no queue: draining" not in worker.said():
-        sent.append(f"job_{len(sent)}")
+        sent.append(job_named(len(sent)))
         operator.send("cap.git", sent[-1])
         time.sleep(0.02)
     heard(control)
@@ -124,7 +124,7 @@ def test_a_message_that_arrives_while_it_leaves_a_queue_is_executed(
 
 
 def test_on_sigterm_it_loses_no_message(worker: LimitedWorker, operator: Operator, control: ControlStandIn) -> None:
-    sent = [f"job_{number}" for number in range(60)]
+    sent = [job_named(number) for number in range(60)]
     for job_id in sent:
         operator.send("cap.git", job_id)
     eventually(lambda: len(control.claimed) > 5, "it takes nothing")
@@ -138,7 +138,7 @@ def test_on_sighup_it_restarts_and_loses_no_message(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
     os.kill(worker.process.pid, signal.SIGHUP)
-    sent = [f"job_{number}" for number in range(30)]
+    sent = [job_named(number) for number in range(30)]
     for job_id in sent:
         operator.send("cap.git", job_id)
         time.sleep(0.05)
@@ -153,7 +153,7 @@ def test_a_user_that_is_gone_for_a_while_ends_no_worker(
     redis_acl.revoke("s1")
     eventually(lambda: "Cannot connect" in worker.said(), "it does not notice")
     redis_acl.grant("s1", QUEUES, HASH)
-    deliver(operator, control, "cap.git", "job_again")
+    deliver(operator, control, "cap.git", job_named("again"))
 
 
 def test_rights_that_are_gone_for_a_while_end_no_worker(
@@ -164,4 +164,4 @@ def test_rights_that_are_gone_for_a_while_end_no_worker(
     time.sleep(2)
     assert worker.said().count("does not allow this shard to read") == 1
     redis_acl.grant("s1", QUEUES, HASH)
-    deliver(operator, control, "cap.git", "job_again")
+    deliver(operator, control, "cap.git", job_named("again"))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from django.db import close_old_connections, connection
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
@@ -20,11 +20,12 @@ from myctobot.lib.clock import database_now
 from shards.errors import WrongState
 from shards.health import monitor as watching
 from shards.health.monitor import check_reachability, watch
+from shards.health.outage import MAX_GAP
 from shards.health.reachability import Reachability, ReachabilityMonitor
 from shards.health.rules import next_state
 from shards.lifecycle.suspensions import drain, resume
 from shards.lifecycle.transitions import transition
-from shards.models import Pool, PoolMode, Shard, ShardState
+from shards.models import Pool, PoolMode, ReachabilityRecord, Shard, ShardState
 from shards.monitoring.models import Alert, StateChange
 from shards.operations.models import Operation, OperationKind
 from tests.factories.control_plane import JsonClient, make_shard
@@ -225,7 +226,6 @@ def web(answers: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     with monkeypatch.context() as patched:
         patched.setattr(httpx, "get", get)
-        patched.setattr(watching, "_monitor", ReachabilityMonitor())
         yield asked
 
 
@@ -261,9 +261,59 @@ def test_when_the_web_process_answers_silence_counts(shard: Shard, monkeypatch: 
     with web(True, monkeypatch) as asked:
         heard = check_reachability()
         assert heard.unreachable_since is None
-        assert watch(heard) == 0, "this process has just started its checks"
+        assert watch(heard) == 0, "this installation has just started its checks"
         assert asked
     assert watch(Reachability(heard.since - timedelta(seconds=16))) == 1
+
+
+def pass_time(seconds: float) -> None:
+    """Move the memory of all checks into the past."""
+    ago = timedelta(seconds=seconds)
+    ReachabilityRecord.objects.update(since=F("since") - ago, checked_at=F("checked_at") - ago)
+
+
+def test_a_restart_of_the_control_worker_forgets_no_time(shard: Shard) -> None:
+    first = ReachabilityMonitor("shards").check(has_silent_shards=False).since
+    for _ in range(10):
+        pass_time(8)
+        since = ReachabilityMonitor("shards").check(has_silent_shards=False).since
+    assert since == first - timedelta(seconds=80)
+
+
+def test_monitors_do_not_share_their_memory(shard: Shard) -> None:
+    ReachabilityMonitor("shards").check(has_silent_shards=False)
+    pass_time(100)
+    fresh = ReachabilityMonitor("runners").check(has_silent_shards=False)
+    assert database_now() - fresh.since < timedelta(seconds=50)
+
+
+@pytest.mark.parametrize(
+    ("steady_s", "silent_s", "is_outage"),
+    [(60, 1, False), (20, 1, True), (60, 16, True)],
+    ids=["reported all the time", "reports only since", "is silent now"],
+)
+def test_a_gap_in_the_checks_is_an_outage_only_if_no_shard_was_heard(
+    shard: Shard, steady_s: float, silent_s: float, is_outage: bool
+) -> None:
+    first = check_reachability().since
+    pass_time(30)
+    times = {
+        "steady_since": Now() - timedelta(seconds=steady_s),
+        "last_heartbeat_at": Now() - timedelta(seconds=silent_s),
+    }
+    Shard.objects.filter(pk=shard.pk).update(**times)
+    since = ReachabilityMonitor("shards").check(has_silent_shards=False).since
+    assert since == (database_now() if is_outage else first - timedelta(seconds=30))
+    assert timedelta(seconds=30) > MAX_GAP
+
+
+def test_the_start_of_an_outage_is_remembered(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent(shard, 300)
+    with web(False, monkeypatch):
+        first = ReachabilityMonitor("shards").check(has_silent_shards=True)
+        assert ReachabilityMonitor("shards").check(has_silent_shards=True).unreachable_since == first.unreachable_since
+    with web(True, monkeypatch):
+        assert ReachabilityMonitor("shards").check(has_silent_shards=True).unreachable_since is None
 
 
 def test_heartbeats_keep_a_shard_steady(shard: Shard, key: str) -> None:

@@ -10,6 +10,7 @@ from shards.lifecycle.transitions import transition
 from shards.models import Shard, ShardState, Suspension
 from shards.monitoring.models import StateChange
 from tests.factories.control_plane import JsonClient, error_of, make_shard
+from tests.factories.samples import scrape
 
 pytestmark = pytest.mark.django_db
 REPORT: dict[str, Any] = {
@@ -56,6 +57,15 @@ def test_the_limits_that_a_shard_enforces_are_kept(key: str, shard: Shard) -> No
     assert beat(key, limits={**limits, "more": 1}).status_code == 200
     shard.refresh_from_db()
     assert shard.report == {**REPORT, "limits": limits}
+
+
+def test_the_counts_of_dropped_messages_are_kept_and_exposed(key: str, shard: Shard) -> None:
+    counts = {"not_json": 3, "too_large": 1}
+    assert beat(key, dropped_messages={**counts, "made up": 5}).status_code == 200
+    shard.refresh_from_db()
+    assert shard.report["dropped_messages"] == counts
+    exposed = scrape()["myctobot_shard_messages_dropped_total"]
+    assert exposed == {(("reason", reason), ("shard", "one")): count for reason, count in counts.items()}
 
 
 def test_a_worker_of_an_earlier_release_reports_no_limit_on_disk(key: str, shard: Shard) -> None:
@@ -156,6 +166,11 @@ def test_every_field_is_required(key: str, shard: Shard, field: str) -> None:
         {"limits": {"memory": "none"}},
         {"limits": {"memory": "none", "processes": "many"}},
         {"limits": {"memory": "none", "processes": "none", "disk": "some"}},
+        {"ended": "job_x.1"},
+        {"ended": ["x"] * 65},
+        {"dropped_messages": [1]},
+        {"dropped_messages": {"not_json": -1}},
+        {"dropped_messages": {"not_json": "many"}},
     ],
     ids=lambda change: repr(change)[:24],
 )

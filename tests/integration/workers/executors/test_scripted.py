@@ -70,6 +70,7 @@ def test_long_output_is_cut_and_does_not_block(tmp_path: Path) -> None:
     _, emitted = run_agent(tmp_path, "- run: head -c 3000000 /dev/zero | tr '\\0' x\n- run: echo after\n")
     (long, _), after = outputs(emitted)
     assert len(long) == 128 * 1024
+    assert long.endswith("\n[truncated: only the beginning of 3,000,000 bytes is kept]")
     assert after == ("after\n", False)
 
 

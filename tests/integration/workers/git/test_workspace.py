@@ -112,32 +112,6 @@ async def test_a_branch_with_new_commits_is_not_overwritten(jobs: Jobs, remote: 
     assert branches(remote)["feature/ai"] == theirs
 
 
-async def test_the_base_branchs_instructions_come_as_text(jobs: Jobs) -> None:
-    assert (await jobs().workspace.prepare()).claude_md == "Be kind.\n"
-
-
-async def test_instructions_are_bounded_and_only_a_plain_file_counts(
-    jobs: Jobs, remote: Path, tmp_path: Path, server: GitServer
-) -> None:
-    work = remote.with_name("repo.git.work")
-    commit(work, {"CLAUDE.md": "ä" * 40_000})
-    git(work, "push", "-q", str(remote), "main")
-    long = (await jobs().workspace.prepare()).claude_md
-    assert long is not None
-    assert len(long.encode()) == 64 * 2**10
-
-    (work / "CLAUDE.md").unlink()
-    (work / "CLAUDE.md").symlink_to("/etc/passwd")
-    commit(work, {})
-    git(work, "push", "-q", str(remote), "main")
-    assert (await jobs().workspace.prepare()).claude_md is None
-
-
-async def test_without_instructions_there_is_no_text(jobs: Jobs, server: GitServer, tmp_path: Path) -> None:
-    make_remote(tmp_path / "served" / "bare.git", {"a": "b"})
-    assert (await jobs(url=server.url("bare.git")).workspace.prepare()).claude_md is None
-
-
 async def test_the_checkout_names_the_remote_and_has_no_path_to_the_runner(jobs: Jobs, server: GitServer) -> None:
     job = jobs()
     await job.workspace.prepare()
@@ -167,7 +141,7 @@ async def test_the_token_arrives_as_basic_authorization(
 
 async def test_a_public_repository_needs_no_token(jobs: Jobs, server: GitServer) -> None:
     server.token = None
-    assert (await jobs(token=None).workspace.prepare()).claude_md == FILES["CLAUDE.md"]
+    assert (await jobs(token=None).workspace.prepare()).notes.text == FILES["CLAUDE.md"]
 
 
 async def test_a_large_patch_is_cut_and_its_totals_are_not(jobs: Jobs) -> None:

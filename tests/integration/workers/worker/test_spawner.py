@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from myctobot.stack.plan import CHECKOUT
+from tests.fixtures.broker import control_stand_in
+from tests.fixtures.malformed_messages import NO_ATTEMPTS
 from workers.config import load_config
 from workers.control_plane import ControlPlaneUnreachable, WorkerControlPlane
+from workers.runner_registry import RunnerEntry
 from workers.worker.spawner import Spawner
+
+JOB, LINK = "job_0123456789abcdefghjk", "job_0123456789abcdefghjz"
 
 
 @pytest.fixture
@@ -46,19 +57,19 @@ def spawner(config_path: Path) -> Iterator[Spawner]:
 
 def test_only_directories_of_jobs_are_removed(spawner: Spawner, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
-    for name in ("job_abc123.1", "job_abc123.1/agent", "precious", "job_of_mine"):
+    for name in (f"{JOB}.1", f"{JOB}.1/agent", "precious", "job_of_mine"):
         (jobs / name).mkdir(parents=True)
     (jobs / "notes.txt").write_text("keep")
     outside = tmp_path / "outside"
     outside.mkdir()
-    (jobs / "job_link.1").symlink_to(outside)
+    (jobs / f"{LINK}.1").symlink_to(outside)
     assert spawner.adopt() == []
-    assert sorted(path.name for path in jobs.iterdir()) == ["job_link.1", "job_of_mine", "notes.txt", "precious"]
+    assert sorted(path.name for path in jobs.iterdir()) == [f"{LINK}.1", "job_of_mine", "notes.txt", "precious"]
     assert outside.is_dir()
 
 
 def test_recent_leftovers_are_kept_until_their_limit(spawner: Spawner, tmp_path: Path) -> None:
-    leftover = tmp_path / "jobs" / "job_abc123.1"
+    leftover = tmp_path / "jobs" / f"{JOB}.1"
     leftover.mkdir(parents=True)
     spawner.sweep(older_than_s=3600)
     assert leftover.is_dir()
@@ -67,11 +78,23 @@ def test_recent_leftovers_are_kept_until_their_limit(spawner: Spawner, tmp_path:
     assert not leftover.exists()
 
 
+@pytest.mark.parametrize(("job_id", "attempt"), NO_ATTEMPTS)
+def test_nothing_is_started_or_removed_for_other_values(
+    spawner: Spawner, tmp_path: Path, job_id: Any, attempt: Any
+) -> None:
+    (tmp_path / "victim.1").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="do not name an attempt"):
+        spawner.run(job_id, attempt)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not spawner.is_starting
+
+
 def stop_at_claim(spawner: Spawner) -> int:
     """Run an attempt without a control plane and end it early, because its claim would take half a minute."""
     ender = threading.Thread(target=end_first_runner, args=[spawner])
     ender.start()
-    code = spawner.run("job_abc123", 1)
+    code = spawner.run(JOB, 1)
     ender.join()
     return code
 
@@ -80,6 +103,79 @@ def end_first_runner(spawner: Spawner) -> None:
     while not (running := spawner.running()):
         threading.Event().wait(0.05)
     os.kill(running[0].pid, signal.SIGKILL)
+
+
+def test_a_killed_runner_is_reported_as_ended_once(spawner: Spawner) -> None:
+    said: list[list[str]] = []
+    spawner.on_ended = lambda: said.append(spawner.ended())
+    stop_at_claim(spawner)
+    assert said == [[f"{JOB}.1"]]
+    assert spawner.ended() == [f"{JOB}.1"]
+    spawner.forget_ended([f"{JOB}.1"])
+    assert spawner.ended() == []
+
+
+def test_a_runner_that_ends_by_itself_is_not_reported(config_path: Path) -> None:
+    with control_stand_in([]) as control:
+        config_path.write_text(config_path.read_text().replace("http://127.0.0.1:9", control.url))
+        spawner = Spawner(load_config(config_path), config_path)
+        try:
+            assert spawner.run(JOB, 1) == 0
+        finally:
+            spawner.close()
+    assert control.claimed == [JOB]
+    assert spawner.ended() == []
+
+
+def test_a_runner_that_died_without_a_worker_is_reported_by_the_next(spawner: Spawner, tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    entry = RunnerEntry(process.pid, 1, JOB, 3, 0)
+    (tmp_path / "run" / f"{JOB}.3.json").write_text(json.dumps(asdict(entry)))
+    # The first heartbeat reads the live runners before the worker adopts them.
+    assert spawner.running() == []
+    assert spawner.adopt() == []
+    assert spawner.ended() == [f"{JOB}.3"]
+
+
+_HANGING = """
+import ctypes, platform, sys, threading, time
+from pathlib import Path
+from workers.runner.__main__ import read_order
+from workers.runner_registry import Registry
+order = read_order()
+if order:
+    Registry(Path(sys.argv[1])).add(order["job_id"], order["attempt"], order["slot"])
+    threading.Thread(target=time.sleep, args=[120]).start()
+    # The end of the main thread alone, as when a killed process has a thread that the kernel cannot end.
+    ctypes.CDLL(None).syscall(60 if platform.machine() == "x86_64" else 93, 0)
+"""
+
+
+class HangingRunners(Spawner):
+    """Spawner of runners that are dead at once and cannot be reaped."""
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", _HANGING, str(self._config.run_path)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True)
+
+
+def test_it_does_not_wait_for_a_runner_that_cannot_be_reaped(config_path: Path) -> None:
+    spawner = HangingRunners(load_config(config_path), config_path)
+    spawned: list[subprocess.Popen[bytes]] = []
+    original = spawner._spawn
+    spawner._spawn = lambda: spawned.append(original()) or spawned[-1]  # type: ignore[method-assign,func-returns-value]  # it records the process
+    began = time.monotonic()
+    try:
+        assert spawner.run(JOB, 1) == -signal.SIGKILL
+        assert time.monotonic() - began < 60
+        assert spawner.ended() == [f"{JOB}.1"]
+        assert not spawner.is_starting
+    finally:
+        for process in spawned:
+            process.kill()
+            process.wait(10)
+        spawner.close()
 
 
 def test_a_spare_that_died_is_replaced_and_no_slot_is_lost(spawner: Spawner) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from jobs.queue.eta import FlowView, Forecast, Lengths, RunningView, arrival_rates, lengths_by_lane
+from jobs.queue.eta import FlowView, Forecast, Lengths, MeanForecast, RunningView, arrival_rates, lengths_by_lane
 
 ME, OTHER = 1, 2
 NORMAL, BATCH = 20, 30
@@ -21,7 +23,7 @@ def flow(tenant: int = ME, jobs: int = 1, duration_s: float | None = 100, place:
 def start_s(
     *flows: FlowView, position: int = 0, free: int = 0, running: tuple[RunningView, ...] = (), max_steps: int = 5000
 ) -> float | None:
-    forecast = Forecast(flows, running, free, {}, max_steps=max_steps)
+    forecast = MeanForecast(flows, running, free, {}, max_steps=max_steps)
     return forecast.start_s((ME, flows[0].priority), position)
 
 
@@ -100,6 +102,26 @@ def test_with_many_slots_the_first_is_free_early() -> None:
     waits = start_s(flow(), running=half_done)
     assert waits is not None
     assert waits < 10
+
+
+# Similar jobs take either 4 s or 105 s.
+MIXED = Lengths((4.0, 105.0))
+
+
+@pytest.mark.parametrize("elapsed", list(itertools.permutations([2.0, 50.0, 60.0])))
+def test_the_order_of_the_running_jobs_does_not_matter(elapsed: tuple[float, ...]) -> None:
+    running = tuple(RunningView(OTHER, MIXED, seconds) for seconds in elapsed)
+    # The first one ends in 2 s or in 103 s, and the third in 45 s, each as often as the other.
+    assert start_s(flow(), running=running) == pytest.approx((2 + 45) / 2)
+
+
+def test_one_more_running_job_does_not_turn_a_short_wait_into_a_long_one() -> None:
+    alone = start_s(flow(), running=(RunningView(OTHER, MIXED, 2.0),))
+    assert alone == pytest.approx((2 + 103) / 2)
+    for more in range(1, 8):
+        # Jobs that may never end free no slot for this one, but they change the durations that are drawn.
+        silent = (RunningView(OTHER, Lengths()),) * more
+        assert start_s(flow(), running=(*silent, RunningView(OTHER, MIXED, 2.0))) == alone
 
 
 def test_durations_of_the_same_lane_or_of_all_lanes() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
+from httpx_sse import EventSource
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,6 +128,18 @@ def test_both_wire_formats_of_a_batch() -> None:
 
 @pytest.mark.parametrize("item", [End(5, "failed"), StreamHeartbeat()])
 def test_end_and_heartbeat_have_no_number(item: End | StreamHeartbeat) -> None:
-    assert "id:" not in item.sse.decode()
+    assert '"seq"' not in item.sse.decode()
     events = json.loads(item.websocket)["events"]
     assert events == ([{"kind": "end", "data": {"count": 5, "status": "failed"}}] if isinstance(item, End) else [])
+
+
+def test_the_end_has_an_id_after_that_of_the_last_event() -> None:
+    assert End(5, "failed").sse.startswith(b"id: 6\nevent: end\n")
+
+
+def test_a_heartbeat_is_no_event_without_data() -> None:
+    first = Batch(batch(1, 1)).sse
+    body = first + StreamHeartbeat.sse + StreamHeartbeat.sse + End(1, "failed").sse
+    answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=body)
+    found = [(event.id, json.loads(event.data)["kind"]) for event in EventSource(answer).iter_sse()]
+    assert found == [("1", "log.line"), ("2", "end")]

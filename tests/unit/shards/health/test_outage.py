@@ -15,6 +15,7 @@ def seconds(number: float) -> datetime:
 
 def test_the_first_check_starts_it() -> None:
     assert OutageTracker.after_check(None, START, web_answers=True) == OutageTracker(START, START)
+    assert OutageTracker.after_check(None, START, web_answers=False) == OutageTracker(START, START, START)
 
 
 @pytest.mark.parametrize(
@@ -29,5 +30,26 @@ def test_the_first_check_starts_it() -> None:
 )
 def test_a_gap_or_a_silent_web_process_resets_it(gap_s: float, web_answers: bool, kept: bool) -> None:
     before = OutageTracker(START, seconds(100))
-    after = OutageTracker.after_check(before, seconds(100 + gap_s), web_answers=web_answers)
-    assert after == OutageTracker(START if kept else seconds(100 + gap_s), seconds(100 + gap_s))
+    now = seconds(100 + gap_s)
+    after = OutageTracker.after_check(before, now, web_answers=web_answers)
+    assert after == OutageTracker(START if kept else now, now, None if web_answers else now)
+
+
+@pytest.mark.parametrize("gap_s", [1, 97, 10_000])
+def test_a_gap_in_which_a_shard_was_heard_is_no_outage(gap_s: float) -> None:
+    before = OutageTracker(START, seconds(100))
+    after = OutageTracker.after_check(before, seconds(100 + gap_s), web_answers=True, was_heard=True)
+    assert after.since == START
+
+
+def test_an_outage_keeps_its_start_until_the_web_process_answers() -> None:
+    first = OutageTracker.after_check(OutageTracker(START, seconds(9)), seconds(10), web_answers=False)
+    later = OutageTracker.after_check(first, seconds(11), web_answers=False, was_heard=True)
+    assert (later.since, later.unreachable_since) == (seconds(11), seconds(10))
+    over = OutageTracker.after_check(later, seconds(12), web_answers=True)
+    assert (over.since, over.unreachable_since) == (seconds(11), None)
+
+
+def test_a_check_that_waited_for_another_does_not_turn_the_time_back() -> None:
+    after = OutageTracker.after_check(OutageTracker(START, seconds(10)), seconds(9), web_answers=True)
+    assert after == OutageTracker(START, seconds(10))

@@ -8,7 +8,15 @@ from claude_agent_sdk import AssistantMessage, ResultMessage, TextBlock
 
 from myctobot.contract.jobs import EventKind
 from workers.executors.base import AgentTask
-from workers.executors.claude_code import _EventWriter, arguments, environment, output_text, report, tokens
+from workers.executors.claude_code import (
+    MAX_SUMMARY,
+    _EventWriter,
+    arguments,
+    environment,
+    output_text,
+    report,
+    tokens,
+)
 
 TASK = AgentTask("prompt-canary", "instructions-canary", 5, ("git",), "http://gateway", "token-canary")
 
@@ -47,6 +55,16 @@ def test_report_counts_tokens_from_the_cache_too() -> None:
 
 def test_the_agents_last_message_replaces_a_missing_result() -> None:
     assert report(result(result=None), 5, "last words").summary == "last words"
+
+
+def test_a_long_text_says_that_it_is_cut() -> None:
+    long = "x" * 5000
+    note = "[truncated: only the beginning of 5,000 characters is kept]"
+    assert report(result(result=long), 5, "").summary.endswith(note)
+    assert report(result(result=None), 5, long).summary.endswith(note)
+    failed = report(result(subtype="error_during_execution", is_error=True, result=None, errors=[long]), 5, "")
+    assert (failed.error_message or "").endswith(note)
+    assert len(failed.error_message or "") <= MAX_SUMMARY
 
 
 def test_arguments_contain_no_word_of_the_task() -> None:

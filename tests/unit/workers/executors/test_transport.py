@@ -1,10 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import pytest
 
-from workers.executors.transport import LineSplitter, LineTooLongError, parse_line
+from workers.executors.transport import (
+    STDERR_LINE,
+    STDERR_LINES,
+    LineSplitter,
+    LineTooLongError,
+    SandboxTransport,
+    parse_line,
+)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
@@ -37,3 +45,31 @@ def test_a_line_over_the_limit_is_refused_before_it_is_complete() -> None:
 )
 def test_only_json_objects_are_messages(line: bytes, message: dict[str, Any] | None) -> None:
     assert parse_line(line) == message
+
+
+def errors_of(text: str) -> list[str]:
+    """Return the kept lines of what the CLI wrote to its standard error."""
+
+    async def whole() -> str:
+        stream = asyncio.StreamReader()
+        stream.feed_data(text.encode())
+        stream.feed_eof()
+        transport = SandboxTransport(cast(Any, None), [], {}, [], lambda pid: None)
+        await transport._read_stderr(stream)
+        return transport.stderr_tail
+
+    return asyncio.run(whole()).splitlines()
+
+
+def test_a_few_errors_are_kept_as_they_are() -> None:
+    lines = [f"line {number}" for number in range(STDERR_LINES)]
+    assert errors_of("\n".join(lines)) == lines
+
+
+def test_errors_say_which_part_of_them_is_missing() -> None:
+    lines = [f"line {number}" for number in range(STDERR_LINES + 5)]
+    note = f"[truncated: only the end of {STDERR_LINES + 5} lines is kept]"
+    assert errors_of("\n".join(lines)) == [note, *lines[5:]]
+    beginning, said = errors_of("x" * 5000)
+    assert said == "[truncated: only the beginning of 5,000 characters is kept]"
+    assert len(beginning) + 1 + len(said) == STDERR_LINE

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.git.checkout import undo_command
+from workers.git.checkout import find_unfinished, undo_command
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,18 @@ def test_what_is_unfinished_is_undone_or_committed(
     states: list[str], unmerged: bool, expected: list[str] | None
 ) -> None:
     assert undo_command(states, unmerged) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "unmerged", "codes"),
+    [
+        ([], False, []),
+        ([], True, ["git_conflicts"]),
+        (["CHERRY_PICK_HEAD", "todo 2"], False, ["git_operation_unfinished"]),
+        (["todo 1"], False, []),
+        (["todo many"], False, []),
+        (["MERGE_HEAD"], True, []),
+    ],
+)
+def test_a_part_that_is_kept_has_a_warning(lines: list[str], unmerged: bool, codes: list[str]) -> None:
+    assert [code for code, _ in find_unfinished(lines, unmerged).warnings] == codes

@@ -49,3 +49,8 @@ def test_the_repositorys_notes_cannot_end_their_quotation() -> None:
 )
 def test_commit_messages(task: TaskPayload, title: str) -> None:
     assert commit_message(task, "job_1") == f"{title}\n\nMyCTOBot job job_1"
+
+
+def test_the_notes_name_their_files_in_harmless_characters() -> None:
+    text = build_instructions(FREE, "x", 'AGENTS.md, a"><b>/c')
+    assert '<repository-notes source="AGENTS.md, a___b_/c">' in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
@@ -26,6 +26,13 @@ class CountingSender(HeartbeatSender):
     def beat(self) -> HeartbeatAnswer:
         self.beats += 1
         return ANSWER
+
+
+def _until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
 
 
 @pytest.fixture
@@ -63,6 +70,15 @@ def test_many_requests_do_not_send_more_heartbeats_than_allowed(heartbeat: Count
         heartbeat.beat_now()
         time.sleep(0.005)
     assert 1 <= heartbeat.beats <= 4
+
+
+def test_an_error_of_a_sweep_ends_no_heartbeats(heartbeat: CountingSender, tmp_path: Path) -> None:
+    # A file whose text is a folder cannot be read.
+    (tmp_path / "run" / "job_x.1.7.json").mkdir()
+    for beats in (1, 2):
+        heartbeat.beat_now()
+        assert _until(lambda: heartbeat.beats >= beats)  # noqa: B023 - called at once
+    assert heartbeat.is_alive()
 
 
 def test_it_stops_at_once(heartbeat: CountingSender) -> None:

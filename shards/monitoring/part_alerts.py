@@ -1,0 +1,86 @@
+"""Alerts about processes of the control plane that the supervisor cannot start."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from myctobot.lib.failing_parts import FailingPart, failing_parts
+from shards.monitoring.alerts import alert_once, deliver_due
+
+log = structlog.get_logger(__name__)
+
+# A crash or a full disk may take seconds. A longer outage alerts operators, also when it is over.
+ALERT_AFTER: Final = timedelta(seconds=30)
+_EVERY_S: Final = 10.0
+# Without one of these, no task delivers alerts.
+_NEEDED_BY_TASKS: Final = frozenset({"control", "beat", "redis"})
+
+
+def alert_failing_parts(parts: Iterable[FailingPart], now: datetime) -> None:
+    """Alert operators once about each long outage of a part."""
+    for part in parts:
+        if (part.until or now) - part.since >= ALERT_AFTER:
+            subject, text = _sentences(part)
+            alert_once("stack.part_failed", subject, text, key=f"stack.part_failed {part.name} {part.since:%F %T}")
+
+
+def _sentences(part: FailingPart) -> tuple[str, str]:
+    since = f"{part.since:%H:%M:%S} UTC"
+    if part.until is None:
+        return (
+            f"{part.name} does not start",
+            f"Since {since}, {part.name} has ended right after each of its {part.failed_starts} starts. The supervisor "
+            "tries again every 30 s. The output of `up` has the reason. The other processes continue.",
+        )
+    return (
+        f"{part.name} did not start for a time",
+        f"From {since} to {part.until:%H:%M:%S} UTC, {part.name} ended right after each of its {part.failed_starts} "
+        "starts. It runs again. The output of `up` has the reason.",
+    )
+
+
+class PartWatch:
+    """Thread of a web process that alerts, because the workers may be what does not start."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start the thread if this is an embedded stack and it has not started."""
+        if self._started:
+            return
+        with self._lock:
+            if not self._started:
+                self._started = True
+                if settings.EMBEDDED:
+                    threading.Thread(target=self._run, name="part-watch", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_EVERY_S)
+            try:
+                watch_parts()
+            except Exception:  # the thread must outlive an outage of the database
+                log.exception("parts.watch_failed")
+            finally:
+                connection.close()
+
+
+def watch_parts() -> None:
+    """Store due alerts, and deliver them if the workers cannot."""
+    parts = failing_parts()
+    if not parts:
+        return
+    alert_failing_parts(parts, timezone.now())
+    if any(part.until is None and part.name in _NEEDED_BY_TASKS for part in parts):
+        deliver_due()

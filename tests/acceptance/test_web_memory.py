@@ -1,0 +1,11 @@
+"""Memory of the web process under lists of the largest prompts, and under viewers that come and go."""
+
+from __future__ import annotations
+
+from tests.benchmarks.web_memory import TARGET_MB, measure_growth, web_stack
+
+
+def test_lists_and_viewers_leave_no_memory_behind() -> None:
+    with web_stack() as client:
+        found = measure_growth(client, pages=300, jobs=60, viewers=200)
+    assert found.mb <= TARGET_MB, found

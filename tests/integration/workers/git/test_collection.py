@@ -1,0 +1,172 @@
+"""Work that an agent leaves anywhere in its checkout is pushed, or named and kept in the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from myctobot.contract.jobs import EventKind
+from tests.factories.git_jobs import Job, Jobs
+from tests.fixtures.repos import branches, git
+
+pytestmark = pytest.mark.anyio
+
+COMMIT = "echo w > n; git add n; git commit -qm w"
+IDENTITY = "git config user.name a; git config user.email a@example.com"
+
+
+async def run(job: Job, script: str) -> None:
+    await job.workspace.prepare()
+    await job.agent(script)
+
+
+def pushed(remote: Path, name: str = "n") -> str:
+    return git(remote, "show", f"feature/ai:{name}")
+
+
+def messages(job: Job, code: str) -> str:
+    found = [data["message"] for kind, data in job.events if kind is EventKind.WARNING and data["code"] == code]
+    return "\n".join(found)
+
+
+def left_patches(job: Job) -> str:
+    return "\n".join(data["patch"] for kind, data in job.events if kind is EventKind.DIFF and "left_out" in data)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(f"git checkout -q -b mine; {COMMIT}; git checkout -q -", id="another branch"),
+        pytest.param(f"git checkout -q --detach; {COMMIT}; git checkout -q -", id="a detached HEAD that was left"),
+        pytest.param(f"git checkout -q --detach; {COMMIT}; git tag v9; git checkout -q -", id="a tag"),
+        pytest.param("echo w > n; git stash -qu", id="a stash of a new file"),
+        pytest.param("echo w > n; git add n; git stash -q", id="a stash of a staged file"),
+        pytest.param(f"git worktree add -q /tmp/wt -b b; cd /tmp/wt; {COMMIT}", id="a work tree elsewhere"),
+        pytest.param(f"git worktree add -q --detach inner; cd inner; {COMMIT}", id="a detached work tree inside"),
+        pytest.param("git worktree add -q --detach inner; echo w > inner/n", id="files in a work tree inside"),
+        pytest.param(
+            f"git clone -q . /tmp/c; cd /tmp/c; {IDENTITY}; {COMMIT}; git push -q origin HEAD:refs/heads/from-clone",
+            id="a clone that pushes into the workspace",
+        ),
+        pytest.param(f"git clone -q . inner; cd inner; {IDENTITY}; {COMMIT}", id="a clone inside"),
+        pytest.param("git clone -q . inner; echo w > inner/n", id="files in a clone inside"),
+    ],
+)
+async def test_a_single_line_of_work_is_pushed_wherever_it_is(jobs: Jobs, remote: Path, script: str) -> None:
+    job = jobs()
+    await run(job, script)
+    await job.finish()
+    assert pushed(remote) == "w"
+    assert git(remote, "diff", "--name-only", "main", "feature/ai") == "n"
+    assert git(remote, "rev-list", "--count", "--merges", "main..feature/ai") == "0"
+    assert [code for code in job.warnings() if code != "tags_left_out"] == []
+
+
+async def test_several_lines_besides_the_jobs_branch_are_named_and_kept(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await run(
+        job, f"git checkout -q -b one; {COMMIT}; git checkout -q feature/ai; echo other > README.md; git stash -q"
+    )
+    await job.workspace.commit_leftovers("unused")
+    assert await job.workspace.collect() is None
+    assert list(branches(remote)) == ["main"]
+    assert "branch one" in messages(job, "commits_left_out")
+    assert "stash@{0}" in messages(job, "commits_left_out")
+    assert {"+w", "+other"} <= set(left_patches(job).splitlines())
+    assert "changed nothing" not in job.logged() + job.workspace.note
+
+
+async def test_files_before_the_undo_of_a_rebase_are_kept(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await run(
+        job,
+        "echo a > f; git add f; git commit -qm a; git branch side; echo b > f; git commit -qam b; "
+        "git switch -q side; echo c > f; git commit -qam c; git switch -q feature/ai; "
+        "git rebase -q side || echo half-done > notes",
+    )
+    await job.finish()
+    assert "+half-done" in left_patches(job).splitlines()
+    assert "files before the undo of git rebase" in messages(job, "commits_left_out")
+
+
+async def test_a_series_of_picks_that_ended_early_is_named(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await run(
+        job,
+        "echo a > f; git add f; git commit -qm a; git branch side; echo b > f; git commit -qam b; "
+        "git switch -q side; echo c > f; git commit -qam c; echo d > g; git add g; git commit -qm d; "
+        "git switch -q feature/ai; git cherry-pick side~1 side || echo settled > f; git add f",
+    )
+    await job.finish()
+    assert pushed(remote, "f") == "settled"
+    assert "1 further commits were not applied" in messages(job, "git_operation_unfinished")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("touch .git/refs/heads/feature/ai.lock .git/index.lock", id="locks"),
+        pytest.param("echo garbage > .git/index", id="index"),
+        pytest.param("echo garbage > .git/config", id="configuration"),
+        pytest.param("echo garbage > .git/HEAD", id="HEAD"),
+        pytest.param("rm .git/HEAD", id="no HEAD"),
+        pytest.param("rm -rf .git/objects/*", id="no objects"),
+        pytest.param("rm -rf .git", id="no .git"),
+        pytest.param("rm -rf .git; echo gitdir: /nowhere > .git", id="a file"),
+        pytest.param("rm -rf .git; git init -q", id="another repository without commits"),
+    ],
+)
+async def test_damage_in_git_loses_no_file(jobs: Jobs, remote: Path, script: str) -> None:
+    job = jobs()
+    await run(job, f"echo w > n; {script}")
+    await job.finish()
+    assert git(remote, "diff", "--name-only", "main", "feature/ai") == "n"
+    assert set(job.warnings()) <= {"repository_damaged"}
+
+
+async def test_commits_before_a_damaged_head_are_kept(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await run(job, f"{COMMIT}; echo later > later; echo garbage > .git/HEAD")
+    await job.finish()
+    assert git(remote, "log", "--format=%s", "main..feature/ai").split("\n") == ["Work of the agent", "w"]
+
+
+@pytest.mark.parametrize("commits", [False, True], ids=["uncommitted", "committed by the agent"])
+async def test_a_repository_inside_is_pushed_as_files(jobs: Jobs, remote: Path, commits: bool) -> None:
+    job = jobs()
+    await run(
+        job,
+        f"mkdir app; cd app; git init -q; {IDENTITY}; echo a > m.js; git add .; git commit -qm i; cd ..; "
+        + ("git add . 2>/dev/null; git commit -qm own" if commits else "true"),
+    )
+    await job.finish()
+    assert pushed(remote, "app/m.js") == "a"
+    assert "160000" not in git(remote, "ls-tree", "-r", "feature/ai")
+    assert job.warnings() == ["embedded_repository"]
+    assert "app" in messages(job, "embedded_repository")
+
+
+async def test_a_long_message_at_the_tip_of_the_base_is_no_damage(jobs: Jobs, remote: Path) -> None:
+    work = remote.with_name("repo.git.work")
+    git(work, "commit", "--quiet", "--allow-empty", "-m", "word " * 20_000)
+    git(work, "push", "-q", str(remote), "main")
+    job = jobs()
+    await run(job, "echo w > n")
+    await job.finish()
+    assert pushed(remote) == "w"
+
+
+async def test_only_an_untouched_checkout_counts_as_nothing(jobs: Jobs) -> None:
+    job = jobs()
+    await run(job, "mkdir .git/info; echo '*.log' > .git/info/exclude; echo x > build.log")
+    await job.workspace.commit_leftovers("unused")
+    assert await job.workspace.collect() is None
+    assert job.workspace.note == "The agent changed only files that git ignores: build.log"
+    assert "changed nothing" not in job.logged()
+
+    undone = jobs()
+    await run(undone, f"{COMMIT}; git reset -q --hard HEAD~1")
+    await undone.workspace.commit_leftovers("unused")
+    assert await undone.workspace.collect() is None
+    assert "changed nothing" not in undone.logged()

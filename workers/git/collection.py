@@ -1,0 +1,282 @@
+"""Collection of everything that is new in an agent's checkout: files, branches, stashes, work trees and clones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from workers.errors import JobError
+from workers.git.agent_state import AgentState
+from workers.git.checkout import Checkout, InnerRepository
+from workers.git.command import Git
+from workers.git.lines import Line, choose, find_lines
+from workers.git.pack import import_pack
+from workers.git.process import printable_line
+from workers.git.record import CheckoutRecord
+from workers.git.record_scripts import AGENT_GIT
+from workers.sandbox.sandbox import WORKSPACE
+
+MAX_COMMITS: Final = 20_000
+MAX_TIPS: Final = 500
+MAX_CLONES: Final = 10
+MAX_NAMED: Final = 10
+MAX_NAME: Final = 200
+_WORKTREE_LINK: Final = f"gitdir: {AGENT_GIT}/worktrees/"
+_SUBMODULE_LINK: Final = "/modules/"
+_KINDS: Final = {"refs/heads/": "branch ", "refs/tags/": "tag ", "refs/remotes/": "remote branch ", "refs/": "ref "}
+
+Warn = Callable[[str, str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Commit to push, or None; ``left`` are the other lines of commits, and ``note`` says what else was found."""
+
+    sha: str | None
+    left: tuple[Line, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """Repositories inside the workspace, by what happens to them."""
+
+    # Copies of the job's own repository: their commits are collected, and they are no part of the files.
+    copies: tuple[InnerRepository, ...] = ()
+    # Repositories of others: their files are added.
+    others: tuple[InnerRepository, ...] = ()
+
+    @property
+    def excluded(self) -> list[str]:
+        return [one.path for one in self.copies]
+
+
+@dataclass
+class _Found:
+    """Commits that the agent's own refs do not name, by their name for people."""
+
+    files: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+
+class Collector:
+    """Collector of an agent's work. Call ``begin`` before the agent starts, then ``commit_files`` and ``take``.
+
+    Args:
+        clean: the runner's bare repository.
+        warn: receives a code and a sentence.
+    """
+
+    def __init__(
+        self, checkout: Checkout, record: CheckoutRecord, git: Git, clean: Path, max_bytes: int, branch: str, warn: Warn
+    ) -> None:
+        self._checkout, self._record, self._git, self._clean = checkout, record, git, clean
+        self._max_bytes, self._branch, self._warn = max_bytes, branch, warn
+        self._at_start = AgentState()
+        self._found = _Found()
+
+    async def begin(self, start: str) -> int:
+        """Record the fresh checkout; see ``CheckoutRecord.create``."""
+        count = await self._record.create(start)
+        self._at_start = await self._checkout.read_state(AGENT_GIT)
+        return count
+
+    async def commit_files(self, message: str) -> bool:
+        """Commit the agent's uncommitted changes as the agent's user, and return whether there were any."""
+        unfinished = await self._checkout.find_unfinished()
+        for code, sentence in unfinished.warnings:
+            await self._warn(code, sentence)
+        inner = await self._sort_inner()
+        if unfinished.undo is not None:
+            before = await self._commit(message, inner, quiet=True)
+            if before is not None:
+                self._found.extra[f"files before the undo of git {unfinished.undo[0]}"] = before
+            await self._warn(*await self._checkout.undo(unfinished.undo))
+        self._found.files = await self._commit(message, inner)
+        await self._commit_inner(inner, message)
+        await self._commit_stashes(message)
+        return self._found.files is not None
+
+    async def take(self, start: str, base: str) -> Taken:
+        """Import all new commits into the runner's repository, and choose the line to push."""
+        state = await self._checkout.read_state(AGENT_GIT)
+        names = await self._named_commits(state)
+        commits = await self._record.readable(list(names)[:MAX_TIPS])
+        lost = [name for sha, some in names.items() if sha not in commits for name in some]
+        if lost:
+            await self._warn("commits_unreadable", f"Commits of the agent are damaged or missing: {listed(lost)}.")
+        tips: dict[str, list[str]] = {}
+        for sha, commit in commits.items():
+            tips.setdefault(commit, []).extend(names[sha])
+        parents = await self._import(tips, {start, base})
+        lines = find_lines(tips, parents)
+        usable = [line.sha for line in lines if await self._is_ancestor(start, line.sha)]
+        head = self._found.files or commits.get(state.head or "", start)
+        branch = commits.get(state.refs.get(f"refs/heads/{self._branch}", ""), start)
+        choice = choose(lines, parents, head, branch, usable)
+        if choice.sha is not None and not await self._is_ancestor(start, choice.sha):
+            raise JobError(
+                "history_rewritten",
+                "The agent rewrote commits of others. MyCTOBot never overwrites commits, so nothing was pushed. "
+                "Run the job again.",
+            )
+        await self._warn_of_left(choice.left, state)
+        return Taken(choice.sha, choice.left, self._note(choice.left, state))
+
+    # --- Files ---------------------------------------------------------------------------------------
+
+    async def _commit(self, message: str, inner: _Inner, *, quiet: bool = False) -> str | None:
+        state = await self._checkout.read_state(AGENT_GIT)
+        branch = state.refs.get(f"refs/heads/{self._branch}")
+        commits = await self._record.readable([sha for sha in (state.head, branch) if sha])
+        known = self._record.start
+        parent = commits.get(state.head or "") or commits.get(branch or "") or known
+        if parent != commits.get(state.head or "") and not quiet:
+            await self._warn(
+                "repository_damaged",
+                "The agent removed or damaged the repository's .git; its files were compared with "
+                f"{'the start of the job' if parent == known else 'the last sound commit'}.",
+            )
+        merged = [sha for sha in (await self._record.readable(state.merged)).values() if sha != parent]
+        others = [one.path for one in inner.others]
+        files = await self._record.commit_files(parent, message, merged=merged, excluded=inner.excluded, added=others)
+        if not quiet:
+            for code, sentence in files.warnings:
+                await self._warn(code, sentence)
+            self._found.ignored = files.ignored
+            shown = [path for path in others if not _is_below(path, files.ignored)]
+            if shown:
+                await self._warn(
+                    "embedded_repository",
+                    "The agent made git repositories inside the workspace. Their files are part of the work, and their "
+                    f"history is not: {listed(shown)}.",
+                )
+        return files.commit
+
+    async def _sort_inner(self) -> _Inner:
+        found = await self._checkout.inner_repositories()
+        own = await self._record.submodules()
+        found = [one for one in found if one.path not in own and _SUBMODULE_LINK not in one.link]
+        if not found:
+            return _Inner()
+        copies = await self._record.copies([one.path for one in found if not one.link])
+        mine = [one for one in found if one.path in copies or one.link.startswith(_WORKTREE_LINK)]
+        others = [one for one in found if one not in mine]
+        await self._record.hide_git([one.path for one in others])
+        self._record.borrow([f"{WORKSPACE}/{one.path}/.git/objects" for one in mine if not one.link])
+        return _Inner(tuple(mine), tuple(others))
+
+    async def _commit_inner(self, inner: _Inner, message: str) -> None:
+        """Collect the commits and files of copies of the job's repository inside the workspace."""
+        state = await self._checkout.read_state(AGENT_GIT)
+        for one in inner.copies[:MAX_CLONES]:
+            if one.link:
+                head = state.refs.get(f"worktree {one.link.removeprefix(_WORKTREE_LINK)}")
+            else:
+                own = await self._checkout.read_state(f"{WORKSPACE}/{one.path}/.git")
+                head = own.head
+                for name, sha in [("HEAD", own.head), *own.refs.items()]:
+                    if sha:
+                        self._found.extra[f"{named(name)} of {one.path}"] = sha
+            commits = await self._record.readable([head] if head else [])
+            if head is not None and head in commits:
+                files = await self._record.commit_files(commits[head], message, work_tree=f"{WORKSPACE}/{one.path}")
+                if files.commit is not None:
+                    self._found.extra[f"files of {one.path}"] = files.commit
+        if len(inner.copies) > MAX_CLONES:
+            left = [one.path for one in inner.copies[MAX_CLONES:]]
+            await self._warn("clones_left_out", f"The agent made too many copies of the repository: {listed(left)}.")
+
+    async def _commit_stashes(self, message: str) -> None:
+        state = await self._checkout.read_state(AGENT_GIT)
+        stashes = state.stashes or tuple(filter(None, [state.refs.get("refs/stash")]))
+        for number, commit in enumerate(await self._record.unstash(stashes, message)):
+            if commit:
+                self._found.extra[f"stash@{{{number}}}"] = commit
+
+    # --- Commits -------------------------------------------------------------------------------------
+
+    async def _named_commits(self, state: AgentState) -> dict[str, list[str]]:
+        """Return the names of each object that may be new."""
+        found: dict[str, list[str]] = {}
+        pairs = [("uncommitted files", self._found.files), ("HEAD", state.head), *self._found.extra.items()]
+        pairs += [(named(name), sha) for name, sha in state.refs.items() if name != "refs/stash"]
+        pairs += [(f"detached commit {sha[:10]}", sha) for sha in state.left_heads]
+        known = {*self._at_start.refs.values(), self._record.start}
+        for name, sha in pairs:
+            if sha and sha not in known:
+                found.setdefault(sha, []).append(name)
+        return found
+
+    async def _import(self, tips: dict[str, list[str]], known: set[str]) -> dict[str, list[str]]:
+        """Import the commits and return the parents of each new one."""
+        wanted = [sha for sha in tips if sha not in known]
+        new = await self._record.new_commits(wanted, known) if wanted else []
+        if not new:
+            return {}
+        pack = self._clean.parent / "agent.pack"
+        try:
+            with pack.open("xb") as file:
+                await self._record.pack(new, known, file)
+            await import_pack(self._git, self._clean, pack, new, self._max_bytes)
+        finally:
+            pack.unlink(missing_ok=True)
+        listing = ["rev-list", "--parents", f"--max-count={MAX_COMMITS + 1}", *new, "--not", *sorted(known), "--"]
+        rows = [line.split(" ") for line in (await self._git.check(listing, cwd=self._clean)).splitlines()]
+        if len(rows) > MAX_COMMITS:
+            raise JobError("changes_too_many", f"The agent made more than {MAX_COMMITS:,} commits; ask for fewer.")
+        return {row[0]: row[1:] for row in rows}
+
+    async def _is_ancestor(self, older: str, newer: str) -> bool:
+        result = await self._git.run(["merge-base", "--is-ancestor", older, newer], cwd=self._clean)
+        return result.returncode == 0
+
+    # --- Messages ------------------------------------------------------------------------------------
+
+    async def _warn_of_left(self, left: Iterable[Line], state: AgentState) -> None:
+        names = [f"{line.names[0]} ({line.sha[:10]})" for line in left]
+        if names:
+            await self._warn(
+                "commits_left_out",
+                "The agent left several lines of work, and one branch has room for one of them. These are not pushed, "
+                f"and the log has their changes: {listed(names)}.",
+            )
+        at_start = self._at_start.refs
+        tags = [named(name) for name, sha in state.refs.items() if _is_tag(name) and at_start.get(name) != sha]
+        if tags:
+            await self._warn("tags_left_out", f"The agent's tags are not pushed: {listed(tags)}.")
+
+    def _note(self, left: Iterable[Line], state: AgentState) -> str:
+        if list(left):
+            return "The agent left several lines of work, and none of them is on the job's branch"
+        if self._found.ignored:
+            return f"The agent changed only files that git ignores: {listed(self._found.ignored)}"
+        if state != self._at_start:
+            return "The agent's files are as before, and what it did in the repository adds no commit"
+        return "The agent changed nothing"
+
+
+def named(ref: str) -> str:
+    """Return a ref's name for people."""
+    for prefix, kind in _KINDS.items():
+        if ref.startswith(prefix):
+            return kind + ref.removeprefix(prefix)
+    return ref
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as one bounded text."""
+    every = [printable_line(name)[:MAX_NAME] for name in names]
+    more = f" and {len(every) - MAX_NAMED} more" if len(every) > MAX_NAMED else ""
+    return ", ".join(every[:MAX_NAMED]) + more
+
+
+def _is_tag(ref: str) -> bool:
+    return ref.startswith("refs/tags/")
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(f"{path}/".startswith(folder) for folder in folders)

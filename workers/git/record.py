@@ -1,0 +1,374 @@
+"""Record of the checkout as it was before the agent started, and commits of what the agent's files are after it.
+
+The record is a git repository of our own with its own configuration, index and objects. The agent never sees it, so
+damage in the agent's ``.git`` loses no file. All commands run in the sandbox as the agent's user.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from workers.errors import JobError
+from workers.git.attributes import ignore_line, verbatim_lines
+from workers.git.command import check_space
+from workers.git.policy import GitPolicy
+from workers.git.process import PATH, last_line, printable_line
+from workers.git.record_scripts import (
+    AGENT_GIT,
+    BASE,
+    COMMIT_INDEX,
+    COMPARE_BYTES,
+    COPIES,
+    CREATE,
+    FORCED,
+    KEEP_VERBATIM,
+    NEW_COMMITS,
+    READ_TREE,
+    READABLE,
+    RECORD,
+    UNSTASH,
+)
+from workers.sandbox.sandbox import WORKSPACE, Completed, Mount, Sandbox
+
+RECORD_TIMEOUT_S: Final = 600
+COMMIT_TIMEOUT_S: Final = 300
+PACK_TIMEOUT_S: Final = 600
+MAX_LISTING: Final = 64 * 2**20
+MAX_NAMED_ERRORS: Final = 10
+_GITLINK: Final = "160000"
+
+_SETTINGS: Final = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.safecrlf": "false",
+    "advice.addEmbeddedRepo": "false",
+    "gc.auto": "0",
+}
+
+
+class PathChange(NamedTuple):
+    """Difference of one path between two trees, with modes and objects on both sides."""
+
+    old_mode: str
+    new_mode: str
+    old: str
+    new: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Files:
+    """Commit of the agent's files; None when they are as in its parent. Each warning is a code and a sentence."""
+
+    commit: str | None
+    warnings: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def parse_raw(text: str) -> list[PathChange]:
+    """Parse the output of ``git diff --raw -z`` without renames."""
+    fields = text.split("\0")
+    found = []
+    for meta, path in zip(fields[::2], fields[1::2], strict=False):
+        words = meta.lstrip(":").split(" ")
+        if len(words) == 5:
+            found.append(PathChange(words[0], words[1], words[2], words[3], path))
+    return found
+
+
+class CheckoutRecord:
+    """Repository of our own for the files of a checkout. Call ``create`` before the agent starts.
+
+    Args:
+        directory: folder that is created for the record.
+        objects: objects of the runner's repository, which the record reads and never changes.
+    """
+
+    def __init__(self, sandbox: Sandbox, directory: Path, objects: Path, policy: GitPolicy) -> None:
+        self._sandbox, self._directory, self._objects, self._policy = sandbox, directory, objects, policy
+        self.start = ""
+        self._gitlinks: frozenset[str] = frozenset()
+        # The repositories of others inside the checkout are renamed, so that git adds their files.
+        self.hidden_git = f".hidden-git-{secrets.token_hex(8)}"
+        self._borrowed = [f"{AGENT_GIT}/objects"]
+
+    async def create(self, start: str) -> int:
+        """Record the files of a fresh checkout, and return how many are stored otherwise than their attributes ask.
+
+        The agent's repository gets settings that keep the bytes of these files, because git would rewrite them at any
+        time.
+
+        Raises:
+            JobError: ``checkout_failed``, or an error of the sandbox.
+        """
+        self.start = start
+        self._directory.mkdir(mode=0o700)
+        if self._sandbox.host.root and self._sandbox.isolated:
+            uid = self._sandbox.config.agent_uid
+            os.chown(self._directory, uid, uid, follow_symlinks=False)
+        created = await self.run(CREATE, start, timeout_s=RECORD_TIMEOUT_S)
+        self._require(created)
+        listing = await self.run('git ls-files -z --stage | tr "\\0\\n" "\\n " | grep "^160000" || :')
+        self._gitlinks = frozenset(line.partition("\t")[2] for line in text_of(listing).splitlines())
+        paths = [change.path for change in parse_raw(text_of(created))]
+        if lines := verbatim_lines(paths):
+            encoded = lines.encode(errors="surrogateescape")
+            self._require(await self.run(KEEP_VERBATIM, start, stdin=encoded, timeout_s=RECORD_TIMEOUT_S))
+        return len(paths)
+
+    async def commit_files(
+        self,
+        parent: str,
+        message: str,
+        *,
+        merged: Sequence[str] = (),
+        work_tree: str = WORKSPACE,
+        excluded: Iterable[str] = (),
+        added: Sequence[str] = (),
+    ) -> Files:
+        """Commit all files of a work tree on top of ``parent``; only what the agent changed differs from it.
+
+        Args:
+            merged: further parents, for a merge that the agent finished without committing it.
+            excluded: folders that are left out.
+            added: folders whose own repository was hidden, so that their files are added.
+
+        Raises:
+            JobError: ``commit_failed``, or an error of the sandbox.
+        """
+        env = {"GIT_WORK_TREE": work_tree}
+        if work_tree != WORKSPACE:
+            env["GIT_INDEX_FILE"] = f"{RECORD}/plain/inner"
+        patterns = [self.hidden_git, *map(ignore_line, excluded)]
+        encoded = "".join(f"{line}\n" for line in patterns).encode(errors="surrogateescape")
+        self._require(await self.run(READ_TREE, parent, stdin=encoded, env=env), "commit_failed")
+        await self._update("git update-index -z --force-remove --stdin", added, env)
+        if work_tree == WORKSPACE:
+            forced = text_of(await self.run(FORCED)).split("\0")
+            await self._update("git update-index -z --add --remove --replace --stdin", forced, env)
+        done = await self.run("git add --all --ignore-errors -- .", env=env, timeout_s=COMMIT_TIMEOUT_S)
+        warnings = _add_warnings(done)
+        warnings += await self._restore_untouched(parent, env)
+        ignored = text_of(
+            await self.run(
+                "git ls-files -z --others --ignored --exclude-standard --directory --no-empty-directory", env=env
+            )
+        ).split("\0")
+        # A folder with nothing but its hidden repository is listed too, although no rule of the project ignores it.
+        folders = {f"{path}/" for path in added}
+        asked = "".join(f"{path}\0" for path in folders).encode(errors="surrogateescape")
+        by_rule = text_of(await self.run("git check-ignore -z --stdin", stdin=asked, env=env)).split("\0")
+        unlisted = folders - set(by_rule)
+        hidden = f"{self.hidden_git}/"
+        left = tuple(path for path in ignored if path and not path.endswith(hidden) and path not in unlisted)
+        commit = await self._commit_index(parent, merged, message, env)
+        return Files(commit, tuple(warnings), left)
+
+    async def _update(self, command: str, paths: Iterable[str], env: Mapping[str, str]) -> None:
+        if data := "".join(f"{path}\0" for path in paths if path):
+            await self.run(command, stdin=data.encode(errors="surrogateescape"), env=env)
+
+    async def _restore_untouched(self, parent: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Take back changes of files whose bytes are as checked out, and of links to other repositories."""
+        listing = await self.run('git diff-index --cached --raw -z --no-renames "$1" --', parent, env=env)
+        changes = parse_raw(text_of(listing))
+        links = [change for change in changes if change.path in self._gitlinks and change.new_mode == _GITLINK]
+        kept = await self._untouched(changes, parent, env)
+        entries = "".join(f"{one.old_mode} {one.old}\t{one.path}\0" for one in [*links, *kept])
+        if entries:
+            await self.run("git update-index -z --index-info", stdin=entries.encode(errors="surrogateescape"), env=env)
+        if not links:
+            return []
+        named = ", ".join(printable_line(change.path)[:200] for change in links[:MAX_NAMED_ERRORS])
+        return [
+            (
+                "submodule_left_out",
+                f"The agent changed submodules, and their commits exist in no other repository, so the changes inside "
+                f"them are not pushed: {named}.",
+            )
+        ]
+
+    async def _untouched(self, changes: Sequence[PathChange], parent: str, env: Mapping[str, str]) -> list[PathChange]:
+        candidates = {one.path: one for one in changes if one.old_mode != "000000" and one.new_mode != "000000"}
+        candidates = {path: one for path, one in candidates.items() if one.new_mode != _GITLINK}
+        if not candidates:
+            return []
+        if parent != self.start:
+            # Only a file that the parent has as the checkout had it can be untouched.
+            listing = await self.run('git diff-tree -r --raw -z --no-renames "$1" "$2" --', self.start, parent, env=env)
+            for change in parse_raw(text_of(listing)):
+                candidates.pop(change.path, None)
+        data = "".join(f"{path}\0" for path in candidates)
+        compared = await self.run(COMPARE_BYTES, stdin=data.encode(errors="surrogateescape"), env=env)
+        if compared.returncode != 0:
+            return []
+        touched = {change.path for change in parse_raw(text_of(compared))}
+        return [one for path, one in candidates.items() if path not in touched]
+
+    async def _commit_index(
+        self, parent: str, merged: Sequence[str], message: str, env: Mapping[str, str]
+    ) -> str | None:
+        parents = [word for sha in merged for word in ("-p", sha)]
+        text = f"{message.strip()}\n".encode()
+        done = await self.run(COMMIT_INDEX, parent, *parents, stdin=text, env=env, timeout_s=COMMIT_TIMEOUT_S)
+        self._require(done, "commit_failed")
+        return text_of(done).strip() or None
+
+    async def readable(self, shas: Sequence[str]) -> dict[str, str]:
+        """Return the commit for each of the objects whose history after the start is complete."""
+        if not shas:
+            return {}
+        data = "".join(f"{sha}\n" for sha in shas).encode()
+        done = await self.run(READABLE, self.start, stdin=data, timeout_s=PACK_TIMEOUT_S)
+        pairs = (line.split(" ") for line in text_of(done).splitlines())
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+    async def new_commits(self, shas: Sequence[str], known: Iterable[str]) -> list[str]:
+        """Return those of the commits that are not in the history of the known ones."""
+        data = "".join(f"{sha}\n" for sha in shas).encode()
+        done = await self.run(NEW_COMMITS, *sorted(known), stdin=data, timeout_s=PACK_TIMEOUT_S)
+        printed = set(text_of(done).split())
+        return [sha for sha in shas if sha in printed]
+
+    async def unstash(self, stashes: Sequence[str], message: str) -> list[str]:
+        """Return for each stash a plain commit on top of the commit that it was made on, or an empty text."""
+        if not stashes:
+            return []
+        data = "".join(f"{sha}\n" for sha in stashes).encode()
+        parts = [UNSTASH, f"{message.strip()}\n"]
+        done = await self.run(*parts, stdin=data, timeout_s=PACK_TIMEOUT_S)
+        return text_of(done).split("\n")[: len(stashes)]
+
+    async def submodules(self) -> frozenset[str]:
+        """Return the paths of links to other repositories at the start, and of those that the agent registered."""
+        listing = await self.run("git config -z -f .gitmodules --get-regexp '^submodule\\..*\\.path$' || :")
+        values = [field.partition("\n")[2] for field in text_of(listing).split("\0")]
+        return self._gitlinks | frozenset(filter(None, values))
+
+    async def copies(self, paths: Sequence[str]) -> frozenset[str]:
+        """Return the folders whose repository has the commit of the start, so that it is a copy of the job's own."""
+        done = await self.run(COPIES, self.start, *(f"./{path}" for path in paths))
+        return frozenset(path.removeprefix("./") for path in text_of(done).split("\0") if path)
+
+    async def hide_git(self, paths: Sequence[str]) -> None:
+        """Rename the ``.git`` of inner repositories, because git would only add a link to them."""
+        script = 'hidden=$1; shift\nfor path; do mv -- "$path/.git" "$path/$hidden"; done'
+        if paths:
+            await self.run(script, self.hidden_git, *(f"./{path}" for path in paths))
+
+    def borrow(self, folders: Iterable[str]) -> None:
+        """Let the record read further objects of the agent; git separates such folders by colons."""
+        self._borrowed += [folder for folder in folders if ":" not in folder and folder not in self._borrowed]
+
+    async def pack(self, tips: Iterable[str], known: Iterable[str], file: BinaryIO) -> None:
+        """Write what ``tips`` have and ``known`` do not have as a pack of at most the policy's size.
+
+        Raises:
+            JobError: ``changes_too_large`` or ``changes_invalid``.
+        """
+        limit = self._policy.max_bundle_mb * 2**20
+        revisions = "".join(f"{line}\n" for line in [*tips, *(f"^{sha}" for sha in known)])
+        # Allow one byte more than the limit, so that a larger pack can be detected.
+        command = (
+            f"exec prlimit --fsize={limit + 1} git pack-objects --quiet --revs --thin --stdout --delta-base-offset"
+        )
+        done = await self.run(command, stdin=revisions.encode(), stdout_file=file, timeout_s=PACK_TIMEOUT_S)
+        if os.fstat(file.fileno()).st_size > limit:
+            raise changes_too_large(self._policy.max_bundle_mb)
+        self._require(done, "changes_invalid")
+
+    async def run(
+        self,
+        script: str,
+        *args: str,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        stdout_file: BinaryIO | None = None,
+        timeout_s: float = COMMIT_TIMEOUT_S,
+    ) -> Completed:
+        """Run a script with the record as git's repository.
+
+        Raises:
+            JobError: ``disk_full``, or an error of the sandbox.
+        """
+        mounts = (Mount(self._directory, RECORD, writable=True), Mount(self._objects, f"{BASE}/objects"))
+        done = await self._sandbox.run(
+            ["sh", "-c", script, "sh", *args],
+            env={**self._environment(), **(env or {})},
+            mounts=mounts,
+            stdin=stdin,
+            stdout_file=stdout_file,
+            max_output=MAX_LISTING,
+            timeout_s=timeout_s,
+        )
+        if done.returncode != 0:
+            # A part of the agent's work must not be pushed as if it were all of it.
+            check_space(stderr_of(done))
+        return done
+
+    def _environment(self) -> dict[str, str]:
+        name, email = self._policy.author_name, self._policy.author_email
+        found = {
+            "PATH": PATH,
+            "HOME": "/home/agent",
+            "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ALLOW_PROTOCOL": "none",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_DIR": f"{RECORD}/plain",
+            "GIT_WORK_TREE": WORKSPACE,
+            "GIT_OBJECT_DIRECTORY": f"{RECORD}/objects",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join([f"{BASE}/objects", *self._borrowed]),
+            "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+        }
+        for number, (key, value) in enumerate(_SETTINGS.items()):
+            found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        for role in ("AUTHOR", "COMMITTER"):
+            found |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": email}
+        return found
+
+    @staticmethod
+    def _require(done: Completed, code: str = "checkout_failed") -> None:
+        if done.returncode == 0:
+            return
+        detail = last_line(stderr_of(done))
+        messages = {
+            "checkout_failed": f"The repository could not be checked out: {detail}.",
+            "commit_failed": f"The agent's uncommitted work could not be committed: {detail}.",
+            "changes_invalid": f"The agent's commits could not be packed, so nothing was pushed: {detail}.",
+        }
+        raise JobError(code, messages[code])
+
+
+def changes_too_large(max_mb: int) -> JobError:
+    return JobError(
+        "changes_too_large",
+        f"The agent's commits are larger than {max_mb} MB, so nothing was pushed; "
+        "exclude build results by .gitignore, or ask the operator to raise max_bundle_mb.",
+    )
+
+
+def text_of(done: Completed) -> str:
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def stderr_of(done: Completed) -> str:
+    return done.stderr.decode(errors="replace")
+
+
+def _add_warnings(done: Completed) -> list[tuple[str, str]]:
+    if done.returncode == 0:
+        return []
+    lines = [printable_line(line) for line in stderr_of(done).splitlines()]
+    errors = [line.removeprefix("error: ")[:200] for line in lines if line.startswith(("error:", "fatal:"))]
+    named = "; ".join(errors[:MAX_NAMED_ERRORS]) or last_line(stderr_of(done))
+    more = f"; and {len(errors) - MAX_NAMED_ERRORS} more" if len(errors) > MAX_NAMED_ERRORS else ""
+    return [("git_add_incomplete", f"Some files could not be added to the commit: {named}{more}.")]

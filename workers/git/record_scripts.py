@@ -1,0 +1,119 @@
+"""Shell scripts of the record of a checkout, which run in the sandbox with the record as git's repository."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from workers.git.attributes import AS_IS
+from workers.sandbox.sandbox import WORKSPACE
+
+RECORD: Final = "/run/record"
+BASE: Final = "/run/base"
+AGENT_GIT: Final = f"{WORKSPACE}/.git"
+
+CREATE: Final = f"""
+set -e
+for kind in plain raw; do
+  GIT_DIR={RECORD}/$kind git init --quiet --template=; mkdir -p {RECORD}/$kind/info
+done
+echo '* {AS_IS}' > {RECORD}/raw/info/attributes
+git read-tree "$1"
+if git ls-files -z | tr '\\0\\n' '\\n ' | grep -q '\\(^\\|/\\)\\.gitattributes$'; then
+  git add --update --ignore-errors -- . || :
+  git diff-index --cached --raw -z --no-renames "$1" --
+  GIT_DIR={RECORD}/raw
+  git read-tree "$1"
+  git add --update --ignore-errors -- . || :
+  git write-tree > {RECORD}/bytes
+else
+  git update-index -q --refresh
+  git rev-parse "$1^{{tree}}" > {RECORD}/bytes
+fi
+"""
+
+# The agent's own git must not convert these files either.
+KEEP_VERBATIM: Final = f"""
+set -e
+cat > {RECORD}/plain/info/attributes
+mkdir -p {AGENT_GIT}/info
+cp {RECORD}/plain/info/attributes {AGENT_GIT}/info/attributes
+git read-tree --reset "$1"
+git update-index -q --refresh || :
+unset GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_INDEX_FILE
+GIT_DIR={AGENT_GIT} git update-index -q --refresh || :
+"""
+
+# The agent may have chosen what git ignores and how it stores files in its own settings.
+READ_TREE: Final = f"""
+if [ -f {AGENT_GIT}/info/attributes ] && [ ! -L {AGENT_GIT}/info/attributes ]; then
+  head -c 1000000 {AGENT_GIT}/info/attributes > {RECORD}/plain/info/attributes
+elif [ -f {AGENT_GIT}/HEAD ]; then
+  rm -f {RECORD}/plain/info/attributes
+fi
+: > {RECORD}/plain/info/exclude
+if [ -f {AGENT_GIT}/info/exclude ] && [ ! -L {AGENT_GIT}/info/exclude ]; then
+  head -c 1000000 {AGENT_GIT}/info/exclude > {RECORD}/plain/info/exclude
+  echo >> {RECORD}/plain/info/exclude
+fi
+cat >> {RECORD}/plain/info/exclude
+git read-tree --reset "$1"
+"""
+
+# Files that the agent added although they are ignored, according to its own index.
+FORCED: Final = f"""
+unset GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_INDEX_FILE
+GIT_DIR={AGENT_GIT} git ls-files -z --cached --ignored --exclude-standard
+"""
+
+# The raw index gets only the candidates, so each of them is hashed, and no timestamp matters.
+COMPARE_BYTES: Final = f"""
+set -e
+export GIT_DIR={RECORD}/raw GIT_INDEX_FILE={RECORD}/raw/candidates
+git read-tree "$(cat {RECORD}/bytes)"
+git update-index -z --remove --stdin
+git diff-index --cached --raw -z --no-renames "$(cat {RECORD}/bytes)" --
+"""
+
+# A stash is a merge of the files, the index and, as its third parent, the files that were not in the index.
+UNSTASH: Final = """
+message=$1
+export GIT_INDEX_FILE=$GIT_DIR/stash
+while read -r sha; do
+  git read-tree "$sha" && if untracked=$(git rev-parse --verify --quiet "$sha^3"); then
+    git ls-tree -r -z --full-tree "$untracked" | git update-index -z --index-info
+  fi
+  tree=$(git write-tree) && printf '%s' "$message" | git commit-tree "$tree" -p "$sha^1" -F - || echo
+done
+"""
+
+# Print the commit for each object whose history after the start is complete.
+READABLE: Final = """
+while read -r sha; do
+  commit=$(git rev-parse --verify --quiet "$sha^{commit}") || continue
+  git rev-list --quiet --objects "$commit" --not "$1" -- || continue
+  echo "$sha $commit"
+done
+"""
+
+NEW_COMMITS: Final = """
+known=$*
+while read -r sha; do
+  if [ -n "$(git rev-list --max-count=1 "$sha" --not $known --)" ]; then echo "$sha"; fi
+done
+"""
+
+COPIES: Final = r"""
+export GIT_ALTERNATE_OBJECT_DIRECTORIES=
+start=$1; shift
+for path; do
+  if GIT_OBJECT_DIRECTORY="$path/.git/objects" git cat-file -e "$start^{commit}" 2>/dev/null
+  then printf '%s\0' "$path"; fi
+done
+"""
+
+COMMIT_INDEX: Final = """
+tree=$(git write-tree) || exit 1
+parent=$1; shift
+if [ "$tree" = "$(git rev-parse "$parent^{tree}")" ] && [ $# = 0 ]; then exit 0; fi
+git commit-tree "$tree" -p "$parent" "$@" -F -
+"""

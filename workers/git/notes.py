@@ -29,7 +29,8 @@ MAX_NAMED: Final = 20
 MAX_NAME: Final = 200
 _ROOM_FOR_HEADER: Final = 2000
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
-_CODE: Final = re.compile(r"`[^`]*`")
+# A code span of CommonMark ends with as many backticks as it begins with.
+_CODE: Final = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)")
 _IMPORT: Final = re.compile(r"(?<!\S)@((?:\\ |[^\s`])+)")
 # Answers of git for a path behind links, which it follows within the commit only.
 _REASONS: Final = {
@@ -51,7 +52,7 @@ class Notes(NamedTuple):
     log: tuple[str, ...]
 
 
-class _File(NamedTuple):
+class _NotesFile(NamedTuple):
     oid: str
     data: bytes
     size: int
@@ -71,7 +72,7 @@ class _Collection:
     def refuse(self, path: str, reason: str) -> None:
         self.refused.append(f"{printable_line(path)[:MAX_NAME]} ({reason})")
 
-    def add(self, path: str, file: _File) -> str:
+    def add(self, path: str, file: _NotesFile) -> str:
         """Add a file as far as there is room, and return the text that was added."""
         kept = file.data[: self.room]
         if len(kept) < file.size:
@@ -94,12 +95,12 @@ async def read_notes(git: Git, repository: Path, commit: str) -> Notes:
     reader = _Reader(git, repository, commit)
     for path in FIRST:
         file = await reader.read(path)
-        if isinstance(file, _File):
+        if isinstance(file, _NotesFile):
             await _take(reader, found, path, file)
         elif file != "missing":
             found.refuse(path, _REASONS[file])
     other = await reader.read(OTHERWISE)
-    if isinstance(other, _File) and other.oid not in found.oids:
+    if isinstance(other, _NotesFile) and other.oid not in found.oids:
         if found.used:
             found.refuse(OTHERWISE, f"{found.used[0]} comes first and does not import it")
         else:
@@ -109,7 +110,7 @@ async def read_notes(git: Git, repository: Path, commit: str) -> Notes:
     return _notes(found)
 
 
-async def _take(reader: _Reader, found: _Collection, path: str, file: _File, depth: int = 0) -> None:
+async def _take(reader: _Reader, found: _Collection, path: str, file: _NotesFile, depth: int = 0) -> None:
     """Add a file and, after it, the files that it imports."""
     if file.oid in found.oids:
         return
@@ -127,7 +128,7 @@ async def _take(reader: _Reader, found: _Collection, path: str, file: _File, dep
         else:
             found.reads += 1
             imported = await reader.read(target)
-            if isinstance(imported, _File):
+            if isinstance(imported, _NotesFile):
                 await _take(reader, found, target, imported, depth + 1)
             elif imported != "missing" or _is_file_name(name):
                 found.refuse(target, _REASONS[imported])
@@ -184,7 +185,7 @@ class _Reader:
     def __init__(self, git: Git, repository: Path, commit: str) -> None:
         self._git, self._repository, self._commit = git, repository, commit
 
-    async def read(self, path: str) -> _File | str:
+    async def read(self, path: str) -> _NotesFile | str:
         """Return the beginning of a file, or the kind of git's answer when there is none."""
         read, write = os.pipe()
         try:
@@ -203,6 +204,6 @@ class _Reader:
         words = header.decode(errors="replace").split(" ")
         if len(words) == 3 and words[1] == "blob" and words[2].isdigit():
             size = int(words[2])
-            return _File(words[0], data[:size], size)
+            return _NotesFile(words[0], data[:size], size)
         kinds = (words[0], words[1] if len(words) == 3 else "", words[-1])
         return next((kind for kind in kinds if kind in _REASONS), "missing")

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from rest_framework.negotiation import DefaultContentNegotiation
 
-from myctobot.errors import MyctobotError, RateLimited, RequestTimeout, TooManyCalls
+from myctobot.errors import MyctobotError, RateLimited, RequestTimeout, TooManyCalls, Unavailable
 from myctobot.tenants.permissions import MissingPermission
 
 ERROR_SCHEMA: Final[dict[str, Any]] = {
@@ -44,6 +44,7 @@ ERROR_SCHEMA: Final[dict[str, Any]] = {
 _RETRY_AFTER: Final = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}, "required": False}
 }
+_WITH_RETRY_AFTER: Final = frozenset({TooManyCalls.http_status, Unavailable.http_status})
 _METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -87,7 +88,7 @@ def error_responses(view: Any, method: str, *, has_body: bool) -> dict[str, Any]
 
 def _codes(view: Any, method: str, *, has_body: bool) -> Iterable[ErrorCode]:
     yield from _EVERY_CALL
-    yield from map(_of, (RateLimited, TooManyCalls))
+    yield from map(_of, (RateLimited, TooManyCalls, Unavailable))
     if has_body:
         yield from _WITH_BODY
     if method in _METHODS_WITH_BODY:
@@ -113,5 +114,5 @@ def _response(status: int, codes: dict[str, str]) -> dict[str, Any]:
     return {
         "description": "\n".join(f"- `{code}`: {sentence}" for code, sentence in sorted(codes.items())),
         "content": {"application/json": {"schema": schema}},
-        **({"headers": _RETRY_AFTER} if status == TooManyCalls.http_status else {}),
+        **({"headers": _RETRY_AFTER} if status in _WITH_RETRY_AFTER else {}),
     }

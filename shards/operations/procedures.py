@@ -34,7 +34,7 @@ _POLL_EVERY_S: Final = 0.2
 class NoReport(ProviderError):
     """The container runs, but its worker does not report; check its log."""
 
-    code = "not_heard_of"
+    code = "no_report"
 
 
 def provision(operation: Operation, journal: OperationJournal) -> None:

@@ -30,6 +30,8 @@ _SPARE_AFTER_S = 3.0
 _POLL_S = 0.5
 # States of a process that a signal or a debugger stopped; it may never continue.
 _STOPPED = frozenset("Tt")
+# States of a process whose first thread has ended.
+_ENDED = frozenset("ZXx")
 # Only these variables of the worker reach a runner, and so an agent.
 _ENVIRONMENT = ("PATH", "LANG", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 
@@ -202,7 +204,7 @@ class Spawner:
             poll.register(handle, select.POLLIN)
             while not poll.poll(_POLL_S * 1000):
                 info = process_tree.read(runner.pid)
-                if info is None or not info.alive:
+                if info is None or info.state in _ENDED:
                     log.error("the runner with pid %s is dead but cannot be reaped", runner.pid)
                     return runner.poll() or -signal.SIGKILL
                 if self._stopping.is_set() and info.state in _STOPPED:

@@ -74,6 +74,8 @@ class PlanKeepingConnection(psycopg.Connection[Any]):
             if was_idle_long or _is_readable(self.pgconn.socket):
                 self._answer_timeout_s = GRACE_S
                 self.execute(b"")
+                # One that came back without autocommit would have begun a transaction here.
+                self.rollback()
         except psycopg.Error:
             return False
         finally:

@@ -101,6 +101,19 @@ def test_one_that_was_idle_for_long_is_asked(alias: str, monkeypatch: pytest.Mon
     assert asked == [b""]
 
 
+def test_one_that_came_back_without_autocommit_is_asked_in_no_transaction(
+    alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = connections[alias].pool  # type: ignore[attr-defined]  # PostgreSQL only
+    pool.open()
+    opened = [pool.getconn() for _ in range(SIZE)]
+    for one in opened:
+        one.autocommit = False
+        pool.putconn(one)
+    monkeypatch.setattr(connections_module, "IDLE_S", -1.0)
+    assert backend()
+
+
 def test_during_a_long_outage_a_caller_is_answered_soon(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own = connections[alias]
     monkeypatch.setitem(own.settings_dict, "HOST", "/nonexistent")

@@ -12,6 +12,7 @@ from django.test import Client
 from psycopg_pool import PoolTimeout
 
 from jobs.lifecycle import lookup
+from myctobot.errors import RETRY_AFTER_S
 from myctobot.tenants.models import Tenant
 from myctobot.web.security_headers import PLAIN_POLICY
 from shards.models import Shard
@@ -117,7 +118,7 @@ class TestPages:
     def test_a_database_that_is_down(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         response = self.failing(monkeypatch, error).get("/jobs/")
         assert "is not available at the moment" in text_of(response, 503)
-        assert response.headers["Retry-After"] == "10"
+        assert response.headers["Retry-After"] == str(RETRY_AFTER_S)
         assert b"canary" not in response.content
 
     def test_a_form_of_an_earlier_login_keeps_its_text_and_no_secret(self) -> None:

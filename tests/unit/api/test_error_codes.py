@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from rest_framework import exceptions
 
-import jobs.shard_api.urls  # noqa: F401  # defines the errors of the shard API
+import jobs
 import myctobot.urls  # noqa: F401  # defines the errors of the REST API
-import shards.providers
+import shards
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS
 from myctobot.errors import MyctobotError
 
@@ -32,11 +31,13 @@ OF_THE_LIBRARY = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _errors_of_providers() -> None:
-    """Import the modules of all providers, which an installation imports by its settings."""
-    for found in pkgutil.walk_packages(shards.providers.__path__, "shards.providers."):
-        importlib.import_module(found.name)
+def all_errors() -> Iterator[type[MyctobotError]]:
+    """Yield the errors of all modules, also of those that a process imports only for its work or by its settings."""
+    for package in (jobs, shards):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not re.search(r"\.(migrations|management)\b", found.name):
+                importlib.import_module(found.name)
+    yield from errors_below(MyctobotError)
 
 
 def errors_below(base: type[MyctobotError]) -> Iterator[type[MyctobotError]]:
@@ -61,7 +62,7 @@ def test_every_code_is_documented_with_its_status() -> None:
         INTERNAL_ERROR["error"]["code"]: {500},
         NO_SUCH_ADDRESS["error"]["code"]: {404},
     }
-    for error in errors_below(MyctobotError):
+    for error in all_errors():
         if error.code not in NOT_IN_THE_APIS:
             expected.setdefault(error.code, set()).add(error.http_status)
     for library_error in OF_THE_LIBRARY:

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from pytest_django.fixtures import Settings
+from django.db import connection
 
 from myctobot.contract.runner import EXECUTE_TASK
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.redis import EmbeddedRedis
+from shards.operations.models import LIVE_OPERATIONS, Operation
+from tests.factories.control_plane import make_shard
 from tests.fixtures.broker import (
     QUEUES,
     ControlStandIn,
@@ -76,13 +79,14 @@ def shard(
 def celery_worker(folder: Path, redis_url: str, queue: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run a worker of the control plane as the stack does."""
     log = folder / "control.log"
+    database_url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     options = ("--pool", "threads", "--concurrency", "2", "--queues", queue, "--hostname", f"{queue}@%h")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery", "--quiet", "-A", "myctobot.celery", "worker", *options, *quiet],
             cwd=CHECKOUT,
-            env={**os.environ, "REDIS_URL": redis_url},
+            env={**os.environ, "REDIS_URL": redis_url, "DATABASE_URL": database_url},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -96,7 +100,7 @@ def celery_worker(folder: Path, redis_url: str, queue: str) -> Iterator[tuple[su
 
 @pytest.fixture(scope="module")
 def control_worker(
-    service: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+    django_db_setup: None, service: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     with celery_worker(tmp_path_factory.mktemp("control"), service.url, "operations") as made:
         yield made
@@ -155,8 +159,9 @@ def check_unharmed(shard: LimitedWorker, control: ControlStandIn) -> None:
 
 
 class TestControlPlane:
+    @pytest.mark.django_db(transaction=True)
     def test_each_is_dropped_and_the_next_one_is_executed(
-        self, control_worker: tuple[subprocess.Popen[bytes], Path], operator: Operator, settings: Settings
+        self, control_worker: tuple[subprocess.Popen[bytes], Path], operator: Operator
     ) -> None:
         process, log = control_worker
         others: list[Any] = ["1", True, None, [1], {"a": 1}, 1.5]
@@ -164,8 +169,10 @@ class TestControlPlane:
             operator.redis.lpush("operations", data)
         for argument in others:
             operator.redis.lpush("operations", json.dumps(message("shards.operate", [argument])))
-        operator.redis.lpush("operations", json.dumps(message("shards.operate", [999_999_999], id="the-next-one")))
-        eventually(lambda: "the-next-one" in log.read_text() or process.poll() is not None, "it processes nothing")
+        operation = Operation.objects.create(shard=make_shard("one")[0], kind="restart", requested_by="olga")
+        operator.redis.lpush("operations", json.dumps(message("shards.operate", [operation.pk])))
+        waiting = Operation.objects.filter(state__in=LIVE_OPERATIONS)
+        eventually(lambda: not waiting.exists() or process.poll() is not None, "it processes nothing")
         assert process.poll() is None
         expected = Counter(reason for _, reason in CONTROL_MESSAGES.values())
         expected["arguments"] += len(others)

@@ -178,3 +178,19 @@ def test_the_user_can_start_over(world: World) -> None:
     page.get_by_role("button", name="Start over").click()
     assert world.prompt(page) == ""
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_part_of_the_page_that_changes_brings_no_older_text_back(world: World) -> None:
+    page = world.open()
+    page.get_by_label("Prompt").fill("old")
+    while "old" not in page.evaluate("JSON.stringify(sessionStorage)"):
+        page.wait_for_timeout(50)
+    # The estimate of the form may arrive before the next keystroke is kept.
+    page.evaluate(
+        """() => {
+            document.querySelector("textarea").value = "older, and new";
+            document.dispatchEvent(new CustomEvent("htmx:afterSwap"));
+        }"""
+    )
+    assert world.prompt(page) == "older, and new"
+    expect(page.locator(".draft")).to_have_count(0)

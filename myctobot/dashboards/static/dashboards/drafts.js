@@ -44,11 +44,16 @@ function fill(form, values) {
   }
 }
 
+// A form gets its draft once. Later, what the user types is newer than the draft.
+const known = new WeakSet();
+
 function restore(form) {
+  if (known.has(form)) return;
+  known.add(form);
   const name = nameOf(form);
   const draft = read(name);
   // The server has filled a form with errors itself.
-  if (!draft || form.hasAttribute("data-bound") || form.querySelector(".draft") || typed(draft.values) === typed(valuesOf(form))) return;
+  if (!draft || form.hasAttribute("data-bound") || typed(draft.values) === typed(valuesOf(form))) return;
   fill(form, draft.values);
   const notice = document.createElement("p");
   notice.className = "notice draft";

@@ -99,7 +99,7 @@ def test_the_demo_shows_a_fix_and_its_proof(tmp_path: Path) -> None:
     assert KEY.encode() not in everything + output.encode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path / "home") as run:
         run.wait_for("  agent\n")
@@ -159,6 +159,7 @@ def test_a_failed_demo_prints_the_reason_and_leaves_no_process(tmp_path: Path) -
     assert "mctb_" not in output
 
 
+@pytest.mark.long
 def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     with demo(tmp_path / "home") as run:
         run.wait_for("3. Ask for the work")

@@ -69,6 +69,8 @@ def wait_until(what: Callable[[], object], words: str, timeout_s: float = 60) ->
         time.sleep(0.2)
 
 
+# The long cut takes minutes.
+@pytest.mark.long
 def test_a_short_cut_pauses_a_job_and_a_long_cut_loses_its_attempt(place: World, tmp_path: Path) -> None:
     client = place.client
     broker = settings_of(client)["REDIS_URL"]

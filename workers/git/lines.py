@@ -29,9 +29,10 @@ def find_lines(tips: Mapping[str, Sequence[str]], parents: Mapping[str, Sequence
         tips: names of each tip.
         parents: parents of every new commit; a tip that is not among them is not new.
     """
-    reached = {tip: ancestors(tip, parents) for tip in tips if tip in parents}
-    inner = {tip for tip in reached for other in reached if tip != other and tip in reached[other]}
-    return [Line(tip, tuple(tips[tip])) for tip in reached if tip not in inner]
+    new = [tip for tip in tips if tip in parents]
+    # One walk for all tips: a walk for each would need memory for tips times commits.
+    inner = ancestors((parent for tip in new for parent in parents[tip]), parents)
+    return [Line(tip, tuple(tips[tip])) for tip in new if tip not in inner]
 
 
 def choose(
@@ -46,19 +47,19 @@ def choose(
     """
     chosen: str | None = None
     if head in parents:
-        chosen = branch if head in ancestors(branch, parents) else head
+        chosen = branch if head in ancestors([branch], parents) else head
     elif branch in parents:
         chosen = branch
     elif len(lines) == 1 and lines[0].sha in usable:
         chosen = lines[0].sha
-    contained = ancestors(chosen, parents) if chosen else frozenset()
+    contained = ancestors([chosen] if chosen else [], parents)
     return ChosenLine(chosen, tuple(line for line in lines if line.sha not in contained))
 
 
-def ancestors(tip: str, parents: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    """Return a new commit and all new commits before it; empty for a commit that is not new."""
+def ancestors(commits: Iterable[str], parents: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Return those of the commits that are new, and all new commits before them."""
     found: set[str] = set()
-    pending = [tip]
+    pending = list(commits)
     while pending:
         commit = pending.pop()
         if commit in parents and commit not in found:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from workers.git.lines import ChosenLine, Line, ancestors, choose, find_lines
@@ -45,4 +47,15 @@ def test_a_line_that_does_not_continue_the_start_is_left() -> None:
 
 
 def test_a_cycle_of_parents_ends() -> None:
-    assert ancestors("A", {"A": ["B"], "B": ["A"]}) == {"A", "B"}
+    assert ancestors(["A"], {"A": ["B"], "B": ["A"]}) == {"A", "B"}
+
+
+def test_many_tips_of_a_long_history_need_little_memory() -> None:
+    parents = {str(number): [str(number - 1)] for number in range(1, 20_001)}
+    tips = {str(number): ["a branch"] for number in range(19_501, 20_001)}
+    tracemalloc.start()
+    lines = find_lines(tips, parents)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [line.sha for line in lines] == ["20000"]
+    assert most < 20_000_000

@@ -250,6 +250,11 @@ class Groups:
             return _counter(_read_file(self._dirs["memory"] / "memory.oom_control"), "oom_kill")
         return _counter(_read_file(self._dirs[V2] / "memory.events"), "oom_kill") if V2 in self._dirs else 0
 
+    def refused_processes(self) -> int:
+        """Return how often the kernel refused a process at the limit of the groups."""
+        directory = self._dirs.get("pids", self._dirs.get(V2))
+        return _counter(_read_file(directory / "pids.events"), "max") if directory is not None else 0
+
     def remove(self) -> bool:
         """Remove the groups; return False while one still has a process."""
         for controller, directory in list(self._dirs.items()):

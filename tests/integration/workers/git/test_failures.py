@@ -29,10 +29,10 @@ async def test_an_unknown_repository_is_named_as_such(jobs: Jobs, server: GitSer
     assert "repo_url" in str(error)
 
 
-@pytest.mark.parametrize("token", ["wrong-token-0000", None])
-async def test_a_wrong_or_missing_token_is_named_as_such(jobs: Jobs, token: str | None) -> None:
+@pytest.mark.parametrize(("token", "code"), [("wrong-token-0000", "repo_auth_failed"), (None, "repo_token_missing")])
+async def test_a_wrong_or_missing_token_is_named_as_such(jobs: Jobs, token: str | None, code: str) -> None:
     error = await refusal(jobs, token=token)
-    assert error.code == "repo_auth_failed"
+    assert error.code == code
     assert "repo_token" in str(error)
 
 

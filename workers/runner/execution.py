@@ -74,8 +74,8 @@ class Execution:
         await self._sandbox.kill_all()
         # An agent may end so soon after a bound that the watchdog did not see it.
         disk.check()
-        if not report.ok:
-            raise JobError(report.error_code or "agent_failed", report.error_message or "The agent failed.")
+        if (failure := report.failure) is not None:
+            raise JobError(failure.code, failure.message, retryable=failure.retryable)
         collected: Collected | None = None
         if workspace is not None:
             collected = await disk.watch(self._push(workspace, events), self._sandbox.kill_all)
@@ -146,6 +146,8 @@ class Execution:
             capabilities=tuple(answer["capabilities"]),
             gateway_url=answer["gateway"]["url"],
             gateway_token=answer["gateway"]["token"],
+            # A job that only waits must not end as one that took too long.
+            model_wait_s=min(AgentTask.model_wait_s, answer["timeout_s"] / 2),
         )
         watchdog = OutputWatchdog(self.clock, events.emit, answer.get("no_output_timeout_s"))
         return await watchdog.watch(executor.run(task, sandbox, watchdog.emit, lambda pid: None), sandbox.kill_all)

@@ -12,7 +12,7 @@ from workers.git.command import repo_too_large as too_large_sentence
 
 
 @dataclass(frozen=True)
-class Cause:
+class RemoteCause:
     """Cause of a failure; docs/jobs.md lists every code."""
 
     code: str
@@ -20,114 +20,114 @@ class Cause:
     retryable: bool = False
 
 
-DISK_FULL: Final = Cause("disk_full", DISK_FULL_SENTENCE, retryable=True)
-UNREACHABLE: Final = Cause(
+DISK_FULL: Final = RemoteCause("disk_full", DISK_FULL_SENTENCE, retryable=True)
+UNREACHABLE: Final = RemoteCause(
     "repo_unreachable",
     "The server of repo_url does not answer; check the address, then try again.",
     retryable=True,
 )
-CUT_OFF: Final = Cause(
+CUT_OFF: Final = RemoteCause(
     "repo_unreachable",
     "The connection to the server of repo_url broke off; try again.",
     retryable=True,
 )
-PROXY_BROKEN: Final = Cause(
+PROXY_BROKEN: Final = RemoteCause(
     "repo_unreachable",
     "The shard's proxy cannot reach the host of repo_url; check its spelling, then try again.",
     retryable=True,
 )
-PROXY_REFUSED: Final = Cause(
+PROXY_REFUSED: Final = RemoteCause(
     "repo_host_refused",
     "The shard's proxy does not allow the host of repo_url; ask the operator to allow it.",
 )
-CERTIFICATE: Final = Cause(
+CERTIFICATE: Final = RemoteCause(
     "repo_certificate_invalid",
     "The shard does not trust the certificate of repo_url's host; ask the operator of the shard to add the certificate "
     "authority.",
 )
-CERTIFICATE_EXPIRED: Final = Cause(
+CERTIFICATE_EXPIRED: Final = RemoteCause(
     "repo_certificate_expired",
     "The certificate of repo_url's host has expired; let the administrator of that server renew it.",
 )
-CERTIFICATE_NOT_YET_VALID: Final = Cause(
+CERTIFICATE_NOT_YET_VALID: Final = RemoteCause(
     "repo_certificate_expired",
     "The certificate of repo_url's host is not valid yet; let the administrator of that server check it, or the "
     "operator of the shard its clock.",
 )
-CERTIFICATE_OF_ANOTHER_HOST: Final = Cause(
+CERTIFICATE_OF_ANOTHER_HOST: Final = RemoteCause(
     "repo_certificate_invalid",
     "The certificate of repo_url's host is for another host; give the name that is in the certificate, or let the "
     "administrator of that server change it.",
 )
-NOT_GIT: Final = Cause(
+NOT_GIT: Final = RemoteCause(
     "repo_not_git",
     "The server of repo_url answers, but not as a git server; give the address that 'git clone' takes.",
 )
-FORMAT: Final = Cause(
+FORMAT: Final = RemoteCause(
     "repo_format_unsupported",
     "The repository of repo_url uses SHA-256 for its objects, which MyCTOBot does not support; use one with SHA-1.",
 )
-SHALLOW: Final = Cause(
+SHALLOW: Final = RemoteCause(
     "repo_shallow",
     "The server's copy of the repository is shallow, so it lacks a part of the history that MyCTOBot needs; complete "
     "it there with 'git fetch --unshallow'.",
 )
-CORRUPT: Final = Cause(
+CORRUPT: Final = RemoteCause(
     "repo_corrupt",
     "The repository of repo_url has invalid objects; repair it, git fsck names them.",
 )
-CORRUPT_ON_SERVER: Final = Cause(
+CORRUPT_ON_SERVER: Final = RemoteCause(
     "repo_corrupt",
     "The server says that its copy of the repository is corrupt; let the server's administrator run git fsck there.",
 )
-DAMAGED_ANSWER: Final = Cause(
+DAMAGED_ANSWER: Final = RemoteCause(
     "repo_answer_damaged",
     "The commits that the server of repo_url sent are damaged; try again, and if that does not help, run git fsck on "
     "the server.",
     retryable=True,
 )
-NOT_FOUND: Final = Cause(
+NOT_FOUND: Final = RemoteCause(
     "repo_not_found",
     "The repository of repo_url was not found, or repo_token gives no access to it; check both.",
 )
-NOT_FOUND_WITHOUT_TOKEN: Final = Cause(
+NOT_FOUND_WITHOUT_TOKEN: Final = RemoteCause(
     "repo_not_found",
     "The repository of repo_url was not found; check the address, and give repo_token if the repository is private.",
 )
-TOKEN_REFUSED: Final = Cause(
+TOKEN_REFUSED: Final = RemoteCause(
     "repo_auth_failed",
     "The server of repo_url did not accept repo_token; give a valid one with access to the repository.",
 )
-TOKEN_MISSING: Final = Cause(
+TOKEN_MISSING: Final = RemoteCause(
     "repo_token_missing",
     "The server of repo_url asks for a token, and the job has none; give repo_token, or check the address.",
 )
-NO_READING: Final = Cause(
+NO_READING: Final = RemoteCause(
     "repo_access_denied",
     "The server of repo_url does not allow reading the repository; give a repo_token that may read and write.",
 )
-NO_WRITING: Final = Cause(
+NO_WRITING: Final = RemoteCause(
     "repo_access_denied",
     "repo_token has no permission to write to the repository of repo_url; give one that may read and write.",
 )
-MOVED: Final = Cause(
+MOVED: Final = RemoteCause(
     "repo_moved",
     "The server of repo_url redirects to another address, which is not followed; give the current address.",
 )
-PUSH_TOO_LARGE: Final = Cause(
+PUSH_TOO_LARGE: Final = RemoteCause(
     "push_too_large",
     "The commits are too large for the server of repo_url (HTTP status 413); ask for smaller files, or ask the "
     "server's administrator to raise its limit on a push.",
 )
-HOST_KEY: Final = Cause(
+HOST_KEY: Final = RemoteCause(
     "repo_host_key_unknown",
     "The ssh host key of repo_url is not known to this shard; ask the operator to add it to known_hosts.",
 )
-SSH_USER: Final = Cause(
+SSH_USER: Final = RemoteCause(
     "ssh_user_unknown",
     "The shard's user has no entry in /etc/passwd, which ssh needs; ask the operator to run it as another user.",
 )
-OWNER: Final = Cause(
+OWNER: Final = RemoteCause(
     "repo_owner_unsafe",
     "The repository of repo_url belongs to another user of the shard's machine; ask the operator to change its owner.",
 )
@@ -202,27 +202,27 @@ _SERVERS: Final = (
 )
 
 
-def of_format(text: str) -> Cause | None:
+def of_format(text: str) -> RemoteCause | None:
     """Return the cause of an error of git with this format, or None."""
     return next((cause for formats, cause in _FORMATS if text.startswith(formats)), None)
 
 
-def of_ssh_client(lines: Iterable[str]) -> Cause | None:
+def of_ssh_client(lines: Iterable[str]) -> RemoteCause | None:
     """Return the cause that the ssh client's own messages give, or None."""
     return _by_lines(_SSH_CLIENT, lines)
 
 
-def of_server_lines(lines: Iterable[str]) -> Cause | None:
+def of_server_lines(lines: Iterable[str]) -> RemoteCause | None:
     """Return the cause that a known whole line of a server gives, or None."""
     return _by_lines(_SERVERS, lines)
 
 
-def _by_lines(table: tuple[tuple[str, Cause], ...], lines: Iterable[str]) -> Cause | None:
+def _by_lines(table: tuple[tuple[str, RemoteCause], ...], lines: Iterable[str]) -> RemoteCause | None:
     kept = [line.strip() for line in lines]
     return next((cause for pattern, cause in table if any(re.fullmatch(pattern, line) for line in kept)), None)
 
 
-def of_status(status: int, *, is_push: bool, has_token: bool) -> Cause:
+def of_status(status: int, *, is_push: bool, has_token: bool) -> RemoteCause:
     """Return the cause of a server's refusal with an HTTP status.
 
     Args:
@@ -241,18 +241,18 @@ def of_status(status: int, *, is_push: bool, has_token: bool) -> Cause:
         return PUSH_TOO_LARGE
     if status in (408, 425, 429) or status >= 500:
         message = f"The server of repo_url cannot answer now (HTTP status {status}); try again later."
-        return Cause("repo_unreachable", message, retryable=True)
+        return RemoteCause("repo_unreachable", message, retryable=True)
     message = f"The server of repo_url refused git's request (HTTP status {status}); check the address."
-    return Cause("repo_refused", message)
+    return RemoteCause("repo_refused", message)
 
 
-def repo_too_large(max_repo_mb: int) -> Cause:
+def repo_too_large(max_repo_mb: int) -> RemoteCause:
     """Return the cause of a fetch that reached the bound of its largest file."""
-    return Cause("repo_too_large", too_large_sentence(max_repo_mb))
+    return RemoteCause("repo_too_large", too_large_sentence(max_repo_mb))
 
 
-def not_understood(command: str) -> Cause:
+def not_understood(command: str) -> RemoteCause:
     """Return the cause of a failure for which there is no evidence; it may pass."""
-    return Cause(
+    return RemoteCause(
         "git_failed", f"git {command} failed, and its messages give no known cause; try again.", retryable=True
     )

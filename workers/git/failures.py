@@ -13,7 +13,7 @@ from typing import Final
 
 from workers.errors import JobError
 from workers.git import causes
-from workers.git.causes import Cause
+from workers.git.causes import RemoteCause
 from workers.git.process import Result, last_line
 from workers.git.remote_lines import quote
 from workers.git.trace import GitError, GitTrace, Limit
@@ -100,7 +100,7 @@ def transport_error(call: RemoteCall, result: Result) -> JobError:
     return JobError(cause.code, " ".join(filter(None, sentences)), retryable=cause.retryable)
 
 
-def _find_cause(call: RemoteCall, result: Result) -> Cause:
+def _find_cause(call: RemoteCall, result: Result) -> RemoteCause:
     trace = result.trace
     if trace.limit is Limit.DISK:
         return causes.DISK_FULL
@@ -114,7 +114,7 @@ def _find_cause(call: RemoteCall, result: Result) -> Cause:
     return by_client or by_server or by_git or _of_connection(trace) or causes.not_understood(call.command)
 
 
-def _of_connection(trace: GitTrace) -> Cause | None:
+def _of_connection(trace: GitTrace) -> RemoteCause | None:
     error = trace.first(_ACCESS)
     if error is not None:
         if proxy := _PROXY.fullmatch(error.text):

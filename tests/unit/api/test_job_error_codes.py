@@ -11,7 +11,7 @@ from myctobot.tenants.secrets import SecretNotAllowed
 
 ROOT = Path(__file__).parents[3]
 # Calls whose first argument is a code.
-_FIRST = {"JobError", "Cause", "AgentFailure"}
+_FIRST = {"JobError", "RemoteCause", "AgentFailure"}
 # Calls that end a job or an attempt for good with the argument ``code``.
 _NAMED = {"end_job", "end_change", "FinishError", "handle_attempt_failure", "failure_change"}
 # The claim of an attempt whose secrets are gone ends its job with the code of that error.

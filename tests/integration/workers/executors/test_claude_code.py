@@ -246,7 +246,7 @@ def test_a_model_that_stays_busy_is_not_the_agents_failure(tmp_path: Path, statu
     assert str(status) in message_of(report)
 
 
-def test_a_limit_of_the_gateway_is_final_whatever_its_status(tmp_path: Path) -> None:
+def test_a_limit_of_the_gateway_is_final(tmp_path: Path) -> None:
     report = Scene(tmp_path, [text("never")], status=429, headers={"x-should-retry": "false"}).run_agent()
     assert code_of(report) == "agent_api_error"
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from claude_agent_sdk import AssistantMessage, ResultMessage, SystemMessage, TextBlock
+from claude_agent_sdk import AssistantMessage, Message, ResultMessage, SystemMessage, TextBlock
 
 from myctobot.contract.jobs import EventKind
 from workers.executors.base import AgentReport, AgentTask
@@ -151,26 +151,26 @@ def test_an_answer_of_several_blocks_is_counted_once() -> None:
     assert [data["text"] for kind, data in emitted if kind is EventKind.AGENT_MESSAGE] == ["one", "two"]
 
 
-RETRY = {"attempt": 1, "max_retries": 300, "error_status": 529, "error": "overloaded"}
+RETRY = SystemMessage("api_retry", {"attempt": 1, "max_retries": 300, "error_status": 529, "error": "overloaded"})
 
 
-def waited(*steps: object, wait_s: float) -> EventWriter:
+def waited(*messages: Message, wait_s: float) -> EventWriter:
     async def handle() -> EventWriter:
         writer = EventWriter(nowhere, wait_s)
-        for step in steps:
-            await writer.handle(SystemMessage("api_retry", RETRY) if step == "retry" else step)  # type: ignore[arg-type]
+        for message in messages:
+            await writer.handle(message)
         return writer
 
     return asyncio.run(handle())
 
 
 def test_the_agent_waits_for_a_busy_model_only_for_its_time() -> None:
-    assert waited("retry", "retry", wait_s=600).failure is None
-    failure = waited("retry", "retry", wait_s=0).failure
+    assert waited(RETRY, RETRY, wait_s=600).failure is None
+    failure = waited(RETRY, RETRY, wait_s=0).failure
     assert failure is not None
     assert (failure.code, failure.retryable) == ("model_unavailable", True)
 
 
 def test_an_answer_ends_the_wait() -> None:
     answer = AssistantMessage([TextBlock("here")], "model", message_id="msg_1")
-    assert waited("retry", answer, wait_s=600).waiting_since is None
+    assert waited(RETRY, answer, wait_s=600).waiting_since is None

@@ -138,7 +138,6 @@ def push_error(call: RemoteCall, result: Result, branch: str) -> JobError:
             "push_rejected",
             f"The branch '{branch}' received other commits during the job, and MyCTOBot never overwrites commits; "
             f"run the job again to continue on top of them ({reason}).",
-            retryable=True,
         )
     said = quote([redact(line, call.encodings) for line in result.remote_lines])
     advice = "Check its branch rules, and what repo_token may do."

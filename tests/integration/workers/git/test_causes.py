@@ -104,7 +104,7 @@ async def test_an_expired_certificate_is_not_an_unknown_authority(jobs: Jobs, re
     with serve(remote.parent, directory, TOKEN, valid=timedelta(hours=-1)) as server:
         error = await refusal(jobs, url=server.url("repo.git"), ca_file=server.ca_file)
     assert error.code == "repo_certificate_expired"
-    assert "must renew it" in str(error)
+    assert "administrator of that server renew it" in str(error)
 
 
 async def test_a_certificate_for_another_host_says_so(jobs: Jobs, server: GitServer) -> None:

@@ -146,7 +146,7 @@ def test_a_known_line_of_a_server_counts_only_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("report", "code", "retryable"),
     [
-        ("To x\n!\tabc:refs/heads/b\t[rejected] (fetch first)\nDone", "push_rejected", True),
+        ("To x\n!\tabc:refs/heads/b\t[rejected] (fetch first)\nDone", "push_rejected", False),
         ("!\tabc:refs/heads/b\t[remote rejected] (pre-receive hook declined)", "push_denied", False),
         ("!\tabc:refs/heads/b\t[remote failure] (remote failed to report status)", "repo_unreachable", True),
         ("", "repo_unreachable", True),

@@ -57,6 +57,8 @@ MAX_REASON: Final = MAX_SUMMARY - 200
 REFUSED_STATUSES: Final = (401, 403)
 # The CLI's name for answers that reached their maximum length.
 TOO_LONG: Final = "max_output_tokens"
+# Code of the warning about a call of the model that got no answer and is tried again.
+MODEL_RETRY: Final = "agent_api_retry"
 
 
 def find_cli() -> Path | None:
@@ -253,7 +255,7 @@ class EventWriter:
             self.failure = model_unavailable(f"{status or 'no status'}, {reason}, for {self.model_wait_s:g} s")
             return
         text = f"The model did not answer ({status or 'no status'}, {reason}); try {data.get('attempt')} follows."
-        await self.emit(EventKind.WARNING, {"code": "agent_api_retry", "message": text})
+        await self.emit(EventKind.WARNING, {"code": MODEL_RETRY, "message": text})
 
     async def _usage(self, message: AssistantMessage) -> None:
         """Add up the tokens of each answer once; an answer of several blocks repeats its figures in each message."""

@@ -151,7 +151,8 @@ class Checkout:
                 ["git", *step], env=_ENV | _TRACED, mounts=mounts, timeout_s=CHECKOUT_TIMEOUT_S, cwd="/workspace"
             )
             if done.returncode != 0:
-                raise checkout_error(_stderr(done), self._sandbox.config.limits)
+                refused = self._sandbox.process_error(done.returncode) is not None
+                raise checkout_error(_stderr(done), self._sandbox.config.limits, processes_refused=refused)
 
     async def find_unfinished(self) -> Unfinished:
         """Make the agent's files readable, and find the operation of git that it left unfinished."""
@@ -209,17 +210,19 @@ class Checkout:
         return done
 
 
-def checkout_error(stderr: str, limits: ResourceLimits) -> JobError:
+def checkout_error(stderr: str, limits: ResourceLimits, *, processes_refused: bool) -> JobError:
     """Return the error for a failed checkout.
 
     Args:
         stderr: git's messages, with its events among them.
         limits: limits of the sandbox.
+        processes_refused: the limit of processes was reached. A thread that git cannot start has the same error for
+            lack of memory.
     """
     trace = trace_of_lines(stderr.splitlines())
     if trace.limit is Limit.DISK:
         return JobError("disk_full", DISK_FULL, retryable=True)
-    if trace.limit is Limit.PROCESSES:
+    if processes_refused or trace.limit is Limit.PROCESSES:
         return process_limit(limits.processes)
     if trace.limit is Limit.MEMORY:
         return out_of_memory(limits.memory_mb)

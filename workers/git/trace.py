@@ -46,7 +46,7 @@ _SYSTEM_ERRORS: Final = {
 _MEMORY: Final = ("Out of memory", "attempting to allocate ", "deflate: out of memory", "inflate: out of memory")
 # With limits of the address space, a thread fails for lack of memory, and the system's error is the same.
 _PROCESSES: Final = ("cannot fork", "cannot create async process")
-_THREADS: Final = "unable to create thread"
+_THREADS: Final = ("unable to create thread", "cannot create async thread")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _limit_of(error: GitError) -> Limit | None:
         return Limit.FILE_SIZE
     # The system's error is in the format itself. What replaces a part of it may be a text of the remote.
     own = error.format or error.text
-    if own.startswith((*_MEMORY, _THREADS)):
+    if own.startswith((*_MEMORY, *_THREADS)):
         return Limit.MEMORY
     if own.startswith(_PROCESSES) and own.endswith(os.strerror(errno.EAGAIN)):
         return Limit.PROCESSES

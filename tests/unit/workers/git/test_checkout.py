@@ -62,6 +62,16 @@ def event(form: str) -> str:
 )  # fmt: skip
 def test_a_failed_checkout_names_the_limit(form: str, code: str, retryable: bool, words: str) -> None:
     stderr = f"{event(form)}\nerror: index-pack died\n{event('remote transport reported error')}\n"
-    error = checkout_error(stderr + "fatal: remote transport reported error\n", ResourceLimits())
+    error = checkout_error(
+        stderr + "fatal: remote transport reported error\n", ResourceLimits(), processes_refused=False
+    )
     assert (error.code, error.retryable) == (code, retryable)
     assert words in str(error)
+
+
+def test_a_thread_that_is_refused_at_the_limit_of_processes_is_no_lack_of_memory() -> None:
+    codes = [
+        checkout_error(event("unable to create thread: %s"), ResourceLimits(), processes_refused=refused).code
+        for refused in (True, False)
+    ]
+    assert codes == ["git_process_limit", "git_out_of_memory"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from jobs.lifecycle.retry_policy import classify_failure, decide_retry
+from jobs.lifecycle.retry_policy import classify_failure, decide_retry, first_pause_s
 from jobs.lifecycle.transitions import JobChange, end_change, requeue_change, write_change
 from jobs.models import Job
 from myctobot.contract.jobs import JobStatus
@@ -32,6 +32,7 @@ def failure_change(
         retry_on=job.retry_on,
         capabilities=job.capabilities,
         repeatable=settings.REPEATABLE_CAPABILITIES,
+        first_pause_s=first_pause_s(code),
     )
     # A member who asked for the end wants no other try, and no sentence about one.
     is_cancelled = job.cancel_requested_at is not None

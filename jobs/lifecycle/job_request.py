@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 
 from jobs.lifecycle.secrets import SecretSource
 from jobs.models import Job, default_retry_on
+from myctobot.contract.repositories import repository_key
 from myctobot.lib.crypto import keyed_digest
+
+# Of the column.
+MAX_KEY_LENGTH: Final = 300
 
 
 @dataclass(frozen=True)
@@ -68,4 +73,10 @@ class JobRequest:
 
 def key_of_branch(task: dict[str, Any]) -> str:
     """Return a concurrency key for the branch that a task pushes to, because two jobs on one branch conflict."""
-    return f"{task['repo_url']} {task['branch']}"[:300] if task.get("repo_url") and task.get("branch") else ""
+    if not task.get("repo_url") or not task.get("branch"):
+        return ""
+    key = f"{repository_key(task['repo_url'])} {task['branch']}"
+    if len(key) <= MAX_KEY_LENGTH:
+        return key
+    # The end has the branch, so a part of the text would be the key of several branches.
+    return hashlib.sha256(key.encode(errors="replace")).hexdigest()

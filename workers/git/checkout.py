@@ -12,10 +12,11 @@ from typing import Final
 
 from workers.errors import JobError
 from workers.git.agent_state import READ_STATE, AgentState, parse_state
-from workers.git.command import check_space
+from workers.git.command import DISK_FULL, check_space, out_of_memory, process_limit
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line
-from workers.sandbox.sandbox import Completed, Mount, Sandbox
+from workers.git.trace import EVENT, Limit, trace_of_lines
+from workers.sandbox.sandbox import Completed, Mount, ResourceLimits, Sandbox
 
 SEED_TARGET: Final = "/run/seed.bundle"
 CHECKOUT_TIMEOUT_S: Final = 600
@@ -32,6 +33,8 @@ _ENV: Final = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ALLOW_PROTOCOL": "file",
 }
+# Events among git's messages. Here no remote writes, and the agent has not started.
+_TRACED: Final = {"GIT_TRACE2_EVENT": "1"}
 _IN_REPO: Final = {"GIT_DIR": "/workspace/.git", "GIT_WORK_TREE": "/workspace"}
 
 # Files in .git that an interrupted operation leaves. Locks are removed first, because their owners have ended.
@@ -132,7 +135,7 @@ class Checkout:
             continued: whether the bundle has the branch already, so that the work continues on top of it.
 
         Raises:
-            JobError: ``checkout_failed``.
+            JobError: ``checkout_failed``, or the code of the limit that git met.
         """
         identity = (f"user.name={self._policy.author_name}", f"user.email={self._policy.author_email}")
         config = [part for setting in identity for part in ("-c", setting)]
@@ -145,11 +148,11 @@ class Checkout:
         mounts = (Mount(source=seed, target=SEED_TARGET),)
         for step in steps:
             done = await self._sandbox.run(
-                ["git", *step], env=_ENV, mounts=mounts, timeout_s=CHECKOUT_TIMEOUT_S, cwd="/workspace"
+                ["git", *step], env=_ENV | _TRACED, mounts=mounts, timeout_s=CHECKOUT_TIMEOUT_S, cwd="/workspace"
             )
             if done.returncode != 0:
-                check_space(_stderr(done))
-                raise _checkout_error(_stderr(done))
+                refused = self._sandbox.process_error(done.returncode) is not None
+                raise checkout_error(_stderr(done), self._sandbox.config.limits, processes_refused=refused)
 
     async def find_unfinished(self) -> Unfinished:
         """Make the agent's files readable, and find the operation of git that it left unfinished."""
@@ -207,8 +210,33 @@ class Checkout:
         return done
 
 
-def _checkout_error(stderr: str) -> JobError:
-    return JobError("checkout_failed", f"The repository could not be checked out: {last_line(stderr)}.")
+def checkout_error(stderr: str, limits: ResourceLimits, *, processes_refused: bool) -> JobError:
+    """Return the error for a failed checkout.
+
+    Args:
+        stderr: git's messages, with its events among them.
+        limits: limits of the sandbox.
+        processes_refused: the limit of processes was reached. A thread that git cannot start has the same error for
+            lack of memory.
+    """
+    trace = trace_of_lines(stderr.splitlines())
+    if trace.limit is Limit.DISK:
+        return JobError("disk_full", DISK_FULL, retryable=True)
+    if processes_refused or trace.limit is Limit.PROCESSES:
+        return process_limit(limits.processes)
+    if trace.limit is Limit.MEMORY:
+        return out_of_memory(limits.memory_mb)
+    if trace.limit is Limit.FILE_SIZE:
+        return JobError(
+            "repo_too_large",
+            f"The repository of repo_url has a file, or the pack of its history, that is larger than the "
+            f"{limits.file_size_mb:,} MB that this shard allows (sandbox.file_size_mb); ask the operator to raise the "
+            "limit, or use a smaller repository.",
+        )
+    said = last_line("\n".join(line for line in stderr.splitlines() if not line.startswith(EVENT)))
+    return JobError(
+        "checkout_failed", f"The repository could not be checked out; try again. git said: {said}", retryable=True
+    )
 
 
 def _stderr(done: Completed) -> str:

@@ -69,7 +69,7 @@ class GitPolicy:
     known_hosts: Path | None = None
     proxy_url: str | None = None
     clone_timeout_s: int = 600
-    max_repo_mb: int = 8192
+    max_repo_mb: int = 2048
     max_bundle_mb: int = 1024
     max_files: int = 1_000_000
     author_name: str = "MyCTOBot"

@@ -340,19 +340,19 @@ class CheckoutRecord:
         if done.returncode == 0:
             return
         detail = last_line(stderr_of(done))
-        messages = {
-            "checkout_failed": f"The repository could not be checked out: {detail}.",
-            "commit_failed": f"The agent's uncommitted work could not be committed: {detail}.",
-            "changes_invalid": f"The agent's commits could not be packed, so nothing was pushed: {detail}.",
-        }
-        raise JobError(code, messages[code])
+        if code == "commit_failed":
+            raise JobError("commit_failed", f"The agent's uncommitted work could not be committed: {detail}.")
+        if code == "changes_invalid":
+            message = f"The agent's commits could not be packed, so nothing was pushed: {detail}."
+            raise JobError("changes_invalid", message)
+        raise JobError("checkout_failed", f"The repository could not be checked out: {detail}.", retryable=True)
 
 
 def changes_too_large(max_mb: int) -> JobError:
     return JobError(
         "changes_too_large",
         f"The agent's commits are larger than {max_mb} MB, so nothing was pushed; "
-        "exclude build results by .gitignore, or ask the operator to raise max_bundle_mb.",
+        "exclude build results by .gitignore, or ask for fewer and smaller files.",
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from workers.errors import JobError
 from workers.git.command import LOCAL_TIMEOUT_S, Git
 from workers.git.process import start_process, timed_out
+from workers.git.trace import NOTHING
 
 TREE_MODE: Final = b"40000"
 # Names that fit into a pipe together, so that writing them never waits for reading the answers.
@@ -102,7 +103,7 @@ async def open_reader(
                 try:
                     yield ObjectReader(process, max_files)
                 except (EOFError, ConnectionError) as error:
-                    check(await process.wait(), "")
+                    check(await process.wait(), NOTHING)
                     raise _unreadable("git ended early") from error
                 except ValueError as error:
                     raise _unreadable(str(error)) from error

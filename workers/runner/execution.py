@@ -19,6 +19,7 @@ from workers.git.notes import Notes
 from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
 from workers.runner.disk_watchdog import DiskWatchdog, read_free_space, shortage
 from workers.runner.events import EventStream
+from workers.runner.model_wait import ModelWait
 from workers.runner.output_watchdog import OutputWatchdog
 from workers.runner.pausable_clock import PausableClock
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
@@ -48,6 +49,7 @@ class Execution:
         self._user: AgentUser | None = None
         self._image: DiskImage | None = None
         self.clock = PausableClock()
+        self.model_wait = ModelWait()
         self._thawed = asyncio.Event()
         self._thawed.set()
 
@@ -74,8 +76,8 @@ class Execution:
         await self._sandbox.kill_all()
         # An agent may end so soon after a bound that the watchdog did not see it.
         disk.check()
-        if not report.ok:
-            raise JobError(report.error_code or "agent_failed", report.error_message or "The agent failed.")
+        if (failure := report.failure) is not None:
+            raise JobError(failure.code, failure.message, retryable=failure.retryable)
         collected: Collected | None = None
         if workspace is not None:
             collected = await disk.watch(self._push(workspace, events), self._sandbox.kill_all)
@@ -146,9 +148,12 @@ class Execution:
             capabilities=tuple(answer["capabilities"]),
             gateway_url=answer["gateway"]["url"],
             gateway_token=answer["gateway"]["token"],
+            # A job that only waits must not end as one that took too long.
+            model_wait_s=min(AgentTask.model_wait_s, answer["timeout_s"] / 2),
         )
         watchdog = OutputWatchdog(self.clock, events.emit, answer.get("no_output_timeout_s"))
-        return await watchdog.watch(executor.run(task, sandbox, watchdog.emit, lambda pid: None), sandbox.kill_all)
+        emit = self.model_wait.observe(watchdog.emit)
+        return await watchdog.watch(executor.run(task, sandbox, emit, lambda pid: None), sandbox.kill_all)
 
     async def _push(self, workspace: Workspace, events: EventStream) -> Collected | None:
         await events.enter(Phase.PUSHING)

@@ -140,10 +140,7 @@ class Runner:
             if stop in done:
                 message = "The shard was stopped while the job ran; retry the job."
                 return self._failure(JobError("interrupted", message, retryable=True), proof)
-            message = (
-                f"The job ran longer than its timeout_s of {timeout_s} s; raise the limit or ask for less at once."
-            )
-            return self._failure(JobError("timeout", message), proof)
+            return self._failure(execution.model_wait.timeout_error(timeout_s), proof)
         finally:
             for task in (work, cancel, stop):
                 task.cancel()

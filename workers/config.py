@@ -270,6 +270,7 @@ def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
         proxy_url=proxy,
         file_roots=_folders(reader.texts("file_roots", []), "git.file_roots"),
         max_files=reader.number("max_files", GitPolicy.max_files, 1, 10_000_000),
+        push_retry_s=reader.number("push_retry_s", GitPolicy.push_retry_s, 0, 3600),
     )
     unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:

@@ -7,7 +7,16 @@ from typing import Any, cast
 
 import httpx
 
-from myctobot.contract.runner import CLAIM_HEADER, ClaimAnswer, ClaimRequest, EventsRequest, FinishRequest, LeaseAnswer
+from myctobot.contract.runner import (
+    CLAIM_HEADER,
+    ClaimAnswer,
+    ClaimRequest,
+    EventsRequest,
+    FinishRequest,
+    GitTokenAnswer,
+    GitTokenRequest,
+    LeaseAnswer,
+)
 from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 
 # Several tries must fit into the 40 s after which a runner without an answer stops its agent.
@@ -119,6 +128,12 @@ class ControlPlane:
         """Post a batch, which may be empty, and renew the lease. Raises the same errors as ``claim``."""
         headers = {CLAIM_HEADER: claim_token}
         return cast(LeaseAnswer, await self._post(f"/shard/v1/jobs/{job_id}/events", request, headers))
+
+    async def git_token(self, job_id: str, claim_token: str, request: GitTokenRequest) -> str | None:
+        """Return the present token of the job's repository. Raises the same errors as ``claim``."""
+        headers = {CLAIM_HEADER: claim_token}
+        answer = cast(GitTokenAnswer, await self._post(f"/shard/v1/jobs/{job_id}/git-token", request, headers))
+        return answer["token"]
 
     async def finish(self, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
         """End the attempt; the call is idempotent. Raises the same errors as ``claim``."""

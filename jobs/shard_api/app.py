@@ -33,6 +33,7 @@ _CALLS_OF_JOBS: Final[dict[str, Callable[[ShardCall, str, SecretlessAttempts], A
     "claim": runner_calls.claim,
     "events": runner_calls.events,
     "finish": runner_calls.finish,
+    "git-token": runner_calls.git_token,
 }
 _NOT_ALLOWED = error_body("method_not_allowed", "Every call of the shard API is a POST.")
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from jobs.attempts.claim import claim_attempt
 from jobs.attempts.fencing import SecretlessAttempts
 from jobs.attempts.finish import finish_attempt
+from jobs.attempts.git_token import read_git_token
 from jobs.attempts.ingest import append_events
 from jobs.errors import Fenced
 from myctobot.contract.jobs import Event, EventKind, Outcome, Phase
@@ -21,6 +22,8 @@ from myctobot.contract.runner import (
     EventsRequest,
     FinishError,
     FinishRequest,
+    GitTokenAnswer,
+    GitTokenRequest,
     LeaseAnswer,
 )
 from shards.shard_api.call import ShardCall
@@ -69,6 +72,12 @@ def finish(call: ShardCall, job_id: str, known: SecretlessAttempts) -> LeaseAnsw
         if len(json.dumps(request["result"])) > MAX_EVENT_BYTES:
             sent.add_error("result", f"Has more than {MAX_EVENT_BYTES} bytes.")
     return finish_attempt(call.key_hash, job_id, _claim_token(call), request, known)
+
+
+def git_token(call: ShardCall, job_id: str, known: SecretlessAttempts) -> GitTokenAnswer:
+    with read_fields(call.json()) as sent:
+        request = GitTokenRequest(attempt=_attempt(sent))
+    return read_git_token(call.key_hash, job_id, _claim_token(call), request)
 
 
 def _claim_token(call: ShardCall) -> str:

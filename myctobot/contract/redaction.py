@@ -57,6 +57,11 @@ class Redactor:
         # Replace the longest first: a short encoding may be a part of a longer one.
         self._encodings = sorted(encodings, key=len, reverse=True)
 
+    def add_secret(self, secret: str) -> None:
+        """Mask a further secret from now on."""
+        if len(secret) >= MIN_SECRET_LENGTH:
+            self._encodings = sorted({*self._encodings, *secret_encodings(secret)}, key=len, reverse=True)
+
     def redact_text(self, value: str) -> str:
         """Return the text with every secret masked."""
         # PostgreSQL stores neither NUL nor lone surrogates. Drop them first: a NUL inside a secret would hide it.

@@ -80,6 +80,18 @@ class LeaseAnswer(TypedDict):
     cancel: bool
 
 
+class GitTokenRequest(TypedDict):
+    """Question for the token of the job's repository as it is now."""
+
+    attempt: int
+
+
+class GitTokenAnswer(TypedDict):
+    """Token or key for the job's repository; null when the job has none."""
+
+    token: str | None
+
+
 class FinishError(TypedDict):
     """Reason of a failed attempt."""
 

@@ -27,6 +27,7 @@ from workers.git.lines import Line
 from workers.git.notes import Notes, read_notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
 from workers.git.process import printable_line
+from workers.git.pushing import Authorize, Pusher
 from workers.git.record import CheckoutRecord
 from workers.git.remote import RemoteRepository, check_branch_available, check_not_default
 from workers.git.trees import count_paths
@@ -173,15 +174,24 @@ class Workspace:
         self._head = head
         return collected
 
-    async def push(self) -> Pushed:
-        """Push the commits that ``collect`` imported, never by force."""
+    async def push(self, authorize: Authorize | None = None) -> Pushed:
+        """Push the commits that ``collect`` imported, never by force; see ``Pusher``.
+
+        Args:
+            authorize: called before each further try.
+        """
         if self._head is None:
             raise JobError("nothing_to_push", "There are no commits to push.")
-        if not self._spec.allow_default_branch:
-            # The default branch may have changed during the job.
-            check_not_default(self._spec, (await self._remote.list([self._spec.branch])).default)
         await self._log(f"Pushing {self._spec.branch}")
-        await self._remote.push(self._head, self._spec.branch, self._log)
+        pusher = Pusher(
+            self._remote,
+            self._spec.branch,
+            self._check_default_branch,
+            self._log,
+            retry_s=self._policy.push_retry_s,
+            authorize=authorize,
+        )
+        await pusher.push(self._head)
         await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
         return Pushed(self._spec.branch, self._head)
 
@@ -263,6 +273,11 @@ class Workspace:
             line.sha, int(count), changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
         )
         await self._emit(EventKind.DIFF, {**diff_event(start.sha, collected), "left_out": line.names[0]})
+
+    async def _check_default_branch(self) -> None:
+        """Check the remote's default branch again, because it may have changed during the job."""
+        if not self._spec.allow_default_branch:
+            check_not_default(self._spec, (await self._remote.list([self._spec.branch])).default)
 
     async def _check_ci_files(self, start: _Start, head: str) -> None:
         if self._spec.allow_ci_files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,10 +38,13 @@ class Execution:
         config: configuration of the shard.
         answer: answer to the claim.
         slot: number of the shard's slot; its user runs the agent, unless another shard of the host uses that.
+        read_token: reads the present token of the job's repository from the control plane.
     """
 
-    def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int) -> None:
-        self._config, self._answer, self._slot = config, answer, slot
+    def __init__(
+        self, config: ShardConfig, answer: ClaimAnswer, slot: int, read_token: Callable[[], Awaitable[str | None]]
+    ) -> None:
+        self._config, self._answer, self._slot, self._read_token = config, answer, slot, read_token
         self._job_dir = config.workspace_path / attempt_name(answer["job_id"], answer["attempt"])
         self._sandbox: Sandbox | None = None
         self._repository: Workspace | None = None
@@ -157,13 +160,22 @@ class Execution:
         collected = await workspace.collect()
         if collected is None:
             return None
-        # Confirm the attempt right before the push, because a runner that was cut off must not push.
+        await self._confirm(events)
+
+        async def authorize() -> str | None:
+            await self._confirm(events)
+            return await self._read_token()
+
+        await workspace.push(authorize)
+        return collected
+
+    @staticmethod
+    async def _confirm(events: EventStream) -> None:
+        """Confirm the attempt right before a push, because a runner that was cut off must not push."""
         await events.confirm()
         if events.cancel_requested.is_set():
             # The runner will cancel this task. Nothing more may happen until then.
             await asyncio.Event().wait()
-        await workspace.push()
-        return collected
 
     def _result(self, report: AgentReport, collected: Collected | None, workspace: Workspace | None) -> dict[str, Any]:
         usage = {

@@ -13,12 +13,20 @@ import secrets
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from myctobot.contract.jobs import EventKind, Outcome, Phase
 from myctobot.contract.limits import CLAIM_DEADLINE_S
 from myctobot.contract.redaction import Redactor
-from myctobot.contract.runner import CancelProof, ClaimAnswer, ClaimRequest, FinishError, FinishRequest
+from myctobot.contract.runner import (
+    CancelProof,
+    ClaimAnswer,
+    ClaimRequest,
+    FinishError,
+    FinishRequest,
+    GitTokenRequest,
+)
 from workers.config import ShardConfig
 from workers.control_plane import AttemptFenced, CallRefused, ControlPlane, ControlPlaneUnreachable
 from workers.errors import JobError
@@ -34,6 +42,8 @@ log = logging.getLogger("runner")
 
 # The runner tries to report the end for this long while the control plane is unreachable.
 _REPORT_FOR_S = 900
+# Codes of a refused call for a secret, and of the job that fails because of it.
+_SECRET_ERRORS = {"unknown_secret": "secret_unavailable", "secret_not_allowed": "secret_not_allowed"}
 
 
 class Runner:
@@ -86,7 +96,8 @@ class Runner:
         redactor = Redactor(
             [*answer["secrets"].values(), answer["gateway"]["token"], self._claim_token, self._config.shard_key]
         )
-        execution = Execution(self._config, answer, self._slot)
+        read_token = partial(self._read_token, control, redactor, answer["secrets"].get("repo_token"))
+        execution = Execution(self._config, answer, self._slot, read_token)
         spool = Spool(self._config.run_path)
         events = EventStream(
             control,
@@ -115,6 +126,33 @@ class Runner:
             with suppress(asyncio.CancelledError, CallRefused, SequenceReset):
                 await poster
             spool.close()
+
+    async def _read_token(self, control: ControlPlane, redactor: Redactor, known: str | None) -> str | None:
+        """Return the present token of the job's repository, which the tenant may have replaced since the claim.
+
+        Raises:
+            JobError: the stored secret is gone, or the job may not use it any more.
+            AttemptFenced: the attempt is no longer the job's current one.
+        """
+        request = GitTokenRequest(attempt=self._attempt)
+        while True:
+            try:
+                token = await control.git_token(self._job_id, self._claim_token, request)
+            except AttemptFenced:
+                raise
+            except CallRefused as refusal:
+                if code := _SECRET_ERRORS.get(refusal.code):
+                    raise JobError(code, f"The job's repo_token cannot be read any more. {refusal}") from refusal
+                # A control plane of an earlier release does not have this call.
+                log.warning("%s: the token is not read again: %s", self._job_id, refusal)
+                return known
+            except ControlPlaneUnreachable as error:
+                log.warning("%s: the token is not read again yet: %s", self._job_id, error)
+                await asyncio.sleep(2)
+            else:
+                if token:
+                    redactor.add_secret(token)
+                return token
 
     async def _work_to_outcome(
         self, execution: Execution, events: EventStream, poster: asyncio.Task[None], timeout_s: int

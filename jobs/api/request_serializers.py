@@ -298,3 +298,9 @@ class RetrySerializer(StrictSerializer):
     repo_token = SecretField(required=False)
     anthropic_api_key = SecretField(required=False)
     jira_token = SecretField(required=False)
+
+
+class PushSerializer(StrictSerializer):
+    """Token for a push of kept work, if the job's own token came with its request."""
+
+    repo_token = SecretField(required=False)

@@ -34,6 +34,7 @@ class JobRequest:
         max_attempts: number of attempts that may run; see ``jobs.lifecycle.retry_policy``.
         retry_on: causes of failures that another attempt may follow.
         secrets: by name; ``SecretSource`` says what each is.
+        work: key of the kept work to push instead of running the agent; None for a job that runs it.
     """
 
     task: dict[str, Any]
@@ -51,6 +52,7 @@ class JobRequest:
     max_attempts: int = 2
     retry_on: list[str] = field(default_factory=default_retry_on)
     secrets: dict[str, SecretSource] = field(default_factory=dict, repr=False)
+    work: int | None = None
 
     def readable_texts(self) -> dict[str, str]:
         """Return the texts that are stored unsealed and shown to the tenant, by field."""
@@ -63,6 +65,8 @@ class JobRequest:
     def digest(self, retry_of: Job | None = None) -> str:
         """Return a keyed digest that is equal for equal requests that retry the same job; it reveals no content."""
         content = self.__dict__ if retry_of is None else {**self.__dict__, "retry_of": retry_of.public_id}
+        # Digests that an earlier release stored have no such entry.
+        content = {name: value for name, value in content.items() if name != "work" or value is not None}
         return keyed_digest(settings.SECRET_KEY, json.dumps(content, sort_keys=True, default=str))
 
 

@@ -101,6 +101,19 @@ class Job(models.Model):
     # The job has ended and its log is still stored.
     has_log = models.BooleanField(default=False, editable=False)
 
+    # Work that the next attempt pushes instead of running the agent.
+    work = models.ForeignKey(
+        "KeptWork",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="jobs",
+        db_index=False,
+        editable=False,
+    )
+    # The job was started to push that work, so no agent ever runs for it.
+    is_push = models.BooleanField(default=False, db_default=False, editable=False)
+
     result = models.JSONField(null=True, blank=True)
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)
@@ -170,10 +183,10 @@ class Job(models.Model):
             # Not on the byte count, which each batch of events changes: heap-only updates require that no column of
             # an index or its condition changes.
             models.Index(fields=["finished_at"], condition=models.Q(has_log=True), name="jobs_with_a_log"),
-            # Used only when a user, a key or a job is removed.
+            # Used only when a user, a key, a job or kept work is removed.
             *(
                 models.Index(fields=[name], condition=models.Q(**{f"{name}__isnull": False}), name=f"jobs_by_{name}")
-                for name in ("created_by", "api_key", "retry_of")
+                for name in ("created_by", "api_key", "retry_of", "work")
             ),
         ]
 

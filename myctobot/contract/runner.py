@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NotRequired, TypedDict
 
 from myctobot.contract.jobs import Event
+from myctobot.contract.work import WorkManifest
 
 CLAIM_HEADER: Final = "MyCTOBot-Claim"
 
@@ -61,6 +62,8 @@ class ClaimAnswer(TypedDict):
     secrets: dict[str, str]
     gateway: GatewayAccess
     push_policy: NotRequired[PushPolicy]  # of the task's repository; without it, a runner allows nothing
+    work_max_mb: NotRequired[int]  # bound of the work that the control plane keeps; without it, it keeps none
+    work: NotRequired[WorkManifest | None]  # work of an earlier attempt: push it, and run no agent
 
 
 class EventsRequest(TypedDict):

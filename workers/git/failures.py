@@ -174,7 +174,6 @@ def push_error(report: str, stderr: str, encodings: Iterable[str], branch: str) 
             "push_rejected",
             f"The branch '{branch}' received other commits during the job, and MyCTOBot never overwrites commits; "
             f"run the job again to continue on top of them ({reason}).",
-            retryable=True,
         )
     return JobError(
         "push_denied",

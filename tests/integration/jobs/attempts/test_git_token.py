@@ -33,7 +33,8 @@ def runner(tenant: Tenant, key: str) -> Runner:
     return running_job(tenant, key, **STORED)[1]
 
 
-def ask(runner: Runner, attempt: int = 1, **headers: Any) -> Any:
+def ask(runner: Runner, attempt: int = 1, claim_token: str | None = None) -> Any:
+    headers = {} if claim_token is None else {CLAIM_HEADER: claim_token}
     return runner.call("git-token", {"attempt": attempt}, **headers)
 
 
@@ -65,8 +66,8 @@ def test_a_secret_that_is_gone_or_bound_elsewhere_is_not_given_out(runner: Runne
 def test_only_the_runner_of_the_running_attempt_gets_it(runner: Runner) -> None:
     _, other = make_shard("other")
     strangers = [
-        ask(runner, **{CLAIM_HEADER: "u" * 40}),
-        ask(runner, **{CLAIM_HEADER: ""}),
+        ask(runner, claim_token="u" * 40),
+        ask(runner, claim_token=""),
         ask(runner, attempt=2),
         ask(Runner(other, runner.job)),
     ]

@@ -44,7 +44,7 @@ def test_quoted_names_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("report", "code", "retryable"),
     [
-        ("To x\n!\tabc:refs/heads/b\t[rejected] (fetch first)\nDone", "push_rejected", True),
+        ("To x\n!\tabc:refs/heads/b\t[rejected] (fetch first)\nDone", "push_rejected", False),
         ("!\tabc:refs/heads/b\t[remote rejected] (protected branch hook declined)", "push_denied", False),
         ("", "repo_auth_failed", False),
     ],

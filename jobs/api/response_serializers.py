@@ -17,6 +17,7 @@ from jobs.lifecycle.listed import MAX_TEXT_BYTES, short_context, short_task
 from jobs.models import Attempt, Job, KeptWork, Priority
 from jobs.queue.waiting import CachedWaitExplainer, WaitExplainer
 from myctobot.contract.jobs import EventKind, JobStatus, TaskType
+from myctobot.contract.work import OnFailure
 from shards.models import Shard
 
 # Kinds of stored events; only a stream has the end.
@@ -149,6 +150,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     waiting = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
     work = serializers.SerializerMethodField()
+    on_failure = serializers.ChoiceField(choices=[handling.value for handling in OnFailure])
     retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(
         slug_field="public_id", read_only=True, allow_null=True
     )
@@ -162,9 +164,9 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         model = Job
         fields = [
             "id", "status", "phase", "waiting", "task", "context", "capabilities", "priority", "timeout_s",
-            "queue_timeout_s", "no_output_timeout_s", "not_before", "concurrency", "retry", "max_turns", "callback_url",
-            "result", "error", "work", "usage", "cancel_requested_at", "retry_of", "attempts", "events_count",
-            "created_at", "started_at", "finished_at",
+            "queue_timeout_s", "no_output_timeout_s", "not_before", "concurrency", "retry", "max_turns", "on_failure",
+            "callback_url", "result", "error", "work", "usage", "cancel_requested_at", "retry_of", "attempts",
+            "events_count", "created_at", "started_at", "finished_at",
         ]  # fmt: skip
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
@@ -241,6 +243,7 @@ def serialize_new_job(job: Job, waits: CachedWaitExplainer) -> dict[str, Any]:
         "concurrency": _concurrency_of(job),
         "retry": _retry_of(job),
         "max_turns": job.max_turns,
+        "on_failure": str(job.on_failure),
         "callback_url": job.callback_url,
         "result": None,
         "error": None,

@@ -29,7 +29,7 @@ _JOB: Final = ColumnSet(
     Job,
     *("id", "public_id", "tenant_id", "status", "attempt_number", "next_seq", "capabilities", "timeout_s"),
     *("no_output_timeout_s", "max_turns", "encrypted_secrets", "concurrency_key", "callback_url", "log_bytes"),
-    *("work_id", "is_push"),
+    *("work_id", "is_push", "on_failure"),
 )
 _ATTEMPT: Final = ColumnSet(Attempt, "id", "job_id", "number", "state", "queue", "claim_hash", "shard_id")
 _SHARD: Final = ColumnSet(
@@ -151,6 +151,7 @@ class Claim:
             secrets=secrets_for_runner(job),
             gateway={"url": settings.GATEWAY_URL, "token": token},
             work_max_mb=settings.WORK_MAX_MB,
+            on_failure=job.on_failure,
         )
         if job.work_id is not None or job.is_push:
             answer["work"] = self._work_to_push()

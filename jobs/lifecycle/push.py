@@ -12,6 +12,7 @@ from jobs.lifecycle.retry import check_retry_secrets, request_of
 from jobs.lifecycle.secrets import SecretSource
 from jobs.lifecycle.submit import submit_once
 from jobs.models import Job, KeptWork
+from myctobot.contract.work import OnFailure
 from myctobot.lib.crypto import CannotUnseal
 from myctobot.tenants.authentication import Caller
 
@@ -76,5 +77,6 @@ def _request_of(old: Job, secrets: dict[str, SecretSource], work: KeptWork) -> J
         # Such a job calls no model and no tracker.
         secrets={name: source for name, source in request.secrets.items() if name == _TOKEN},
         concurrency_key=old.concurrency_key or key_of_branch(task),
+        on_failure=OnFailure.KEEP.value,
         work=work.pk,
     )

@@ -65,6 +65,7 @@ def request_of(old: Job, secrets: dict[str, SecretSource]) -> JobRequest:
         concurrency_limit=old.concurrency_limit,
         max_attempts=old.max_attempts,
         retry_on=old.retry_on,
+        on_failure=old.on_failure,
         secrets={**{name: {"secret": stored} for name, stored in old.named_secrets.items()}, **secrets},
     )
 

@@ -136,6 +136,7 @@ def _new_job(caller: Caller, request: JobRequest, idempotency_key: str | None, r
         concurrency_limit=request.concurrency_limit,
         max_attempts=request.max_attempts,
         retry_on=request.retry_on,
+        on_failure=request.on_failure,
         work_id=request.work,
         is_push=request.work is not None,
         idempotency_key=idempotency_key or None,

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from jobs.models.lanes import lane_of
 from jobs.models.states import Hold
 from myctobot.contract.jobs import TERMINAL, JobStatus
+from myctobot.contract.work import OnFailure
 from myctobot.lib.ids import public_id
 from myctobot.tenants.models import ApiKey, Tenant
 
@@ -66,6 +67,13 @@ class Job(models.Model):
     # Maximum number of the tenant's jobs with this key that have slots at once.
     concurrency_key = models.CharField(max_length=300, blank=True)
     concurrency_limit = models.SmallIntegerField(default=1)
+    # Handling of the work of an attempt that does not end well.
+    on_failure = models.CharField(
+        max_length=10,
+        choices=[(handling.value, handling.value) for handling in OnFailure],
+        default=OnFailure.KEEP.value,
+        db_default=OnFailure.KEEP.value,
+    )
     callback_url = models.URLField(max_length=2000, blank=True)
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True, editable=False)

@@ -99,7 +99,7 @@ _OWN_KEYS = frozenset(
         *("branch", "checked_at", "cli_version", "commits", "completed", "cost_usd", "deletions", "error", "files"),
         *("head", "input", "input_tokens", "insertions", "is_error", "mcp_servers", "message", "model", "name", "note"),
         *("outcome", "output", "output_tokens", "phase", "processes_killed", "processes_left", "result", "retryable"),
-        *("status", "summary", "text", "tools", "turns", "usage"),
+        *("status", "summary", "text", "tools", "turns", "usage", "wip_branch", "wip_head"),
     )
 )
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")

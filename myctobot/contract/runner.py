@@ -63,6 +63,7 @@ class ClaimAnswer(TypedDict):
     gateway: GatewayAccess
     push_policy: NotRequired[PushPolicy]  # of the task's repository; without it, a runner allows nothing
     work_max_mb: NotRequired[int]  # bound of the work that the control plane keeps; without it, it keeps none
+    on_failure: NotRequired[str]  # an ``OnFailure``; without it, nothing is pushed after a failure
     work: NotRequired[WorkManifest | None]  # work of an earlier attempt: push it, and run no agent
 
 

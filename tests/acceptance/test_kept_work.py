@@ -159,3 +159,25 @@ def test_a_job_without_changes_keeps_no_work(client: Client, tmp_path: Path) -> 
     assert (job["status"], job["work"]) == ("completed", None)
     assert client.http.get(f"/jobs/{job['id']}/patch").status_code == 404
     assert client.http.post(f"/jobs/{job['id']}/push", json={}).json()["error"]["code"] == "unknown_work"
+
+
+def test_unfinished_work_is_pushed_to_a_branch_of_its_own_if_asked_for(client: Client, tmp_path: Path) -> None:
+    remote = make_remote(tmp_path / "wip.git")
+    task = {"repo_url": file_url(remote), "branch": "topic", "prompt": f"{COMMIT}; echo later > uncommitted"}
+    job = client.run(task, max_turns=1, on_failure="push_wip")
+    assert (job["status"], job["error"]["code"]) == ("failed", "agent_max_turns"), job
+    branch = f"myctobot/wip/{job['id']}-1"
+    assert branches(remote) == {"main": branches(remote)["main"], branch: job["result"]["wip_head"]}
+    assert job["result"]["wip_branch"] == branch
+    assert f"It is also on the branch {branch}." in job["error"]["message"]
+    assert git(remote, "show", f"{branch}:uncommitted") == "later"
+
+
+def test_unfinished_work_with_ci_files_is_kept_and_not_pushed(client: Client, tmp_path: Path) -> None:
+    remote = make_remote(tmp_path / "ci.git")
+    prompt = "SCRIPT:\nmkdir -p .github/workflows; echo 'on: push' > .github/workflows/ci.yml"
+    job = client.run({"repo_url": file_url(remote), "prompt": prompt}, max_turns=1, on_failure="push_wip")
+    assert (job["status"], job["result"]) == ("failed", {}), job
+    warnings = [event["data"]["code"] for event in client.events(job["id"]) if event["kind"] == "job.warning"]
+    assert "wip_not_pushed" in warnings
+    assert (job["work"] is not None, list(branches(remote))) == (True, ["main"])

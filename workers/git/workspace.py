@@ -8,7 +8,8 @@ commits out. They are checked before anything is pushed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ MIN_GIT: Final = (2, 37)
 MAX_NAMED_PATHS: Final = 10
 MAX_LEFT_SHOWN: Final = 5
 MAX_NAMED_BYTES: Final = 200
+# A job that failed must not occupy its slot for long.
+WIP_RETRY_S: Final = 30
 
 
 @dataclass(frozen=True)
@@ -219,19 +222,22 @@ class Workspace:
         """
         if self._head is None:
             raise JobError("nothing_to_push", "There are no commits to push.")
-        await self._check_ci_files(self._require_start(), self._head)
-        await self._log(f"Pushing {self._spec.branch}")
-        pusher = Pusher(
-            self._remote,
-            self._spec.branch,
-            self._check_default_branch,
-            self._log,
-            retry_s=self._policy.push_retry_s,
-            authorize=authorize,
-        )
-        await pusher.push(self._head)
-        await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
-        return Pushed(self._spec.branch, self._head)
+        return await self._push_to(self._spec.branch, self._head, self._policy.push_retry_s, authorize)
+
+    async def push_wip(self, branch: str) -> Pushed:
+        """Push the commits of an attempt that did not end well to a branch of their own, with the same rules."""
+        if self._head is None or not self.has_work:
+            raise JobError("nothing_to_push", "There are no commits to push.")
+        return await self._push_to(branch, self._head, min(self._policy.push_retry_s, WIP_RETRY_S), None)
+
+    async def _push_to(self, branch: str, head: str, retry_s: float, authorize: Authorize | None) -> Pushed:
+        await self._check_ci_files(self._require_start(), head)
+        await self._log(f"Pushing {branch}")
+        check = partial(self._check_default_branch, branch)
+        pusher = Pusher(self._remote, branch, check, self._log, retry_s=retry_s, authorize=authorize)
+        await pusher.push(head)
+        await self._emit(EventKind.PUSHED, {"branch": branch, "sha": head})
+        return Pushed(branch, head)
 
     async def close(self) -> None:
         """End the runner's git and remove its control groups; the method may be called again."""
@@ -324,10 +330,10 @@ class Workspace:
         )
         await self._emit(EventKind.DIFF, {**diff_event(start.sha, collected), "left_out": line.names[0]})
 
-    async def _check_default_branch(self) -> None:
+    async def _check_default_branch(self, branch: str) -> None:
         """Check the remote's default branch again, because it may have changed during the job."""
         if not self._spec.allow_default_branch:
-            check_not_default(self._spec, (await self._remote.list([self._spec.branch])).default)
+            check_not_default(replace(self._spec, branch=branch), (await self._remote.list([branch])).default)
 
     async def _check_ci_files(self, start: _Start, head: str) -> None:
         if self._spec.allow_ci_files:

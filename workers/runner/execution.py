@@ -10,14 +10,14 @@ from typing import Any
 from myctobot.contract.jobs import EventKind, Phase
 from myctobot.contract.names import attempt_name
 from myctobot.contract.runner import CancelProof, ClaimAnswer
-from myctobot.contract.work import WorkManifest
+from myctobot.contract.work import WIP_BRANCH, OnFailure, WorkManifest
 from workers.config import ShardConfig
 from workers.errors import JobError
 from workers.executors import create_executor, direct_addresses, read_only_paths
 from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
 from workers.git.notes import Notes
-from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
+from workers.git.workspace import Collected, Prepared, Pushed, RepoSpec, Workspace
 from workers.runner.attempt_calls import AttemptCalls
 from workers.runner.disk_watchdog import DiskWatchdog, read_free_space, shortage
 from workers.runner.events import EventStream
@@ -226,6 +226,37 @@ class Execution:
         if events.cancel_requested.is_set():
             # The runner will cancel this task. Nothing more may happen until then.
             await asyncio.Event().wait()
+
+    async def push_wip(self, events: EventStream, timeout_s: float, *, retryable: bool) -> Pushed | None:
+        """Push the work of an attempt that did not end well to a branch of its own, if the job asks for that.
+
+        Args:
+            timeout_s: seconds after which the push is given up.
+            retryable: whether another attempt may follow; it pushes finished work to the job's branch.
+
+        Returns:
+            The branch and the commit, or None; a warning says why nothing was pushed.
+
+        Raises:
+            AttemptFenced: the attempt is no longer the job's current one.
+        """
+        workspace, answer = self._repository, self._answer
+        if answer.get("on_failure") != OnFailure.PUSH_WIP or workspace is None or not workspace.has_work:
+            return None
+        if retryable and (self._keeper is None or self._keeper.is_ready):
+            return None
+        branch = WIP_BRANCH.format(job_id=answer["job_id"], attempt=answer["attempt"])
+        try:
+            async with asyncio.timeout(timeout_s):
+                await events.confirm()
+                return None if events.cancel_requested.is_set() else await workspace.push_wip(branch)
+        except TimeoutError:
+            problem = f"it took longer than {timeout_s:g} s."
+        except JobError as error:
+            problem = str(error)
+        message = f"The unfinished work could not be pushed to {branch}: {problem}"
+        await events.emit(EventKind.WARNING, {"code": "wip_not_pushed", "message": message})
+        return None
 
     def _result(self, report: AgentReport, collected: Collected | None, workspace: Workspace | None) -> dict[str, Any]:
         usage = {

@@ -44,6 +44,7 @@ _REPORT_FOR_S = 900
 # Bounds for keeping the agent's work after a failure, and while a person or the shard waits for the end.
 _KEEP_FOR_S = 600
 _KEEP_AT_CANCEL_S = 45
+_PUSH_WIP_FOR_S = 300
 
 
 class Runner:
@@ -195,8 +196,13 @@ class Runner:
         """Kill the processes, keep what the agent did so far, and return the report of the failure."""
         await execution.kill()
         kept = await execution.keep_work(events, keep_for_s)
-        text = f"{error} {kept}".rstrip()
-        return self._failure(JobError(error.code, text, retryable=error.retryable), await execution.kill())
+        pushed = None
+        if error.code != "interrupted":
+            pushed = await execution.push_wip(events, _PUSH_WIP_FOR_S, retryable=error.retryable)
+        where = f"It is also on the branch {pushed.branch}." if pushed else ""
+        text = " ".join(filter(None, (str(error), kept, where)))
+        result = {"wip_branch": pushed.branch, "wip_head": pushed.sha} if pushed else {}
+        return self._failure(JobError(error.code, text, retryable=error.retryable), await execution.kill(), result)
 
     @staticmethod
     async def _stop_work(work: asyncio.Task[dict[str, Any]], execution: Execution) -> CancelProof:
@@ -207,9 +213,11 @@ class Runner:
         # A process that started during the first kill is killed now. This second check is the proof.
         return _both(proof, await execution.kill())
 
-    def _failure(self, error: JobError, proof: CancelProof | None) -> FinishRequest:
+    def _failure(
+        self, error: JobError, proof: CancelProof | None, result: dict[str, Any] | None = None
+    ) -> FinishRequest:
         detail = FinishError(code=error.code, message=keep_beginning(str(error), 4000), retryable=error.retryable)
-        return self._finish_request(Outcome.FAILED, {}, error=detail, proof=proof)
+        return self._finish_request(Outcome.FAILED, result or {}, error=detail, proof=proof)
 
     def _finish_request(
         self,

@@ -29,7 +29,8 @@ class WorkKeeper:
     ) -> None:
         self._workspace, self._calls, self._events = workspace, calls, events
         self._directory, self._max_mb = directory, max_mb
-        self.is_kept = False
+        # Whether the work is stored, and whether its agent ended well.
+        self.is_kept = self.is_ready = False
 
     async def keep(self, result: dict[str, Any], *, ready: bool) -> None:
         """Store what was collected; a problem becomes a warning, because the push does not depend on it.
@@ -88,7 +89,7 @@ class WorkKeeper:
         base, start, head, branch = self._workspace.work_commits
         manifest = WorkManifest(base=base, start=start, head=head, branch=branch, ready=ready, files={}, result=result)
         await self._calls.store_work(files, manifest)
-        self.is_kept = True
+        self.is_kept, self.is_ready = True, ready
 
     async def _warn(self, problem: str) -> None:
         await self._events.emit(EventKind.WARNING, {"code": "work_not_kept", "message": problem})

@@ -90,6 +90,7 @@ def _submit(caller: Caller, form: JobForm, old: Job | None) -> Job | None:
         kept = {name: value for name, value in old.context.items() if name != "additional_instructions"}
         kept |= {name: {"secret": stored} for name, stored in old.named_secrets.items() if name == "jira_token"}
         body |= {"callback_url": old.callback_url} if old.callback_url else {}
+        body |= {"on_failure": old.on_failure} if old.task.get("repo_url") and body["task"].get("repo_url") else {}
         body |= {"context": {**kept, **body.get("context", {})}} if kept else {}
     try:
         wanted = JobRequestSerializer.read(body)

@@ -71,3 +71,11 @@ def test_viewers_and_outsiders_push_nothing(tenant: Tenant, key: str, outsider: 
     assert viewer.post(f"/jobs/{job.public_id}/push/").status_code == 403
     assert outsider.browser().post(f"/jobs/{job.public_id}/push/").status_code == 404
     assert not Job.objects.filter(is_push=True).exists()
+
+
+def test_the_branch_of_unfinished_work_is_shown(browser: Client, tenant: Tenant, key: str) -> None:
+    job, runner = running_job(tenant, key, on_failure="push_wip")
+    branch = f"myctobot/wip/{job.public_id}-1"
+    error = {"code": "timeout", "message": "Too long.", "retryable": False}
+    runner.finish("failed", error=error, result={"wip_branch": branch, "wip_head": "a" * 40})
+    assert f"The unfinished work is on the branch <code>{branch}</code>" in page(browser, job)

@@ -98,8 +98,9 @@ def test_a_push_that_fails_is_tried_and_pushed_again_with_the_same_work(
 
 def test_a_retry_runs_the_agent(caller: Caller, tenant: Tenant, key: str) -> None:
     old = job_with_work(tenant, key)
+    Job.objects.filter(pk=old.pk).update(on_failure="push_wip")
     job, _ = retry(caller, old.public_id, {})
-    assert (job.work_id, job.is_push) == (None, False)
+    assert (job.work_id, job.is_push, job.on_failure) == (None, False, "push_wip")
     assert "work" not in claim(job, key)[1].json()
 
 

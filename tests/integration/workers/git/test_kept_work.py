@@ -152,3 +152,18 @@ async def test_kept_work_with_ci_files_needs_the_same_right(jobs: Jobs, remote: 
     await allowed.workspace.restore(manifest_of(first), files[WorkFile.BUNDLE])
     await allowed.workspace.push()
     assert "feature/ai" in branches(remote)
+
+
+async def test_unfinished_work_goes_to_a_branch_of_its_own(jobs: Jobs, remote: Path) -> None:
+    job, _ = await kept(jobs)
+    pushed = await job.workspace.push_wip("myctobot/wip/job-1")
+    assert branches(remote)["myctobot/wip/job-1"] == pushed.sha == job.workspace.work_commits[2]
+    assert "feature/ai" not in branches(remote)
+    idle = jobs()
+    await idle.workspace.prepare()
+    with pytest.raises(JobError, match="no commits"):
+        await idle.workspace.push_wip("myctobot/wip/job-2")
+    git(remote, "symbolic-ref", "HEAD", "refs/heads/trap")
+    with pytest.raises(JobError) as caught:
+        await job.workspace.push_wip("trap")
+    assert caught.value.code in ("default_branch_refused", "default_branch_unknown")

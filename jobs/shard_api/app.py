@@ -80,7 +80,7 @@ def answer(call: ShardCall, caches: ProcessCaches) -> RawResponse:
         # Only a shard's body is read, because reading one costs more than sending one.
         caches.get(KnownShardKeys).check(call.key_hash)
         return answer_with(work())
-    except MethodNotAllowed:
+    except UnknownMethod:
         return _refusal(call, answer_with(_NOT_ALLOWED, 405))
     except UnknownShardKey as error:
         return answer_to(error)
@@ -110,12 +110,12 @@ def _work(call: ShardCall, caches: ProcessCaches) -> Callable[[], Any] | None:
     return lambda: found(call, parts[1], caches.get(SecretlessAttempts))
 
 
-class MethodNotAllowed(Exception):
+class UnknownMethod(Exception):
     """The path has no call with this method."""
 
 
 def _refuse_method(*_: Any) -> Any:
-    raise MethodNotAllowed
+    raise UnknownMethod
 
 
 def _refusal(call: ShardCall, refusal: RawResponse) -> RawResponse:

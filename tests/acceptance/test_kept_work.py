@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,7 +88,7 @@ def test_a_refused_push_is_pushed_again_without_the_agent(client: Client, tmp_pa
 
 @pytest.mark.parametrize(
     ("more", "code"),
-    [({"timeout_s": 60}, "timeout"), ({"no_output_timeout_s": 30}, "no_output"), ({"max_turns": 1}, "agent_max_turns")],
+    [({"timeout_s": 60}, "timeout"), ({"no_output_timeout_s": 60}, "no_output"), ({"max_turns": 1}, "agent_max_turns")],
 )
 def test_a_job_that_ends_at_a_limit_keeps_what_the_agent_did(
     client: Client, tmp_path: Path, more: dict[str, int], code: str
@@ -110,30 +113,42 @@ def test_a_job_that_ends_at_a_limit_keeps_what_the_agent_did(
     assert branches(remote)[branch] == job["work"]["head"]
 
 
-def kill_agent(client: Client, job_id: str) -> None:
-    """Kill the CLI of a job, as the kernel does when memory ends."""
-    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    marker = f"jobs/{job_id}.1/"
-    for line in listing.splitlines():
-        pid, _, args = line.strip().partition(" ")
-        if marker in args and "bwrap" in args:
-            subprocess.run(["kill", "-KILL", pid], check=False)
+def processes() -> dict[int, tuple[int, str]]:
+    """Return the parent and the command line of each process of this machine."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = (line.split(None, 2) for line in listing.splitlines())
+    return {int(pid): (int(parent), args) for pid, parent, args in rows}
 
 
-@pytest.mark.parametrize(("stop", "status"), [(Client.cancel, "cancelled"), (kill_agent, "failed")])
+def sleeping(marker: str) -> int | None:
+    """Return the process of the agent's last command, which has this marker as its argument."""
+    return next((pid for pid, (_, args) in processes().items() if args == f"sleep {marker}"), None)
+
+
+def kill_agent(client: Client, job_id: str, last: int) -> None:
+    """Kill the agent itself, as the kernel does when memory ends: the parent of the shell of its last command."""
+    found = processes()
+    os.kill(found[found[last][0]][0], signal.SIGKILL)
+
+
+def cancel(client: Client, job_id: str, last: int) -> None:
+    client.cancel(job_id)
+
+
+@pytest.mark.parametrize(("stop", "status"), [(cancel, "cancelled"), (kill_agent, "failed")])
 def test_a_cancelled_or_killed_agents_work_is_kept(
-    client: Client, tmp_path: Path, stop: Callable[[Client, str], object], status: str
+    client: Client, tmp_path: Path, stop: Callable[[Client, str, int], None], status: str
 ) -> None:
     remote = make_remote(tmp_path / "stopped.git")
-    prompt = "SCRIPT:\necho w > n; git add .; git commit -qm w; echo x > loose; echo written; sleep 300"
+    marker = f"300.{secrets.randbelow(10**9)}"
+    prompt = f"{COMMIT}; echo x > loose; sleep {marker}"
     job_id = client.submit({"repo_url": file_url(remote), "prompt": prompt})
-    client.wait_event(job_id, "tool.call")
-    jobs = client.stack.home / "shards" / "local" / "jobs"
-    client.wait(job_id, lambda _: any(jobs.glob(f"{job_id}.1/**/loose")))
-    stop(client, job_id)
+    client.wait(job_id, lambda _: sleeping(marker) is not None)
+    stop(client, job_id, sleeping(marker) or 0)
     job = client.wait_end(job_id)
     assert job["status"] == status, job
     assert job["attempts"][0]["proof"]["processes_left"] == 0
+    assert sleeping(marker) is None
     reader = apply_patch(client, job_id, remote, tmp_path)
     assert ((reader / "n").read_text(), (reader / "loose").read_text()) == ("w\n", "x\n")
 

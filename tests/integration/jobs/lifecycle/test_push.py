@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ from django.conf import LazySettings
 
 from jobs.dispatch.round import dispatch_round
 from jobs.errors import IdempotencyMismatch, JobNotFinished, SecretsRequired, UnknownWork
+from jobs.lifecycle.job_request import JobRequest
 from jobs.lifecycle.push import push_again
 from jobs.lifecycle.retry import retry
 from jobs.models import Job, KeptWork
+from myctobot.lib.crypto import keyed_digest
 from myctobot.tenants.authentication import Caller
 from myctobot.tenants.models import Role, Tenant
 from tests.factories.control_plane import (
@@ -124,3 +128,11 @@ def test_a_push_whose_work_is_gone_fails_and_runs_no_agent(caller: Caller, tenan
     _, refused = claim(job, key)
     assert (refused.status_code, error_of(refused)["code"]) == (409, "not_claimable")
     assert (fresh(job).status, fresh(job).error_code) == ("failed", "unknown_work")
+
+
+def test_the_digest_of_an_earlier_releases_request_stays_the_same(settings: LazySettings) -> None:
+    request = JobRequest(task={}, capabilities=["git"], priority=20, timeout_s=60, max_turns=5)
+    old = {name: value for name, value in request.__dict__.items() if name not in ("work", "on_failure")}
+    assert request.digest() == keyed_digest(settings.SECRET_KEY, json.dumps(old, sort_keys=True, default=str))
+    others = [replace(request, work=1), replace(request, on_failure="push_wip")]
+    assert len({request.digest(), *(other.digest() for other in others)}) == 3

@@ -153,8 +153,10 @@ class Claim:
             work_max_mb=settings.WORK_MAX_MB,
             on_failure=job.on_failure,
         )
-        if job.work_id is not None or job.is_push:
-            answer["work"] = self._work_to_push()
+        if (job.work_id is not None or job.is_push) and (work := self._work_to_push()) is not None:
+            answer["work"] = work
+            # A shard of an earlier release would run the agent, but it refuses a gateway without a secure address.
+            answer["gateway"]["url"] = ""
         if repo_url := task.get("repo_url"):
             answer["push_policy"] = read_policy(job.tenant_id, repo_url)
         return answer

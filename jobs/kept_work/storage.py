@@ -144,7 +144,7 @@ def _make_room(job: Job, work: KeptWork, grows: int) -> None:
     stored = (of_tenant.aggregate(bytes=Sum("stored_bytes"))["bytes"] or 0) + grows
     if stored <= limit:
         return
-    old = of_tenant.exclude(pk=work.pk).filter(_of_ended_jobs())
+    old = of_tenant.exclude(pk=work.pk).filter(_of_ended_jobs()).defer("sealed")
     is_completed = Q(job__status=JobStatus.COMPLETED)
     for one in [*old.filter(is_completed).order_by("id"), *old.exclude(is_completed).order_by("id")]:
         if stored <= limit:

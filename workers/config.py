@@ -296,6 +296,7 @@ def _git(reader: _ConfigReader, certificates: Path | None, limits: ResourceLimit
         max_repo_mb=_max_repo_mb(reader, limits),
         max_bundle_mb=min(GitPolicy.max_bundle_mb, limits.file_size_mb),
         max_files=reader.number("max_files", GitPolicy.max_files, 1, 10_000_000),
+        push_retry_s=reader.number("push_retry_s", GitPolicy.push_retry_s, 0, 3600),
     )
     unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:

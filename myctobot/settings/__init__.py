@@ -91,6 +91,12 @@ JOB_LOG_MAX_BYTES = whole_number("JOB_LOG_MAX_BYTES", 64 * 1024 * 1024, minimum=
 EVENT_RETENTION_DAYS = whole_number("EVENT_RETENTION_DAYS", 90, minimum=0)
 JOB_RETENTION_DAYS = whole_number("JOB_RETENTION_DAYS", 0, minimum=0)
 
+# Agents' work is kept for later pushes and downloads, within these bounds of a job, of a tenant and of time; 0 MB
+# keeps none.
+WORK_MAX_MB = whole_number("WORK_MAX_MB", 64, minimum=0)
+WORK_TENANT_MAX_MB = whole_number("WORK_TENANT_MAX_MB", 1024, minimum=0)
+WORK_RETENTION_DAYS = whole_number("WORK_RETENTION_DAYS", 7, minimum=1)
+
 # Operators can read /metrics, and so can callers with this token or from these networks.
 METRICS_TOKEN: str = token("METRICS_TOKEN")
 METRICS_NETWORKS: list[Any] = networks("METRICS_NETWORKS")

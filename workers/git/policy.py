@@ -60,6 +60,7 @@ class GitPolicy:
         max_repo_mb: size of the largest file, so of the largest pack, that a fetch may write.
         max_bundle_mb: size of the largest set of new commits that an agent may make.
         max_files: number of files and folders that a commit may have.
+        push_retry_s: seconds after a failed push in which it is tried again.
     """
 
     schemes: frozenset[str] = frozenset({"https", "ssh"})
@@ -72,6 +73,7 @@ class GitPolicy:
     max_repo_mb: int = 2048
     max_bundle_mb: int = 1024
     max_files: int = 1_000_000
+    push_retry_s: int = 240
     author_name: str = "MyCTOBot"
     author_email: str = "agent@myctobot.invalid"
 

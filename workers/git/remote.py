@@ -134,6 +134,14 @@ class RemoteRepository:
         self._resolver = resolver
         self.encodings = encodings(spec.token)
 
+    def renew_token(self, token: str | None) -> bool:
+        """Use another token from now on, and return whether it is another one; both stay out of all texts."""
+        if token == self._spec.token:
+            return False
+        self._spec = dataclasses.replace(self._spec, token=token)
+        self.encodings = sorted({*self.encodings, *encodings(token)}, key=len, reverse=True)
+        return True
+
     async def list(self, branches: Sequence[str]) -> Listing:
         """List the default branch, the named branches, and those that conflict with the job's branch.
 

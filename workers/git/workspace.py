@@ -8,14 +8,16 @@ commits out. They are checked before anything is pushed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from myctobot.contract.jobs import EventKind
 from myctobot.contract.repositories import repository_name
+from myctobot.contract.work import WorkFile, WorkManifest
 from workers.errors import JobError
-from workers.git.changes import added_repositories, read_changes
+from workers.git.changes import Collected, added_repositories, diff_event, read_changes
 from workers.git.checkout import Checkout
 from workers.git.ci_files import changed_ci_files
 from workers.git.cleanup import remove_tree
@@ -23,10 +25,12 @@ from workers.git.collection import Collector
 from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
+from workers.git.kept_work import import_bundle, unusable, write_bundle, write_patch
 from workers.git.lines import Line
 from workers.git.notes import Notes, read_notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
 from workers.git.process import printable_line
+from workers.git.pushing import Authorize, Pusher
 from workers.git.record import CheckoutRecord
 from workers.git.remote import RemoteRepository, check_branch_available, check_not_default
 from workers.git.trees import count_paths
@@ -41,6 +45,8 @@ MIN_GIT: Final = (2, 37)
 MAX_NAMED_PATHS: Final = 10
 MAX_LEFT_SHOWN: Final = 5
 MAX_NAMED_BYTES: Final = 200
+# A job that failed must not occupy its slot for long.
+WIP_RETRY_S: Final = 30
 
 
 @dataclass(frozen=True)
@@ -50,19 +56,6 @@ class Prepared:
     base_branch: str
     base_sha: str
     notes: Notes
-
-
-@dataclass(frozen=True)
-class Collected:
-    """Changes of the job's branch relative to the base branch."""
-
-    head_sha: str
-    commits: int
-    files: int
-    insertions: int
-    deletions: int
-    patch: str
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -88,6 +81,7 @@ class _Start:
 class Workspace:
     """Repository of one job. Call ``prepare``, run the agent, then ``commit_leftovers``, ``collect``, ``push``.
 
+    ``write_work`` keeps what was collected, and for work that was kept, ``restore`` replaces all calls before ``push``.
     The agent's processes must have ended before ``commit_leftovers``. Every method except ``close`` and ``remove``
     raises ``JobError`` with a code and a sentence for the user. The caller must call ``close``.
     """
@@ -117,15 +111,12 @@ class Workspace:
         self._start: _Start | None = None
         self.note = ""
         self._head: str | None = None
+        # Commits that are not pushed, but kept.
+        self._left: tuple[str, ...] = ()
 
     async def prepare(self) -> Prepared:
         """Fetch the base branch, and the job's branch where it exists, and check them out in the sandbox."""
-        check_spec(self._spec, self._policy)
-        await self._init()
-        await self._log(f"Connecting to {self._spec.url}")
-        base, continued = await self._find_branches()
-        await self._log(f"Fetching {base}" + (f" and {self._spec.branch}" if continued else ""))
-        await self._remote.fetch([base, self._spec.branch] if continued else [base], self._log)
+        base, continued = await self._fetch()
         base_sha = await self._rev_parse(base)
         self._start = _Start(base_sha, await self._rev_parse(self._spec.branch) if continued else base_sha)
         # Everything after this walks the paths of these commits.
@@ -141,6 +132,23 @@ class Workspace:
             await self._log(line)
         return Prepared(base, base_sha, notes)
 
+    async def restore(self, manifest: WorkManifest, bundle: Path) -> Collected:
+        """Fetch the branches and import the kept commits of an earlier attempt, instead of running the agent.
+
+        Raises:
+            JobError: ``work_unusable``, or as ``prepare``.
+        """
+        await self._fetch()
+        for sha in (manifest["base"], manifest["start"]):
+            found = await self._git.run(["rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}"], cwd=self._clean)
+            if found.returncode != 0:
+                raise unusable("the repository no longer has the commits that it continues")
+        start = self._start = _Start(manifest["base"], manifest["start"])
+        head = manifest["head"]
+        await import_bundle(self._git, self._clean, bundle, head, self._policy.max_bundle_mb * 2**20)
+        await self._log("The agent's work is kept from an earlier attempt, so no agent runs")
+        return await self._describe(start, head)
+
     async def commit_leftovers(self, message: str) -> bool:
         """Commit the agent's uncommitted changes as the agent's user; return whether there were any."""
         committed = await self._collector.commit_files(message)
@@ -155,11 +163,17 @@ class Workspace:
         """
         start = self._require_start()
         head = await self._take_commits(start)
-        await count_paths(self._git, self._clean, head, self._policy.max_files)
-        commits = int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
-        if commits == 0:
+        if await self._count_commits(start, head) == 0:
             await self._log(self.note)
             return None
+        return await self._describe(start, head)
+
+    async def _describe(self, start: _Start, head: str) -> Collected:
+        """Check the commits that end at ``head``, show their changes, and make them the ones to push."""
+        # Keep these commits reachable. Unreachable ones are never sent.
+        await self._git.check(["update-ref", "refs/myctobot/head", head], cwd=self._clean)
+        await count_paths(self._git, self._clean, head, self._policy.max_files)
+        commits = await self._count_commits(start, head)
         if head == start.sha:
             await self._log(f"The agent added no commit to the {commits} commits that {self._spec.branch} had already")
         changes = await read_changes(self._git, self._clean, start.base_sha, head)
@@ -169,21 +183,61 @@ class Workspace:
         )
         # A person can read in the log what was not pushed.
         await self._emit(EventKind.DIFF, diff_event(start.base_sha, collected))
-        await self._check_ci_files(start, head)
         self._head = head
         return collected
 
-    async def push(self) -> Pushed:
-        """Push the commits that ``collect`` imported, never by force."""
+    async def _count_commits(self, start: _Start, head: str) -> int:
+        return int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether new commits were collected, also such that are not pushed."""
+        is_new = self._start is not None and self._head not in (None, self._start.sha)
+        return is_new or bool(self._left)
+
+    @property
+    def work_commits(self) -> tuple[str, str, str, str]:
+        """Commits of the base branch, of the start and of the work, and the job's branch."""
+        start = self._require_start()
+        return start.base_sha, start.sha, self._head or start.sha, self._spec.branch
+
+    async def write_work(self, directory: Path, max_mb: int) -> dict[WorkFile, Path]:
+        """Write the collected commits to files in a folder; those of more than ``max_mb`` are left out."""
+        base, start, head, branch = self.work_commits
+        tips = {branch: head} if head != start else {}
+        tips |= {f"{branch}-left-{number}": sha for number, sha in enumerate(self._left, 1)}
+        bundle, patch = directory / "work.bundle", directory / "work.patch"
+        files: dict[WorkFile, Path] = {}
+        if await write_bundle(self._git, self._clean, bundle, tips, (base, start), max_mb):
+            files[WorkFile.BUNDLE] = bundle
+        if head != start and await write_patch(self._git, self._clean, patch, base, head, max_mb):
+            files[WorkFile.PATCH] = patch
+        return files
+
+    async def push(self, authorize: Authorize | None = None) -> Pushed:
+        """Push the commits that ``collect`` imported, never by force; see ``Pusher``.
+
+        Args:
+            authorize: called before each further try.
+        """
         if self._head is None:
             raise JobError("nothing_to_push", "There are no commits to push.")
-        if not self._spec.allow_default_branch:
-            # The default branch may have changed during the job.
-            check_not_default(self._spec, (await self._remote.list([self._spec.branch])).default)
-        await self._log(f"Pushing {self._spec.branch}")
-        await self._remote.push(self._head, self._spec.branch, self._log)
-        await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
-        return Pushed(self._spec.branch, self._head)
+        return await self._push_to(self._spec.branch, self._head, self._policy.push_retry_s, authorize)
+
+    async def push_wip(self, branch: str) -> Pushed:
+        """Push the commits of an attempt that did not end well to a branch of their own, with the same rules."""
+        if self._head is None or not self.has_work:
+            raise JobError("nothing_to_push", "There are no commits to push.")
+        return await self._push_to(branch, self._head, min(self._policy.push_retry_s, WIP_RETRY_S), None)
+
+    async def _push_to(self, branch: str, head: str, retry_s: float, authorize: Authorize | None) -> Pushed:
+        await self._check_ci_files(self._require_start(), head)
+        await self._log(f"Pushing {branch}")
+        check = partial(self._check_default_branch, branch)
+        pusher = Pusher(self._remote, branch, check, self._log, retry_s=retry_s, authorize=authorize)
+        await pusher.push(head)
+        await self._emit(EventKind.PUSHED, {"branch": branch, "sha": head})
+        return Pushed(branch, head)
 
     async def close(self) -> None:
         """End the runner's git and remove its control groups; the method may be called again."""
@@ -192,6 +246,16 @@ class Workspace:
     def remove(self) -> None:
         """Delete the job's directory, in any state that the agent left it."""
         remove_tree(self._job_dir)
+
+    async def _fetch(self) -> tuple[str, bool]:
+        """Fetch the base branch, and the job's branch where it exists; return the name, and whether it exists."""
+        check_spec(self._spec, self._policy)
+        await self._init()
+        await self._log(f"Connecting to {self._spec.url}")
+        base, continued = await self._find_branches()
+        await self._log(f"Fetching {base}" + (f" and {self._spec.branch}" if continued else ""))
+        await self._remote.fetch([base, self._spec.branch] if continued else [base], self._log)
+        return base, continued
 
     async def _init(self) -> None:
         try:
@@ -246,14 +310,16 @@ class Workspace:
 
     async def _take_commits(self, start: _Start) -> str:
         """Import the agent's commits into the bare repository, and return the one to push."""
-        taken = await self._collector.take(start.sha, start.base_sha)
-        self.note = taken.note
+        try:
+            taken = await self._collector.take(start.sha, start.base_sha)
+        except JobError:
+            # What may not be pushed can be kept.
+            self._left = tuple(line.sha for line in self._collector.lines)
+            raise
+        self.note, self._left = taken.note, tuple(line.sha for line in taken.left)
         for line in taken.left[:MAX_LEFT_SHOWN]:
             await self._show_left(start, line)
-        head = taken.sha or start.sha
-        # Keep these commits reachable. Unreachable ones are never sent.
-        await self._git.check(["update-ref", "refs/myctobot/head", head], cwd=self._clean)
-        return head
+        return taken.sha or start.sha
 
     async def _show_left(self, start: _Start, line: Line) -> None:
         """Keep the changes of commits that are not pushed in the job's log."""
@@ -263,6 +329,11 @@ class Workspace:
             line.sha, int(count), changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
         )
         await self._emit(EventKind.DIFF, {**diff_event(start.sha, collected), "left_out": line.names[0]})
+
+    async def _check_default_branch(self, branch: str) -> None:
+        """Check the remote's default branch again, because it may have changed during the job."""
+        if not self._spec.allow_default_branch:
+            check_not_default(replace(self._spec, branch=branch), (await self._remote.list([branch])).default)
 
     async def _check_ci_files(self, start: _Start, head: str) -> None:
         if self._spec.allow_ci_files:
@@ -315,16 +386,3 @@ def parse_version(text: str) -> tuple[int, int]:
 def is_progress(line: str) -> bool:
     """Tell whether a line only shows git's progress, such as ``Receiving objects:  42% (21/50)``."""
     return "% (" in line and not line.endswith("done.")
-
-
-def diff_event(base: str, collected: Collected) -> dict[str, Any]:
-    return {
-        "base": base,
-        "head": collected.head_sha,
-        "files": collected.files,
-        "insertions": collected.insertions,
-        "deletions": collected.deletions,
-        "commits": collected.commits,
-        "patch": collected.patch,
-        "truncated": collected.truncated,
-    }

@@ -198,7 +198,8 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
     run_path = top.path("run_path") or Path("/run/claude-shard")
     git_section = top.section("git")
     git_certificates = git_section.take("ca_certificates", str, "")
-    git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None)
+    workspace_path = cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs")
+    git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None, workspace_path)
     config = ShardConfig(
         shard_id=_slug(top.take("shard_id", str), "shard_id"),
         shard_type=top.take("shard_type", str, "general"),
@@ -207,7 +208,7 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
         shard_key=top.take("shard_key", str),
         capabilities=tuple(sorted({_slug(name, "capabilities") for name in top.texts("capabilities")})),
         max_concurrent_jobs=top.number("max_concurrent_jobs", 1, 1, 64),
-        workspace_path=cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs"),
+        workspace_path=workspace_path,
         run_path=run_path,
         job_ttl_minutes=cleanup.number("job_ttl_minutes", 60, 1, 100_000),
         executor=_one_of(top.take("executor", str, EXECUTORS[0]), "executor", EXECUTORS),
@@ -258,7 +259,7 @@ def _links(reader: _ConfigReader, is_enrolled: bool) -> LinkPolicy:
     return LinkPolicy(networks, any_address=is_enrolled and not is_stated)
 
 
-def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
+def _git(reader: _ConfigReader, certificates: Path | None, workspace_path: Path) -> GitPolicy:
     proxy = _proxy(reader.take("proxy_url", str, ""), "git.proxy_url")
     schemes = frozenset(reader.texts("schemes", ["https", "ssh"]))
     policy = GitPolicy(
@@ -270,6 +271,10 @@ def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
         proxy_url=proxy,
         file_roots=_folders(reader.texts("file_roots", []), "git.file_roots"),
         max_files=reader.number("max_files", GitPolicy.max_files, 1, 10_000_000),
+        submodules=reader.take("submodules", bool, True),
+        # Packs move between the two folders, which are best on one disk.
+        object_cache=workspace_path.with_name(f"{workspace_path.name}-objects"),
+        object_cache_mb=reader.number("object_cache_mb", GitPolicy.object_cache_mb, 0, 16_777_216),
     )
     unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:

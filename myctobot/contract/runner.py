@@ -61,6 +61,8 @@ class ClaimAnswer(TypedDict):
     secrets: dict[str, str]
     gateway: GatewayAccess
     push_policy: NotRequired[PushPolicy]  # of the task's repository; without it, a runner allows nothing
+    # Name of the tenant for the repository's objects, which the shard may keep for its next jobs; without it, none.
+    object_scope: NotRequired[str]
 
 
 class EventsRequest(TypedDict):

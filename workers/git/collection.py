@@ -78,9 +78,9 @@ class Collector:
         self._at_start = AgentState()
         self._found = _Found()
 
-    async def begin(self, start: str) -> int:
+    async def begin(self, start: str, object_format: str) -> int:
         """Record the fresh checkout; see ``CheckoutRecord.create``."""
-        count = await self._record.create(start)
+        count = await self._record.create(start, object_format)
         self._at_start = await self._checkout.read_state(AGENT_GIT)
         return count
 

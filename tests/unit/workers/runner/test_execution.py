@@ -29,3 +29,11 @@ def test_a_policy_gives_the_rights_that_it_names() -> None:
 def test_a_job_may_have_no_repository() -> None:
     answer: Any = {"task": {"type": "prompt", "prompt": "x"}, "secrets": {}}
     assert repo_spec(answer) is None
+
+
+@pytest.mark.parametrize("scope", [None, "of a tenant"])
+def test_the_claim_names_the_tenant_of_kept_objects(scope: str | None) -> None:
+    answer: Any = {"task": TASK, "secrets": {}} | ({"object_scope": scope} if scope else {})
+    spec = repo_spec(answer)
+    assert spec is not None
+    assert spec.tenant == scope

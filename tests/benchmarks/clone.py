@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import shutil
 import statistics
 import subprocess
 import time
@@ -78,8 +77,9 @@ async def _measure_all(server: GitServer, folder: Path) -> tuple[list[float], li
     peers: list[float] = []
     firsts: list[Turn] = []
     laters: list[Turn] = []
+    # Nothing is removed between the turns: ext4 makes files slowly while many were deleted in the last minutes.
     for number in range(ROUNDS):
-        peers.append(_clone(server, folder / "peer"))
+        peers.append(_clone(server, folder / f"peer-{number}"))
         own = folder / f"round-{number}"
         own.mkdir(mode=0o711)
         jobs = Jobs(server, own)
@@ -88,7 +88,6 @@ async def _measure_all(server: GitServer, folder: Path) -> tuple[list[float], li
             laters.append(await _prepare(jobs, own / "job-1"))
         finally:
             await jobs.close()
-            shutil.rmtree(own)
     return peers, firsts, laters
 
 
@@ -98,9 +97,7 @@ def _clone(server: GitServer, target: Path) -> float:
     options = [part for setting in settings for part in ("-c", setting)]
     began = time.perf_counter()
     subprocess.run(["git", *options, "clone", "--quiet", server.url("repo.git"), str(target)], env=ENV, check=True)
-    elapsed = time.perf_counter() - began
-    shutil.rmtree(target)
-    return elapsed
+    return time.perf_counter() - began
 
 
 async def _prepare(jobs: Jobs, job_dir: Path) -> Turn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from myctobot.contract.repositories import is_plain_path
 from myctobot.contract.secure_links import parse_networks
 from myctobot.contract.shards import JobNetwork
 from workers.git.policy import GitPolicy
+from workers.git.process import PATH
 from workers.links import PLAIN_NETWORKS, LinkPolicy
 from workers.sandbox.disk_image import MAX_FILES_PER_MB
 from workers.sandbox.sandbox import ResourceLimits
@@ -271,6 +273,7 @@ def _git(reader: _ConfigReader, certificates: Path | None, workspace_path: Path)
         proxy_url=proxy,
         file_roots=_folders(reader.texts("file_roots", []), "git.file_roots"),
         max_files=reader.number("max_files", GitPolicy.max_files, 1, 10_000_000),
+        lfs_program=_find_program("git-lfs"),
         submodules=reader.take("submodules", bool, True),
         # Packs move between the two folders, which are best on one disk.
         object_cache=workspace_path.with_name(f"{workspace_path.name}-objects"),
@@ -283,6 +286,11 @@ def _git(reader: _ConfigReader, certificates: Path | None, workspace_path: Path)
         raise ConfigError("git.schemes contains file, which needs git.file_roots: the folders of these repositories.")
     reader.close()
     return policy
+
+
+def _find_program(name: str) -> Path | None:
+    found = shutil.which(name, path=PATH)
+    return Path(found) if found else None
 
 
 def _folders(values: tuple[str, ...], key: str) -> tuple[str, ...]:

@@ -60,18 +60,23 @@ async def find_large(git: Git, repository: Path, base: str, head: str) -> list[s
     listing = ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--diff-filter=d", base, head, "--"]
     found = await git.run(listing, cwd=repository, max_output=MAX_LISTING)
     changes = [one for one in parse_raw(found.stdout.decode(errors="surrogateescape")) if one.new_mode != "160000"]
+    sizes = await read_sizes(git, repository, [one.new for one in changes])
+    files = [NewFile(one.path, size, one.old_mode == "000000") for one, size in zip(changes, sizes, strict=False)]
+    if sum(file.is_new for file in files) < MANY_FILES:
+        return describe_large(files, ())
+    folders = await git.run(["ls-tree", "-r", "-d", "-z", "--name-only", base], cwd=repository, max_output=MAX_LISTING)
+    return describe_large(files, folders.stdout.decode(errors="surrogateescape").split("\0"))
+
+
+async def read_sizes(git: Git, repository: Path, names: Iterable[str]) -> list[int]:
+    """Return the size of each object; 0 for one that does not exist."""
     read = os.memfd_create("objects")
     try:
         with os.fdopen(os.dup(read), "w") as file:
-            file.writelines(f"{one.new}\n" for one in changes)
+            file.writelines(f"{name}\n" for name in names)
         os.lseek(read, 0, os.SEEK_SET)
         asked = ["cat-file", "--batch-check=%(objectsize)"]
         sizes = await git.run(asked, cwd=repository, stdin=read, max_output=MAX_LISTING)
     finally:
         os.close(read)
-    numbers = [int(line) if line.isdigit() else 0 for line in sizes.text.split("\n")]
-    files = [NewFile(one.path, size, one.old_mode == "000000") for one, size in zip(changes, numbers, strict=False)]
-    if sum(file.is_new for file in files) < MANY_FILES:
-        return describe_large(files, ())
-    folders = await git.run(["ls-tree", "-r", "-d", "-z", "--name-only", base], cwd=repository, max_output=MAX_LISTING)
-    return describe_large(files, folders.stdout.decode(errors="surrogateescape").split("\0"))
+    return [int(line) if line.isdigit() else 0 for line in sizes.text.split("\n")[:-1]]

@@ -62,6 +62,7 @@ class GitPolicy:
         max_repo_mb: size of the largest file, so of the largest pack, that a fetch may write.
         max_bundle_mb: size of the largest set of new commits that an agent may make.
         max_files: number of files and folders that a commit may have.
+        lfs_program: the shard's git-lfs, or None.
         submodules: fetch the submodules on the repository's own host with the job's token.
         object_cache: folder of the objects that jobs leave for later ones; None keeps no objects.
         object_cache_mb: bound of these objects; 0 keeps no objects.
@@ -77,6 +78,7 @@ class GitPolicy:
     max_repo_mb: int = 8192
     max_bundle_mb: int = 1024
     max_files: int = 1_000_000
+    lfs_program: Path | None = None
     submodules: bool = True
     object_cache: Path | None = None
     object_cache_mb: int = 10_240

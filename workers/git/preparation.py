@@ -203,7 +203,8 @@ class Preparation:
 
     async def _keep(self, tips: list[str], object_format: str) -> None:
         """Move the fetched packs to the cache, if there is one with room."""
-        if self._kept is None:
+        # Of a shallow history, not everything below the tips is there.
+        if self._kept is None or (self._clean / "shallow").exists():
             return
         packs = self._clean / "objects" / "pack"
         try:

@@ -98,6 +98,7 @@ class CheckoutRecord:
         # The repositories of others inside the checkout are renamed, so that git adds their files.
         self.hidden_git = f".hidden-git-{secrets.token_hex(8)}"
         self._borrowed = [f"{AGENT_GIT}/objects"]
+        self.settings = dict(_SETTINGS)
 
     async def create(self, start: str, object_format: str) -> int:
         """Record the files of a fresh checkout, and return how many are stored otherwise than their attributes ask.
@@ -345,9 +346,9 @@ class CheckoutRecord:
             "GIT_WORK_TREE": WORKSPACE,
             "GIT_OBJECT_DIRECTORY": f"{RECORD}/objects",
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join([*self._sources.folders, *self._borrowed]),
-            "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+            "GIT_CONFIG_COUNT": str(len(self.settings)),
         }
-        for number, (key, value) in enumerate(_SETTINGS.items()):
+        for number, (key, value) in enumerate(self.settings.items()):
             found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
         for role in ("AUTHOR", "COMMITTER"):
             found |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": email}

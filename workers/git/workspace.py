@@ -25,7 +25,8 @@ from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
 from workers.git.large_changes import find_large
-from workers.git.lfs import count_pointers, plain_contents
+from workers.git.lfs import plain_contents
+from workers.git.lfs_files import LfsFiles
 from workers.git.lines import Line
 from workers.git.notes import Notes, read_notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_spec, resolve_host
@@ -108,6 +109,7 @@ class Workspace:
         self._preparation = Preparation(spec, policy, self._git, self._clean, sandbox, sources, self._log)
         self._checkout = Checkout(sandbox, spec.branch, policy, sources)
         record = CheckoutRecord(sandbox, self._dir / "record", sources, policy)
+        self._lfs = LfsFiles(spec, policy, self._git, self._clean, sandbox, record, resolver)
         max_bytes = policy.max_bundle_mb * 2**20
         self._collector = Collector(self._checkout, record, self._git, self._clean, max_bytes, spec.branch, self._warn)
         self._start: Start | None = None
@@ -176,6 +178,10 @@ class Workspace:
             # The default branch may have changed during the job.
             check_not_default(self._spec, (await self._remote.list([self._spec.branch])).default)
         await self._log(f"Pushing {self._spec.branch}")
+        known = (self._require_start().base_sha, self._require_start().sha)
+        if missing := await self._lfs.upload(self._head, known):
+            text = f"These contents of Git LFS exist neither here nor on the server: {listed(missing)}."
+            await self._warn("lfs_contents_missing", text)
         await self._remote.push(self._head, self._spec.branch, self._log)
         await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
         return Pushed(self._spec.branch, self._head)
@@ -209,12 +215,15 @@ class Workspace:
         if missing := await submodules.add(self._checkout, start.sha, start.object_format, self._log):
             message = f"These submodules are not fetched, so their folders are empty: {listed_reasons(missing)}."
             await self._warn("submodules_missing", message)
-        if pointers := await count_pointers(self._git, self._clean, start.sha, self._policy.max_files):
+        pointers, reason = await self._lfs.place(start.sha)
+        if reason:
             await self._warn(
                 "lfs_missing",
-                f"{pointers:,} files are pointers of Git LFS, and their contents are not fetched: the agent sees the "
-                "pointers. What it writes into such files is committed as plain contents.",
+                f"{pointers:,} files are pointers of Git LFS, and the agent sees the pointers, because {reason}. "
+                "What it writes into such files is committed as plain contents.",
             )
+        elif pointers:
+            await self._log(f"Fetched the contents of {pointers:,} files of Git LFS")
 
     def _remote_of(self, spec: RepoSpec) -> RemoteRepository:
         return RemoteRepository(spec, self._policy, self._clean, self._git, self._resolver)
@@ -262,7 +271,7 @@ class Workspace:
             )
 
     async def _warn_of_contents(self, start: Start, head: str) -> None:
-        if paths := await plain_contents(self._git, self._clean, start.sha, head):
+        if paths := await plain_contents(self._git, self._clean, start.sha, head, self._policy.max_files):
             await self._warn(
                 "lfs_plain_contents",
                 f"The attributes of these files ask for Git LFS, and the commits have their contents: {listed(paths)}.",

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from tests.fixtures.repos import lfs_pointer
-from workers.git.lfs import is_pointer
+from workers.git.lfs import LfsObject, parse_pointer
 
 
 def test_a_pointer_is_known() -> None:
-    assert is_pointer(lfs_pointer(b"content").encode())
+    digest = hashlib.sha256(b"content").hexdigest()
+    assert parse_pointer(lfs_pointer(b"content").encode()) == LfsObject(digest, 7)
 
 
 @pytest.mark.parametrize(
@@ -21,4 +24,4 @@ def test_a_pointer_is_known() -> None:
     ],
 )
 def test_anything_else_is_no_pointer(data: bytes) -> None:
-    assert not is_pointer(data)
+    assert parse_pointer(data) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from myctobot.contract.repositories import is_plain_path
 from myctobot.contract.secure_links import parse_networks
 from myctobot.contract.shards import JobNetwork
 from workers.git.policy import GitPolicy
+from workers.git.process import PATH
 from workers.links import PLAIN_NETWORKS, LinkPolicy
 from workers.sandbox.disk_image import MAX_FILES_PER_MB
 from workers.sandbox.sandbox import ResourceLimits
@@ -202,7 +204,8 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
     limits = _limits(sandbox)
     git_section = top.section("git")
     git_certificates = git_section.take("ca_certificates", str, "")
-    git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None, limits)
+    workspace_path = cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs")
+    git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None, limits, workspace_path)
     config = ShardConfig(
         shard_id=_slug(top.take("shard_id", str), "shard_id"),
         shard_type=top.take("shard_type", str, "general"),
@@ -211,7 +214,7 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
         shard_key=top.take("shard_key", str),
         capabilities=tuple(sorted({_slug(name, "capabilities") for name in top.texts("capabilities")})),
         max_concurrent_jobs=top.number("max_concurrent_jobs", 1, 1, 64),
-        workspace_path=cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs"),
+        workspace_path=workspace_path,
         run_path=run_path,
         job_ttl_minutes=cleanup.number("job_ttl_minutes", 60, 1, 100_000),
         executor=_one_of(top.take("executor", str, EXECUTORS[0]), "executor", EXECUTORS),
@@ -282,7 +285,7 @@ def _max_repo_mb(reader: _ConfigReader, limits: ResourceLimits) -> int:
     return value
 
 
-def _git(reader: _ConfigReader, certificates: Path | None, limits: ResourceLimits) -> GitPolicy:
+def _git(reader: _ConfigReader, certificates: Path | None, limits: ResourceLimits, workspace_path: Path) -> GitPolicy:
     proxy = _proxy(reader.take("proxy_url", str, ""), "git.proxy_url")
     schemes = frozenset(reader.texts("schemes", ["https", "ssh"]))
     policy = GitPolicy(
@@ -297,6 +300,11 @@ def _git(reader: _ConfigReader, certificates: Path | None, limits: ResourceLimit
         max_bundle_mb=min(GitPolicy.max_bundle_mb, limits.file_size_mb),
         max_files=reader.number("max_files", GitPolicy.max_files, 1, 10_000_000),
         push_retry_s=reader.number("push_retry_s", GitPolicy.push_retry_s, 0, 3600),
+        lfs_program=_find_program("git-lfs"),
+        submodules=reader.take("submodules", bool, True),
+        # Packs move between the two folders, which are best on one disk.
+        object_cache=workspace_path.with_name(f"{workspace_path.name}-objects"),
+        object_cache_mb=reader.number("object_cache_mb", GitPolicy.object_cache_mb, 0, 16_777_216),
     )
     unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:
@@ -305,6 +313,11 @@ def _git(reader: _ConfigReader, certificates: Path | None, limits: ResourceLimit
         raise ConfigError("git.schemes contains file, which needs git.file_roots: the folders of these repositories.")
     reader.close()
     return policy
+
+
+def _find_program(name: str) -> Path | None:
+    found = shutil.which(name, path=PATH)
+    return Path(found) if found else None
 
 
 def _folders(values: tuple[str, ...], key: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from myctobot.contract.jobs import JobStatus
 from myctobot.contract.runner import ClaimAnswer, ClaimRequest
 from myctobot.contract.shards import class_queue, shard_queue
 from myctobot.contract.work import WorkManifest
-from myctobot.lib.crypto import digest
+from myctobot.lib.crypto import digest, keyed_digest
 from myctobot.lib.sql import ColumnSet, fetch_one, without_index
 from myctobot.tenants.repository_policies import read_policy
 from shards.health.rules import may_take_jobs
@@ -159,6 +159,9 @@ class Claim:
             answer["gateway"]["url"] = ""
         if repo_url := task.get("repo_url"):
             answer["push_policy"] = read_policy(job.tenant_id, repo_url)
+            # A shard that is re-created after each job has no next one.
+            if settings.KEEP_REPOSITORY_OBJECTS and not self.is_ephemeral:
+                answer["object_scope"] = keyed_digest(settings.SECRET_KEY, f"objects of tenant {job.tenant_id}")
         return answer
 
     def _work_to_push(self) -> WorkManifest | None:

@@ -65,6 +65,8 @@ class ClaimAnswer(TypedDict):
     work_max_mb: NotRequired[int]  # bound of the work that the control plane keeps; without it, it keeps none
     on_failure: NotRequired[str]  # an ``OnFailure``; without it, nothing is pushed after a failure
     work: NotRequired[WorkManifest | None]  # work of an earlier attempt: push it, and run no agent
+    # Name of the tenant for the repository's objects, which the shard may keep for its next jobs; without it, none.
+    object_scope: NotRequired[str]
 
 
 class EventsRequest(TypedDict):

@@ -78,6 +78,8 @@ CALLBACK_CA_FILE: str = env.str("CALLBACK_CA_FILE", default="")
 
 # Capabilities whose effects can safely happen twice. A lost job with only such capabilities is retried.
 REPEATABLE_CAPABILITIES: list[str] = env.list("REPEATABLE_CAPABILITIES", default=["git", "filesystem", "fetch"])
+# Shards keep the objects of repositories for the tenant's next jobs.
+KEEP_REPOSITORY_OBJECTS: bool = env.bool("KEEP_REPOSITORY_OBJECTS", default=True)
 
 # Default limits for the run time of a job, its wait and its agent's silence; 0 means no limit.
 RUN_TIMEOUT_S = whole_number("RUN_TIMEOUT_S", 3600, minimum=10)

@@ -80,9 +80,9 @@ class Collector:
         # All lines of new commits that were imported, also if none of them may be pushed.
         self.lines: tuple[Line, ...] = ()
 
-    async def begin(self, start: str) -> int:
+    async def begin(self, start: str, object_format: str) -> int:
         """Record the fresh checkout; see ``CheckoutRecord.create``."""
-        count = await self._record.create(start)
+        count = await self._record.create(start, object_format)
         self._at_start = await self._checkout.read_state(AGENT_GIT)
         return count
 

@@ -81,6 +81,7 @@ class Git:
         pass_fds: descriptors that git inherits.
         max_file_mb: size of the largest file that a call may write.
         confinement: bounds of all processes of git; by default those of each process alone.
+        borrowed: further folders with objects that git reads; calls see folders that are added later.
     """
 
     home: Path
@@ -89,6 +90,7 @@ class Git:
     pass_fds: tuple[int, ...] = ()
     max_file_mb: int = 8192
     confinement: Confinement = field(default_factory=lambda: Confinement(ResourceLimits()), repr=False)
+    borrowed: list[Path] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
         return {
@@ -109,6 +111,7 @@ class Git:
             "GIT_ALLOC_LIMIT": "1g",
             # Each arena of the C library reserves 64 MB of address space.
             "MALLOC_ARENA_MAX": "2",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(map(str, self.borrowed)),
             **(self.env or {}),
         }
 

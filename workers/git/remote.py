@@ -26,10 +26,9 @@ PUSH_TIMEOUT_S: Final = 600
 MAX_LISTING: Final = 2**20
 # Bound of each process that lists refs. The server decides how many there are, and git holds all of them.
 LISTING_MEMORY_MB: Final = 512
-# Any name that git allows, such as one with a space of another script.
-_SYMREF: Final = re.compile(r"ref: refs/heads/([^\t\n]+)\tHEAD")
-_LINE: Final = re.compile(r"([0-9a-f]{40})\t([^\t\n]+)")
-_SHA256_LINE: Final = re.compile(r"[0-9a-f]{64}\t[^\t\n]+")
+# git allows all characters in names but the ASCII ones for control and the blank.
+_SYMREF: Final = re.compile(r"ref: refs/heads/(.+)\tHEAD")
+_LINE: Final = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\t(.+)")
 
 # Our own git serves a repository on this machine, and that repository's configuration must not control it.
 _SERVE: Final = (
@@ -40,10 +39,15 @@ _SERVE: Final = (
 
 @dataclass(frozen=True)
 class Listing:
-    """Default branch of a remote, and the commits of the requested branches that exist."""
+    """Default branch of a remote, and the commits of the requested branches that exist.
+
+    Args:
+        object_format: ``sha1`` or ``sha256``.
+    """
 
     default: str | None
     branches: dict[str, str]
+    object_format: str = "sha1"
 
     @property
     def is_empty(self) -> bool:
@@ -58,15 +62,16 @@ def parse_listing(text: str) -> Listing:
     """
     default = None
     branches: dict[str, str] = {}
+    object_format = "sha1"
     # Other line separators may be part of a name.
     for line in text.split("\n"):
-        if _SHA256_LINE.fullmatch(line):
-            raise JobError(causes.FORMAT.code, causes.FORMAT.message)
         if symref := _SYMREF.fullmatch(line):
             default = symref[1]
-        elif (match := _LINE.fullmatch(line)) and match[2].startswith("refs/heads/"):
-            branches[match[2].removeprefix("refs/heads/")] = match[1]
-    return Listing(default, branches)
+        elif match := _LINE.fullmatch(line):
+            object_format = "sha1" if len(match[1]) == 40 else "sha256"
+            if match[2].startswith("refs/heads/"):
+                branches[match[2].removeprefix("refs/heads/")] = match[1]
+    return Listing(default, branches, object_format)
 
 
 def parent_names(branch: str) -> list[str]:
@@ -170,13 +175,25 @@ class RemoteRepository:
         return listing
 
     async def fetch(self, branches: Sequence[str], on_line: OnLine) -> None:
-        """Fetch branches with their whole history under their own names.
+        """Fetch branches with their whole history and its tags under their own names.
 
         Raises:
             JobError: see ``workers.git.failures``.
         """
-        options = ["--no-tags", "--progress", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap="]
-        refspecs = [f"+refs/heads/{name}:refs/heads/{name}" for name in branches]
+        # Without an option for tags, git fetches those of the fetched history.
+        await self._fetch([], [f"+refs/heads/{name}:refs/heads/{name}" for name in branches], on_line)
+
+    async def fetch_refs(self, refspecs: Sequence[str], on_line: OnLine) -> None:
+        """Fetch refs or commits of another repository, without its tags.
+
+        Raises:
+            JobError: see ``workers.git.failures``.
+        """
+        # What the server of this repository has of another one would be of no use.
+        await self._fetch(["--no-tags", "--negotiation-tip=refs/submodules/*"], refspecs, on_line)
+
+    async def _fetch(self, more: Sequence[str], refspecs: Sequence[str], on_line: OnLine) -> None:
+        options = ["--progress", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=", *more]
         timeout_s = self._policy.clone_timeout_s
         result = await self._call("fetch", options, refspecs, timeout_s=timeout_s, on_line=on_line)
         if result.returncode != 0:

@@ -17,6 +17,7 @@ from workers.executors import create_executor, direct_addresses, read_only_paths
 from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
 from workers.git.notes import Notes
+from workers.git.object_cache import ObjectCache
 from workers.git.workspace import Collected, Prepared, Pushed, RepoSpec, Workspace
 from workers.runner.attempt_calls import AttemptCalls
 from workers.runner.disk_watchdog import DiskWatchdog, read_free_space, shortage
@@ -116,6 +117,10 @@ class Execution:
         config = self._config
         config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
         free = read_free_space(config.workspace_path)
+        if config.git.object_cache is not None and shortage(free, config.min_free_mb):
+            # A job is worth more than a faster clone.
+            ObjectCache(config.git.object_cache, 0).clear()
+            free = read_free_space(config.workspace_path)
         free_mb = free.bytes // 2**20
         if problem := shortage(free, config.min_free_mb):
             message = f"The shard's disk has {problem}; ask an operator to free space."
@@ -341,4 +346,5 @@ def repo_spec(answer: ClaimAnswer) -> RepoSpec | None:
         token=answer["secrets"].get("repo_token"),
         allow_ci_files=policy.get("allow_ci_files") is True,
         allow_default_branch=policy.get("allow_default_branch") is True,
+        tenant=answer.get("object_scope"),
     )

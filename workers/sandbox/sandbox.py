@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -76,6 +77,8 @@ class Sandbox:
 
     def __init__(self, config: SandboxConfig, job_dir: Path) -> None:
         self.config = config
+        # With isolation, every later process has these too.
+        self.shared_mounts: Sequence[Mount] = ()
         self.host = inspect_host()
         # Nothing is tried here: a failure must never be a reason for less isolation.
         self.isolated = config.isolated
@@ -168,6 +171,7 @@ class Sandbox:
 
     async def _spawn_known(self, launch: Launch) -> SandboxedProcess:
         if self.isolated:
+            launch = replace(launch, mounts=tuple(dict.fromkeys((*self.shared_mounts, *launch.mounts))))
             started = await spawn_isolated(self.config, self.host, self.agent_dir, launch, self._confine)
         else:
             started = await spawn_plain(launch, self.host_paths(launch.mounts))

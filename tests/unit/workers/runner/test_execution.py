@@ -36,3 +36,11 @@ def test_an_earlier_release_refuses_the_gateway_of_an_attempt_that_only_pushes()
     # Such a shard does not know kept work, and must not run the agent.
     assert LinkPolicy().problem("GATEWAY_URL", "") is not None
     assert LinkPolicy(any_address=True).problem("GATEWAY_URL", "") is not None
+
+
+@pytest.mark.parametrize("scope", [None, "of a tenant"])
+def test_the_claim_names_the_tenant_of_kept_objects(scope: str | None) -> None:
+    answer: Any = {"task": TASK, "secrets": {}} | ({"object_scope": scope} if scope else {})
+    spec = repo_spec(answer)
+    assert spec is not None
+    assert spec.tenant == scope

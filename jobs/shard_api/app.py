@@ -106,7 +106,7 @@ def _work(call: ShardCall, caches: ProcessCaches) -> Callable[[], Any] | None:
     parts = call.path.split("/", 2)
     if len(parts) != 3 or parts[0] != "jobs" or not parts[1] or parts[2] not in _PATHS_OF_JOBS:
         return None
-    found = _CALLS_OF_JOBS.get((call.method, parts[2]), _refuse_method)
+    found: Callable[..., Any] = _CALLS_OF_JOBS.get((call.method, parts[2]), _refuse_method)
     return lambda: found(call, parts[1], caches.get(SecretlessAttempts))
 
 

@@ -82,12 +82,13 @@ class Jobs:
         allow_default_branch: bool = False,
         has_image: bool = False,
         tenant: str | None = "acme",
+        isolated: bool = True,
         **policy: Any,
     ) -> Job:
         job_dir = self._directory / f"job-{len(self._made)}"
         job_dir.mkdir()
         image = DiskImage(job_dir, limits or ResourceLimits()) if has_image else None
-        sandbox = Sandbox(SandboxConfig(limits or ResourceLimits(), AGENT_UID), job_dir)
+        sandbox = Sandbox(SandboxConfig(limits or ResourceLimits(), AGENT_UID, isolated=isolated), job_dir)
         settings: dict[str, Any] = {
             "allowed_private_hosts": frozenset({"localhost"}),
             "ca_file": self._server.ca_file,

@@ -77,6 +77,19 @@ async def test_a_job_without_a_cache_has_its_own_objects(jobs: Jobs, grown: Path
     assert packs(jobs.object_cache) == []
 
 
+async def test_an_agent_without_a_sandbox_gets_copies_and_nothing_is_kept(jobs: Jobs, grown: Path) -> None:
+    job = jobs(isolated=False)
+    await job.workspace.prepare()
+    await job.agent(
+        "test ! -e .git/objects/info/alternates; git fsck --strict; rm -f .git/objects/pack/*.rev; echo x > x"
+    )
+    checkout = job.job_dir / "agent" / "repo" / ".git" / "objects"
+    assert {path.stat().st_nlink for path in packs(checkout)} == {1}
+    await job.finish()
+    assert packs(jobs.object_cache) == []
+    assert git(grown, "log", "-1", "--format=%an", "feature/ai") == "MyCTOBot"
+
+
 async def test_another_tenant_fetches_everything(jobs: Jobs, grown: Path) -> None:
     await run_job(jobs, "echo 1 > one", branch="one")
     other = await run_job(jobs, "ls /run/kept/objects/pack; echo 2 > two", branch="two", tenant="other")

@@ -65,7 +65,8 @@ NOT_GIT: Final = RemoteCause(
 )
 FORMAT: Final = RemoteCause(
     "repo_format_unsupported",
-    "The repository of repo_url uses SHA-256 for its objects, which MyCTOBot does not support; use one with SHA-1.",
+    "The server of repo_url and MyCTOBot use other formats for the repository's objects (SHA-1 or SHA-256); push a "
+    "commit to an empty repository, and check the server's version of git.",
 )
 SHALLOW: Final = RemoteCause(
     "repo_shallow",

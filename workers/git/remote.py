@@ -55,11 +55,7 @@ class Listing:
 
 
 def parse_listing(text: str) -> Listing:
-    """Parse the output of ``git ls-remote --symref``; other lines are ignored.
-
-    Raises:
-        JobError: ``repo_format_unsupported``, the names of the commits are SHA-256.
-    """
+    """Parse the output of ``git ls-remote --symref``; other lines are ignored."""
     default = None
     branches: dict[str, str] = {}
     object_format = "sha1"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.errors import UnknownWork
 from myctobot.tenants.secrets import SecretNotAllowed
 
 ROOT = Path(__file__).parents[3]
@@ -14,8 +15,10 @@ ROOT = Path(__file__).parents[3]
 _FIRST = {"JobError", "RemoteCause", "AgentFailure"}
 # Calls that end a job or an attempt for good with the argument ``code``.
 _NAMED = {"end_job", "end_change", "FinishError", "handle_attempt_failure", "failure_change"}
-# The claim of an attempt whose secrets are gone ends its job with the code of that error.
-_OF_SECRETS = {"secret_unavailable": {False}, SecretNotAllowed.code: {False}}
+# The claim of an attempt whose secrets or work are gone ends its job with the code of that error.
+_OF_CLAIMS = {"secret_unavailable": {False}, SecretNotAllowed.code: {False}, UnknownWork.code: {False}}
+# The runner only warns with this code.
+_WARNINGS = {"work_not_kept"}
 _ANSWERS = {"yes": {True}, "no": {False}, "depends": {True, False}}
 
 
@@ -35,9 +38,9 @@ def calls() -> Iterator[tuple[ast.expr, ast.Call]]:
 
 
 def in_the_code() -> dict[str, set[bool]]:
-    found = {code: set(values) for code, values in _OF_SECRETS.items()}
+    found = {code: set(values) for code, values in _OF_CLAIMS.items()}
     for code, call in calls():
-        if isinstance(code, ast.Constant) and isinstance(code.value, str):
+        if isinstance(code, ast.Constant) and isinstance(code.value, str) and code.value not in _WARNINGS:
             flag = next((keyword.value for keyword in call.keywords if keyword.arg == "retryable"), ast.Constant(False))
             assert isinstance(flag, ast.Constant), f"{code.value}: write retryable=True, or leave it out"
             found.setdefault(code.value, set()).add(bool(flag.value))

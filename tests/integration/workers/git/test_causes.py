@@ -118,15 +118,6 @@ async def test_a_certificate_for_another_host_says_so(jobs: Jobs, server: GitSer
     assert "is for another host" in str(error)
 
 
-async def test_a_repository_with_sha_256_is_final(jobs: Jobs, server: GitServer, remote: Path) -> None:
-    work = remote.with_name("sha256.git")
-    git(remote.parent, "init", "-q", "--object-format=sha256", "--initial-branch=main", "sha256.git")
-    commit(work, {"a": "1"})
-    for url in (server.url("sha256.git"), server.url("sha256.git/.git")):
-        error = await refusal(jobs, url=url)
-        assert (error.code, error.retryable) == ("repo_format_unsupported", False)
-
-
 async def test_a_default_branch_may_have_any_name_that_git_allows(jobs: Jobs, remote: Path) -> None:
     git(remote, "branch", "-m", "main", "wide\u3000space\u2028x")
     job = jobs(base=None)

@@ -3,10 +3,10 @@
 MyctobotError
 ├── InvalidRequest ── NoEligibleShard, NoModelAccess
 ├── NotAuthenticated ── StaleCaller
-├── NotFound ── UnknownJob, UnknownCallback
+├── NotFound ── UnknownJob, UnknownCallback, UnknownWork
 ├── QueueLimitReached        429
 └── Conflict
-    ├── JobFinished, JobNotFinished, IdempotencyMismatch, SecretsRequired
+    ├── JobFinished, JobNotFinished, IdempotencyMismatch, SecretsRequired, WorkTooLarge
     └── Fenced            the caller's attempt is not the present one
         ├── NotClaimable
         └── OutOfOrder    carries ``expected``
@@ -53,6 +53,18 @@ class UnknownCallback(NotFound):
     """The job has no callback with this id."""
 
     code = "unknown_callback"
+
+
+class UnknownWork(NotFound):
+    """The job has no kept work, or it has expired."""
+
+    code = "unknown_work"
+
+
+class WorkTooLarge(Conflict):
+    """The work does not fit into the bounds for kept work."""
+
+    code = "work_too_large"
 
 
 class JobFinished(Conflict):

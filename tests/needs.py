@@ -16,6 +16,7 @@ import pytest
 from myctobot.stack.redis import find_server
 from shards.broker_access.acl_rules import supports
 from tests.fixtures.chromium import find_chromium
+from tests.fixtures.lfs_server import find_lfs
 from tests.fixtures.nginx import find_nginx
 from tests.fixtures.ssh_server import SBIN, find_sshd
 from workers.sandbox.disk_image import LOOP_CONTROL
@@ -48,6 +49,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "a controller of version 2": find_controller,
     "chromium": find_chromium,
     "debootstrap": lambda: shutil.which("debootstrap", path=SBIN),
+    "git-lfs": find_lfs,
     "faketime": lambda: shutil.which("faketime"),
     "a redis of 7.0 or newer": lambda: supports(find_server()[1]) or None,
     "ip": lambda: shutil.which("ip"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from myctobot.contract.repositories import is_plain_path
 from myctobot.contract.secure_links import parse_networks
 from myctobot.contract.shards import JobNetwork
 from workers.git.policy import GitPolicy
+from workers.git.process import PATH
 from workers.links import PLAIN_NETWORKS, LinkPolicy
 from workers.sandbox.disk_image import MAX_FILES_PER_MB
 from workers.sandbox.sandbox import ResourceLimits
@@ -28,6 +30,9 @@ FIRST_AGENT_UID = 64600
 GIT_CERTIFICATES = "git-ca.pem"
 # Of the agents and of all MCP servers together. Each is a listener, and a message carries at most 253 of them.
 MAX_ADDRESSES = 128
+
+# A job's disk has the history of its repository in the runner's part and in the agent's.
+COPIES = 2
 
 T = TypeVar("T")
 
@@ -196,9 +201,11 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
     top = _ConfigReader(values, "")
     agent, sandbox, cleanup = top.section("claude_code"), top.section("sandbox"), top.section("cleanup")
     run_path = top.path("run_path") or Path("/run/claude-shard")
+    limits = _limits(sandbox)
     git_section = top.section("git")
     git_certificates = git_section.take("ca_certificates", str, "")
-    git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None)
+    workspace_path = cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs")
+    git = _git(git_section, run_path / GIT_CERTIFICATES if git_certificates else None, limits, workspace_path)
     config = ShardConfig(
         shard_id=_slug(top.take("shard_id", str), "shard_id"),
         shard_type=top.take("shard_type", str, "general"),
@@ -207,13 +214,13 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
         shard_key=top.take("shard_key", str),
         capabilities=tuple(sorted({_slug(name, "capabilities") for name in top.texts("capabilities")})),
         max_concurrent_jobs=top.number("max_concurrent_jobs", 1, 1, 64),
-        workspace_path=cleanup.path("workspace_path") or Path("/var/lib/claude-shard/jobs"),
+        workspace_path=workspace_path,
         run_path=run_path,
         job_ttl_minutes=cleanup.number("job_ttl_minutes", 60, 1, 100_000),
         executor=_one_of(top.take("executor", str, EXECUTORS[0]), "executor", EXECUTORS),
         cli_path=agent.path("cli_path"),
         mcp_servers={name: _mcp_server(reader) for name, reader in agent.section("mcp_servers").items()},
-        limits=_limits(sandbox),
+        limits=limits,
         first_agent_uid=sandbox.number("first_agent_uid", FIRST_AGENT_UID, 1000, 2**31),
         allow_unsandboxed=sandbox.take("allow_unsandboxed", bool, False),
         allow_unlimited=sandbox.take("allow_unlimited", bool, False),
@@ -240,13 +247,19 @@ def parse_config(values: Any, *, is_enrolled: bool = False) -> ShardConfig:
 def _limits(sandbox: _ConfigReader) -> ResourceLimits:
     disk_mb = sandbox.number("disk_mb", ResourceLimits.disk_mb, 64, 16_777_216)
     most_files = disk_mb * MAX_FILES_PER_MB
-    return ResourceLimits(
+    limits = ResourceLimits(
         memory_mb=sandbox.number("memory_mb", 2048, 64, 1_048_576),
         processes=sandbox.number("processes", 256, 8, 65_536),
-        file_size_mb=sandbox.number("file_size_mb", 2048, 1, 1_048_576),
+        file_size_mb=sandbox.number("file_size_mb", min(ResourceLimits.file_size_mb, disk_mb), 1, 1_048_576),
         disk_mb=disk_mb,
         disk_files=sandbox.number("disk_files", min(ResourceLimits.disk_files, most_files), 1000, most_files),
     )
+    if limits.file_size_mb > disk_mb:
+        raise ConfigError(
+            f"sandbox.file_size_mb allows a file of {limits.file_size_mb} MB, but the job's whole disk has "
+            f"sandbox.disk_mb, {disk_mb} MB; lower the first or raise the second."
+        )
+    return limits
 
 
 def _links(reader: _ConfigReader, is_enrolled: bool) -> LinkPolicy:
@@ -258,7 +271,21 @@ def _links(reader: _ConfigReader, is_enrolled: bool) -> LinkPolicy:
     return LinkPolicy(networks, any_address=is_enrolled and not is_stated)
 
 
-def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
+def _max_repo_mb(reader: _ConfigReader, limits: ResourceLimits) -> int:
+    """Return the bound of a fetched pack, which must fit into the checkout, and with it on the job's disk."""
+    half_disk_mb = limits.disk_mb // COPIES
+    bounds = {"sandbox.file_size_mb": limits.file_size_mb, f"{COPIES} times in sandbox.disk_mb": half_disk_mb}
+    value = reader.number("max_repo_mb", min(bounds.values()), 1, 1_048_576)
+    for name, bound in bounds.items():
+        if value > bound:
+            raise ConfigError(
+                f"git.max_repo_mb allows a repository of {value} MB, but only {bound} MB fit {name}; "
+                "lower the first or raise the second."
+            )
+    return value
+
+
+def _git(reader: _ConfigReader, certificates: Path | None, limits: ResourceLimits, workspace_path: Path) -> GitPolicy:
     proxy = _proxy(reader.take("proxy_url", str, ""), "git.proxy_url")
     schemes = frozenset(reader.texts("schemes", ["https", "ssh"]))
     policy = GitPolicy(
@@ -269,7 +296,15 @@ def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
         known_hosts=reader.path("known_hosts"),
         proxy_url=proxy,
         file_roots=_folders(reader.texts("file_roots", []), "git.file_roots"),
+        max_repo_mb=_max_repo_mb(reader, limits),
+        max_bundle_mb=min(GitPolicy.max_bundle_mb, limits.file_size_mb),
         max_files=reader.number("max_files", GitPolicy.max_files, 1, 10_000_000),
+        push_retry_s=reader.number("push_retry_s", GitPolicy.push_retry_s, 0, 3600),
+        lfs_program=_find_program("git-lfs"),
+        submodules=reader.take("submodules", bool, True),
+        # Packs move between the two folders, which are best on one disk.
+        object_cache=workspace_path.with_name(f"{workspace_path.name}-objects"),
+        object_cache_mb=reader.number("object_cache_mb", GitPolicy.object_cache_mb, 0, 16_777_216),
     )
     unknown = sorted(schemes - {"https", "ssh", "file"})
     if unknown:
@@ -278,6 +313,11 @@ def _git(reader: _ConfigReader, certificates: Path | None) -> GitPolicy:
         raise ConfigError("git.schemes contains file, which needs git.file_roots: the folders of these repositories.")
     reader.close()
     return policy
+
+
+def _find_program(name: str) -> Path | None:
+    found = shutil.which(name, path=PATH)
+    return Path(found) if found else None
 
 
 def _folders(values: tuple[str, ...], key: str) -> tuple[str, ...]:

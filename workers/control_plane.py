@@ -7,8 +7,18 @@ from typing import Any, cast
 
 import httpx
 
-from myctobot.contract.runner import CLAIM_HEADER, ClaimAnswer, ClaimRequest, EventsRequest, FinishRequest, LeaseAnswer
+from myctobot.contract.runner import (
+    CLAIM_HEADER,
+    ClaimAnswer,
+    ClaimRequest,
+    EventsRequest,
+    FinishRequest,
+    GitTokenAnswer,
+    GitTokenRequest,
+    LeaseAnswer,
+)
 from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
+from myctobot.contract.work import WORK_ARTIFACT, ReadWorkAnswer, ReadWorkRequest, StoreWorkAnswer, StoreWorkRequest
 
 # Several tries must fit into the 40 s after which a runner without an answer stops its agent.
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
@@ -96,9 +106,11 @@ class ControlPlane:
     ) -> None:
         await self._client.aclose()
 
-    async def _post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    async def _post(
+        self, path: str, body: Any, headers: dict[str, str] | None = None, method: str = "POST"
+    ) -> dict[str, Any]:
         try:
-            response = await self._client.post(path, json=body, headers=headers)
+            response = await self._client.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise ControlPlaneUnreachable(
                 f"the control plane cannot be reached: {error or type(error).__name__}"
@@ -119,6 +131,22 @@ class ControlPlane:
         """Post a batch, which may be empty, and renew the lease. Raises the same errors as ``claim``."""
         headers = {CLAIM_HEADER: claim_token}
         return cast(LeaseAnswer, await self._post(f"/shard/v1/jobs/{job_id}/events", request, headers))
+
+    async def git_token(self, job_id: str, claim_token: str, request: GitTokenRequest) -> str | None:
+        """Return the present token of the job's repository. Raises the same errors as ``claim``."""
+        headers = {CLAIM_HEADER: claim_token}
+        answer = cast(GitTokenAnswer, await self._post(f"/shard/v1/jobs/{job_id}/git-token", request, headers))
+        return answer["token"]
+
+    async def store_work(self, job_id: str, claim_token: str, request: StoreWorkRequest) -> StoreWorkAnswer:
+        """Store a part of the agent's work; the call is idempotent. Raises the same errors as ``claim``."""
+        path, headers = f"/shard/v1/jobs/{job_id}/artifacts/{WORK_ARTIFACT}", {CLAIM_HEADER: claim_token}
+        return cast(StoreWorkAnswer, await self._post(path, request, headers, "PUT"))
+
+    async def read_work(self, job_id: str, claim_token: str, request: ReadWorkRequest) -> str:
+        """Return a part of kept work as base64. Raises the same errors as ``claim``."""
+        path, headers = f"/shard/v1/jobs/{job_id}/artifacts/{WORK_ARTIFACT}", {CLAIM_HEADER: claim_token}
+        return cast(ReadWorkAnswer, await self._post(path, request, headers))["data"]
 
     async def finish(self, job_id: str, claim_token: str, request: FinishRequest) -> LeaseAnswer:
         """End the attempt; the call is idempotent. Raises the same errors as ``claim``."""

@@ -37,6 +37,7 @@ from myctobot.contract.repositories import (
     file_path,
     repo_url_problem,
 )
+from myctobot.contract.work import OnFailure
 
 MAX_TIMEOUT_S = 24 * 3600
 MAX_QUEUE_TIMEOUT_S = 30 * 24 * 3600
@@ -223,7 +224,18 @@ class JobRequestSerializer(StrictSerializer):
         required=False, help_text="If absent, jobs that push to the same branch of a repository run one by one."
     )
     retry = RetryPolicySerializer(required=False)
+    on_failure = serializers.ChoiceField(
+        choices=[handling.value for handling in OnFailure],
+        default=OnFailure.KEEP.value,
+        help_text="Work of an attempt that does not end well: keep it for a download or a push, or push it to a branch "
+        "of its own too.",
+    )
     max_turns = StrictIntegerField(min_value=1, max_value=MAX_TURNS, default=50)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["on_failure"] == OnFailure.PUSH_WIP and not attrs["task"].get("repo_url"):
+            raise serializers.ValidationError({"on_failure": ["push_wip has no use without task.repo_url."]})
+        return attrs
 
     def validate_not_before(self, value: datetime) -> datetime:
         if value > timezone.now() + MAX_PARKED:
@@ -288,6 +300,7 @@ def _request_of(data: dict[str, Any]) -> JobRequest:
         concurrency_limit=data.get("concurrency", {}).get("limit", 1),
         max_attempts=data.get("retry", {}).get("max_attempts", 2),
         retry_on=data.get("retry", {}).get("on", default_retry_on()),
+        on_failure=data["on_failure"],
         secrets=secrets,
     )
 
@@ -298,3 +311,9 @@ class RetrySerializer(StrictSerializer):
     repo_token = SecretField(required=False)
     anthropic_api_key = SecretField(required=False)
     jira_token = SecretField(required=False)
+
+
+class PushSerializer(StrictSerializer):
+    """Token for a push of kept work, if the job's own token came with its request."""
+
+    repo_token = SecretField(required=False)

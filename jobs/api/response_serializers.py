@@ -6,15 +6,18 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
+from django.db.models import Prefetch
+from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.api.request_serializers import ConcurrencySerializer, RetryPolicySerializer
 from jobs.lifecycle.listed import MAX_TEXT_BYTES, short_context, short_task
-from jobs.models import Attempt, Job, Priority
+from jobs.models import Attempt, Job, KeptWork, Priority
 from jobs.queue.waiting import CachedWaitExplainer, WaitExplainer
 from myctobot.contract.jobs import EventKind, JobStatus, TaskType
+from myctobot.contract.work import OnFailure
 from shards.models import Shard
 
 # Kinds of stored events; only a stream has the end.
@@ -95,6 +98,36 @@ class ListedContextSerializer(serializers.Serializer[Any]):
     )
 
 
+class WorkSerializer(serializers.Serializer[Any]):
+    """Kept work of a job: `bundle` and `patch` download it, and `push` pushes it again."""
+
+    head = serializers.CharField(help_text="The commit that a push brings to the branch.")
+    ready = serializers.BooleanField(help_text="True if the agent ended well, so that only the push is missing.")
+    bundle_bytes = serializers.IntegerField()
+    patch_bytes = serializers.IntegerField(help_text="0 if there is no patch.")
+    expires_at = serializers.DateTimeField()
+
+
+def work_rows() -> tuple[Any, Any]:
+    """Return what a queryset of jobs prefetches for ``shown_work``, without the encrypted texts."""
+    found = KeptWork.objects.filter(is_complete=True, expires_at__gt=Now()).defer("sealed")
+    return Prefetch("kept_works", found), Prefetch("work", found)
+
+
+def shown_work(job: Job) -> dict[str, Any] | None:
+    """Return the work that is kept with a job, or that it pushes; None if there is none."""
+    work = next(iter(job.kept_works.all()), None) or job.work
+    if work is None or not work.is_complete:
+        return None
+    return {
+        "head": work.head,
+        "ready": work.is_ready,
+        "bundle_bytes": work.bundle_bytes,
+        "patch_bytes": work.patch_bytes,
+        "expires_at": _shown_time(work.expires_at),
+    }
+
+
 def _concurrency_of(job: Job) -> dict[str, Any] | None:
     return {"key": job.concurrency_key, "limit": job.concurrency_limit} if job.concurrency_key else None
 
@@ -116,6 +149,8 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     callback_url = serializers.CharField(read_only=True, help_text="Empty for a job without callbacks.")
     waiting = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
+    work = serializers.SerializerMethodField()
+    on_failure = serializers.ChoiceField(choices=[handling.value for handling in OnFailure])
     retry_of: serializers.SlugRelatedField[Job] = serializers.SlugRelatedField(
         slug_field="public_id", read_only=True, allow_null=True
     )
@@ -129,9 +164,9 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         model = Job
         fields = [
             "id", "status", "phase", "waiting", "task", "context", "capabilities", "priority", "timeout_s",
-            "queue_timeout_s", "no_output_timeout_s", "not_before", "concurrency", "retry", "max_turns", "callback_url",
-            "result", "error", "usage", "cancel_requested_at", "retry_of", "attempts", "events_count",
-            "created_at", "started_at", "finished_at",
+            "queue_timeout_s", "no_output_timeout_s", "not_before", "concurrency", "retry", "max_turns", "on_failure",
+            "callback_url", "result", "error", "work", "usage", "cancel_requested_at", "retry_of", "attempts",
+            "events_count", "created_at", "started_at", "finished_at",
         ]  # fmt: skip
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
@@ -158,6 +193,10 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         if not job.error_code:
             return None
         return {"code": job.error_code, "message": job.error_message, "retryable": job.error_retryable}
+
+    @extend_schema_field(WorkSerializer(allow_null=True))
+    def get_work(self, job: Job) -> dict[str, Any] | None:
+        return shown_work(job)
 
     def get_events_count(self, job: Job) -> int:
         return job.next_seq - 1
@@ -204,9 +243,11 @@ def serialize_new_job(job: Job, waits: CachedWaitExplainer) -> dict[str, Any]:
         "concurrency": _concurrency_of(job),
         "retry": _retry_of(job),
         "max_turns": job.max_turns,
+        "on_failure": str(job.on_failure),
         "callback_url": job.callback_url,
         "result": None,
         "error": None,
+        "work": None if job.work_id is None else shown_work(job),
         "usage": None,
         "cancel_requested_at": None,
         "retry_of": None if job.retry_of is None else job.retry_of.public_id,

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs.api import callback_views, preview_views, queue_views, repository_views, views
+from jobs.api import callback_views, preview_views, queue_views, repository_views, views, work_views
 from jobs.api.estimate_views import JobEstimate
 from shards.api import suspension_views
 
@@ -10,6 +10,9 @@ urlpatterns = [
     path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
     path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job-cancel"),
     path("jobs/<str:job_id>/retry", views.JobRetry.as_view(), name="job-retry"),
+    path("jobs/<str:job_id>/push", work_views.JobPush.as_view(), name="job-push"),
+    path("jobs/<str:job_id>/bundle", work_views.JobBundle.as_view(), name="job-bundle"),
+    path("jobs/<str:job_id>/patch", work_views.JobPatch.as_view(), name="job-patch"),
     path("queues", queue_views.Queues.as_view(), name="queues"),
     path("queues/pause", suspension_views.QueuePause.as_view(), name="queue-pause"),
     path("queues/resume", suspension_views.QueueResume.as_view(), name="queue-resume"),

@@ -24,6 +24,7 @@ from jobs.api.response_serializers import (
     ListedJobSerializer,
     TicketSerializer,
     serialize_new_job,
+    work_rows,
 )
 from jobs.errors import (
     IdempotencyMismatch,
@@ -65,14 +66,14 @@ _LAST_EVENT_ID: Final = WholeNumber(
     location=OpenApiParameter.HEADER,
     description="Id of the last event that the caller has. It counts instead of `after`.",
 )
-_IDEMPOTENCY_KEY: Final = OpenApiParameter(
+IDEMPOTENCY_KEY: Final = OpenApiParameter(
     IDEMPOTENCY_HEADER,
     {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY},
     OpenApiParameter.HEADER,
     description="A repeated call with the same key returns the job that the first one started.",
 )
 # Errors of the calls that start a job.
-_SUBMIT_ERRORS: Final = (
+SUBMIT_ERRORS: Final = (
     NoEligibleShard,
     NoModelAccess,
     UnknownSecret,
@@ -89,7 +90,11 @@ def access_of(request: Request) -> WatchAccess:
 
 def jobs_of(caller: Caller) -> QuerySet[Job]:
     """Return the jobs of the caller's tenant, with the rows that their representation needs."""
-    return Job.objects.filter(tenant=caller.tenant).select_related("retry_of").prefetch_related("attempts__shard")
+    return (
+        Job.objects.filter(tenant=caller.tenant)
+        .select_related("retry_of")
+        .prefetch_related("attempts__shard", *work_rows())
+    )
 
 
 def _represent(caller: Caller, job: Job) -> dict[str, Any]:
@@ -108,7 +113,7 @@ def idempotency_key_of(request: Request) -> str | None:
     return key
 
 
-def _start_response(request: Request, job: Job, *, created: bool) -> Response:
+def start_response(request: Request, job: Job, *, created: bool) -> Response:
     """Return the answer to a call that started a job, or found the job that its idempotency key had started."""
     if created:
         shown = serialize_new_job(job, process_caches(request).get(CachedWaitExplainer))
@@ -124,7 +129,7 @@ def _start_response(request: Request, job: Job, *, created: bool) -> Response:
 class JobList(ApiView):
     """The tenant's jobs."""
 
-    errors = {"POST": _SUBMIT_ERRORS}
+    errors = {"POST": SUBMIT_ERRORS}
     query = {"GET": (_STATUS, *PAGED)}
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -144,7 +149,7 @@ class JobList(ApiView):
     @extend_schema(
         operation_id="jobs_create",
         description="Start a job. It runs as soon as a shard that may run it has a free slot.",
-        parameters=[_IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY],
         request=JobRequestSerializer,
         responses={
             201: JobSerializer,
@@ -158,7 +163,7 @@ class JobList(ApiView):
             idempotency_key_of(request),
             waiting_limit=process_caches(request).get(WaitingLimit),
         )
-        return _start_response(request, job, created=created)
+        return start_response(request, job, created=created)
 
 
 class JobDetail(ApiView):
@@ -188,11 +193,11 @@ class JobCancel(ApiView):
 class JobRetry(ApiView):
     """Start a new job with the request of a finished one."""
 
-    errors = {"POST": (*_SUBMIT_ERRORS, UnknownJob, JobNotFinished, SecretsRequired)}
+    errors = {"POST": (*SUBMIT_ERRORS, UnknownJob, JobNotFinished, SecretsRequired)}
 
     @extend_schema(
         operation_id="jobs_retry",
-        parameters=[_IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY],
         request=RetrySerializer,
         responses={
             201: JobSerializer,
@@ -203,7 +208,7 @@ class JobRetry(ApiView):
         body = RetrySerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         job, created = retry.retry(caller_of(request), job_id, dict(body.validated_data), idempotency_key_of(request))
-        return _start_response(request, job, created=created)
+        return start_response(request, job, created=created)
 
 
 class JobEvents(ApiView):

@@ -10,7 +10,7 @@ from django.db import transaction
 from jobs.attempts.claim_rows import MAY_TAKE_JOBS_SQL, Claim, count_running_sql, read_claim
 from jobs.attempts.fencing import SecretlessAttempts
 from jobs.dispatch.wakeup import request_round_after_commit
-from jobs.errors import NotClaimable
+from jobs.errors import NotClaimable, UnknownWork
 from jobs.lifecycle.transitions import Companion, JobChange, announce, change_sql, end_job, invalidate_attempt
 from jobs.models import Job
 from jobs.models.states import AttemptState
@@ -59,8 +59,8 @@ def claim_attempt(key_hash: str, job_id: str, request: ClaimRequest, known: Secr
             continue
         try:
             answer = claim.answer()
-        except (UnknownSecret, SecretNotAllowed, CannotUnseal) as error:
-            code = error.code if isinstance(error, SecretNotAllowed) else "secret_unavailable"
+        except (UnknownSecret, SecretNotAllowed, CannotUnseal, UnknownWork) as error:
+            code = error.code if isinstance(error, SecretNotAllowed | UnknownWork) else "secret_unavailable"
             if _withdraw(claim, code=code, message=str(error), ends_job=True):
                 raise NotClaimable("The job failed before it started.") from error
             continue

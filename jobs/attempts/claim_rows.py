@@ -10,13 +10,16 @@ from typing import Any, Final
 from django.conf import settings
 
 from jobs.attempts.fencing import FencedAttempt, gateway_token
+from jobs.errors import UnknownWork
+from jobs.kept_work.storage import read_manifest
 from jobs.lifecycle.secrets import secrets_for_runner
-from jobs.models import Attempt, Job
+from jobs.models import Attempt, Job, KeptWork
 from jobs.models.states import AttemptState
 from myctobot.contract.jobs import JobStatus
 from myctobot.contract.runner import ClaimAnswer, ClaimRequest
 from myctobot.contract.shards import class_queue, shard_queue
-from myctobot.lib.crypto import digest
+from myctobot.contract.work import WorkManifest
+from myctobot.lib.crypto import digest, keyed_digest
 from myctobot.lib.sql import ColumnSet, fetch_one, without_index
 from myctobot.tenants.repository_policies import read_policy
 from shards.health.rules import may_take_jobs
@@ -26,6 +29,7 @@ _JOB: Final = ColumnSet(
     Job,
     *("id", "public_id", "tenant_id", "status", "attempt_number", "next_seq", "capabilities", "timeout_s"),
     *("no_output_timeout_s", "max_turns", "encrypted_secrets", "concurrency_key", "callback_url", "log_bytes"),
+    *("work_id", "is_push", "on_failure"),
 )
 _ATTEMPT: Final = ColumnSet(Attempt, "id", "job_id", "number", "state", "queue", "claim_hash", "shard_id")
 _SHARD: Final = ColumnSet(
@@ -127,6 +131,7 @@ class Claim:
             UnknownSecret: a stored secret of the job is gone.
             SecretNotAllowed: the job may not use a stored secret any more.
             CannotUnseal: the key that sealed one is gone.
+            UnknownWork: the work that the job was to push is gone.
         """
         job, task = self.job, dict(self.task)
         if task.get("repo_url"):
@@ -145,10 +150,32 @@ class Claim:
             max_turns=job.max_turns,
             secrets=secrets_for_runner(job),
             gateway={"url": settings.GATEWAY_URL, "token": token},
+            work_max_mb=settings.WORK_MAX_MB,
+            on_failure=job.on_failure,
         )
+        if (job.work_id is not None or job.is_push) and (work := self._work_to_push()) is not None:
+            answer["work"] = work
+            # A shard of an earlier release would run the agent, but it refuses a gateway without a secure address.
+            answer["gateway"]["url"] = ""
         if repo_url := task.get("repo_url"):
             answer["push_policy"] = read_policy(job.tenant_id, repo_url)
+            # A shard that is re-created after each job has no next one.
+            if settings.KEEP_REPOSITORY_OBJECTS and not self.is_ephemeral:
+                answer["object_scope"] = keyed_digest(settings.SECRET_KEY, f"objects of tenant {job.tenant_id}")
         return answer
+
+    def _work_to_push(self) -> WorkManifest | None:
+        """Return the work of an earlier attempt; None if it is gone, and then the agent has to run."""
+        work = KeptWork.objects.filter(pk=self.job.work_id or 0, is_complete=True).first()
+        if work is None:
+            if self.job.is_push:
+                raise UnknownWork("The kept work that the job was to push is gone.")
+            return None
+        manifest = read_manifest(work)
+        if work.job_id != self.job.pk:
+            # The job that the agent worked for has its usage already.
+            manifest["result"].pop("usage", None)
+        return manifest
 
 
 def read_claim(key_hash: str, job_id: str, request: ClaimRequest) -> Claim | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from jobs.lifecycle.retry_policy import classify_failure, decide_retry
+from jobs.lifecycle.retry_policy import classify_failure, decide_retry, first_pause_s
 from jobs.lifecycle.transitions import JobChange, end_change, requeue_change, write_change
 from jobs.models import Job
 from myctobot.contract.jobs import JobStatus
@@ -23,15 +23,17 @@ def failure_change(
         retryable: whether the same may well succeed elsewhere or later.
         result: of the attempt, in spite of its failure.
     """
-    job.refresh_from_db(fields=["capabilities", "max_attempts", "retry_on"])
+    job.refresh_from_db(fields=["capabilities", "max_attempts", "retry_on", "work"])
     decision = decide_retry(
         classify_failure(code, retryable=retryable),
         # Messages that no shard claimed use up a number without having run, so only real runs count.
         tries=job.attempts.exclude(claimed_at=None).count(),
         max_attempts=job.max_attempts,
         retry_on=job.retry_on,
-        capabilities=job.capabilities,
+        # The next attempt only pushes kept work, and that may be repeated.
+        capabilities=job.capabilities if job.work_id is None else [],
         repeatable=settings.REPEATABLE_CAPABILITIES,
+        first_pause_s=first_pause_s(code),
     )
     # A member who asked for the end wants no other try, and no sentence about one.
     is_cancelled = job.cancel_requested_at is not None

@@ -44,7 +44,14 @@ def retry(
             f"The job's {', '.join(missing)} came with the request and was wiped when the job ended; send it again.",
             secrets=missing,
         )
-    request = JobRequest(
+    request = request_of(old, secrets)
+    check_retry_secrets(request, secrets, idempotency_key)
+    return submit_once(caller, request, idempotency_key, retry_of=old)
+
+
+def request_of(old: Job, secrets: dict[str, SecretSource]) -> JobRequest:
+    """Return the request of a job again, with its stored secrets and those that the caller gives."""
+    return JobRequest(
         task=old.task,
         capabilities=old.capabilities,
         priority=old.priority,
@@ -58,13 +65,12 @@ def retry(
         concurrency_limit=old.concurrency_limit,
         max_attempts=old.max_attempts,
         retry_on=old.retry_on,
+        on_failure=old.on_failure,
         secrets={**{name: {"secret": stored} for name, stored in old.named_secrets.items()}, **secrets},
     )
-    _check_retry_secrets(request, secrets, idempotency_key)
-    return submit_once(caller, request, idempotency_key, retry_of=old)
 
 
-def _check_retry_secrets(request: JobRequest, given: dict[str, SecretSource], idempotency_key: str | None) -> None:
+def check_retry_secrets(request: JobRequest, given: dict[str, SecretSource], idempotency_key: str | None) -> None:
     """Raise InvalidRequest for a misplaced secret; the error names the secret, which the caller can change."""
     secrets = JobSecrets(given)
     problems = {

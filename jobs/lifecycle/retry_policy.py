@@ -30,6 +30,9 @@ _TIMEOUTS: Final = frozenset({"timeout", "no_output"})
 _SHARD: Final = frozenset({"lost", "interrupted", "runner_error", "agent_cli_missing"})
 # Another shard may be free at once, and the same one needs a moment. A fault of some minutes must not use up all tries.
 FIRST_PAUSE_S: Final = 5.0
+# The agent has waited already, and a busy provider is the same for every shard.
+PROVIDER_PAUSE_S: Final = 120.0
+_PROVIDER: Final = frozenset({"model_unavailable"})
 LONGEST_PAUSE_S: Final = 300.0
 MAX_ATTEMPTS: Final = 10
 
@@ -48,6 +51,11 @@ def classify_failure(code: str, *, retryable: bool) -> Cause:
     if code.startswith("agent_"):
         return Cause.AGENT
     return Cause.INFRASTRUCTURE if retryable else Cause.REQUEST
+
+
+def first_pause_s(code: str) -> float:
+    """Return the pause after the first failure with this code, in seconds."""
+    return PROVIDER_PAUSE_S if code in _PROVIDER else FIRST_PAUSE_S
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ def decide_retry(
     retry_on: Collection[str],
     capabilities: Collection[str],
     repeatable: Collection[str],
+    first_pause_s: float = FIRST_PAUSE_S,
 ) -> RetryDecision:
     """Decide whether a job gets another attempt.
 
@@ -83,6 +92,7 @@ def decide_retry(
         retry_on: causes that the job wants to be retried.
         capabilities: those that the job asked for.
         repeatable: those whose effects may happen twice without harm.
+        first_pause_s: pause after the first failure, in seconds.
     """
     if cause not in retry_on:
         return RetryDecision(False, 0, "")
@@ -92,7 +102,7 @@ def decide_retry(
         return RetryDecision(
             False, 0, f"It was the last of {max_attempts} attempts; see to the cause, then retry the job."
         )
-    pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (tries - 1))
+    pause_s = min(LONGEST_PAUSE_S, first_pause_s * 2 ** (tries - 1))
     return RetryDecision(
         True, pause_s, f"The job is tried again in {pause_s:g} s, attempt {tries + 1} of {max_attempts}."
     )

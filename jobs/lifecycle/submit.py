@@ -89,7 +89,8 @@ def submit_once(
     """
     if idempotency_key is not None and (found := _same_request(caller, request, idempotency_key, retry_of)):
         return found, False
-    check_model_access(caller, request)
+    if request.work is None:
+        check_model_access(caller, request)
     job = _new_job(caller, request, idempotency_key, retry_of)
     try:
         if idempotency_key is None:
@@ -135,6 +136,9 @@ def _new_job(caller: Caller, request: JobRequest, idempotency_key: str | None, r
         concurrency_limit=request.concurrency_limit,
         max_attempts=request.max_attempts,
         retry_on=request.retry_on,
+        on_failure=request.on_failure,
+        work_id=request.work,
+        is_push=request.work is not None,
         idempotency_key=idempotency_key or None,
         request_digest=request.digest(retry_of) if idempotency_key else "",
     )

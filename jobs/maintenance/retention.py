@@ -1,4 +1,4 @@
-"""Retention: remove old logs, leaving a marker, and later the jobs themselves."""
+"""Retention: remove old logs, leaving a marker, old work, and later the jobs themselves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from jobs.events.truncation import drop_log
+from jobs.kept_work.storage import remove_expired
 from jobs.maintenance.totals import accumulate_all
 from jobs.models import Job
 from myctobot.lib.postgres.limits import long_statements
@@ -23,7 +24,7 @@ _BATCH_SIZE = 100
 
 
 def clean_up(run_for_s: float = RUN_FOR_S) -> tuple[int, int]:
-    """Remove logs and jobs that ended longer ago than the settings keep them.
+    """Remove logs, jobs and kept work that are older than the settings keep them.
 
     Args:
         run_for_s: seconds after which no further job is started.
@@ -33,12 +34,13 @@ def clean_up(run_for_s: float = RUN_FOR_S) -> tuple[int, int]:
     """
     deadline = time.monotonic() + run_for_s
     with long_statements():
+        work = remove_expired()
         # Count before anything is removed.
         accumulate_all()
         logs = _drop_old_logs(deadline) if settings.EVENT_RETENTION_DAYS else 0
         jobs = _delete_old_jobs(deadline) if settings.JOB_RETENTION_DAYS else 0
-    if logs or jobs:
-        log.info("retention.cleaned", logs=logs, jobs=jobs)
+    if logs or jobs or work:
+        log.info("retention.cleaned", logs=logs, jobs=jobs, work=work)
     return logs, jobs
 
 

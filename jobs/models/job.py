@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from jobs.models.lanes import lane_of
 from jobs.models.states import Hold
 from myctobot.contract.jobs import TERMINAL, JobStatus
+from myctobot.contract.work import OnFailure
 from myctobot.lib.ids import public_id
 from myctobot.tenants.models import ApiKey, Tenant
 
@@ -66,6 +67,13 @@ class Job(models.Model):
     # Maximum number of the tenant's jobs with this key that have slots at once.
     concurrency_key = models.CharField(max_length=300, blank=True)
     concurrency_limit = models.SmallIntegerField(default=1)
+    # Handling of the work of an attempt that does not end well.
+    on_failure = models.CharField(
+        max_length=10,
+        choices=[(handling.value, handling.value) for handling in OnFailure],
+        default=OnFailure.KEEP.value,
+        db_default=OnFailure.KEEP.value,
+    )
     callback_url = models.URLField(max_length=2000, blank=True)
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True, editable=False)
@@ -100,6 +108,19 @@ class Job(models.Model):
     log_head_seq = models.BigIntegerField(default=0, editable=False)
     # The job has ended and its log is still stored.
     has_log = models.BooleanField(default=False, editable=False)
+
+    # Work that the next attempt pushes instead of running the agent.
+    work = models.ForeignKey(
+        "KeptWork",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="jobs",
+        db_index=False,
+        editable=False,
+    )
+    # The job was started to push that work, so no agent ever runs for it.
+    is_push = models.BooleanField(default=False, db_default=False, editable=False)
 
     result = models.JSONField(null=True, blank=True)
     error_code = models.CharField(max_length=60, blank=True)
@@ -170,10 +191,10 @@ class Job(models.Model):
             # Not on the byte count, which each batch of events changes: heap-only updates require that no column of
             # an index or its condition changes.
             models.Index(fields=["finished_at"], condition=models.Q(has_log=True), name="jobs_with_a_log"),
-            # Used only when a user, a key or a job is removed.
+            # Used only when a user, a key, a job or kept work is removed.
             *(
                 models.Index(fields=[name], condition=models.Q(**{f"{name}__isnull": False}), name=f"jobs_by_{name}")
-                for name in ("created_by", "api_key", "retry_of")
+                for name in ("created_by", "api_key", "retry_of", "work")
             ),
         ]
 

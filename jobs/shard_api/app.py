@@ -12,9 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from jobs.attempts.fencing import SecretlessAttempts
-from jobs.shard_api import runner_calls
+from jobs.shard_api import runner_calls, work_calls
 from jobs.shard_api.heartbeats import receive_heartbeat
 from myctobot.api.errors import INTERNAL_ERROR, NO_SUCH_ADDRESS, error_body
+from myctobot.contract.work import WORK_ARTIFACT
 from myctobot.errors import MyctobotError, Unavailable
 from myctobot.lib.postgres.outage import is_outage
 from myctobot.lib.ttl_cache import TtlCache
@@ -29,12 +30,17 @@ from shards.shard_api.call import MAX_BODY_BYTES, ShardCall, answer_to, answer_w
 log = structlog.get_logger(__name__)
 
 PREFIX: Final = "/shard/v1/"
-_CALLS_OF_JOBS: Final[dict[str, Callable[[ShardCall, str, SecretlessAttempts], Any]]] = {
-    "claim": runner_calls.claim,
-    "events": runner_calls.events,
-    "finish": runner_calls.finish,
+# By method, and by path below the job's.
+_CALLS_OF_JOBS: Final[dict[tuple[str, str], Callable[[ShardCall, str, SecretlessAttempts], Any]]] = {
+    ("POST", "claim"): runner_calls.claim,
+    ("POST", "events"): runner_calls.events,
+    ("POST", "finish"): runner_calls.finish,
+    ("POST", "git-token"): runner_calls.git_token,
+    ("PUT", f"artifacts/{WORK_ARTIFACT}"): work_calls.store_work,
+    ("POST", f"artifacts/{WORK_ARTIFACT}"): work_calls.read_work,
 }
-_NOT_ALLOWED = error_body("method_not_allowed", "Every call of the shard API is a POST.")
+_PATHS_OF_JOBS: Final = frozenset(path for _, path in _CALLS_OF_JOBS)
+_NOT_ALLOWED = error_body("method_not_allowed", "The calls of the shard API are a POST, and a PUT of kept work.")
 
 
 class KnownShardKeys:
@@ -73,9 +79,9 @@ def answer(call: ShardCall, caches: ProcessCaches) -> RawResponse:
     try:
         # Only a shard's body is read, because reading one costs more than sending one.
         caches.get(KnownShardKeys).check(call.key_hash)
-        if call.method != "POST":
-            return _refusal(call, answer_with(_NOT_ALLOWED, 405))
         return answer_with(work())
+    except UnknownMethod:
+        return _refusal(call, answer_with(_NOT_ALLOWED, 405))
     except UnknownShardKey as error:
         return answer_to(error)
     except MyctobotError as error:
@@ -95,11 +101,21 @@ def _enrol(call: ShardCall) -> RawResponse:
 def _work(call: ShardCall, caches: ProcessCaches) -> Callable[[], Any] | None:
     """Return the function that carries out a call; None if its path is unknown."""
     if call.path == "heartbeat":
-        return lambda: receive_heartbeat(call)
-    parts = call.path.split("/")
-    if len(parts) != 3 or parts[0] != "jobs" or not parts[1] or parts[2] not in _CALLS_OF_JOBS:
+        carry_out: Callable[[ShardCall], Any] = receive_heartbeat if call.method == "POST" else _refuse_method
+        return lambda: carry_out(call)
+    parts = call.path.split("/", 2)
+    if len(parts) != 3 or parts[0] != "jobs" or not parts[1] or parts[2] not in _PATHS_OF_JOBS:
         return None
-    return lambda: _CALLS_OF_JOBS[parts[2]](call, parts[1], caches.get(SecretlessAttempts))
+    found: Callable[..., Any] = _CALLS_OF_JOBS.get((call.method, parts[2]), _refuse_method)
+    return lambda: found(call, parts[1], caches.get(SecretlessAttempts))
+
+
+class UnknownMethod(Exception):
+    """The path has no call with this method."""
+
+
+def _refuse_method(*_: Any) -> Any:
+    raise UnknownMethod
 
 
 def _refusal(call: ShardCall, refusal: RawResponse) -> RawResponse:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from jobs.attempts.claim import claim_attempt
 from jobs.attempts.fencing import SecretlessAttempts
 from jobs.attempts.finish import finish_attempt
+from jobs.attempts.git_token import read_git_token
 from jobs.attempts.ingest import append_events
 from jobs.errors import Fenced
 from myctobot.contract.jobs import Event, EventKind, Outcome, Phase
@@ -21,6 +22,8 @@ from myctobot.contract.runner import (
     EventsRequest,
     FinishError,
     FinishRequest,
+    GitTokenAnswer,
+    GitTokenRequest,
     LeaseAnswer,
 )
 from shards.shard_api.call import ShardCall
@@ -38,26 +41,26 @@ _MAX_MESSAGE: Final = 4000
 
 def claim(call: ShardCall, job_id: str, known: SecretlessAttempts) -> ClaimAnswer:
     with read_fields(call.json()) as sent:
-        request = ClaimRequest(attempt=_attempt(sent), claim_token=sent.text("claim_token", 200, minimum=32))
+        request = ClaimRequest(attempt=read_attempt(sent), claim_token=sent.text("claim_token", 200, minimum=32))
     return claim_attempt(call.key_hash, job_id, request, known)
 
 
 def events(call: ShardCall, job_id: str, known: SecretlessAttempts) -> LeaseAnswer:
     with read_fields(call.json()) as sent:
         request = EventsRequest(
-            attempt=_attempt(sent),
+            attempt=read_attempt(sent),
             first_seq=sent.integer("first_seq", 1),
             events=_events(sent, sent.required("events")),
         )
         if sent.has("phase"):
             request["phase"] = sent.one_of("phase", _PHASES)
-    return append_events(call.key_hash, job_id, _claim_token(call), request, known)
+    return append_events(call.key_hash, job_id, claim_token_of(call), request, known)
 
 
 def finish(call: ShardCall, job_id: str, known: SecretlessAttempts) -> LeaseAnswer:
     with read_fields(call.json()) as sent:
         request = FinishRequest(
-            attempt=_attempt(sent),
+            attempt=read_attempt(sent),
             outcome=sent.one_of("outcome", _OUTCOMES),
             final_seq=sent.integer("final_seq"),
             result=sent.object("result"),
@@ -68,16 +71,22 @@ def finish(call: ShardCall, job_id: str, known: SecretlessAttempts) -> LeaseAnsw
             sent.add_error("error", "A failure needs its reason.")
         if len(json.dumps(request["result"])) > MAX_EVENT_BYTES:
             sent.add_error("result", f"Has more than {MAX_EVENT_BYTES} bytes.")
-    return finish_attempt(call.key_hash, job_id, _claim_token(call), request, known)
+    return finish_attempt(call.key_hash, job_id, claim_token_of(call), request, known)
 
 
-def _claim_token(call: ShardCall) -> str:
+def git_token(call: ShardCall, job_id: str, known: SecretlessAttempts) -> GitTokenAnswer:
+    with read_fields(call.json()) as sent:
+        request = GitTokenRequest(attempt=read_attempt(sent))
+    return read_git_token(call.key_hash, job_id, claim_token_of(call), request)
+
+
+def claim_token_of(call: ShardCall) -> str:
     if call.claim_token is None:
         raise Fenced(f"The header {CLAIM_HEADER} is missing.")
     return call.claim_token
 
 
-def _attempt(sent: FieldReader) -> int:
+def read_attempt(sent: FieldReader) -> int:
     # No upper bound: a number that is too large is the number of no attempt.
     return sent.integer("attempt", 1)
 

@@ -57,6 +57,11 @@ class Redactor:
         # Replace the longest first: a short encoding may be a part of a longer one.
         self._encodings = sorted(encodings, key=len, reverse=True)
 
+    def add_secret(self, secret: str) -> None:
+        """Mask a further secret from now on."""
+        if len(secret) >= MIN_SECRET_LENGTH:
+            self._encodings = sorted({*self._encodings, *secret_encodings(secret)}, key=len, reverse=True)
+
     def redact_text(self, value: str) -> str:
         """Return the text with every secret masked."""
         # PostgreSQL stores neither NUL nor lone surrogates. Drop them first: a NUL inside a secret would hide it.
@@ -94,7 +99,7 @@ _OWN_KEYS = frozenset(
         *("branch", "checked_at", "cli_version", "commits", "completed", "cost_usd", "deletions", "error", "files"),
         *("head", "input", "input_tokens", "insertions", "is_error", "mcp_servers", "message", "model", "name", "note"),
         *("outcome", "output", "output_tokens", "phase", "processes_killed", "processes_left", "result", "retryable"),
-        *("status", "summary", "text", "tools", "turns", "usage"),
+        *("status", "summary", "text", "tools", "turns", "usage", "wip_branch", "wip_head"),
     )
 )
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")

@@ -89,6 +89,17 @@ def repository_name(url: str) -> str:
     return f"{(parts.hostname or '').lower()}{port}{path.removesuffix('.git')}"
 
 
+def repository_key(url: str) -> str:
+    """Return one text for all spellings of a repository's URL, such as with another scheme, port, case or ``.git``.
+
+    Different repositories may have the same key, so it must not grant a right. It only keeps jobs apart.
+    """
+    parts = urlsplit(url)
+    path = "/".join(part for part in unquote(parts.path).casefold().split("/") if part not in ("", "."))
+    host = (parts.hostname or "").rstrip(".")
+    return f"{host}/{path.removesuffix('.git')}"
+
+
 def file_path(url: str) -> str:
     """Return the path of a ``file://`` URL, decoded once, as its repository is opened.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NotRequired, TypedDict
 
 from myctobot.contract.jobs import Event
+from myctobot.contract.work import WorkManifest
 
 CLAIM_HEADER: Final = "MyCTOBot-Claim"
 
@@ -61,6 +62,11 @@ class ClaimAnswer(TypedDict):
     secrets: dict[str, str]
     gateway: GatewayAccess
     push_policy: NotRequired[PushPolicy]  # of the task's repository; without it, a runner allows nothing
+    work_max_mb: NotRequired[int]  # bound of the work that the control plane keeps; without it, it keeps none
+    on_failure: NotRequired[str]  # an ``OnFailure``; without it, nothing is pushed after a failure
+    work: NotRequired[WorkManifest | None]  # work of an earlier attempt: push it, and run no agent
+    # Name of the tenant for the repository's objects, which the shard may keep for its next jobs; without it, none.
+    object_scope: NotRequired[str]
 
 
 class EventsRequest(TypedDict):
@@ -78,6 +84,18 @@ class LeaseAnswer(TypedDict):
     next_seq: int
     lease_s: int
     cancel: bool
+
+
+class GitTokenRequest(TypedDict):
+    """Question for the token of the job's repository as it is now."""
+
+    attempt: int
+
+
+class GitTokenAnswer(TypedDict):
+    """Token or key for the job's repository; null when the job has none."""
+
+    token: str | None
 
 
 class FinishError(TypedDict):

@@ -1,7 +1,15 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from myctobot.dashboards.views import account, callbacks, estimate, jobs, repository_policies, stored_secrets
+from myctobot.dashboards.views import (
+    account,
+    callbacks,
+    estimate,
+    jobs,
+    kept_work,
+    repository_policies,
+    stored_secrets,
+)
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="console-jobs")),
@@ -28,4 +36,5 @@ urlpatterns = [
         name="console-callback-resend",
     ),
     path("jobs/<str:job_id>/retry/", jobs.job_retry, name="console-job-retry"),
+    path("jobs/<str:job_id>/push/", kept_work.job_push, name="console-job-push"),
 ]

@@ -78,6 +78,8 @@ CALLBACK_CA_FILE: str = env.str("CALLBACK_CA_FILE", default="")
 
 # Capabilities whose effects can safely happen twice. A lost job with only such capabilities is retried.
 REPEATABLE_CAPABILITIES: list[str] = env.list("REPEATABLE_CAPABILITIES", default=["git", "filesystem", "fetch"])
+# Shards keep the objects of repositories for the tenant's next jobs.
+KEEP_REPOSITORY_OBJECTS: bool = env.bool("KEEP_REPOSITORY_OBJECTS", default=True)
 
 # Default limits for the run time of a job, its wait and its agent's silence; 0 means no limit.
 RUN_TIMEOUT_S = whole_number("RUN_TIMEOUT_S", 3600, minimum=10)
@@ -90,6 +92,12 @@ MAX_WAITING_JOBS = whole_number("MAX_WAITING_JOBS", 10_000, minimum=1)
 JOB_LOG_MAX_BYTES = whole_number("JOB_LOG_MAX_BYTES", 64 * 1024 * 1024, minimum=1024 * 1024)
 EVENT_RETENTION_DAYS = whole_number("EVENT_RETENTION_DAYS", 90, minimum=0)
 JOB_RETENTION_DAYS = whole_number("JOB_RETENTION_DAYS", 0, minimum=0)
+
+# Agents' work is kept for later pushes and downloads, within these bounds of a job, of a tenant and of time; 0 MB
+# keeps none.
+WORK_MAX_MB = whole_number("WORK_MAX_MB", 64, minimum=0)
+WORK_TENANT_MAX_MB = whole_number("WORK_TENANT_MAX_MB", 1024, minimum=0)
+WORK_RETENTION_DAYS = whole_number("WORK_RETENTION_DAYS", 7, minimum=1)
 
 # Operators can read /metrics, and so can callers with this token or from these networks.
 METRICS_TOKEN: str = token("METRICS_TOKEN")

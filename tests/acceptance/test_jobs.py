@@ -124,7 +124,14 @@ def test_the_shard_keeps_no_file_of_an_ended_job(client: Client, remote: Path) -
     client.wait(
         job["id"], lambda _: not any((shard / "jobs").iterdir()) and [*(shard / "run").iterdir()] == [isolation]
     )
-    assert {path for path in shard.rglob("*") if path.is_file()} == {config, isolation}
+    files = {path for path in shard.rglob("*") if path.is_file()}
+    kept = {path for path in files if shard / "jobs-objects" in path.parents}
+    assert files - kept == {config, isolation}
+    # These are the objects of the server, and none of the agent's.
+    packs = [path for path in kept if path.suffix == ".pack"]
+    shown = [git(path.parent, "verify-pack", "-v", str(path)) for path in packs]
+    assert packs
+    assert not any(job["result"]["head"] in text for text in shown)
 
 
 def test_the_environment_of_the_agent_has_no_variable_of_the_worker(client: Client) -> None:

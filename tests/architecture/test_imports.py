@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
 INNER: dict[str, list[tuple[str, ...]]] = {
     "jobs": [
         ("errors", "models", "broker"),
-        ("events", "callbacks"),
+        ("events", "callbacks", "kept_work"),
         ("dispatch",),
         ("queue", "capacity", "streaming", "maintenance"),
         ("lifecycle",),

@@ -17,6 +17,7 @@ django.setup(set_prefix=False)
 # Simulations use the product's decisions, and these import tables.
 from tests.benchmarks import (  # noqa: E402  # see above
     autoscale_day,
+    clone,
     dispatch_round,
     eta_error,
     failover_time,
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "runner_memory": runner_memory.measure,
     "sandbox_cost": sandbox_cost.measure,
     "submit_to_start": submit_to_start.measure,
+    "clone": clone.measure,
     "fanout_steady": fanout_steady.measure,
     "fanout_burst": fanout_burst.measure,
     "fanout_slow_viewer": fanout_slow_viewer.measure,

@@ -67,6 +67,7 @@ class Jobs:
     def __init__(self, server: Server, directory: Path) -> None:
         self._server = server
         self._directory = directory
+        self.object_cache = directory / "kept"
         self._made: list[Job] = []
 
     def __call__(
@@ -80,15 +81,21 @@ class Jobs:
         allow_ci_files: bool = False,
         allow_default_branch: bool = False,
         has_image: bool = False,
+        tenant: str | None = "acme",
+        isolated: bool = True,
         **policy: Any,
     ) -> Job:
         job_dir = self._directory / f"job-{len(self._made)}"
         job_dir.mkdir()
         image = DiskImage(job_dir, limits or ResourceLimits()) if has_image else None
-        sandbox = Sandbox(SandboxConfig(limits or ResourceLimits(), AGENT_UID), job_dir)
-        settings: dict[str, Any] = {"allowed_private_hosts": frozenset({"localhost"}), "ca_file": self._server.ca_file}
+        sandbox = Sandbox(SandboxConfig(limits or ResourceLimits(), AGENT_UID, isolated=isolated), job_dir)
+        settings: dict[str, Any] = {
+            "allowed_private_hosts": frozenset({"localhost"}),
+            "ca_file": self._server.ca_file,
+            "object_cache": self.object_cache,
+        }
         address = url or self._server.url("repo.git")
-        spec = RepoSpec(address, base, branch, token, allow_ci_files, allow_default_branch)
+        spec = RepoSpec(address, base, branch, token, allow_ci_files, allow_default_branch, tenant)
 
         async def emit(kind: EventKind, data: dict[str, Any]) -> None:
             await job.emit(kind, data)

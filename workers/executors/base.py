@@ -23,6 +23,7 @@ class AgentTask:
         capabilities: capabilities of the job, which select the MCP servers.
         gateway_url: address at which the agent reaches the model.
         gateway_token: the agent's only credential; it is invalid once the job has ended.
+        model_wait_s: time for which the agent waits for a model that is busy or does not answer.
     """
 
     prompt: str
@@ -31,16 +32,24 @@ class AgentTask:
     capabilities: tuple[str, ...]
     gateway_url: str
     gateway_token: str = field(repr=False)
+    model_wait_s: float = 900
+
+
+@dataclass(frozen=True)
+class AgentFailure:
+    """Reason why an agent did not finish; docs/jobs.md lists every code."""
+
+    code: str
+    message: str
+    retryable: bool = False
 
 
 @dataclass(frozen=True)
 class AgentReport:
     """End of an agent; input tokens include those from the provider's cache."""
 
-    ok: bool
     summary: str
-    error_code: str | None = None
-    error_message: str | None = None
+    failure: AgentFailure | None = None
     turns: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

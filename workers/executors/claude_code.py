@@ -6,6 +6,7 @@ its bare mode with only our settings and our MCP configuration.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from myctobot.contract.jobs import EventKind
 from workers.config import McpServer
 from workers.errors import JobError
 from workers.executors import mcp
-from workers.executors.base import AgentReport, AgentTask, Emit
+from workers.executors.base import AgentFailure, AgentReport, AgentTask, Emit
 from workers.executors.transport import SandboxTransport
 from workers.executors.truncation import keep_beginning, keep_end
 from workers.sandbox import plan
@@ -54,6 +55,10 @@ MAX_SUMMARY: Final = 4000
 MAX_REASON: Final = MAX_SUMMARY - 200
 # Another try does not change these answers of the gateway, but the CLI would try for minutes.
 REFUSED_STATUSES: Final = (401, 403)
+# The CLI's name for answers that reached their maximum length.
+TOO_LONG: Final = "max_output_tokens"
+# Code of the warning about a call of the model that got no answer and is tried again.
+MODEL_RETRY: Final = "agent_api_retry"
 
 
 def find_cli() -> Path | None:
@@ -91,6 +96,9 @@ def environment(task: AgentTask, author: tuple[str, str]) -> dict[str, str]:
         "DISABLE_AUTOUPDATER": "1",
         "DISABLE_TELEMETRY": "1",
         "DISABLE_ERROR_REPORTING": "1",
+        # Without these, the CLI gives up after three answers 529 within seconds.
+        "CLAUDE_CODE_RETRY_WATCHDOG": "1",
+        "CLAUDE_CODE_RETRY_WATCHDOG_MAX_WAIT_MS": str(round(task.model_wait_s * 1000)),
         "GIT_AUTHOR_NAME": name,
         "GIT_AUTHOR_EMAIL": email,
         "GIT_COMMITTER_NAME": name,
@@ -114,31 +122,71 @@ def tokens(usage: Mapping[str, Any] | None) -> tuple[int, int]:
     return counted.get("input_tokens", 0) + cached, counted.get("output_tokens", 0)
 
 
-def report(result: ResultMessage, max_turns: int, last_text: str) -> AgentReport:
-    """Return the report from the CLI's last message."""
-    code = message = None
+def report(result: ResultMessage, max_turns: int, writer: EventWriter) -> AgentReport:
+    """Return the report from the CLI's last message and the messages before it."""
+    failure = _failure(result, max_turns, writer)
+    read, written = tokens(result.usage)
+    summary = (result.result if failure is None else None) or writer.last_text
+    kept = keep_beginning(summary, MAX_SUMMARY)
+    return AgentReport(kept, failure, result.num_turns, read, written, result.total_cost_usd)
+
+
+def _failure(result: ResultMessage, max_turns: int, writer: EventWriter) -> AgentFailure | None:
     reason = result.result or "; ".join(result.errors or []) or "no reason given"
     message = keep_beginning(reason, MAX_REASON)
     if result.subtype == "error_max_turns":
-        code = "agent_max_turns"
-        message = f"The agent used all {max_turns} turns before it was done; raise max_turns or ask for less at once."
-    elif result.is_error and (result.api_error_status or result.subtype == "success"):
-        code, message = "agent_api_error", f"The model could not be used: {message}"
-    elif result.is_error:
-        code, message = "agent_failed", f"The agent gave up: {message}"
-    read, written = tokens(result.usage)
-    summary = (result.result if code is None else None) or last_text
-    kept = keep_beginning(summary, MAX_SUMMARY)
-    return AgentReport(code is None, kept, code, message, result.num_turns, read, written, result.total_cost_usd)
+        sentence = f"The agent used all {max_turns} turns before it was done; raise max_turns or ask for less at once."
+        return AgentFailure("agent_max_turns", sentence)
+    if not result.is_error:
+        return None
+    if writer.last_error == TOO_LONG:
+        return AgentFailure(
+            "agent_answer_too_long",
+            "The model's answers reached their maximum length several times in a row; ask for less at once, or for "
+            "smaller files.",
+        )
+    status = result.api_error_status
+    # A gateway or provider whose refusal is final forbids retries with any status.
+    if status is not None and _is_passing(status) and writer.waiting_since is not None:
+        return model_unavailable(f"status {status}, {message}")
+    if status or result.subtype == "success":
+        return AgentFailure("agent_api_error", f"The model could not be used: {message}")
+    return AgentFailure("agent_failed", f"The agent gave up: {message}")
+
+
+def _is_passing(status: int) -> bool:
+    """Tell whether a status of the provider says that it is busy or out of order; 529 is Anthropic's for busy."""
+    return status in (408, 429) or status >= 500
+
+
+def model_unavailable(reason: str) -> AgentFailure:
+    """Return the failure of an agent that waited for a busy model; it is not the agent's fault."""
+    return AgentFailure(
+        "model_unavailable",
+        f"The model's provider is busy or does not answer ({reason}); the job can be tried again later.",
+        retryable=True,
+    )
 
 
 @dataclass
-class _EventWriter:
-    """Writer of events from the SDK's messages; it also keeps the values for the report."""
+class EventWriter:
+    """Writer of events from the SDK's messages; it also keeps the values for the report.
+
+    Args:
+        model_wait_s: see ``AgentTask``.
+
+    Attributes:
+        failure: reason to end the agent.
+        last_error: name of the error in the last message of the model.
+        waiting_since: time of the loop at the first of the latest calls of the model without an answer, or None.
+    """
 
     emit: Emit
+    model_wait_s: float = AgentTask.model_wait_s
     result: ResultMessage | None = None
-    refused: str | None = None
+    failure: AgentFailure | None = None
+    last_error: str | None = None
+    waiting_since: float | None = None
     last_text: str = ""
     counted: set[str] = field(default_factory=set)
     read: int = 0
@@ -151,6 +199,9 @@ class _EventWriter:
             case SystemMessage(subtype="api_retry", data=data):
                 await self._retry(data)
             case AssistantMessage():
+                self.last_error = message.error
+                if message.error is None:
+                    self.waiting_since = None
                 for block in message.content:
                     await self._assistant_block(block)
                 await self._usage(message)
@@ -191,14 +242,20 @@ class _EventWriter:
         status, reason = data.get("error_status"), data.get("error", "no answer")
         if status in REFUSED_STATUSES:
             # The gateway refuses in the same way, but only after the job has ended.
-            self.refused = (
-                f"The call to the model was refused ({status}, {reason}); "
-                "check the job's anthropic_api_key and its permissions"
+            self.failure = AgentFailure(
+                "agent_api_error",
+                f"The call to the model was refused ({status}, {reason}); check the job's anthropic_api_key and its "
+                "permissions, or ask an operator to read the gateway's log.",
             )
             return
-        tries = f"try {data.get('attempt')} of {data.get('max_retries')}"
-        text = f"The model did not answer ({status or 'no status'}, {reason}); {tries} follows."
-        await self.emit(EventKind.WARNING, {"code": "agent_api_retry", "message": text})
+        now = asyncio.get_running_loop().time()
+        if self.waiting_since is None:
+            self.waiting_since = now
+        if now - self.waiting_since > self.model_wait_s:
+            self.failure = model_unavailable(f"{status or 'no status'}, {reason}, for {self.model_wait_s:g} s")
+            return
+        text = f"The model did not answer ({status or 'no status'}, {reason}); try {data.get('attempt')} follows."
+        await self.emit(EventKind.WARNING, {"code": MODEL_RETRY, "message": text})
 
     async def _usage(self, message: AssistantMessage) -> None:
         """Add up the tokens of each answer once; an answer of several blocks repeats its figures in each message."""
@@ -259,7 +316,7 @@ class ClaudeCode:
         )
         argv += ["--model", self._model] if self._model else []
         transport = SandboxTransport(sandbox, argv, environment(task, self._author), mounts, on_start, task.gateway_url)
-        return await self._converse(task, sandbox, transport, _EventWriter(emit))
+        return await self._converse(task, sandbox, transport, EventWriter(emit, task.model_wait_s))
 
     def _write_config(self, task: AgentTask, servers: Mapping[str, McpServer], sandbox: Sandbox) -> Path:
         """Write the CLI's files to a directory that the agent can read but not change; return it."""
@@ -274,7 +331,7 @@ class ClaudeCode:
         return directory
 
     async def _converse(
-        self, task: AgentTask, sandbox: Sandbox, transport: SandboxTransport, writer: _EventWriter
+        self, task: AgentTask, sandbox: Sandbox, transport: SandboxTransport, writer: EventWriter
     ) -> AgentReport:
         # Send the prompt verbatim, so that a leading slash is no command and an @name is no file.
         options = ClaudeAgentOptions(verbatim_prompts=True)
@@ -284,7 +341,7 @@ class ClaudeCode:
             async with aclosing(messages):  # type: ignore[type-var]  # declared as an iterator, made by a generator
                 async for message in messages:
                     await writer.handle(message)
-                    if writer.refused:
+                    if writer.failure is not None:
                         transport.stop()
                         break
         except ClaudeSDKError as error:
@@ -298,12 +355,13 @@ class ClaudeCode:
         if problem is not None:
             raise problem
         if writer.result is not None:
-            return report(writer.result, task.max_turns, writer.last_text)
-        read, written = writer.read, writer.written
+            return report(writer.result, task.max_turns, writer)
         summary = keep_beginning(writer.last_text, MAX_SUMMARY)
-        if writer.refused:
-            explanation = f"{writer.refused}, or ask an operator to read the gateway's log."
-            return AgentReport(False, summary, "agent_api_error", explanation, 0, read, written)
+        if writer.failure is not None:
+            return AgentReport(summary, writer.failure, 0, writer.read, writer.written)
+        if (problem := sandbox.process_error(transport.returncode or 0)) is not None:
+            raise problem
         reason = keep_end(transport.stderr_tail or failure or "it wrote no result", MAX_REASON)
         explanation = f"The agent ended unexpectedly with exit code {transport.returncode}: {reason}"
-        return AgentReport(False, summary, "agent_crashed", explanation, 0, read, written)
+        crash = AgentFailure("agent_crashed", explanation)
+        return AgentReport(summary, crash, 0, writer.read, writer.written)

@@ -26,7 +26,7 @@ import yaml
 
 from myctobot.contract.jobs import EventKind
 from workers.errors import JobError
-from workers.executors.base import AgentReport, AgentTask, Emit
+from workers.executors.base import AgentFailure, AgentReport, AgentTask, Emit
 from workers.executors.truncation import note
 from workers.sandbox.process import drain
 from workers.sandbox.sandbox import Sandbox, SandboxedProcess
@@ -133,16 +133,16 @@ class Scripted:
                 summary = step.text
                 await emit(EventKind.AGENT_MESSAGE, {"text": step.text})
             elif step.kind == "fail":
-                return AgentReport(False, summary, "agent_failed", step.text, turns=number)
+                return AgentReport(summary, AgentFailure("agent_failed", step.text), turns=number)
             elif not await self._run_step(number, step, process, emit):
                 code = await process.wait()
-                problem = sandbox.memory_error(code)
+                problem = sandbox.memory_error(code) or sandbox.process_error(code)
                 if problem is not None:
                     raise problem
                 message = f"The scripted agent ended unexpectedly with exit code {code}."
-                return AgentReport(False, summary, "agent_crashed", message, turns=number)
+                return AgentReport(summary, AgentFailure("agent_crashed", message), turns=number)
         await emit(EventKind.USAGE, {"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0, "turns": len(steps)})
-        return AgentReport(True, summary, turns=len(steps), cost_usd=0.0)
+        return AgentReport(summary, turns=len(steps), cost_usd=0.0)
 
     async def _run_step(self, number: int, step: ExecutorStep, process: SandboxedProcess, emit: Emit) -> bool:
         """Run a step; return False when the shell has ended."""

@@ -14,15 +14,18 @@ from typing import Final
 MAX_REFS: Final = 10_000
 MAX_STASHES: Final = 50
 MAX_LEFT_HEADS: Final = 50
-_SHA: Final = re.compile(r"[0-9a-f]{40}")
-_LEFT_DETACHED: Final = re.compile(r"checkout: moving from ([0-9a-f]{40}) to ")
+_SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_LEFT_DETACHED: Final = re.compile(r"checkout: moving from ([0-9a-f]{40}|[0-9a-f]{64}) to ")
 _WORKTREE_HEAD: Final = re.compile(r"worktrees/([^/]+)/HEAD")
 
 # Script for the folder of a repository; each section begins with a line that starts with '@'.
 READ_STATE: Final = r"""
 cd "$1" 2>/dev/null || exit 0
 show() { if [ -f "$1" ]; then tail -c "$2" "$1"; fi; echo; }
-echo @packed; show packed-refs 4000000
+echo @packed; if [ -f packed-refs ]; then
+  grep -a -v ' refs/tags/' packed-refs | head -c 4000000; echo
+  grep -a ' refs/tags/' packed-refs | head -c 4000000
+fi; echo
 echo @refs; grep -rHs -D skip --exclude='*.lock' '' HEAD refs worktrees/*/HEAD | head -c 4000000; echo
 echo @stash; show logs/refs/stash 1000000
 echo @log; show logs/HEAD 4000000
@@ -56,7 +59,7 @@ def parse_state(text: str) -> AgentState:
     """Parse the output of ``READ_STATE``; unknown lines are ignored."""
     sections: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("@"):
             lines = sections.setdefault(line[1:], [])
         else:
@@ -67,7 +70,9 @@ def parse_state(text: str) -> AgentState:
     for name, value in files.items():
         if match := _WORKTREE_HEAD.fullmatch(name):
             refs[f"worktree {match[1]}"] = value
-    resolved = {name: sha for name in list(refs)[:MAX_REFS] if (sha := _resolve(refs[name], refs))}
+    # A repository may have more tags than that, and none of them hides a branch.
+    names = sorted(refs, key=lambda name: name.startswith("refs/tags/"))[:MAX_REFS]
+    resolved = {name: sha for name in names if (sha := _resolve(refs[name], refs))}
     stashes = [words[1] for line in sections.get("stash", ()) if len(words := line.split(" ")) > 1]
     return AgentState(
         _resolve(files.get("HEAD", ""), refs),

@@ -31,8 +31,11 @@ def escape_pattern(path: str) -> str:
 
 
 def ignore_line(path: str) -> str:
-    """Return the line that ignores a folder; an ignore file cannot name a line break, so ``?`` matches it."""
-    return f"/{escape_pattern(path).replace(chr(10), '?')}/"
+    """Return the line that ignores a path, or a folder alone if it ends with a slash.
+
+    An ignore file cannot name a line break, so ``?`` matches it.
+    """
+    return f"/{escape_pattern(path).replace(chr(10), '?')}"
 
 
 def _quote(pattern: str) -> str:

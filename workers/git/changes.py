@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from myctobot.contract.limits import MAX_EVENT_BYTES
 from workers.errors import JobError
@@ -15,7 +15,7 @@ from workers.git.command import Git
 # The other fields of the event and its batch need space too.
 MAX_PATCH_BYTES: Final = MAX_EVENT_BYTES - 24 * 2**10
 DIFF_TIMEOUT_S: Final = 60
-_PLAIN: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none")
+PLAIN_DIFF: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none")
 _CUT: Final = "\n[the patch continues]\n"
 
 
@@ -30,6 +30,19 @@ class Changes:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class Collected:
+    """Changes of the job's branch relative to the base branch."""
+
+    head_sha: str
+    commits: int
+    files: int
+    insertions: int
+    deletions: int
+    patch: str
+    truncated: bool
+
+
 async def read_changes(git: Git, repository: Path, base: str, head: str) -> Changes:
     """Return totals and a bounded patch from the point where ``head`` branched off ``base``.
 
@@ -37,9 +50,9 @@ async def read_changes(git: Git, repository: Path, base: str, head: str) -> Chan
     """
     span = f"{base}...{head}"
     try:
-        stat = await git.run(["diff", *_PLAIN, "--shortstat", span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S)
+        stat = await git.run(["diff", *PLAIN_DIFF, "--shortstat", span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S)
         diff = await git.run(
-            ["diff", *_PLAIN, span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S, max_output=MAX_PATCH_BYTES
+            ["diff", *PLAIN_DIFF, span, "--"], cwd=repository, timeout_s=DIFF_TIMEOUT_S, max_output=MAX_PATCH_BYTES
         )
     except JobError as error:
         if error.code not in ("git_timeout", "git_out_of_memory"):
@@ -85,3 +98,16 @@ def fit_patch(patch: str, limit: int) -> tuple[str, bool]:
 
 def _json_length(text: str) -> int:
     return len(json.dumps(text)) - 2
+
+
+def diff_event(base: str, collected: Collected) -> dict[str, Any]:
+    return {
+        "base": base,
+        "head": collected.head_sha,
+        "files": collected.files,
+        "insertions": collected.insertions,
+        "deletions": collected.deletions,
+        "commits": collected.commits,
+        "patch": collected.patch,
+        "truncated": collected.truncated,
+    }

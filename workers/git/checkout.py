@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
 from workers.git.agent_state import READ_STATE, AgentState, parse_state
-from workers.git.command import check_space
+from workers.git.borrowed import ObjectSources
+from workers.git.command import DISK_FULL, check_space, out_of_memory, process_limit
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line
-from workers.sandbox.sandbox import Completed, Mount, Sandbox
+from workers.git.trace import EVENT, Limit, trace_of_lines
+from workers.sandbox.sandbox import Completed, ResourceLimits, Sandbox
 
-SEED_TARGET: Final = "/run/seed.bundle"
 CHECKOUT_TIMEOUT_S: Final = 600
 COMMIT_TIMEOUT_S: Final = 300
 MAX_STATE: Final = 16 * 2**20
@@ -32,6 +32,8 @@ _ENV: Final = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ALLOW_PROTOCOL": "file",
 }
+# Events among git's messages. Here no remote writes, and the agent has not started.
+_TRACED: Final = {"GIT_TRACE2_EVENT": "1"}
 _IN_REPO: Final = {"GIT_DIR": "/workspace/.git", "GIT_WORK_TREE": "/workspace"}
 
 # Files in .git that an interrupted operation leaves. Locks are removed first, because their owners have ended.
@@ -53,6 +55,83 @@ find . -mindepth 2 -name .git -prune -print | head -n "$1" | while IFS= read -r 
   printf '\\0'
 done
 """
+
+
+# Reads the packed refs from its input. Without a sandbox, the agent could damage objects that it borrows, so it gets
+# copies.
+_CREATE: Final = """
+set -e
+how=$1 format=$2 base=$3 branch=$4 start=$5 url=$6 name=$7 email=$8; shift 8
+git init --quiet --template= --object-format="$format" .
+for folder; do
+  if [ "$how" = borrow ]; then echo "$folder" >> .git/objects/info/alternates; continue; fi
+  for file in "$folder"/pack/*; do if [ -f "$file" ]; then cp "$file" .git/objects/pack/; fi; done
+done
+cat > .git/packed-refs
+git config user.name "$name"
+git config user.email "$email"
+git config remote.origin.url "$url"
+git config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'
+git config "branch.$base.remote" origin
+git config "branch.$base.merge" "refs/heads/$base"
+git symbolic-ref refs/remotes/origin/HEAD "refs/remotes/origin/$base"
+git symbolic-ref HEAD "refs/heads/$branch"
+git update-ref -m 'clone: start of the job' HEAD "$start"
+exec git read-tree --reset -u "$start"
+"""
+
+
+# The folders of submodules are empty ones, which git made.
+_ADD_SUBMODULES: Final = """
+set -e
+how=$1 format=$2; shift 2
+sources=$1; shift
+mkdir -p .git/modules
+while [ $# -ge 4 ]; do
+  own="$PWD/.git/modules/$1"
+  git init --quiet --template= --object-format="$format" --separate-git-dir="$own" "$2"
+  for folder in $sources; do
+    if [ "$how" = borrow ]; then echo "$folder" >> "$own/objects/info/alternates"; continue; fi
+    for file in "$folder"/pack/*; do if [ -f "$file" ]; then cp "$file" "$own/objects/pack/"; fi; done
+  done
+  git -C "$2" update-ref --no-deref HEAD "$3"
+  git -C "$2" config remote.origin.url "$4"
+  git -C "$2" read-tree --reset -u "$3"
+  shift 4
+done
+"""
+
+
+@dataclass(frozen=True)
+class Submodule:
+    """Submodule that was fetched.
+
+    Args:
+        name: name of the folder for its repository.
+    """
+
+    name: str
+    path: str
+    sha: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Content of a new checkout.
+
+    Args:
+        base: name of the base branch.
+        start: commit of the job's branch.
+        url: address of the remote, for the agent's information.
+        refs: content of ``packed-refs``.
+    """
+
+    object_format: str
+    base: str
+    start: str
+    url: str
+    refs: str
 
 
 @dataclass(frozen=True)
@@ -120,36 +199,49 @@ def find_unfinished(lines: Iterable[str], unmerged: bool) -> Unfinished:
 class Checkout:
     """Repository at ``/workspace`` in a sandbox."""
 
-    def __init__(self, sandbox: Sandbox, branch: str, policy: GitPolicy) -> None:
+    def __init__(self, sandbox: Sandbox, branch: str, policy: GitPolicy, sources: ObjectSources) -> None:
         self._sandbox = sandbox
         self._branch = branch
         self._policy = policy
+        self._sources = sources
 
-    async def create(self, seed: Path, base: str, url: str, *, continued: bool) -> None:
-        """Clone a bundle into the empty workspace and switch to the job's branch.
-
-        Args:
-            continued: whether the bundle has the branch already, so that the work continues on top of it.
+    async def create(self, seed: Seed) -> None:
+        """Make the repository in the empty workspace and check out the job's branch.
 
         Raises:
-            JobError: ``checkout_failed``.
+            JobError: ``checkout_failed``, or the code of the limit that git met.
         """
-        identity = (f"user.name={self._policy.author_name}", f"user.email={self._policy.author_email}")
-        config = [part for setting in identity for part in ("-c", setting)]
-        start = f"refs/remotes/origin/{self._branch if continued else base}"
-        steps = (
-            ["clone", "--quiet", "--no-tags", "--template=", *config, f"--branch={base}", "--", SEED_TARGET, "."],
-            ["switch", "--quiet", "--no-track", "-c", self._branch, start],
-            ["remote", "set-url", "--", "origin", url],
+        how = "borrow" if self._sandbox.isolated else "copy"
+        person = (self._policy.author_name, self._policy.author_email)
+        names = (how, seed.object_format, seed.base, self._branch, seed.start, seed.url, *person)
+        done = await self._sandbox.run(
+            ["sh", "-c", _CREATE, "sh", *names, *self._sources.folders],
+            env=_ENV | _TRACED,
+            mounts=self._sources.mounts,
+            stdin=seed.refs.encode(errors="surrogateescape"),
+            timeout_s=CHECKOUT_TIMEOUT_S,
+            cwd="/workspace",
         )
-        mounts = (Mount(source=seed, target=SEED_TARGET),)
-        for step in steps:
-            done = await self._sandbox.run(
-                ["git", *step], env=_ENV, mounts=mounts, timeout_s=CHECKOUT_TIMEOUT_S, cwd="/workspace"
-            )
-            if done.returncode != 0:
-                check_space(_stderr(done))
-                raise _checkout_error(_stderr(done))
+        if done.returncode != 0:
+            raise self._failed(done)
+
+    async def add_submodules(self, submodules: Sequence[Submodule], object_format: str) -> None:
+        """Make the repositories of submodules and check them out.
+
+        Raises:
+            JobError: ``checkout_failed``, or the code of the limit that git met.
+        """
+        how = "borrow" if self._sandbox.isolated else "copy"
+        fields = [field for one in submodules for field in (one.name, f"./{one.path}", one.sha, one.url)]
+        done = await self._sandbox.run(
+            ["sh", "-c", _ADD_SUBMODULES, "sh", how, object_format, " ".join(self._sources.folders), *fields],
+            env=_ENV | _TRACED,
+            mounts=self._sources.mounts,
+            timeout_s=CHECKOUT_TIMEOUT_S,
+            cwd="/workspace",
+        )
+        if done.returncode != 0:
+            raise self._failed(done)
 
     async def find_unfinished(self) -> Unfinished:
         """Make the agent's files readable, and find the operation of git that it left unfinished."""
@@ -183,6 +275,10 @@ class Checkout:
         pairs = zip(fields[::2], fields[1::2], strict=False)
         return [InnerRepository(path.removeprefix("./").removesuffix("/.git"), link.strip()) for path, link in pairs]
 
+    def _failed(self, done: Completed) -> JobError:
+        refused = self._sandbox.process_error(done.returncode) is not None
+        return checkout_error(_stderr(done), self._sandbox.config.limits, processes_refused=refused)
+
     async def _git(
         self,
         args: Sequence[str],
@@ -207,8 +303,33 @@ class Checkout:
         return done
 
 
-def _checkout_error(stderr: str) -> JobError:
-    return JobError("checkout_failed", f"The repository could not be checked out: {last_line(stderr)}.")
+def checkout_error(stderr: str, limits: ResourceLimits, *, processes_refused: bool) -> JobError:
+    """Return the error for a failed checkout.
+
+    Args:
+        stderr: git's messages, with its events among them.
+        limits: limits of the sandbox.
+        processes_refused: the limit of processes was reached. A thread that git cannot start has the same error for
+            lack of memory.
+    """
+    trace = trace_of_lines(stderr.splitlines())
+    if trace.limit is Limit.DISK:
+        return JobError("disk_full", DISK_FULL, retryable=True)
+    if processes_refused or trace.limit is Limit.PROCESSES:
+        return process_limit(limits.processes)
+    if trace.limit is Limit.MEMORY:
+        return out_of_memory(limits.memory_mb)
+    if trace.limit is Limit.FILE_SIZE:
+        return JobError(
+            "repo_too_large",
+            f"The repository of repo_url has a file, or the pack of its history, that is larger than the "
+            f"{limits.file_size_mb:,} MB that this shard allows (sandbox.file_size_mb); ask the operator to raise the "
+            "limit, or use a smaller repository.",
+        )
+    said = last_line("\n".join(line for line in stderr.splitlines() if not line.startswith(EVENT)))
+    return JobError(
+        "checkout_failed", f"The repository could not be checked out; try again. git said: {said}", retryable=True
+    )
 
 
 def _stderr(done: Completed) -> str:

@@ -77,10 +77,12 @@ class Collector:
         self._max_bytes, self._branch, self._warn = max_bytes, branch, warn
         self._at_start = AgentState()
         self._found = _Found()
+        # All lines of new commits that were imported, also if none of them may be pushed.
+        self.lines: tuple[Line, ...] = ()
 
-    async def begin(self, start: str) -> int:
+    async def begin(self, start: str, object_format: str) -> int:
         """Record the fresh checkout; see ``CheckoutRecord.create``."""
-        count = await self._record.create(start)
+        count = await self._record.create(start, object_format)
         self._at_start = await self._checkout.read_state(AGENT_GIT)
         return count
 
@@ -113,6 +115,7 @@ class Collector:
             tips.setdefault(commit, []).extend(names[sha])
         parents = await self._import(tips, {start, base})
         lines = find_lines(tips, parents)
+        self.lines = tuple(lines)
         usable = [line.sha for line in lines if await self._is_ancestor(start, line.sha)]
         head = self._found.files or commits.get(state.head or "", start)
         branch = commits.get(state.refs.get(f"refs/heads/{self._branch}", ""), start)

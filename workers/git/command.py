@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,26 +13,18 @@ from typing import Final
 from workers.errors import JobError
 from workers.git.confinement import NOT_CONFINED, Confinement
 from workers.git.process import MAX_STDOUT, PATH, OnLine, Result, last_line, run_process
+from workers.git.trace import GitTrace, Limit, open_trace, trace_of_messages
 from workers.sandbox.limits import ResourceLimits
 
 LOCAL_TIMEOUT_S: Final = 120
 
-# Messages of git and its libraries on a full disk, in lower case.
-DISK_FULL_SIGNS: Final = ("no space left on device", "disk quota exceeded", "out of diskspace")
 DISK_FULL: Final = "The shard's disk is full; try again on another shard or ask the operator to free space."
-
-# Messages of git and its libraries at a limit of their memory, in lower case.
-OUT_OF_MEMORY_SIGNS: Final = (
-    "out of memory",
-    "cannot allocate memory",
-    "attempting to allocate",
-    "unable to create thread",
-)
 
 # Old tools left these harmless faults in many good repositories, which must stay usable. All other faults that git's
 # fsck finds are refused.
 TOLERATED_FSCK: Final = (
     "badDate",
+    "badDateOverflow",
     "badEmail",
     "badName",
     "badTimezone",
@@ -40,8 +33,16 @@ TOLERATED_FSCK: Final = (
     "missingSpaceBeforeDate",
     "missingSpaceBeforeEmail",
     "multipleAuthors",
+    "nulInCommit",
     "zeroPaddedDate",
     "zeroPaddedFilemode",
+)
+# Since 2.39.1. git only warns about such lines and files, and does not use them.
+TOLERATED_ATTRIBUTES: Final = (
+    "gitattributesBlob",
+    "gitattributesLarge",
+    "gitattributesLineLength",
+    "gitattributesMissing",
 )
 
 _CONFIG: Final = (
@@ -65,7 +66,7 @@ _CONFIG: Final = (
     # Always keep what arrives as a pack. Unpacked, each object is held in memory and written in full.
     "transfer.unpackLimit=1",
     "fetch.unpackLimit=1",
-    *(f"fetch.fsck.{name}=ignore" for name in TOLERATED_FSCK),
+    *(f"fetch.fsck.{name}=ignore" for name in (*TOLERATED_FSCK, *TOLERATED_ATTRIBUTES)),
 )
 
 
@@ -80,6 +81,7 @@ class Git:
         pass_fds: descriptors that git inherits.
         max_file_mb: size of the largest file that a call may write.
         confinement: bounds of all processes of git; by default those of each process alone.
+        borrowed: further folders with objects that git reads; calls see folders that are added later.
     """
 
     home: Path
@@ -88,6 +90,7 @@ class Git:
     pass_fds: tuple[int, ...] = ()
     max_file_mb: int = 8192
     confinement: Confinement = field(default_factory=lambda: Confinement(ResourceLimits()), repr=False)
+    borrowed: list[Path] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
         return {
@@ -108,6 +111,7 @@ class Git:
             "GIT_ALLOC_LIMIT": "1g",
             # Each arena of the C library reserves 64 MB of address space.
             "MALLOC_ARENA_MAX": "2",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(map(str, self.borrowed)),
             **(self.env or {}),
         }
 
@@ -139,39 +143,45 @@ class Git:
             address_space_mb: bound of each process, in addition to the confinement.
 
         Raises:
-            JobError: ``git_missing``, ``git_timeout`` after ``timeout_s`` seconds, ``git_out_of_memory``, or
+            JobError: ``git_missing``, ``git_timeout`` after ``timeout_s`` seconds, an error of ``bounded``, or
                 ``git_not_confined`` when git could not enter its control groups.
         """
         with self.bounded() as check:
-            result = await run_process(
-                self.command(args, timeout_s=timeout_s, address_space_mb=address_space_mb),
-                env=self.environment(),
-                cwd=cwd,
-                timeout_s=timeout_s,
-                stdin=stdin,
-                pass_fds=self.pass_fds,
-                max_output=max_output,
-                on_line=on_line,
-            )
-            check(result.returncode, result.stderr)
+            with open_trace() as trace:
+                result = await run_process(
+                    self.command(args, timeout_s=timeout_s, address_space_mb=address_space_mb),
+                    env={**self.environment(), **trace.env},
+                    cwd=cwd,
+                    timeout_s=timeout_s,
+                    stdin=stdin,
+                    pass_fds=(*self.pass_fds, trace.descriptor),
+                    max_output=max_output,
+                    on_line=on_line,
+                )
+            result = dataclasses.replace(result, trace=trace.reader.result())
+            check(result.returncode, result.trace)
         return result
 
     @contextlib.contextmanager
-    def bounded(self) -> Iterator[Callable[[int, str], None]]:
-        """Provide the check of an exit code and of git's messages; all processes are killed when the block ends.
+    def bounded(self) -> Iterator[Callable[[int, GitTrace], None]]:
+        """Provide the check of an exit code and of git's errors; all processes are killed when the block ends.
 
         Raises:
-            JobError: the check raises ``git_out_of_memory`` or ``git_not_confined``.
+            JobError: the check raises ``git_out_of_memory``, ``git_process_limit`` or ``git_not_confined``.
         """
-        before = self.confinement.memory_kills()
+        before, refused = self.confinement.memory_kills(), self.confinement.refused_processes()
 
-        def check(returncode: int, stderr: str) -> None:
+        def check(returncode: int, trace: GitTrace) -> None:
             if returncode == 0:
                 return
             if returncode == NOT_CONFINED:
                 message = "git could not be limited on this shard; try again, or ask the operator to check it."
                 raise JobError("git_not_confined", message, retryable=True)
-            if self.confinement.memory_kills() > before or _is_out_of_memory(stderr):
+            if self.confinement.memory_kills() > before:
+                raise out_of_memory(self.confinement.memory_mb)
+            if trace.limit is Limit.PROCESSES or self.confinement.refused_processes() > refused:
+                raise process_limit(self.confinement.processes)
+            if trace.limit is Limit.MEMORY:
                 raise out_of_memory(self.confinement.memory_mb)
 
         try:
@@ -183,28 +193,38 @@ class Git:
         """Run git and return its output, stripped.
 
         Raises:
-            JobError: ``git_failed`` when the exit code is not 0, ``disk_full`` when that is the reason, or an error of
-                ``run``.
+            JobError: ``git_failed`` when the exit code is not 0, ``disk_full`` or ``repo_too_large`` when that is the
+                reason, or an error of ``run``.
         """
         result = await self.run(args, cwd=cwd, timeout_s=timeout_s)
         if result.returncode != 0:
-            check_space(result.stderr)
+            check_space(result.trace)
+            if result.trace.limit is Limit.FILE_SIZE:
+                raise JobError("repo_too_large", repo_too_large(self.max_file_mb))
             message = f"git {args[0]} failed on the shard; try again. git said: {last_line(result.stderr)}"
             raise JobError("git_failed", message, retryable=True)
         return result.text.strip()
 
 
-def check_space(stderr: str) -> None:
+def check_space(report: GitTrace | str) -> None:
     """Check why git failed.
 
     Args:
-        stderr: messages of a git that failed.
+        report: errors of a git that failed, or its standard error if no remote wrote to it.
 
     Raises:
         JobError: ``disk_full``, git found no space.
     """
-    if any(sign in stderr.lower() for sign in DISK_FULL_SIGNS):
+    trace = trace_of_messages(report) if isinstance(report, str) else report
+    if trace.limit is Limit.DISK:
         raise JobError("disk_full", DISK_FULL, retryable=True)
+
+
+def repo_too_large(max_mb: int) -> str:
+    return (
+        f"The repository of repo_url is larger than the {max_mb:,} MB that this shard allows (git.max_repo_mb); ask "
+        "the operator to raise the limit, or use a smaller repository."
+    )
 
 
 def out_of_memory(memory_mb: int) -> JobError:
@@ -215,7 +235,10 @@ def out_of_memory(memory_mb: int) -> JobError:
     )
 
 
-def _is_out_of_memory(stderr: str) -> bool:
-    # The remote's own words describe the remote.
-    lines = (line for line in stderr.lower().splitlines() if not line.startswith("remote:"))
-    return any(sign in line for line in lines for sign in OUT_OF_MEMORY_SIGNS)
+def process_limit(processes: int) -> JobError:
+    return JobError(
+        "git_process_limit",
+        f"git could not start another process, because the limit of {processes} processes (sandbox.processes) was "
+        "reached; try again, or ask an operator to raise the limit.",
+        retryable=True,
+    )

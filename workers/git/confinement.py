@@ -78,6 +78,15 @@ class Confinement:
         """Return the number of processes that the kernel killed at the memory limit."""
         return self._groups.memory_kills()
 
+    @property
+    def processes(self) -> int:
+        """Number of processes that git may have."""
+        return self._limits.processes
+
+    def refused_processes(self) -> int:
+        """Return how often the kernel refused a process at the limit."""
+        return self._groups.refused_processes()
+
     def kill(self) -> None:
         """Kill every process in the groups, also one that left its session."""
         if self._groups:

@@ -22,6 +22,7 @@ from typing import Final
 
 from myctobot.contract.redaction import secret_encodings
 from workers.errors import JobError
+from workers.git.line_pipe import named_pipe
 from workers.git.local_repository import open_repository
 from workers.git.policy import GitPolicy, Remote
 from workers.git.process import PATH, dies_with_runner, run_process
@@ -30,6 +31,7 @@ DEFAULT_USER: Final = "x-access-token"
 SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 AGENT_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 20
+MAX_SSH_LINES: Final = 20
 # Paths that fit into the address of a socket (unix(7)), without characters that ssh's options expand.
 _SOCKET_PATH: Final = re.compile(r"[\w./+ -]{1,107}", re.ASCII)
 # The token must fit into the pipe, because it is written before there is a reader.
@@ -57,12 +59,14 @@ class GitAccess:
 
     Attributes:
         address: path of a descriptor that replaces the URL; None where git uses the URL itself.
+        ssh_lines: receives the first messages of the ssh client itself.
     """
 
     env: dict[str, str]
     config: tuple[str, ...] = ()
     pass_fds: tuple[int, ...] = ()
     address: str | None = None
+    ssh_lines: list[str] = field(default_factory=list)
 
 
 def parse_token(text: str) -> Token:
@@ -120,7 +124,12 @@ async def git_access(
     env = {"GIT_ALLOW_PROTOCOL": remote.scheme}
     if remote.scheme == "ssh":
         async with _ssh_agent(token, git_dir, timeout_s) as socket:
-            yield GitAccess({**env, "GIT_SSH_COMMAND": ssh_command(remote, policy, socket), "GIT_SSH_VARIANT": "ssh"})
+            lines: list[str] = []
+            log = socket.with_name("log")
+            # The messages of the client are apart from those of the server, which can contain any text.
+            with named_pipe(log, lambda line: lines.append(line) if len(lines) < MAX_SSH_LINES else None):
+                command = ssh_command(remote, policy, socket, log)
+                yield GitAccess({**env, "GIT_SSH_COMMAND": command, "GIT_SSH_VARIANT": "ssh"}, ssh_lines=lines)
     elif remote.scheme == "https":
         with _askpass(remote, token, git_dir) as more:
             yield GitAccess({**env, **more.env}, (*_https_config(remote, policy), *more.config), more.pass_fds)
@@ -164,8 +173,12 @@ def _askpass(remote: Remote, text: str | None, git_dir: Path) -> Iterator[GitAcc
         os.close(read)
 
 
-def ssh_command(remote: Remote, policy: GitPolicy, agent_socket: Path) -> str:
-    """Return the value of ``GIT_SSH_COMMAND``: no other configuration, only our key and the checked address."""
+def ssh_command(remote: Remote, policy: GitPolicy, agent_socket: Path, log: Path) -> str:
+    """Return the value of ``GIT_SSH_COMMAND``: no other configuration, only our key and the checked address.
+
+    Args:
+        log: receives the client's own messages.
+    """
     # ssh searches known_hosts for the alias as it is, where a port other than 22 is written in this form.
     alias = remote.host if remote.port == 22 else f"[{remote.host}]:{remote.port}"
     options = {
@@ -188,7 +201,7 @@ def ssh_command(remote: Remote, policy: GitPolicy, agent_socket: Path) -> str:
         "UserKnownHostsFile": f'"{policy.known_hosts or SYSTEM_KNOWN_HOSTS}"',
     }
     pairs = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    return shlex.join(["ssh", "-F", "/dev/null", "-x", "-T", *pairs])
+    return shlex.join(["ssh", "-F", "/dev/null", "-x", "-T", "-E", str(log), *pairs])
 
 
 @contextlib.asynccontextmanager

@@ -36,6 +36,7 @@ class RepoSpec:
         token: token, ``user:token`` or, for ssh, a private key.
         allow_ci_files: whether a push may change files that make a CI server run programs.
         allow_default_branch: whether a push may go to the remote's default branch.
+        tenant: name of the tenant, which keeps its objects apart from others'; None keeps no objects.
     """
 
     url: str
@@ -44,6 +45,7 @@ class RepoSpec:
     token: str | None = field(repr=False)
     allow_ci_files: bool = False
     allow_default_branch: bool = False
+    tenant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class GitPolicy:
         max_repo_mb: size of the largest file, so of the largest pack, that a fetch may write.
         max_bundle_mb: size of the largest set of new commits that an agent may make.
         max_files: number of files and folders that a commit may have.
+        push_retry_s: seconds after a failed push in which it is tried again.
+        lfs_program: the shard's git-lfs, or None.
+        submodules: fetch the submodules on the repository's own host with the job's token.
+        object_cache: folder of the objects that jobs leave for later ones; None keeps no objects.
+        object_cache_mb: bound of these objects; 0 keeps no objects.
     """
 
     schemes: frozenset[str] = frozenset({"https", "ssh"})
@@ -69,9 +76,14 @@ class GitPolicy:
     known_hosts: Path | None = None
     proxy_url: str | None = None
     clone_timeout_s: int = 600
-    max_repo_mb: int = 8192
+    max_repo_mb: int = 2048
     max_bundle_mb: int = 1024
     max_files: int = 1_000_000
+    push_retry_s: int = 240
+    lfs_program: Path | None = None
+    submodules: bool = True
+    object_cache: Path | None = None
+    object_cache_mb: int = 10_240
     author_name: str = "MyCTOBot"
     author_email: str = "agent@myctobot.invalid"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
+from workers.git.trace import NOTHING, GitTrace
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_STDOUT: Final = 4 * 2**20
@@ -29,12 +30,21 @@ OnLine = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a command; ``truncated`` when it wrote more than was kept."""
+    """Result of a command; ``truncated`` when it wrote more than was kept.
+
+    Args:
+        trace: errors that git's programs reported.
+        remote_lines: the first lines of the remote's own, for a call of a remote.
+        ssh_lines: messages of the ssh client, for a call over ssh.
+    """
 
     returncode: int
     stdout: bytes
     stderr: str
     truncated: bool = False
+    trace: GitTrace = NOTHING
+    remote_lines: tuple[str, ...] = ()
+    ssh_lines: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

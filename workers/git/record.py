@@ -15,12 +15,13 @@ from typing import BinaryIO, Final, NamedTuple
 
 from workers.errors import JobError
 from workers.git.attributes import ignore_line, verbatim_lines
+from workers.git.borrowed import ObjectSources
+from workers.git.by_products import CORE_PATTERNS, described, find_by_products
 from workers.git.command import check_space
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line, printable_line
 from workers.git.record_scripts import (
     AGENT_GIT,
-    BASE,
     COMMIT_INDEX,
     COMPARE_BYTES,
     COPIES,
@@ -28,6 +29,7 @@ from workers.git.record_scripts import (
     FORCED,
     KEEP_VERBATIM,
     NEW_COMMITS,
+    NEW_FILES,
     READ_TREE,
     READABLE,
     RECORD,
@@ -86,18 +88,19 @@ class CheckoutRecord:
 
     Args:
         directory: folder that is created for the record.
-        objects: objects of the runner's repository, which the record reads and never changes.
+        sources: objects of the runner's repository, which the record reads and never changes.
     """
 
-    def __init__(self, sandbox: Sandbox, directory: Path, objects: Path, policy: GitPolicy) -> None:
-        self._sandbox, self._directory, self._objects, self._policy = sandbox, directory, objects, policy
+    def __init__(self, sandbox: Sandbox, directory: Path, sources: ObjectSources, policy: GitPolicy) -> None:
+        self._sandbox, self._directory, self._sources, self._policy = sandbox, directory, sources, policy
         self.start = ""
         self._gitlinks: frozenset[str] = frozenset()
         # The repositories of others inside the checkout are renamed, so that git adds their files.
         self.hidden_git = f".hidden-git-{secrets.token_hex(8)}"
         self._borrowed = [f"{AGENT_GIT}/objects"]
+        self.settings = dict(_SETTINGS)
 
-    async def create(self, start: str) -> int:
+    async def create(self, start: str, object_format: str) -> int:
         """Record the files of a fresh checkout, and return how many are stored otherwise than their attributes ask.
 
         The agent's repository gets settings that keep the bytes of these files, because git would rewrite them at any
@@ -111,11 +114,11 @@ class CheckoutRecord:
         if self._sandbox.host.root and self._sandbox.isolated:
             uid = self._sandbox.config.agent_uid
             os.chown(self._directory, uid, uid, follow_symlinks=False)
-        created = await self.run(CREATE, start, timeout_s=RECORD_TIMEOUT_S)
+        created = await self.run(CREATE, start, object_format, timeout_s=RECORD_TIMEOUT_S)
         self._require(created)
-        listing = await self.run('git ls-files -z --stage | tr "\\0\\n" "\\n " | grep "^160000" || :')
-        self._gitlinks = frozenset(line.partition("\t")[2] for line in text_of(listing).splitlines())
-        paths = [change.path for change in parse_raw(text_of(created))]
+        links, _, changes = text_of(created).partition("\0")
+        self._gitlinks = frozenset(line.partition("\t")[2] for line in links.split("\n") if line)
+        paths = [change.path for change in parse_raw(changes)]
         if lines := verbatim_lines(paths):
             encoded = lines.encode(errors="surrogateescape")
             self._require(await self.run(KEEP_VERBATIM, start, stdin=encoded, timeout_s=RECORD_TIMEOUT_S))
@@ -144,15 +147,16 @@ class CheckoutRecord:
         env = {"GIT_WORK_TREE": work_tree}
         if work_tree != WORKSPACE:
             env["GIT_INDEX_FILE"] = f"{RECORD}/plain/inner"
-        patterns = [self.hidden_git, *map(ignore_line, excluded)]
+        patterns = [self.hidden_git, *(ignore_line(f"{path}/") for path in excluded)]
         encoded = "".join(f"{line}\n" for line in patterns).encode(errors="surrogateescape")
         self._require(await self.run(READ_TREE, parent, stdin=encoded, env=env), "commit_failed")
         await self._update("git update-index -z --force-remove --stdin", added, env)
+        by_products = await self._leave_out_by_products(env)
         if work_tree == WORKSPACE:
             forced = text_of(await self.run(FORCED)).split("\0")
             await self._update("git update-index -z --add --remove --replace --stdin", forced, env)
         done = await self.run("git add --all --ignore-errors -- .", env=env, timeout_s=COMMIT_TIMEOUT_S)
-        warnings = _add_warnings(done)
+        warnings = [*by_products, *_add_warnings(done)]
         warnings += await self._restore_untouched(parent, env)
         ignored = text_of(
             await self.run(
@@ -172,6 +176,21 @@ class CheckoutRecord:
     async def _update(self, command: str, paths: Iterable[str], env: Mapping[str, str]) -> None:
         if data := "".join(f"{path}\0" for path in paths if path):
             await self.run(command, stdin=data.encode(errors="surrogateescape"), env=env)
+
+    async def _leave_out_by_products(self, env: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Let git ignore new files that only tools made, and return the warning."""
+        fields = text_of(await self.run(NEW_FILES, *CORE_PATTERNS, env=env)).split("\0")
+        end = fields.index("")
+        found = find_by_products(fields[:end], (path.removeprefix("./") for path in fields[end + 1 :]))
+        if not found:
+            return []
+        patterns = "".join(f"{ignore_line(path)}\n" for path in found).encode(errors="surrogateescape")
+        await self.run(f"cat >> {RECORD}/plain/info/exclude", stdin=patterns, env=env)
+        texts = [printable_line(text)[:200] for text in described(found)]
+        more = f" and {len(texts) - MAX_NAMED_ERRORS} more" if len(texts) > MAX_NAMED_ERRORS else ""
+        named = ", ".join(texts[:MAX_NAMED_ERRORS]) + more
+        sentence = "These are by-products of tools and not part of the push, because the agent did not commit them"
+        return [("by_products_left_out", f"{sentence}: {named}.")]
 
     async def _restore_untouched(self, parent: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
         """Take back changes of files whose bytes are as checked out, and of links to other repositories."""
@@ -296,7 +315,7 @@ class CheckoutRecord:
         Raises:
             JobError: ``disk_full``, or an error of the sandbox.
         """
-        mounts = (Mount(self._directory, RECORD, writable=True), Mount(self._objects, f"{BASE}/objects"))
+        mounts = (Mount(self._directory, RECORD, writable=True), *self._sources.mounts)
         done = await self._sandbox.run(
             ["sh", "-c", script, "sh", *args],
             env={**self._environment(), **(env or {})},
@@ -326,10 +345,10 @@ class CheckoutRecord:
             "GIT_DIR": f"{RECORD}/plain",
             "GIT_WORK_TREE": WORKSPACE,
             "GIT_OBJECT_DIRECTORY": f"{RECORD}/objects",
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join([f"{BASE}/objects", *self._borrowed]),
-            "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join([*self._sources.folders, *self._borrowed]),
+            "GIT_CONFIG_COUNT": str(len(self.settings)),
         }
-        for number, (key, value) in enumerate(_SETTINGS.items()):
+        for number, (key, value) in enumerate(self.settings.items()):
             found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
         for role in ("AUTHOR", "COMMITTER"):
             found |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": email}
@@ -340,19 +359,19 @@ class CheckoutRecord:
         if done.returncode == 0:
             return
         detail = last_line(stderr_of(done))
-        messages = {
-            "checkout_failed": f"The repository could not be checked out: {detail}.",
-            "commit_failed": f"The agent's uncommitted work could not be committed: {detail}.",
-            "changes_invalid": f"The agent's commits could not be packed, so nothing was pushed: {detail}.",
-        }
-        raise JobError(code, messages[code])
+        if code == "commit_failed":
+            raise JobError("commit_failed", f"The agent's uncommitted work could not be committed: {detail}.")
+        if code == "changes_invalid":
+            message = f"The agent's commits could not be packed, so nothing was pushed: {detail}."
+            raise JobError("changes_invalid", message)
+        raise JobError("checkout_failed", f"The repository could not be checked out: {detail}.", retryable=True)
 
 
 def changes_too_large(max_mb: int) -> JobError:
     return JobError(
         "changes_too_large",
         f"The agent's commits are larger than {max_mb} MB, so nothing was pushed; "
-        "exclude build results by .gitignore, or ask the operator to raise max_bundle_mb.",
+        "exclude build results by .gitignore, or ask for fewer and smaller files.",
     )
 
 

@@ -8,27 +8,32 @@ from workers.git.attributes import AS_IS
 from workers.sandbox.sandbox import WORKSPACE
 
 RECORD: Final = "/run/record"
-BASE: Final = "/run/base"
 AGENT_GIT: Final = f"{WORKSPACE}/.git"
 
+# Only attributes make git store other bytes than a file has: for line ends, in files with a carriage return.
 CREATE: Final = f"""
 set -e
 for kind in plain raw; do
-  GIT_DIR={RECORD}/$kind git init --quiet --template=; mkdir -p {RECORD}/$kind/info
+  GIT_DIR={RECORD}/$kind git init --quiet --template= --object-format="$2"; mkdir -p {RECORD}/$kind/info
+  cp {AGENT_GIT}/index {RECORD}/$kind/index
 done
 echo '* {AS_IS}' > {RECORD}/raw/info/attributes
-git read-tree "$1"
-if git ls-files -z | tr '\\0\\n' '\\n ' | grep -q '\\(^\\|/\\)\\.gitattributes$'; then
-  git add --update --ignore-errors -- . || :
-  git diff-index --cached --raw -z --no-renames "$1" --
-  GIT_DIR={RECORD}/raw
-  git read-tree "$1"
-  git add --update --ignore-errors -- . || :
-  git write-tree > {RECORD}/bytes
-else
-  git update-index -q --refresh
-  git rev-parse "$1^{{tree}}" > {RECORD}/bytes
+git rev-parse "$1^{{tree}}" > {RECORD}/bytes
+git ls-files -z --stage | tr '\\0\\n' '\\n ' | grep '^160000' || :
+printf '\\0'
+if [ -z "$(git ls-files -- .gitattributes '*/.gitattributes' | head -n 1)" ]; then exit 0; fi
+if git grep -q --cached -E 'ident|encoding' -- .gitattributes '*/.gitattributes'
+then git ls-files -z > {RECORD}/convertible
+else grep -rlZF --exclude-dir=.git "$(printf '\\r')" . | sed -z 's,^\\./,,' > {RECORD}/convertible
 fi
+if ! [ -s {RECORD}/convertible ]; then exit 0; fi
+for kind in plain raw; do
+  GIT_DIR={RECORD}/$kind
+  git update-index -z --force-remove --stdin < {RECORD}/convertible
+  git update-index -z --add --stdin < {RECORD}/convertible
+  if [ $kind = raw ]; then git write-tree > {RECORD}/bytes
+  else git diff-index --cached --raw -z --no-renames "$1" --; fi
+done
 """
 
 # The agent's own git must not convert these files either.
@@ -57,6 +62,13 @@ if [ -f {AGENT_GIT}/info/exclude ] && [ ! -L {AGENT_GIT}/info/exclude ]; then
 fi
 cat >> {RECORD}/plain/info/exclude
 git read-tree --reset "$1"
+"""
+
+# New files, and after an empty name those that can be dumps of a program's memory.
+NEW_FILES: Final = """
+git ls-files -z --others --exclude-standard
+printf '\\0'
+find . -name .git -prune -o -type f -size +1024k '(' -name "$1" -o -name "$2" -o -name "$3" ')' -print0
 """
 
 # Files that the agent added although they are ignored, according to its own index.

@@ -8,22 +8,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from myctobot.contract.repositories import repository_name
 from workers.errors import JobError
+from workers.git import causes
+from workers.git.certificates import certificate_error
 from workers.git.command import Git
 from workers.git.credentials import encodings, git_access
-from workers.git.failures import push_error, transport_error
+from workers.git.failures import RemoteCall, push_error, transport_error
 from workers.git.policy import GitPolicy, Remote, RepoSpec, Resolver, locate, resolve_host
 from workers.git.process import OnLine, Result
+from workers.git.remote_lines import RemoteLines
 
 LIST_TIMEOUT_S: Final = 120
 PUSH_TIMEOUT_S: Final = 600
 MAX_LISTING: Final = 2**20
 # Bound of each process that lists refs. The server decides how many there are, and git holds all of them.
 LISTING_MEMORY_MB: Final = 512
-_SYMREF: Final = re.compile(r"ref: refs/heads/(\S+)\tHEAD")
-_LINE: Final = re.compile(r"([0-9a-f]{40})\t(\S+)")
+# git allows all characters in names but the ASCII ones for control and the blank.
+_SYMREF: Final = re.compile(r"ref: refs/heads/(.+)\tHEAD")
+_LINE: Final = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\t(.+)")
 
 # Our own git serves a repository on this machine, and that repository's configuration must not control it.
 _SERVE: Final = (
@@ -34,22 +39,35 @@ _SERVE: Final = (
 
 @dataclass(frozen=True)
 class Listing:
-    """Default branch of a remote, and the commits of the requested branches that exist."""
+    """Default branch of a remote, and the commits of the requested branches that exist.
+
+    Args:
+        object_format: ``sha1`` or ``sha256``.
+    """
 
     default: str | None
     branches: dict[str, str]
+    object_format: str = "sha1"
+
+    @property
+    def is_empty(self) -> bool:
+        return self.default is None and not self.branches
 
 
 def parse_listing(text: str) -> Listing:
     """Parse the output of ``git ls-remote --symref``; other lines are ignored."""
     default = None
     branches: dict[str, str] = {}
-    for line in text.splitlines():
+    object_format = "sha1"
+    # Other line separators may be part of a name.
+    for line in text.split("\n"):
         if symref := _SYMREF.fullmatch(line):
             default = symref[1]
-        elif (match := _LINE.fullmatch(line)) and match[2].startswith("refs/heads/"):
-            branches[match[2].removeprefix("refs/heads/")] = match[1]
-    return Listing(default, branches)
+        elif match := _LINE.fullmatch(line):
+            object_format = "sha1" if len(match[1]) == 40 else "sha256"
+            if match[2].startswith("refs/heads/"):
+                branches[match[2].removeprefix("refs/heads/")] = match[1]
+    return Listing(default, branches, object_format)
 
 
 def parent_names(branch: str) -> list[str]:
@@ -117,6 +135,14 @@ class RemoteRepository:
         self._resolver = resolver
         self.encodings = encodings(spec.token)
 
+    def renew_token(self, token: str | None) -> bool:
+        """Use another token from now on, and return whether it is another one; both stay out of all texts."""
+        if token == self._spec.token:
+            return False
+        self._spec = dataclasses.replace(self._spec, token=token)
+        self.encodings = sorted({*self.encodings, *encodings(token)}, key=len, reverse=True)
+        return True
+
     async def list(self, branches: Sequence[str]) -> Listing:
         """List the default branch, the named branches, and those that conflict with the job's branch.
 
@@ -137,21 +163,40 @@ class RemoteRepository:
         if result.truncated:
             raise _too_many_refs()
         if result.returncode != 0:
-            raise transport_error("ls-remote", result.stderr, self.encodings)
-        return parse_listing(result.text)
+            raise await self._error("ls-remote", result)
+        listing = parse_listing(result.text)
+        # A page for people is read as a list without branches.
+        if listing.is_empty and urlsplit(self._spec.url).scheme == "https" and not result.trace.spoke_git:
+            raise JobError(causes.NOT_GIT.code, causes.NOT_GIT.message)
+        return listing
 
     async def fetch(self, branches: Sequence[str], on_line: OnLine) -> None:
-        """Fetch branches with their whole history under their own names.
+        """Fetch branches with their whole history and its tags under their own names.
 
         Raises:
             JobError: see ``workers.git.failures``.
         """
-        options = ["--no-tags", "--progress", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap="]
-        refspecs = [f"+refs/heads/{name}:refs/heads/{name}" for name in branches]
+        # Without an option for tags, git fetches those of the fetched history.
+        await self._fetch([], [f"+refs/heads/{name}:refs/heads/{name}" for name in branches], on_line)
+
+    async def fetch_refs(self, refspecs: Sequence[str], on_line: OnLine) -> None:
+        """Fetch refs or commits of another repository, without its tags.
+
+        Raises:
+            JobError: see ``workers.git.failures``.
+        """
+        # What the server of this repository has of another one would be of no use.
+        await self._fetch(["--no-tags", "--negotiation-tip=refs/submodules/*"], refspecs, on_line)
+
+    async def _fetch(self, more: Sequence[str], refspecs: Sequence[str], on_line: OnLine) -> None:
+        options = ["--progress", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=", *more]
         timeout_s = self._policy.clone_timeout_s
         result = await self._call("fetch", options, refspecs, timeout_s=timeout_s, on_line=on_line)
         if result.returncode != 0:
-            raise transport_error("fetch", result.stderr, self.encodings)
+            raise await self._error("fetch", result)
+        # git skips such branches and reports a success.
+        if any(causes.of_format(error.format) is causes.SHALLOW for error in result.trace.errors):
+            raise JobError(causes.SHALLOW.code, causes.SHALLOW.message)
 
     async def push(self, sha: str, branch: str, on_line: OnLine) -> None:
         """Push one commit to one branch; never by force.
@@ -163,7 +208,16 @@ class RemoteRepository:
         refspecs = [f"{sha}:refs/heads/{branch}"]
         result = await self._call("push", options, refspecs, timeout_s=PUSH_TIMEOUT_S, on_line=on_line)
         if result.returncode != 0:
-            raise push_error(result.text, result.stderr, self.encodings, branch)
+            raise push_error(self._facts("push"), result, branch)
+
+    def _facts(self, command: str) -> RemoteCall:
+        return RemoteCall(command, self.encodings, bool(self._spec.token), self._git.max_file_mb)
+
+    async def _error(self, command: str, result: Result) -> JobError:
+        error = transport_error(self._facts(command), result)
+        if error.code != causes.CERTIFICATE.code:
+            return error
+        return await certificate_error(await locate(self._spec.url, self._policy, self._resolver), self._policy, error)
 
     async def _call(
         self,
@@ -179,6 +233,7 @@ class RemoteRepository:
         async with git_access(remote, self._spec.token, self._policy, self._repository.parent, timeout_s) as granted:
             git = dataclasses.replace(self._git, config=granted.config, env=granted.env, pass_fds=granted.pass_fds)
             naming = _UrlNaming(granted.address, remote.url)
+            lines = RemoteLines(is_ssh=remote.scheme == "ssh")
             try:
                 result = await git.run(
                     [command, *options, *_local_server_option(remote, command), "--", naming.address, *refs],
@@ -186,13 +241,19 @@ class RemoteRepository:
                     timeout_s=timeout_s,
                     max_output=MAX_LISTING,
                     address_space_mb=address_space_mb,
-                    on_line=naming.translate(on_line),
+                    on_line=lines.collect_before(naming.translate(on_line)),
                 )
-                return dataclasses.replace(result, stderr=naming.in_text(result.stderr))
             except JobError as error:
                 if error.code != "git_timeout":
                     raise
                 raise _timeout_error(command, timeout_s) from error
+        # The messages of ssh are complete only now.
+        return dataclasses.replace(
+            result,
+            stderr=naming.in_text(result.stderr),
+            remote_lines=lines.result(result.trace),
+            ssh_lines=tuple(granted.ssh_lines),
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from workers.errors import JobError
 from workers.git.command import LOCAL_TIMEOUT_S, Git
 from workers.git.process import start_process, timed_out
+from workers.git.trace import NOTHING
 
 TREE_MODE: Final = b"40000"
 # Names that fit into a pipe together, so that writing them never waits for reading the answers.
@@ -20,7 +21,8 @@ _BATCH: Final = 64
 # A single folder of this size has several hundred thousand files.
 MAX_TREE_BYTES: Final = 32 * 2**20
 MAX_DEPTH: Final = 1000
-_ENTRY: Final = re.compile(rb"([0-7]{1,7}) ([^\0]+)\0(.{20})", re.DOTALL)
+# The names of objects have 20 bytes with SHA-1 and 32 with SHA-256.
+_ENTRIES: Final = {size: re.compile(rb"([0-7]{1,7}) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
 
 
 class Entry(NamedTuple):
@@ -46,7 +48,7 @@ class ObjectReader:
         self._max_files = max_files
 
     async def read(self, names: Iterable[str]) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Yield kind and content of each object, in the order of the names.
+        """Yield name and content of each object, in the order of the names.
 
         Raises:
             JobError: ``too_many_files`` for an object that is too large for a folder.
@@ -64,7 +66,7 @@ class ObjectReader:
                 size = int(header[2])
                 if size > MAX_TREE_BYTES:
                     raise too_many_files(self._max_files)
-                yield header[1], (await self._output.readexactly(size + 1))[:-1]
+                yield header[0], (await self._output.readexactly(size + 1))[:-1]
 
     async def entries(self, name: str) -> list[Entry]:
         """Return the entries of a tree.
@@ -72,12 +74,16 @@ class ObjectReader:
         Raises:
             JobError, EOFError, ValueError: see ``read``.
         """
-        return [entry async for _, data in self.read([name]) for entry in parse_tree(data)]
+        return [entry async for oid, data in self.read([name]) for entry in parse_tree(data, len(oid) // 2)]
 
 
-def parse_tree(data: bytes) -> list[Entry]:
-    """Return the entries of a tree from its content."""
-    return [Entry(*fields) for fields in _ENTRY.findall(data)]
+def parse_tree(data: bytes, oid_size: int = 20) -> list[Entry]:
+    """Return the entries of a tree from its content.
+
+    Args:
+        oid_size: length of an object's name in bytes.
+    """
+    return [Entry(*fields) for fields in _ENTRIES[oid_size].findall(data)]
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +108,7 @@ async def open_reader(
                 try:
                     yield ObjectReader(process, max_files)
                 except (EOFError, ConnectionError) as error:
-                    check(await process.wait(), "")
+                    check(await process.wait(), NOTHING)
                     raise _unreadable("git ended early") from error
                 except ValueError as error:
                     raise _unreadable(str(error)) from error
@@ -125,9 +131,9 @@ async def count_paths(git: Git, repository: Path, commit: str, max_files: int) -
         for _ in range(MAX_DEPTH):
             below: dict[str, int] = {}
             times = iter(level.values())
-            async for _kind, data in reader.read(level):
+            async for name, data in reader.read(level):
                 occurrences = next(times)
-                entries = parse_tree(data)
+                entries = parse_tree(data, len(name) // 2)
                 total += occurrences * len(entries)
                 if total > max_files:
                     raise too_many_files(max_files)

@@ -1,34 +1,44 @@
 """Repository of a job, from the clone to the push.
 
 There are two repositories. The runner's bare ``git/clean.git`` connects to the remote with the token; the agent's
-checkout in the sandbox never does. A bundle brings the base branch into the sandbox, and a pack brings the agent's
-commits out. They are checked before anything is pushed.
+checkout in the sandbox never does. The sandbox reads the fetched objects through read-only mounts, and a pack brings
+the agent's commits out. They are checked before anything is pushed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from myctobot.contract.jobs import EventKind
 from myctobot.contract.repositories import repository_name
+from myctobot.contract.work import WorkFile, WorkManifest
 from workers.errors import JobError
-from workers.git.changes import added_repositories, read_changes
+from workers.git.borrowed import ObjectSources
+from workers.git.changes import Collected, added_repositories, diff_event, read_changes
 from workers.git.checkout import Checkout
 from workers.git.ci_files import changed_ci_files
 from workers.git.cleanup import remove_tree
-from workers.git.collection import Collector
+from workers.git.collection import Collector, listed
 from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
+from workers.git.kept_work import import_bundle, unusable, write_bundle, write_patch
+from workers.git.large_changes import find_large
+from workers.git.lfs import plain_contents
+from workers.git.lfs_files import LfsFiles
 from workers.git.lines import Line
 from workers.git.notes import Notes, read_notes
-from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_pair, check_spec, resolve_host
+from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_spec, resolve_host
+from workers.git.preparation import Preparation, Start
 from workers.git.process import printable_line
+from workers.git.pushing import Authorize, Pusher
 from workers.git.record import CheckoutRecord
-from workers.git.remote import RemoteRepository, check_branch_available, check_not_default
+from workers.git.remote import RemoteRepository, check_not_default
+from workers.git.submodules import Submodules, listed_reasons
 from workers.git.trees import count_paths
 from workers.sandbox.sandbox import Sandbox
 
@@ -41,6 +51,8 @@ MIN_GIT: Final = (2, 37)
 MAX_NAMED_PATHS: Final = 10
 MAX_LEFT_SHOWN: Final = 5
 MAX_NAMED_BYTES: Final = 200
+# A job that failed must not occupy its slot for long.
+WIP_RETRY_S: Final = 30
 
 
 @dataclass(frozen=True)
@@ -53,19 +65,6 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Collected:
-    """Changes of the job's branch relative to the base branch."""
-
-    head_sha: str
-    commits: int
-    files: int
-    insertions: int
-    deletions: int
-    patch: str
-    truncated: bool
-
-
-@dataclass(frozen=True)
 class Pushed:
     """Branch and commit that were pushed."""
 
@@ -73,21 +72,10 @@ class Pushed:
     sha: str
 
 
-@dataclass(frozen=True)
-class _Start:
-    """Start of the agent's work: the commit of the base branch, or of the job's branch if that existed already."""
-
-    base_sha: str
-    sha: str
-
-    @property
-    def continued(self) -> bool:
-        return self.sha != self.base_sha
-
-
 class Workspace:
     """Repository of one job. Call ``prepare``, run the agent, then ``commit_leftovers``, ``collect``, ``push``.
 
+    ``write_work`` keeps what was collected, and for work that was kept, ``restore`` replaces all calls before ``push``.
     The agent's processes must have ended before ``commit_leftovers``. Every method except ``close`` and ``remove``
     raises ``JobError`` with a code and a sentence for the user. The caller must call ``close``.
     """
@@ -109,37 +97,57 @@ class Workspace:
         self._clean = self._dir / "clean.git"
         self._confinement = Confinement.create(sandbox.config.limits)
         self._git = Git(home=self._dir / "home", max_file_mb=policy.max_repo_mb, confinement=self._confinement)
-        self._remote = RemoteRepository(spec, policy, self._clean, self._git, resolver)
-        self._checkout = Checkout(sandbox, spec.branch, policy)
-        record = CheckoutRecord(sandbox, self._dir / "record", self._clean / "objects", policy)
+        self._resolver = resolver
+        self._remote = self._remote_of(spec)
+        sources = ObjectSources()
+        self._preparation = Preparation(spec, policy, self._git, self._clean, sandbox, sources, self._log)
+        self._checkout = Checkout(sandbox, spec.branch, policy, sources)
+        record = CheckoutRecord(sandbox, self._dir / "record", sources, policy)
+        self._lfs = LfsFiles(spec, policy, self._git, self._clean, sandbox, record, resolver)
         max_bytes = policy.max_bundle_mb * 2**20
         self._collector = Collector(self._checkout, record, self._git, self._clean, max_bytes, spec.branch, self._warn)
-        self._start: _Start | None = None
+        self._start: Start | None = None
         self.note = ""
         self._head: str | None = None
+        # Commits that are not pushed, but kept.
+        self._left: tuple[str, ...] = ()
 
     async def prepare(self) -> Prepared:
         """Fetch the base branch, and the job's branch where it exists, and check them out in the sandbox."""
-        check_spec(self._spec, self._policy)
-        await self._init()
-        await self._log(f"Connecting to {self._spec.url}")
-        base, continued = await self._find_branches()
-        await self._log(f"Fetching {base}" + (f" and {self._spec.branch}" if continued else ""))
-        await self._remote.fetch([base, self._spec.branch] if continued else [base], self._log)
-        base_sha = await self._rev_parse(base)
-        self._start = _Start(base_sha, await self._rev_parse(self._spec.branch) if continued else base_sha)
-        # Everything after this walks the paths of these commits.
-        for sha in dict.fromkeys((self._start.base_sha, self._start.sha)):
-            await count_paths(self._git, self._clean, sha, self._policy.max_files)
-        await self._seed(base, continued)
-        if verbatim := await self._collector.begin(self._start.sha):
+        preparation = self._preparation
+        start = self._start = await self._fetch()
+        await preparation.check_out(self._checkout, start)
+        with preparation.times.step("recording"):
+            verbatim = await self._collector.begin(start.sha, start.object_format)
+        if verbatim:
             await self._log(
                 f"{verbatim:,} files are stored otherwise than .gitattributes asks, and git does not convert them here"
             )
-        notes = await read_notes(self._git, self._clean, base_sha)
+        with preparation.times.step("submodules and LFS"):
+            await self._complete(start)
+        notes = await read_notes(self._git, self._clean, start.base_sha)
         for line in notes.log:
             await self._log(line)
-        return Prepared(base, base_sha, notes)
+        await self._log(preparation.times.summary())
+        return Prepared(start.base_branch, start.base_sha, notes)
+
+    async def restore(self, manifest: WorkManifest, bundle: Path) -> Collected:
+        """Fetch the branches and import the kept commits of an earlier attempt, instead of running the agent.
+
+        Raises:
+            JobError: ``work_unusable``, or as ``prepare``.
+        """
+        fetched = await self._fetch()
+        for sha in (manifest["base"], manifest["start"]):
+            found = await self._git.run(["rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}"], cwd=self._clean)
+            if found.returncode != 0:
+                raise unusable("the repository no longer has the commits that it continues")
+        base, sha = manifest["base"], manifest["start"]
+        start = self._start = Start(fetched.base_branch, base, sha, fetched.object_format)
+        head = manifest["head"]
+        await import_bundle(self._git, self._clean, bundle, head, self._policy.max_bundle_mb * 2**20)
+        await self._log("The agent's work is kept from an earlier attempt, so no agent runs")
+        return await self._describe(start, head)
 
     async def commit_leftovers(self, message: str) -> bool:
         """Commit the agent's uncommitted changes as the agent's user; return whether there were any."""
@@ -155,43 +163,101 @@ class Workspace:
         """
         start = self._require_start()
         head = await self._take_commits(start)
-        await count_paths(self._git, self._clean, head, self._policy.max_files)
-        commits = int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
-        if commits == 0:
+        if await self._count_commits(start, head) == 0:
             await self._log(self.note)
             return None
+        return await self._describe(start, head)
+
+    async def _describe(self, start: Start, head: str) -> Collected:
+        """Check the commits that end at ``head``, show their changes, and make them the ones to push."""
+        # Keep these commits reachable. Unreachable ones are never sent.
+        await self._git.check(["update-ref", "refs/myctobot/head", head], cwd=self._clean)
+        await count_paths(self._git, self._clean, head, self._policy.max_files)
+        commits = await self._count_commits(start, head)
         if head == start.sha:
             await self._log(f"The agent added no commit to the {commits} commits that {self._spec.branch} had already")
         changes = await read_changes(self._git, self._clean, start.base_sha, head)
         await self._warn_of_repositories(start, head)
+        await self._warn_of_contents(start, head)
         collected = Collected(
             head, commits, changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
         )
         # A person can read in the log what was not pushed.
         await self._emit(EventKind.DIFF, diff_event(start.base_sha, collected))
-        await self._check_ci_files(start, head)
         self._head = head
         return collected
 
-    async def push(self) -> Pushed:
-        """Push the commits that ``collect`` imported, never by force."""
+    async def _count_commits(self, start: Start, head: str) -> int:
+        return int(await self._git.check(["rev-list", "--count", head, f"^{start.base_sha}", "--"], cwd=self._clean))
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether new commits were collected, also such that are not pushed."""
+        is_new = self._start is not None and self._head not in (None, self._start.sha)
+        return is_new or bool(self._left)
+
+    @property
+    def work_commits(self) -> tuple[str, str, str, str]:
+        """Commits of the base branch, of the start and of the work, and the job's branch."""
+        start = self._require_start()
+        return start.base_sha, start.sha, self._head or start.sha, self._spec.branch
+
+    async def write_work(self, directory: Path, max_mb: int) -> dict[WorkFile, Path]:
+        """Write the collected commits to files in a folder; those of more than ``max_mb`` are left out."""
+        base, start, head, branch = self.work_commits
+        tips = {branch: head} if head != start else {}
+        tips |= {f"{branch}-left-{number}": sha for number, sha in enumerate(self._left, 1)}
+        bundle, patch = directory / "work.bundle", directory / "work.patch"
+        files: dict[WorkFile, Path] = {}
+        if await write_bundle(self._git, self._clean, bundle, tips, (base, start), max_mb):
+            files[WorkFile.BUNDLE] = bundle
+        if head != start and await write_patch(self._git, self._clean, patch, base, head, max_mb):
+            files[WorkFile.PATCH] = patch
+        return files
+
+    async def push(self, authorize: Authorize | None = None) -> Pushed:
+        """Push the commits that ``collect`` imported, never by force; see ``Pusher``.
+
+        Args:
+            authorize: called before each further try.
+        """
         if self._head is None:
             raise JobError("nothing_to_push", "There are no commits to push.")
-        if not self._spec.allow_default_branch:
-            # The default branch may have changed during the job.
-            check_not_default(self._spec, (await self._remote.list([self._spec.branch])).default)
-        await self._log(f"Pushing {self._spec.branch}")
-        await self._remote.push(self._head, self._spec.branch, self._log)
-        await self._emit(EventKind.PUSHED, {"branch": self._spec.branch, "sha": self._head})
-        return Pushed(self._spec.branch, self._head)
+        return await self._push_to(self._spec.branch, self._head, self._policy.push_retry_s, authorize)
+
+    async def push_wip(self, branch: str) -> Pushed:
+        """Push the commits of an attempt that did not end well to a branch of their own, with the same rules."""
+        if self._head is None or not self.has_work:
+            raise JobError("nothing_to_push", "There are no commits to push.")
+        return await self._push_to(branch, self._head, min(self._policy.push_retry_s, WIP_RETRY_S), None)
+
+    async def _push_to(self, branch: str, head: str, retry_s: float, authorize: Authorize | None) -> Pushed:
+        await self._check_ci_files(self._require_start(), head)
+        await self._log(f"Pushing {branch}")
+        check = partial(self._check_default_branch, branch)
+        known = (self._require_start().base_sha, self._require_start().sha)
+        if missing := await self._lfs.upload(head, known):
+            text = f"These contents of Git LFS exist neither here nor on the server: {listed(missing)}."
+            await self._warn("lfs_contents_missing", text)
+        pusher = Pusher(self._remote, branch, check, self._log, retry_s=retry_s, authorize=authorize)
+        await pusher.push(head)
+        await self._emit(EventKind.PUSHED, {"branch": branch, "sha": head})
+        return Pushed(branch, head)
 
     async def close(self) -> None:
         """End the runner's git and remove its control groups; the method may be called again."""
         await self._confinement.close()
+        self._preparation.close()
 
     def remove(self) -> None:
         """Delete the job's directory, in any state that the agent left it."""
         remove_tree(self._job_dir)
+
+    async def _fetch(self) -> Start:
+        """Fetch the base branch, and the job's branch where it exists."""
+        check_spec(self._spec, self._policy)
+        await self._init()
+        return await self._preparation.fetch(self._remote)
 
     async def _init(self) -> None:
         try:
@@ -206,56 +272,40 @@ class Workspace:
         found = parse_version(await self._git.check(["version"], cwd=self._dir))
         if found < MIN_GIT:
             raise JobError("git_too_old", "This shard's git is older than 2.37; ask the operator to update it.")
-        # The record of the checkout reads these objects as the agent's user.
-        options = ["--quiet", "--bare", "--shared=0644", "--template="]
-        await self._git.check(["init", *options, "--", "clean.git"], cwd=self._dir)
 
-    async def _find_branches(self) -> tuple[str, bool]:
-        """Return the base branch, and whether the job's branch exists already."""
-        wanted = self._spec.base_branch
-        listing = await self._remote.list([name for name in (wanted, self._spec.branch) if name])
-        base = wanted or listing.default
-        if base is None:
-            raise JobError(
-                "repo_empty", "The repository of repo_url has no default branch; give base_branch, or push a commit."
+    async def _complete(self, start: Start) -> None:
+        """Add the submodules that the job may fetch, and warn once of all contents that the agent does not have."""
+        submodules = Submodules(self._spec, self._policy, self._git, self._clean, self._remote_of)
+        if missing := await submodules.add(self._checkout, start.sha, start.object_format, self._log):
+            message = f"These submodules are not fetched, so their folders are empty: {listed_reasons(missing)}."
+            await self._warn("submodules_missing", message)
+        pointers, reason = await self._lfs.place(start.sha)
+        if reason:
+            await self._warn(
+                "lfs_missing",
+                f"{pointers:,} files are pointers of Git LFS, and the agent sees the pointers, because {reason}. "
+                "What it writes into such files is committed as plain contents.",
             )
-        check_pair(self._spec.branch, base)
-        check_not_default(self._spec, listing.default)
-        check_branch_available(self._spec.branch, listing.branches)
-        if wanted is not None and wanted not in listing.branches:
-            raise JobError(
-                "base_branch_not_found", f"The repository of repo_url has no branch '{wanted}' (base_branch)."
-            )
-        return base, self._spec.branch in listing.branches
+        elif pointers:
+            await self._log(f"Fetched the contents of {pointers:,} files of Git LFS")
 
-    async def _seed(self, base: str, continued: bool) -> None:
-        if continued:
-            await self._log(f"The branch {self._spec.branch} exists already; the work continues on top of it")
-        seed = self._dir / "seed.bundle"
-        refs = [f"refs/heads/{name}" for name in ([base, self._spec.branch] if continued else [base])]
-        timeout_s = self._policy.clone_timeout_s
-        await self._git.check(
-            ["bundle", "create", "--quiet", "--version=2", str(seed), *refs], cwd=self._clean, timeout_s=timeout_s
-        )
-        seed.chmod(0o644)
-        try:
-            await self._checkout.create(seed, base, self._spec.url, continued=continued)
-        finally:
-            seed.unlink()
-        await self._log(f"Checked out {self._spec.branch}")
+    def _remote_of(self, spec: RepoSpec) -> RemoteRepository:
+        return RemoteRepository(spec, self._policy, self._clean, self._git, self._resolver)
 
-    async def _take_commits(self, start: _Start) -> str:
+    async def _take_commits(self, start: Start) -> str:
         """Import the agent's commits into the bare repository, and return the one to push."""
-        taken = await self._collector.take(start.sha, start.base_sha)
-        self.note = taken.note
+        try:
+            taken = await self._collector.take(start.sha, start.base_sha)
+        except JobError:
+            # What may not be pushed can be kept.
+            self._left = tuple(line.sha for line in self._collector.lines)
+            raise
+        self.note, self._left = taken.note, tuple(line.sha for line in taken.left)
         for line in taken.left[:MAX_LEFT_SHOWN]:
             await self._show_left(start, line)
-        head = taken.sha or start.sha
-        # Keep these commits reachable. Unreachable ones are never sent.
-        await self._git.check(["update-ref", "refs/myctobot/head", head], cwd=self._clean)
-        return head
+        return taken.sha or start.sha
 
-    async def _show_left(self, start: _Start, line: Line) -> None:
+    async def _show_left(self, start: Start, line: Line) -> None:
         """Keep the changes of commits that are not pushed in the job's log."""
         changes = await read_changes(self._git, self._clean, start.sha, line.sha)
         count = await self._git.check(["rev-list", "--count", line.sha, f"^{start.sha}", "--"], cwd=self._clean)
@@ -264,7 +314,12 @@ class Workspace:
         )
         await self._emit(EventKind.DIFF, {**diff_event(start.sha, collected), "left_out": line.names[0]})
 
-    async def _check_ci_files(self, start: _Start, head: str) -> None:
+    async def _check_default_branch(self, branch: str) -> None:
+        """Check the remote's default branch again, because it may have changed during the job."""
+        if not self._spec.allow_default_branch:
+            check_not_default(replace(self._spec, branch=branch), (await self._remote.list([branch])).default)
+
+    async def _check_ci_files(self, start: Start, head: str) -> None:
         if self._spec.allow_ci_files:
             return
         known = (start.base_sha, start.sha)
@@ -277,7 +332,7 @@ class Workspace:
                 f"or ask an admin of your tenant to set allow_ci_files for {repository_name(self._spec.url)}.",
             )
 
-    async def _warn_of_repositories(self, start: _Start, head: str) -> None:
+    async def _warn_of_repositories(self, start: Start, head: str) -> None:
         paths = await added_repositories(self._git, self._clean, start.sha, head)
         if paths:
             named = ", ".join(paths[:MAX_NAMED_PATHS])
@@ -286,10 +341,16 @@ class Workspace:
                 f"The commits refer to other git repositories, whose contents are not part of the push: {named}.",
             )
 
-    async def _rev_parse(self, branch: str) -> str:
-        return await self._git.check(["rev-parse", "--verify", f"refs/heads/{branch}^{{commit}}"], cwd=self._clean)
+    async def _warn_of_contents(self, start: Start, head: str) -> None:
+        if paths := await plain_contents(self._git, self._clean, start.sha, head, self._policy.max_files):
+            await self._warn(
+                "lfs_plain_contents",
+                f"The attributes of these files ask for Git LFS, and the commits have their contents: {listed(paths)}.",
+            )
+        if large := await find_large(self._git, self._clean, start.sha, head):
+            await self._warn("large_changes", f"The commits have large files, or folders of many: {listed(large)}.")
 
-    def _require_start(self) -> _Start:
+    def _require_start(self) -> Start:
         if self._start is None:
             raise AssertionError("prepare() comes first")
         return self._start
@@ -315,16 +376,3 @@ def parse_version(text: str) -> tuple[int, int]:
 def is_progress(line: str) -> bool:
     """Tell whether a line only shows git's progress, such as ``Receiving objects:  42% (21/50)``."""
     return "% (" in line and not line.endswith("done.")
-
-
-def diff_event(base: str, collected: Collected) -> dict[str, Any]:
-    return {
-        "base": base,
-        "head": collected.head_sha,
-        "files": collected.files,
-        "insertions": collected.insertions,
-        "deletions": collected.deletions,
-        "commits": collected.commits,
-        "patch": collected.patch,
-        "truncated": collected.truncated,
-    }

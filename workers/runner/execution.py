@@ -10,18 +10,23 @@ from typing import Any
 from myctobot.contract.jobs import EventKind, Phase
 from myctobot.contract.names import attempt_name
 from myctobot.contract.runner import CancelProof, ClaimAnswer
+from myctobot.contract.work import WIP_BRANCH, OnFailure, WorkManifest
 from workers.config import ShardConfig
 from workers.errors import JobError
 from workers.executors import create_executor, direct_addresses, read_only_paths
 from workers.executors.base import AgentReport, AgentTask
 from workers.git.cleanup import remove_tree
 from workers.git.notes import Notes
-from workers.git.workspace import Collected, Prepared, RepoSpec, Workspace
+from workers.git.object_cache import ObjectCache
+from workers.git.workspace import Collected, Prepared, Pushed, RepoSpec, Workspace
+from workers.runner.attempt_calls import AttemptCalls
 from workers.runner.disk_watchdog import DiskWatchdog, read_free_space, shortage
 from workers.runner.events import EventStream
+from workers.runner.model_wait import ModelWait
 from workers.runner.output_watchdog import OutputWatchdog
 from workers.runner.pausable_clock import PausableClock
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
+from workers.runner.work_keeper import WorkKeeper
 from workers.sandbox.agent_users import AgentUser
 from workers.sandbox.disk_image import DiskImage
 from workers.sandbox.isolation import load_for_job
@@ -38,16 +43,19 @@ class Execution:
         config: configuration of the shard.
         answer: answer to the claim.
         slot: number of the shard's slot; its user runs the agent, unless another shard of the host uses that.
+        calls: calls of the attempt besides its events.
     """
 
-    def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int) -> None:
-        self._config, self._answer, self._slot = config, answer, slot
+    def __init__(self, config: ShardConfig, answer: ClaimAnswer, slot: int, calls: AttemptCalls) -> None:
+        self._config, self._answer, self._slot, self._calls = config, answer, slot, calls
         self._job_dir = config.workspace_path / attempt_name(answer["job_id"], answer["attempt"])
         self._sandbox: Sandbox | None = None
         self._repository: Workspace | None = None
+        self._keeper: WorkKeeper | None = None
         self._user: AgentUser | None = None
         self._image: DiskImage | None = None
         self.clock = PausableClock()
+        self.model_wait = ModelWait()
         self._thawed = asyncio.Event()
         self._thawed.set()
 
@@ -62,23 +70,26 @@ class Execution:
         attempt = self._answer["attempt"]
         # All attempts share one log. From the second attempt on, the log shows where each begins.
         await events.enter(Phase.PREPARING, f"attempt {attempt}" if attempt > 1 else "")
-        self._check_gateway()
+        if not (kept := self._answer.get("work")):
+            self._check_gateway()
         self._sandbox = self._prepare_sandbox()
         if not self._sandbox.isolated:
             await events.emit(EventKind.WARNING, {"code": "not_isolated", "message": self._sandbox.describe()})
         workspace = self._repository = self._workspace(self._sandbox, events)
         # The image is mounted on the job's folder, and the shard's disk is around it.
         disk = DiskWatchdog(self._config.workspace_path, self._config.min_free_mb, self._image)
+        if workspace is not None and kept:
+            return await disk.watch(self._push_kept(workspace, events, kept), self._sandbox.kill_all)
         report = await disk.watch(self._clone_and_run(workspace, self._sandbox, events), self._sandbox.kill_all)
         # Processes that the agent left running must not write into the files that are collected now.
         await self._sandbox.kill_all()
         # An agent may end so soon after a bound that the watchdog did not see it.
         disk.check()
-        if not report.ok:
-            raise JobError(report.error_code or "agent_failed", report.error_message or "The agent failed.")
+        if (failure := report.failure) is not None:
+            raise JobError(failure.code, failure.message, retryable=failure.retryable)
         collected: Collected | None = None
         if workspace is not None:
-            collected = await disk.watch(self._push(workspace, events), self._sandbox.kill_all)
+            collected = await disk.watch(self._push(workspace, events, report), self._sandbox.kill_all)
         return self._result(report, collected, workspace)
 
     def _check_gateway(self) -> None:
@@ -95,6 +106,8 @@ class Execution:
         if workspace is not None:
             await events.enter(Phase.CLONING)
             prepared = await workspace.prepare()
+            max_mb = self._answer.get("work_max_mb", 0)
+            self._keeper = WorkKeeper(workspace, self._calls, events, self._job_dir / "git", max_mb)
         await events.enter(Phase.AGENT)
         # Freezing stops only running processes, so wait before the agent starts.
         await self._thawed.wait()
@@ -104,6 +117,10 @@ class Execution:
         config = self._config
         config.workspace_path.mkdir(mode=0o711, parents=True, exist_ok=True)
         free = read_free_space(config.workspace_path)
+        if config.git.object_cache is not None and shortage(free, config.min_free_mb):
+            # A job is worth more than a faster clone.
+            ObjectCache(config.git.object_cache, 0).clear()
+            free = read_free_space(config.workspace_path)
         free_mb = free.bytes // 2**20
         if problem := shortage(free, config.min_free_mb):
             message = f"The shard's disk has {problem}; ask an operator to free space."
@@ -146,24 +163,110 @@ class Execution:
             capabilities=tuple(answer["capabilities"]),
             gateway_url=answer["gateway"]["url"],
             gateway_token=answer["gateway"]["token"],
+            # A job that only waits must not end as one that took too long.
+            model_wait_s=min(AgentTask.model_wait_s, answer["timeout_s"] / 2),
         )
         watchdog = OutputWatchdog(self.clock, events.emit, answer.get("no_output_timeout_s"))
-        return await watchdog.watch(executor.run(task, sandbox, watchdog.emit, lambda pid: None), sandbox.kill_all)
+        emit = self.model_wait.observe(watchdog.emit)
+        return await watchdog.watch(executor.run(task, sandbox, emit, lambda pid: None), sandbox.kill_all)
 
-    async def _push(self, workspace: Workspace, events: EventStream) -> Collected | None:
+    async def _push(self, workspace: Workspace, events: EventStream, report: AgentReport) -> Collected | None:
         await events.enter(Phase.PUSHING)
-        answer = self._answer
-        await workspace.commit_leftovers(commit_message(answer["task"], answer["job_id"]))
+        await workspace.commit_leftovers(self._commit_message)
         collected = await workspace.collect()
-        if collected is None:
-            return None
-        # Confirm the attempt right before the push, because a runner that was cut off must not push.
+        if self._keeper is not None:
+            result = self._result(report, collected, workspace)
+            await self._keeper.keep(result, ready=collected is not None)
+        if collected is not None:
+            await self._confirm_and_push(workspace, events)
+        return collected
+
+    async def _push_kept(self, workspace: Workspace, events: EventStream, kept: WorkManifest) -> dict[str, Any]:
+        """Push the work of an earlier attempt instead of running the agent again, and return the result."""
+        await events.enter(Phase.CLONING)
+        bundle = self._job_dir / "kept.bundle"
+        await self._calls.fetch_work(kept, bundle)
+        collected = await workspace.restore(kept, bundle)
+        await events.enter(Phase.PUSHING)
+        await self._confirm_and_push(workspace, events)
+        return {**kept["result"], **self._pushed(collected)}
+
+    async def _confirm_and_push(self, workspace: Workspace, events: EventStream) -> None:
+        async def authorize() -> str | None:
+            await self._confirm(events)
+            return await self._calls.read_token()
+
+        await self._confirm(events)
+        await workspace.push(authorize)
+
+    @property
+    def _commit_message(self) -> str:
+        return commit_message(self._answer["task"], self._answer["job_id"])
+
+    async def keep_work(self, events: EventStream, timeout_s: float) -> str:
+        """Keep what the agent did in an attempt that does not end well; its processes are dead.
+
+        Args:
+            timeout_s: seconds after which the rest is given up.
+
+        Returns:
+            A sentence for the job's error, or an empty text.
+
+        Raises:
+            AttemptFenced: the attempt is no longer the job's current one.
+        """
+        if self._keeper is None:
+            return ""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._keeper.salvage(self._commit_message)
+        except TimeoutError:
+            problem = f"it took longer than {timeout_s:g} s"
+        except (JobError, OSError) as error:
+            problem = str(error).rstrip(".")
+        await events.emit(
+            EventKind.WARNING, {"code": "work_not_kept", "message": f"The agent's work could not be kept: {problem}."}
+        )
+        return "The agent's work could not be kept; the log says why."
+
+    @staticmethod
+    async def _confirm(events: EventStream) -> None:
+        """Confirm the attempt right before a push, because a runner that was cut off must not push."""
         await events.confirm()
         if events.cancel_requested.is_set():
             # The runner will cancel this task. Nothing more may happen until then.
             await asyncio.Event().wait()
-        await workspace.push()
-        return collected
+
+    async def push_wip(self, events: EventStream, timeout_s: float, *, retryable: bool) -> Pushed | None:
+        """Push the work of an attempt that did not end well to a branch of its own, if the job asks for that.
+
+        Args:
+            timeout_s: seconds after which the push is given up.
+            retryable: whether another attempt may follow; it pushes finished work to the job's branch.
+
+        Returns:
+            The branch and the commit, or None; a warning says why nothing was pushed.
+
+        Raises:
+            AttemptFenced: the attempt is no longer the job's current one.
+        """
+        workspace, answer = self._repository, self._answer
+        if answer.get("on_failure") != OnFailure.PUSH_WIP or workspace is None or not workspace.has_work:
+            return None
+        if retryable and (self._keeper is None or self._keeper.is_ready):
+            return None
+        branch = WIP_BRANCH.format(job_id=answer["job_id"], attempt=answer["attempt"])
+        try:
+            async with asyncio.timeout(timeout_s):
+                await events.confirm()
+                return None if events.cancel_requested.is_set() else await workspace.push_wip(branch)
+        except TimeoutError:
+            problem = f"it took longer than {timeout_s:g} s."
+        except JobError as error:
+            problem = str(error)
+        message = f"The unfinished work could not be pushed to {branch}: {problem}"
+        await events.emit(EventKind.WARNING, {"code": "wip_not_pushed", "message": message})
+        return None
 
     def _result(self, report: AgentReport, collected: Collected | None, workspace: Workspace | None) -> dict[str, Any]:
         usage = {
@@ -177,8 +280,10 @@ class Execution:
             return result
         if collected is None:
             return {**result, "branch": None, "note": f"{workspace.note}, so no branch was pushed."}
+        return {**result, **self._pushed(collected)}
+
+    def _pushed(self, collected: Collected) -> dict[str, Any]:
         return {
-            **result,
             "branch": self._answer["task"]["branch"],
             "head": collected.head_sha,
             "commits": collected.commits,
@@ -241,4 +346,5 @@ def repo_spec(answer: ClaimAnswer) -> RepoSpec | None:
         token=answer["secrets"].get("repo_token"),
         allow_ci_files=policy.get("allow_ci_files") is True,
         allow_default_branch=policy.get("allow_default_branch") is True,
+        tenant=answer.get("object_scope"),
     )

@@ -18,11 +18,18 @@ from typing import Any
 from myctobot.contract.jobs import EventKind, Outcome, Phase
 from myctobot.contract.limits import CLAIM_DEADLINE_S
 from myctobot.contract.redaction import Redactor
-from myctobot.contract.runner import CancelProof, ClaimAnswer, ClaimRequest, FinishError, FinishRequest
+from myctobot.contract.runner import (
+    CancelProof,
+    ClaimAnswer,
+    ClaimRequest,
+    FinishError,
+    FinishRequest,
+)
 from workers.config import ShardConfig
 from workers.control_plane import AttemptFenced, CallRefused, ControlPlane, ControlPlaneUnreachable
 from workers.errors import JobError
 from workers.executors.truncation import keep_beginning
+from workers.runner.attempt_calls import AttemptCalls
 from workers.runner.events import EventStream, SequenceReset
 from workers.runner.execution import Execution
 from workers.runner.pausable_clock import first_of
@@ -34,6 +41,10 @@ log = logging.getLogger("runner")
 
 # The runner tries to report the end for this long while the control plane is unreachable.
 _REPORT_FOR_S = 900
+# Bounds for keeping the agent's work after a failure, and while a person or the shard waits for the end.
+_KEEP_FOR_S = 600
+_KEEP_AT_CANCEL_S = 45
+_PUSH_WIP_FOR_S = 300
 
 
 class Runner:
@@ -86,7 +97,9 @@ class Runner:
         redactor = Redactor(
             [*answer["secrets"].values(), answer["gateway"]["token"], self._claim_token, self._config.shard_key]
         )
-        execution = Execution(self._config, answer, self._slot)
+        token = answer["secrets"].get("repo_token")
+        calls = AttemptCalls(control, self._job_id, self._attempt, self._claim_token, redactor, token)
+        execution = Execution(self._config, answer, self._slot, calls)
         spool = Spool(self._config.run_path)
         events = EventStream(
             control,
@@ -131,36 +144,38 @@ class Runner:
             done = await first_of({work, cancel, stop, poster}, execution.clock, timeout_s)
             # Finished work takes precedence over a cancel that arrives at the same moment.
             if work in done:
-                return await self._result_of(work, execution)
+                return await self._result_of(work, execution, events)
             proof = await self._stop_work(work, execution)
             if poster in done:
                 return None
             if cancel in done:
-                return self._finish_request(Outcome.CANCELLED, {}, proof=proof)
+                await execution.keep_work(events, _KEEP_AT_CANCEL_S)
+                last = await execution.kill()
+                return self._finish_request(Outcome.CANCELLED, {}, proof=_both(proof, last))
             if stop in done:
                 message = "The shard was stopped while the job ran; retry the job."
-                return self._failure(JobError("interrupted", message, retryable=True), proof)
-            message = (
-                f"The job ran longer than its timeout_s of {timeout_s} s; raise the limit or ask for less at once."
-            )
-            return self._failure(JobError("timeout", message), proof)
+                error = JobError("interrupted", message, retryable=True)
+                return await self._failed(error, execution, events, _KEEP_AT_CANCEL_S)
+            return await self._failed(execution.model_wait.timeout_error(timeout_s), execution, events)
         finally:
             for task in (work, cancel, stop):
                 task.cancel()
             await asyncio.gather(work, cancel, stop, return_exceptions=True)
 
-    async def _result_of(self, work: asyncio.Task[dict[str, Any]], execution: Execution) -> FinishRequest | None:
+    async def _result_of(
+        self, work: asyncio.Task[dict[str, Any]], execution: Execution, events: EventStream
+    ) -> FinishRequest | None:
         try:
             result = await work
         except JobError as error:
             if error.code == "sandbox_failed":
                 # Other jobs would fail in the same way, so the worker must take none until a sandbox works again.
                 report_problem(self._config.run_path, str(error))
-            return self._failure(error, await execution.kill())
+            return await self._failed(error, execution, events)
         except (AttemptFenced, SequenceReset):
             return None
         except OSError as error:
-            return self._failure(_shard_error(error), await execution.kill())
+            return await self._failed(_shard_error(error), execution, events)
         except CallRefused:
             raise
         except Exception as error:  # the only place where a bug in the runner becomes a failed job
@@ -169,8 +184,22 @@ class Runner:
                 "runner_error",
                 f"The runner had an unexpected error ({type(error).__name__}); ask an operator to check its log.",
             )
-            return self._failure(failure, await execution.kill())
+            return await self._failed(failure, execution, events)
         return self._finish_request(Outcome.COMPLETED, result)
+
+    async def _failed(
+        self, error: JobError, execution: Execution, events: EventStream, keep_for_s: float = _KEEP_FOR_S
+    ) -> FinishRequest:
+        """Kill the processes, keep what the agent did so far, and return the report of the failure."""
+        await execution.kill()
+        kept = await execution.keep_work(events, keep_for_s)
+        pushed = None
+        if error.code != "interrupted":
+            pushed = await execution.push_wip(events, _PUSH_WIP_FOR_S, retryable=error.retryable)
+        where = f"It is also on the branch {pushed.branch}." if pushed else ""
+        text = " ".join(filter(None, (str(error), kept, where)))
+        result = {"wip_branch": pushed.branch, "wip_head": pushed.sha} if pushed else {}
+        return self._failure(JobError(error.code, text, retryable=error.retryable), await execution.kill(), result)
 
     @staticmethod
     async def _stop_work(work: asyncio.Task[dict[str, Any]], execution: Execution) -> CancelProof:
@@ -179,16 +208,13 @@ class Runner:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
         # A process that started during the first kill is killed now. This second check is the proof.
-        last = await execution.kill()
-        return CancelProof(
-            processes_killed=proof["processes_killed"] + last["processes_killed"],
-            processes_left=last["processes_left"],
-            checked_at=last["checked_at"],
-        )
+        return _both(proof, await execution.kill())
 
-    def _failure(self, error: JobError, proof: CancelProof | None) -> FinishRequest:
+    def _failure(
+        self, error: JobError, proof: CancelProof | None, result: dict[str, Any] | None = None
+    ) -> FinishRequest:
         detail = FinishError(code=error.code, message=keep_beginning(str(error), 4000), retryable=error.retryable)
-        return self._finish_request(Outcome.FAILED, {}, error=detail, proof=proof)
+        return self._finish_request(Outcome.FAILED, result or {}, error=detail, proof=proof)
 
     def _finish_request(
         self,
@@ -241,6 +267,15 @@ class Runner:
                 await asyncio.sleep(2)
             else:
                 return
+
+
+def _both(first: CancelProof, last: CancelProof) -> CancelProof:
+    """Return the proof of two kills: the last one tells whether a process is left."""
+    return CancelProof(
+        processes_killed=first["processes_killed"] + last["processes_killed"],
+        processes_left=last["processes_left"],
+        checked_at=last["checked_at"],
+    )
 
 
 def _shard_error(error: OSError) -> JobError:

@@ -44,25 +44,32 @@ class ResourceLimits:
     open_files: int = 4096  # for each process
 
 
-def rlimits(limits: ResourceLimits, *, bound_data: bool = False) -> dict[int, int]:
+def rlimits(limits: ResourceLimits, *, bound_data: bool = False, bound_processes: bool = True) -> dict[int, int]:
     """Return the resource limits of a process, by their number in ``resource``.
 
     Args:
         bound_data: limit the private memory too, which is needed only where no control group limits the memory.
+        bound_processes: limit the processes of the user, which is needed only where no control group limits them. It
+            counts those of another shard of the machine too, and no one can see who reached it.
     """
     # Not the address space: Node.js reserves 11 GB of it for one WebAssembly memory, and a page of Chromium 1.5 TB.
     data = {resource.RLIMIT_DATA: max(limits.memory_mb, MIN_DATA_MB) * MB} if bound_data else {}
-    return data | {
-        resource.RLIMIT_FSIZE: limits.file_size_mb * MB,
-        resource.RLIMIT_NOFILE: limits.open_files,
-        resource.RLIMIT_NPROC: limits.processes,
-        resource.RLIMIT_CORE: 0,
-    }
+    processes = {resource.RLIMIT_NPROC: limits.processes} if bound_processes else {}
+    return (
+        data
+        | processes
+        | {
+            resource.RLIMIT_FSIZE: limits.file_size_mb * MB,
+            resource.RLIMIT_NOFILE: limits.open_files,
+            resource.RLIMIT_CORE: 0,
+        }
+    )
 
 
-def apply_rlimits(pid: int, limits: ResourceLimits, *, bound_data: bool = False) -> None:
+def apply_rlimits(pid: int, limits: ResourceLimits, groups: Groups) -> None:
     """Set the limits of a process and of all that it will start; never raise an existing limit."""
-    for number, wanted in rlimits(limits, bound_data=bound_data).items():
+    bounds = rlimits(limits, bound_data=not groups.limits_memory, bound_processes=not groups.limits_processes)
+    for number, wanted in bounds.items():
         with suppress(ProcessLookupError):
             _soft, hard = resource.prlimit(pid, number)
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -249,6 +256,11 @@ class Groups:
         if "memory" in self._dirs:
             return _counter(_read_file(self._dirs["memory"] / "memory.oom_control"), "oom_kill")
         return _counter(_read_file(self._dirs[V2] / "memory.events"), "oom_kill") if V2 in self._dirs else 0
+
+    def refused_processes(self) -> int:
+        """Return how often the kernel refused a process at the limit of the groups."""
+        directory = self._dirs.get("pids", self._dirs.get(V2))
+        return _counter(_read_file(directory / "pids.events"), "max") if directory is not None else 0
 
     def remove(self) -> bool:
         """Remove the groups; return False while one still has a process."""

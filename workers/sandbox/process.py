@@ -20,6 +20,7 @@ from workers.sandbox.forwarding import ForwardedPort, Forwarder
 from workers.sandbox.network import listen_inside
 from workers.sandbox.plan import BASE_ENV, Descriptors, Mount, SandboxConfig, SandboxHost
 
+POLL_S: Final = 0.01
 START_TIMEOUT_S: Final = 20
 CHUNK: Final = 64 * 1024
 # Limit of one readline(); code that reads lines of any length reads chunks.
@@ -328,3 +329,13 @@ async def feed(stream: asyncio.StreamWriter, data: bytes) -> None:
         await stream.drain()
         stream.close()
         await stream.wait_closed()
+
+
+async def until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until a condition holds, and return whether it does."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not (done := condition()):
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(POLL_S)
+    return done

@@ -99,3 +99,8 @@ def status(pid: str) -> dict[str, str]:
     except (FileNotFoundError, ProcessLookupError):
         return {}
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def threads(pids: Iterable[int]) -> int:
+    """Return the number of threads of processes; the kernel counts these against the limit of a user's processes."""
+    return sum(int(status(str(pid)).get("Threads", "0")) for pid in pids)

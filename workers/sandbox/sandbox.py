@@ -7,20 +7,22 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from myctobot.contract.runner import CancelProof
 from workers.errors import JobError
-from workers.sandbox import process_tree
+from workers.sandbox import limit_errors, process_tree
 from workers.sandbox.forwarding import job_routes
 from workers.sandbox.limits import MB, ResourceLimits, apply_rlimits, create_groups, require_abilities
 from workers.sandbox.memory_use import used_bytes
 from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig, missing_protection
 from workers.sandbox.process import (
+    POLL_S,
     Launch,
     SandboxedProcess,
     drain,
@@ -30,6 +32,7 @@ from workers.sandbox.process import (
     signal_all,
     spawn_isolated,
     spawn_plain,
+    until,
 )
 
 __all__ = [
@@ -47,8 +50,9 @@ KILL_TIMEOUT_S: Final = 10
 FREEZE_TIMEOUT_S: Final = 5
 # Each try gets an equal part of the time.
 FREEZE_TRIES: Final = 5
-POLL_S: Final = 0.01
 WATCH_EVERY_S: Final = 0.5
+# Processes of bubblewrap and their threads, which may belong to the agent's user or not.
+MAX_SETUP: Final = 4
 PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -73,6 +77,8 @@ class Sandbox:
 
     def __init__(self, config: SandboxConfig, job_dir: Path) -> None:
         self.config = config
+        # With isolation, every later process has these too.
+        self.shared_mounts: Sequence[Mount] = ()
         self.host = inspect_host()
         # Nothing is tried here: a failure must never be a reason for less isolation.
         self.isolated = config.isolated
@@ -86,6 +92,7 @@ class Sandbox:
         self._live: list[SandboxedProcess] = []
         self._watchdog: asyncio.Task[None] | None = None
         self._memory_exceeded = False
+        self._processes_reached = False
         self._earlier_children: set[tuple[int, int]] = set()
         if not self.isolated:
             # Earlier children of this process are not orphans of the agent.
@@ -164,13 +171,14 @@ class Sandbox:
 
     async def _spawn_known(self, launch: Launch) -> SandboxedProcess:
         if self.isolated:
+            launch = replace(launch, mounts=tuple(dict.fromkeys((*self.shared_mounts, *launch.mounts))))
             started = await spawn_isolated(self.config, self.host, self.agent_dir, launch, self._confine)
         else:
             started = await spawn_plain(launch, self.host_paths(launch.mounts))
             self._live.append(started)
             await self._confine_plain(started)
-        if self._watchdog is None and not self._groups.limits_memory:
-            self._watchdog = asyncio.create_task(self._watch_memory())
+        if self._watchdog is None and not (self._groups.limits_memory and self._groups.limits_processes):
+            self._watchdog = asyncio.create_task(self._watch_limits())
         return started
 
     async def _confine_plain(self, started: SandboxedProcess) -> None:
@@ -178,7 +186,7 @@ class Sandbox:
             # A process that has ended needs no limits.
             with suppress(ProcessLookupError):
                 self._groups.add(started.pid)
-            apply_rlimits(started.pid, self.config.limits, bound_data=not self._groups.limits_memory)
+            apply_rlimits(started.pid, self.config.limits, self._groups)
         except OSError as error:
             await self._end(started)
             message = f"The agent's limits could not be set on this shard; ask an operator to check it: {error}"
@@ -188,7 +196,7 @@ class Sandbox:
         self._live.append(started)
         for pid in started.roots():
             self._groups.add(pid)
-        apply_rlimits(started.init or started.pid, self.config.limits, bound_data=not self._groups.limits_memory)
+        apply_rlimits(started.init or started.pid, self.config.limits, self._groups)
 
     # --- Running a command to its end --------------------------------------------------------------
 
@@ -249,7 +257,7 @@ class Sandbox:
         started.kill()
         with suppress(TimeoutError):
             await asyncio.wait_for(started.wait(), KILL_TIMEOUT_S)
-        if await _until(lambda: not started.roots(), KILL_TIMEOUT_S):
+        if await until(lambda: not started.roots(), KILL_TIMEOUT_S):
             self._forget(started)
 
     def _forget(self, started: SandboxedProcess) -> None:
@@ -261,9 +269,13 @@ class Sandbox:
         """Return the error when the memory limit ended a process with this exit code, else None."""
         killed = returncode == 128 + signal.SIGKILL
         if self._memory_exceeded or (killed and self._groups.memory_kills() > 0):
-            used = f"The agent used more than {self.config.limits.memory_mb} MB of memory and was ended"
-            advice = "ask for less at once, or ask an operator to raise the shard's memory limit"
-            return JobError("agent_out_of_memory", f"{used}; {advice}.")
+            return limit_errors.out_of_memory(self.config.limits)
+        return None
+
+    def process_error(self, returncode: int) -> JobError | None:
+        """Return the error when a process with this exit code ended after the limit of processes was reached."""
+        if returncode != 0 and (self._processes_reached or self._groups.refused_processes() > 0):
+            return limit_errors.process_limit(self.config.limits, returncode)
         return None
 
     # --- The certain end ---------------------------------------------------------------------------
@@ -329,7 +341,7 @@ class Sandbox:
         if self._groups.can_freeze:
             done = await self._freeze_groups()
         else:
-            done = await _until(self._stop_members, FREEZE_TIMEOUT_S)
+            done = await until(self._stop_members, FREEZE_TIMEOUT_S)
         if not done:
             raise JobError("freeze_failed", "The agent could not be frozen, so it must be ended.", retryable=True)
 
@@ -339,7 +351,7 @@ class Sandbox:
             if number:
                 self._groups.set_frozen(False)
             self._groups.set_frozen(True)
-            if await _until(self._groups.is_frozen, FREEZE_TIMEOUT_S / FREEZE_TRIES):
+            if await until(self._groups.is_frozen, FREEZE_TIMEOUT_S / FREEZE_TRIES):
                 return True
         return False
 
@@ -365,14 +377,20 @@ class Sandbox:
             await self.kill_all()
         for started in list(self._live):
             self._forget(started)
-        await _until(self._groups.remove, KILL_TIMEOUT_S)
+        await until(self._groups.remove, KILL_TIMEOUT_S)
 
-    async def _watch_memory(self) -> None:
-        """Enforce the memory limit where the memory controller cannot be used."""
+    async def _watch_limits(self) -> None:
+        """Watch what no control group limits: enforce the memory limit, and notice that of the processes."""
         limit = self.config.limits.memory_mb * MB
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            if self._memory_used() > limit:
+            # The kernel enforces this limit for the user, and counts threads, but does not report it.
+            if (
+                not self._groups.limits_processes
+                and process_tree.threads(self._members()) >= self.config.limits.processes - MAX_SETUP
+            ):
+                self._processes_reached = True
+            if not self._groups.limits_memory and self._memory_used() > limit:
                 self._memory_exceeded = True
                 await self.kill_all()
 
@@ -383,12 +401,3 @@ class Sandbox:
         except PermissionError:
             # Memory that cannot be measured cannot be limited either.
             return sys.maxsize
-
-
-async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not (done := condition()):
-        if asyncio.get_running_loop().time() > deadline:
-            break
-        await asyncio.sleep(POLL_S)
-    return done

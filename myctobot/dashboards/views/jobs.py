@@ -12,6 +12,7 @@ from rest_framework.exceptions import ValidationError
 
 from jobs.api.request_serializers import JobRequestSerializer, RetrySerializer
 from jobs.errors import IdempotencyMismatch, JobFinished, JobNotFinished
+from jobs.kept_work.storage import work_of
 from jobs.lifecycle import cancel, lookup, retry, submit
 from jobs.lifecycle.secrets import PURPOSES
 from jobs.models import Job
@@ -63,7 +64,7 @@ def job_new(request: HttpRequest, caller: Caller) -> HttpResponse:
         request.POST if request.method == "POST" else None,
         initial=JobForm.initial_of(old) if old else None,
         offers=available_capabilities(caller.tenant),
-        secret_names=_secret_names(caller),
+        secret_names=secret_names_of(caller),
     )
     if request.method == "POST" and form.is_valid() and (job := _submit(caller, form, old)):
         return redirect("console-job", job.public_id)
@@ -89,6 +90,7 @@ def _submit(caller: Caller, form: JobForm, old: Job | None) -> Job | None:
         kept = {name: value for name, value in old.context.items() if name != "additional_instructions"}
         kept |= {name: {"secret": stored} for name, stored in old.named_secrets.items() if name == "jira_token"}
         body |= {"callback_url": old.callback_url} if old.callback_url else {}
+        body |= {"on_failure": old.on_failure} if old.task.get("repo_url") and body["task"].get("repo_url") else {}
         body |= {"context": {**kept, **body.get("context", {})}} if kept else {}
     try:
         wanted = JobRequestSerializer.read(body)
@@ -105,12 +107,12 @@ def _submit(caller: Caller, form: JobForm, old: Job | None) -> Job | None:
     return None
 
 
-def _secret_names(caller: Caller) -> dict[str, list[str]]:
+def secret_names_of(caller: Caller) -> dict[str, list[str]]:
     """Return the stored secrets that the caller may choose, by the secret's name in a request."""
     return {name: usable_names(caller.tenant, caller.role, purpose) for name, purpose in PURPOSES.items()}
 
 
-def _find_job(caller: Caller, public_id: str) -> Job:
+def find_job_of(caller: Caller, public_id: str) -> Job:
     job = lookup.find_job(caller.tenant, public_id)
     found = Job.objects.select_related("created_by", "api_key", "retry_of").prefetch_related("attempts__shard")
     return found.get(pk=job.pk)
@@ -129,7 +131,10 @@ def _page_context(caller: Caller, job: Job) -> dict[str, Any]:
         else [],
         "can_cancel": writes and not job.is_over and job.cancel_requested_at is None,
         "can_retry": writes and job.is_over,
+        "work": (work := work_of(job)),
+        "can_push": writes and job.is_over and work is not None,
         "retry_key": secrets.token_urlsafe(16),
+        "push_key": secrets.token_urlsafe(16),
         "last_seq": job.next_seq - 1,
     }
 
@@ -138,14 +143,14 @@ def _page_context(caller: Caller, job: Job) -> dict[str, Any]:
 @member_page
 def job_detail(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
     """Show one job, live until it ends."""
-    return render(request, "dashboards/job.html", _page_context(caller, _find_job(caller, job_id)))
+    return render(request, "dashboards/job.html", _page_context(caller, find_job_of(caller, job_id)))
 
 
 @require_GET
 @member_page
 def job_header(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
     """Show the part of the job's page with its status."""
-    return render(request, "dashboards/_job_header.html", _page_context(caller, _find_job(caller, job_id)))
+    return render(request, "dashboards/_job_header.html", _page_context(caller, find_job_of(caller, job_id)))
 
 
 @require_POST
@@ -156,7 +161,7 @@ def job_cancel(request: HttpRequest, caller: Caller, job_id: str) -> HttpRespons
     try:
         cancel.cancel(caller.tenant, job_id, by=caller_name(caller))
     except JobFinished as error:
-        return _job_page_with_error(request, caller, job_id, error)
+        return job_page_with_error(request, caller, job_id, error)
     return redirect("console-job", job_id)
 
 
@@ -165,21 +170,21 @@ def job_cancel(request: HttpRequest, caller: Caller, job_id: str) -> HttpRespons
 @writers_only
 def job_retry(request: HttpRequest, caller: Caller, job_id: str) -> HttpResponse:
     """Start the job again; a job with inline secrets needs them again."""
-    old = _find_job(caller, job_id)
+    old = find_job_of(caller, job_id)
     sent = request.method == "POST" and (not old.inline_secrets or "secrets" in request.POST)
-    form = RetryForm(request.POST if sent else None, wanted=old.inline_secrets, secret_names=_secret_names(caller))
+    form = RetryForm(request.POST if sent else None, wanted=old.inline_secrets, secret_names=secret_names_of(caller))
     if form.is_valid():
         try:
             return redirect("console-job", _retry(caller, old, form).public_id)
         except ValidationError as error:
-            _add_retry_errors(form, flatten(error.detail))
+            add_secret_errors(form, flatten(error.detail))
         except IdempotencyMismatch:
             form.renew()
         except MyctobotError as error:
             # Show the job's page when the form could not solve the problem.
             if not old.inline_secrets or isinstance(error, JobNotFinished):
-                return _job_page_with_error(request, caller, job_id, error)
-            _add_retry_errors(
+                return job_page_with_error(request, caller, job_id, error)
+            add_secret_errors(
                 form, (error.fields if isinstance(error, InvalidRequest) else {}) or {"": [error.message]}
             )
     status = 400 if form.is_bound else 200
@@ -194,14 +199,14 @@ def _retry(caller: Caller, old: Job, form: RetryForm) -> Job:
     return retry.retry(caller, old.public_id, dict(body.validated_data), key)[0]
 
 
-def _add_retry_errors(form: RetryForm, problems: dict[str, list[str]]) -> None:
+def add_secret_errors(form: RetryForm, problems: dict[str, list[str]]) -> None:
     for name, sentences in problems.items():
         field = name if name in form.fields else None
         for sentence in sentences:
             form.add_error(field, sentence if field or not name else f"{name}: {sentence}")
 
 
-def _job_page_with_error(request: HttpRequest, caller: Caller, job_id: str, error: MyctobotError) -> HttpResponse:
+def job_page_with_error(request: HttpRequest, caller: Caller, job_id: str, error: MyctobotError) -> HttpResponse:
     sentences = [text for texts in error.fields.values() for text in texts] if isinstance(error, InvalidRequest) else []
-    facts = {**_page_context(caller, _find_job(caller, job_id)), "refused": sentences or [error.message]}
+    facts = {**_page_context(caller, find_job_of(caller, job_id)), "refused": sentences or [error.message]}
     return render(request, "dashboards/job.html", facts, status=error.http_status)

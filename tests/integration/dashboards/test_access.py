@@ -35,6 +35,7 @@ WRITES: dict[str, Call] = {
     "cancel": lambda browser, job: browser.post(f"/jobs/{job.public_id}/cancel/"),
     "retry": lambda browser, job: browser.post(f"/jobs/{job.public_id}/retry/"),
     "retry form": lambda browser, job: browser.get(f"/jobs/{job.public_id}/retry/"),
+    "push form": lambda browser, job: browser.get(f"/jobs/{job.public_id}/push/"),
 }
 EVERY = {**READS, **WRITES}
 OF_ONE_JOB = {name: call for name, call in EVERY.items() if name not in ("list", "form", "start", "estimate")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -135,6 +136,24 @@ def test_a_claim_gets_the_policy_of_its_repository(admin: Api, tenant: Tenant, s
         "allow_ci_files": False,
         "allow_default_branch": False,
     }
+
+
+def test_a_claim_names_the_tenant_of_kept_objects_by_a_digest(
+    tenant: Tenant, shard: Shard, key: str, settings: Any
+) -> None:
+    def scope(owner: Tenant) -> str | None:
+        runner = Runner(key, make_job(owner))
+        dispatch_round()
+        answer: dict[str, str] = runner.claim().json()
+        runner.finish()
+        return answer.get("object_scope")
+
+    first = scope(tenant)
+    assert first == scope(tenant) != scope(make_tenant("other"))
+    assert first is not None
+    assert len(first) == 64
+    settings.KEEP_REPOSITORY_OBJECTS = False
+    assert scope(tenant) is None
 
 
 def test_the_panel_edits_policies_with_an_audit_entry(tenant: Tenant) -> None:

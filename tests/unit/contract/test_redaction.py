@@ -124,3 +124,10 @@ def test_unknown_secrets_withhold_every_text_that_could_contain_one() -> None:
         "input": {WITHHELD: ["short"]},
     }
     assert redactor.redact({"insertions": 12345678, "completed": None}) == {"insertions": 12345678, "completed": None}
+
+
+def test_a_secret_may_be_added_later() -> None:
+    redactor = Redactor(["first-secret-value"])
+    redactor.add_secret("second-secret-value")
+    redactor.add_secret("short")
+    assert redactor.redact_text("first-secret-value second-secret-value short") == "*** *** short"

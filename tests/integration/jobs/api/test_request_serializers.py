@@ -45,7 +45,7 @@ TEXTS = ["task.prompt", "task.issue_key", "task.repo_url", "task.branch", "task.
 TEXTS += ["context.jira_cloud_id", "context.additional_instructions", "callback_url"]
 SECRET_FIELDS = ["task.repo_token", "anthropic_api_key", "context.jira_token"]
 NUMBERS = ["timeout_s", "max_turns"]
-CHOICES = ["task.type", "priority"]
+CHOICES = ["task.type", "priority", "on_failure"]
 OBJECTS = ["task", "context"]
 
 
@@ -333,3 +333,11 @@ def test_text_that_cannot_be_stored(api: Api, path: str, text: str) -> None:
 @pytest.mark.parametrize("key", ["\ud800", "\x00", "x" * 5000])
 def test_a_hostile_field_name_is_refused_and_not_repeated_at_length(api: Api, key: str) -> None:
     assert len(json.dumps(refused(api, {**VALID, key: 1}))) < 3000
+
+
+def test_unfinished_work_is_pushed_only_from_a_repository(api: Api) -> None:
+    body = changed("on_failure", "push_wip")
+    plain = {**body, "task": {"type": "prompt", "prompt": "Fix it."}}
+    assert list(refused(api, plain)["fields"]) == ["on_failure"]
+    assert "on_failure" in refused(api, changed("on_failure", "push_main"))["fields"]
+    assert api.post("/jobs", body).json()["on_failure"] == "push_wip"

@@ -38,6 +38,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "concurrency": {"key": "deploy", "limit": 3},
         "retry": {"max_attempts": 4, "on": ["agent", "timeout"]},
         "max_turns": 7,
+        "on_failure": "push_wip",
         "anthropic_api_key": "sk-ant-canary-0123456789",
     },
 }

@@ -43,6 +43,7 @@ def test_the_answer_is_all_that_a_runner_needs(sent: Job, key: str) -> None:
     }
     assert answer["gateway"]["token"].startswith("mctg_")
     assert answer["secrets"] == {}
+    assert (answer["on_failure"], answer["work_max_mb"], "work" in answer) == ("keep", 64, False)
 
 
 def test_the_job_runs_then(sent: Job, key: str, shard: Shard) -> None:

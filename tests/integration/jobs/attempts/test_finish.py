@@ -65,6 +65,13 @@ def test_a_failure_of_the_shards_is_tried_again(job: Job, runner: Runner) -> Non
     assert attempts_of(job)[0].outcome == "failed"
 
 
+def test_a_job_waits_longer_for_a_busy_provider(job: Job, runner: Runner) -> None:
+    runner.finish("failed", error={"code": "model_unavailable", "message": "The provider is busy.", "retryable": True})
+    again = fresh(job)
+    assert (again.status, again.hold) == ("queued", "time")
+    assert again.waiting_reason == "The provider is busy. The job is tried again in 120 s, attempt 2 of 2."
+
+
 def test_a_failure_of_the_requests_is_not(job: Job, runner: Runner) -> None:
     runner.finish("failed", error={**ERROR, "retryable": False})
     assert fresh(job).status == "failed"

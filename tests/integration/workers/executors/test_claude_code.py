@@ -18,12 +18,21 @@ from workers.errors import JobError
 from workers.executors import mcp
 from workers.executors.base import AgentReport, AgentTask
 from workers.executors.claude_code import CLI, ClaudeCode, environment, find_cli
+from workers.sandbox.limits import Groups
 from workers.sandbox.sandbox import Mount, ResourceLimits, Sandbox, SandboxConfig
 
 UID = 64604
 TOKEN = "gateway-token-canary-51c0"
 GIT_SERVER = Path(sys.prefix, "bin", "mcp-server-git")
 Emitted = list[tuple[EventKind, dict[str, Any]]]
+
+
+def code_of(report: AgentReport) -> str | None:
+    return report.failure.code if report.failure else None
+
+
+def message_of(report: AgentReport) -> str:
+    return report.failure.message if report.failure else ""
 
 
 class Scene:
@@ -38,6 +47,7 @@ class Scene:
         self.capabilities: tuple[str, ...] = ()
         self.pids: list[int] = []
         self.cli: Path | None = None
+        self.model_wait_s = 900.0
 
     def write(self, path: str, content: str) -> None:
         (self.repo / path).parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +62,9 @@ class Scene:
     async def _run(self, prompt: str, max_turns: int, limits: ResourceLimits) -> AgentReport:
         needed = {path for server in self.servers.values() for path in mcp.paths_needed(server.command)}
         sandbox = Sandbox(SandboxConfig(limits, UID, read_only=tuple(sorted(needed))), self.job_dir)
-        task = AgentTask(prompt, "Instructions of the tenant.", max_turns, self.capabilities, self.api.url, TOKEN)
+        task = AgentTask(
+            prompt, "Instructions of the tenant.", max_turns, self.capabilities, self.api.url, TOKEN, self.model_wait_s
+        )
 
         async def emit(kind: EventKind, data: dict[str, Any]) -> None:
             self.emitted.append((kind, data))
@@ -74,7 +86,7 @@ def test_the_agent_works_and_every_step_is_an_event(tmp_path: Path) -> None:
     create = tool("Edit", file_path="/workspace/a.txt", old_string="", new_string="from the agent\n")
     scene = Scene(tmp_path, [tool("Bash", command="id -un; pwd"), create, text("All done.")])
     report = scene.run_agent()
-    assert (report.ok, report.summary, report.turns) == (True, "All done.", 3)
+    assert (code_of(report), report.summary, report.turns) == (None, "All done.", 3)
     assert (report.input_tokens, report.output_tokens) == (33, 21)
     assert (scene.repo / "a.txt").read_text() == "from the agent\n"
     assert len(scene.pids) == 1
@@ -108,7 +120,7 @@ def test_a_real_mcp_server_is_called(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [setup, tool("mcp__git__git_status", repo_path="/workspace"), text("ok")])
     scene.servers = {"git": McpServer(str(GIT_SERVER)), "other": McpServer("/no/such/server")}
     scene.capabilities = ("git",)
-    assert scene.run_agent().ok
+    assert code_of(scene.run_agent()) is None
     assert scene.data(EventKind.AGENT_STARTED)[0]["mcp_servers"] == [{"name": "git", "status": "connected"}]
     assert "untracked-file" in scene.data(EventKind.TOOL_RESULT)[1]["output"]
 
@@ -116,7 +128,7 @@ def test_a_real_mcp_server_is_called(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_is_a_warning(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [text("ok")])
     scene.servers, scene.capabilities = {"git": McpServer("/no/such/server")}, ("git",)
-    assert scene.run_agent().ok
+    assert code_of(scene.run_agent()) is None
     assert [data["code"] for data in scene.data(EventKind.WARNING)] == ["mcp_server_failed"]
 
 
@@ -150,7 +162,7 @@ def test_nothing_of_a_hostile_repository_loads_or_runs(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [tool("Bash", command="env; ls"), text("ok")])
     with serving(MessagesApi([text("caught")])) as evil:
         hostile(scene, evil.url)
-        assert scene.run_agent().ok
+        assert code_of(scene.run_agent()) is None
         assert evil.requests == []
     assert [path.name for path in scene.repo.glob("canary-*")] == []
     assert "loaded-from-repository" not in scene.outputs()
@@ -204,20 +216,51 @@ def test_the_agent_reaches_no_file_environment_or_process_of_the_worker(
 def test_too_many_turns(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [tool("Bash", command="true")] * 9)
     report = scene.run_agent(max_turns=2)
-    assert (report.ok, report.error_code) == (False, "agent_max_turns")
-    assert "all 2 turns" in (report.error_message or "")
+    assert code_of(report) == "agent_max_turns"
+    assert "all 2 turns" in message_of(report)
 
 
 def test_a_gateway_that_refuses(tmp_path: Path) -> None:
     report = Scene(tmp_path, [text("never")], status=401).run_agent()
-    assert (report.ok, report.error_code) == (False, "agent_api_error")
-    assert "The call to the model was refused (401" in (report.error_message or "")
+    assert code_of(report) == "agent_api_error"
+    assert "The call to the model was refused (401" in message_of(report)
+
+
+@pytest.mark.parametrize("status", [429, 500, 529])
+def test_the_agent_waits_for_a_busy_model(tmp_path: Path, status: int) -> None:
+    # More failures than those after which the CLI gives up by itself.
+    scene = Scene(tmp_path, [text("Here I am.")], status=status, failing=4)
+    report = scene.run_agent()
+    assert (code_of(report), report.summary) == (None, "Here I am.")
+    assert [data["code"] for data in scene.data(EventKind.WARNING)] == ["agent_api_retry"] * 4
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_a_model_that_stays_busy_is_not_the_agents_failure(tmp_path: Path, status: int) -> None:
+    scene = Scene(tmp_path, [text("never")], status=status)
+    scene.model_wait_s = 1
+    report = scene.run_agent()
+    assert code_of(report) == "model_unavailable"
+    assert report.failure is not None
+    assert report.failure.retryable
+    assert str(status) in message_of(report)
+
+
+def test_a_limit_of_the_gateway_is_final(tmp_path: Path) -> None:
+    report = Scene(tmp_path, [text("never")], status=429, headers={"x-should-retry": "false"}).run_agent()
+    assert code_of(report) == "agent_api_error"
+
+
+def test_answers_that_are_too_long_name_what_a_tenant_can_do(tmp_path: Path) -> None:
+    report = Scene(tmp_path, [text("part")], stop_reason="max_tokens").run_agent()
+    assert code_of(report) == "agent_answer_too_long"
+    assert "environment variable" not in message_of(report)
 
 
 def test_a_result_of_several_megabytes_passes(tmp_path: Path) -> None:
     words = "x" * 3_000_000
     report = Scene(tmp_path, [text(words)]).run_agent()
-    assert report.ok
+    assert code_of(report) is None
     assert len(report.summary) == 4000
 
 
@@ -241,9 +284,9 @@ def test_a_crash_is_reported_with_the_last_lines(tmp_path: Path) -> None:
     noise = "head -c 3000000 /dev/zero | tr '\\0' n >&2"
     scene.cli = fake_cli(tmp_path, f"{noise}; echo >&2; echo 'out of luck' >&2; exit 7")
     report = scene.run_agent()
-    assert (report.ok, report.error_code) == (False, "agent_crashed")
-    assert "code 7" in (report.error_message or "")
-    assert "out of luck" in (report.error_message or "")
+    assert code_of(report) == "agent_crashed"
+    assert "code 7" in message_of(report)
+    assert "out of luck" in message_of(report)
 
 
 def test_an_agent_over_its_memory_limit_is_an_error(tmp_path: Path) -> None:
@@ -252,3 +295,22 @@ def test_an_agent_over_its_memory_limit_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="more than 100 MB of memory") as caught:
         scene.run_agent(limits=ResourceLimits(memory_mb=100))
     assert caught.value.code == "agent_out_of_memory"
+
+
+@pytest.mark.parametrize("groups", [frozenset({"processes"}), frozenset()])
+def test_a_crash_at_the_limit_of_processes_names_the_limit(
+    tmp_path: Path, groups: frozenset[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not groups:
+        # As on a shard that cannot create control groups.
+        monkeypatch.setattr("workers.sandbox.sandbox.create_groups", lambda limits, started: Groups({}, limits))
+    scene = Scene(tmp_path, [])
+    # The processes stay for a while, as those of a shell that tries again do.
+    fill = "try:\n  while True:\n    if os.fork() == 0: time.sleep(600)\nexcept OSError:\n  time.sleep(5)"
+    program = f"import os, time\n{fill}\n  os._exit(134)"
+    scene.cli = fake_cli(tmp_path, f"exec /usr/bin/python3 -c '{program}'")
+    with pytest.raises(
+        JobError, match=r"limit of 40 processes \(sandbox.processes\) and ended with exit code 134"
+    ) as caught:
+        scene.run_agent(limits=ResourceLimits(processes=40))
+    assert (caught.value.code, caught.value.retryable) == ("agent_process_limit", False)

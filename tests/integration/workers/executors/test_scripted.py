@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from myctobot.contract.jobs import EventKind
-from workers.executors.base import AgentReport, AgentTask
+from workers.executors.base import AgentFailure, AgentReport, AgentTask
 from workers.executors.scripted import Scripted
 from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig
 
@@ -48,7 +48,7 @@ def test_steps_run_in_the_workspace_as_the_agents_user(tmp_path: Path) -> None:
 - say: Goodbye.
 """
     report, emitted = run_agent(tmp_path, script)
-    assert report == AgentReport(True, "Goodbye.", turns=5, cost_usd=0.0)
+    assert report == AgentReport("Goodbye.", turns=5, cost_usd=0.0)
     assert outputs(emitted) == [("", False), ("agent\n/workspace\none\ntwo", False)]
     assert (tmp_path / "agent/repo/deep/er/a b.txt").read_text() == "one\ntwo"
     assert [kind.value for kind, _ in emitted] == [
@@ -59,7 +59,7 @@ def test_steps_run_in_the_workspace_as_the_agents_user(tmp_path: Path) -> None:
 
 def test_a_failed_command_is_an_error_and_the_next_step_follows(tmp_path: Path) -> None:
     report, emitted = run_agent(tmp_path, "- run: echo no >&2; exit 3\n- run: 'if ('\n- run: cat; echo still here\n")
-    assert report.ok
+    assert report.failure is None
     results = outputs(emitted)
     assert results[0] == ("no\n", True)
     assert results[1][1]
@@ -76,9 +76,10 @@ def test_long_output_is_cut_and_does_not_block(tmp_path: Path) -> None:
 
 def test_a_failure_is_reported_with_its_reason(tmp_path: Path) -> None:
     report, _ = run_agent(tmp_path, "- say: Trying.\n- fail: The tests do not pass.\n- say: never said\n")
-    assert (report.ok, report.error_code, report.error_message) == (False, "agent_failed", "The tests do not pass.")
+    assert report.failure == AgentFailure("agent_failed", "The tests do not pass.")
 
 
 def test_a_killed_agent_ends_the_script(tmp_path: Path) -> None:
     report, _ = run_agent(tmp_path, "- say: one\n- run: sleep 1000\n", kill_at=EventKind.TOOL_CALL)
-    assert (report.ok, report.error_code) == (False, "agent_crashed")
+    assert report.failure is not None
+    assert report.failure.code == "agent_crashed"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories.git_jobs import TOKEN, Jobs
+from tests.fixtures.git_faults import Fault, every_push, status
 from tests.fixtures.git_server import GitServer, Pause
 from tests.fixtures.repos import branches, git
 from workers.errors import JobError
@@ -28,10 +29,10 @@ async def test_an_unknown_repository_is_named_as_such(jobs: Jobs, server: GitSer
     assert "repo_url" in str(error)
 
 
-@pytest.mark.parametrize("token", ["wrong-token-0000", None])
-async def test_a_wrong_or_missing_token_is_named_as_such(jobs: Jobs, token: str | None) -> None:
+@pytest.mark.parametrize(("token", "code"), [("wrong-token-0000", "repo_auth_failed"), (None, "repo_token_missing")])
+async def test_a_wrong_or_missing_token_is_named_as_such(jobs: Jobs, token: str | None, code: str) -> None:
     error = await refusal(jobs, token=token)
-    assert error.code == "repo_auth_failed"
+    assert error.code == code
     assert "repo_token" in str(error)
 
 
@@ -83,7 +84,7 @@ async def test_a_server_that_never_ends_is_given_up(jobs: Jobs, server: GitServe
 
 
 async def test_a_token_without_write_access_is_named_as_such(jobs: Jobs, server: GitServer, remote: Path) -> None:
-    server.refuse_push = True
+    server.faults = [Fault(every_push, status(403))]
     job = jobs()
     await job.workspace.prepare()
     await job.agent("echo new > new.txt")

@@ -108,7 +108,7 @@ async def test_a_branch_with_new_commits_is_not_overwritten(jobs: Jobs, remote: 
     git(tmp_path / "other", "push", "-q", "origin", "HEAD:refs/heads/feature/ai")
     with pytest.raises(JobError, match="other commits") as caught:
         await job.workspace.push()
-    assert (caught.value.code, caught.value.retryable) == ("push_rejected", True)
+    assert (caught.value.code, caught.value.retryable) == ("push_rejected", False)
     assert branches(remote)["feature/ai"] == theirs
 
 

@@ -60,7 +60,7 @@ def write(tmp_path: Path, name: str, content: str) -> Path:
 
 def test_claude_code(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [tool("Bash", command=f"{HARDENED}; echo from-the-agent | tee made"), text("Done.")])
-    assert scene.run_agent().ok
+    assert scene.run_agent().failure is None
     assert (scene.repo / "made").read_text() == "from-the-agent\n"
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from jobs.lifecycle.retry_policy import Cause, RetryDecision, classify_failure, decide_retry
+from jobs.lifecycle.retry_policy import (
+    FIRST_PAUSE_S,
+    Cause,
+    RetryDecision,
+    classify_failure,
+    decide_retry,
+    first_pause_s,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +29,7 @@ from jobs.lifecycle.retry_policy import Cause, RetryDecision, classify_failure, 
         ("agent_failed", False, Cause.AGENT),
         ("agent_cli_missing", False, Cause.INFRASTRUCTURE),
         ("agent_api_error", True, Cause.AGENT),
+        ("model_unavailable", True, Cause.INFRASTRUCTURE),
         ("timeout", False, Cause.TIMEOUT),
         ("no_output", True, Cause.TIMEOUT),
     ],
@@ -63,6 +71,12 @@ def test_retry_decision(cause: Cause, changes: dict[str, Any], again: bool, word
     assert found.retry is again
     assert words in found.note
     assert bool(found.note) is bool(words)
+
+
+def test_a_busy_provider_gets_more_time() -> None:
+    pauses = [verdict(tries=tries, first_pause_s=first_pause_s("model_unavailable")).pause_s for tries in (1, 2)]
+    assert pauses == [120, 0]
+    assert first_pause_s("repo_unreachable") == FIRST_PAUSE_S
 
 
 def test_pauses_grow_up_to_five_minutes() -> None:

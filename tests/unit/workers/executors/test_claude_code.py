@@ -4,13 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from claude_agent_sdk import AssistantMessage, ResultMessage, TextBlock
+from claude_agent_sdk import AssistantMessage, Message, ResultMessage, SystemMessage, TextBlock
 
 from myctobot.contract.jobs import EventKind
-from workers.executors.base import AgentTask
+from workers.executors.base import AgentReport, AgentTask
 from workers.executors.claude_code import (
     MAX_SUMMARY,
-    _EventWriter,
+    EventWriter,
     arguments,
     environment,
     output_text,
@@ -28,13 +28,22 @@ def result(**changes: Any) -> ResultMessage:
     return ResultMessage(**{**fields, **changes})
 
 
+async def nowhere(kind: EventKind, data: dict[str, Any]) -> None:
+    """Receive an event."""
+
+
+def ended(message: ResultMessage, **seen: Any) -> AgentReport:
+    """Return the report of an agent whose writer saw this before its last message."""
+    return report(message, 5, EventWriter(nowhere, **seen))
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [
         ({}, None, ""),
         ({"subtype": "error_max_turns", "is_error": True}, "agent_max_turns", "all 5 turns"),
         ({"is_error": True, "result": "API Error: 401 no such token"}, "agent_api_error", "401 no such token"),
-        ({"subtype": "error_during_execution", "is_error": True, "api_error_status": 529}, "agent_api_error", "model"),
+        ({"subtype": "error_during_execution", "is_error": True, "api_error_status": 400}, "agent_api_error", "model"),
         (
             {"subtype": "error_during_execution", "is_error": True, "result": None, "errors": ["boom"]},
             "agent_failed",
@@ -43,28 +52,54 @@ def result(**changes: Any) -> ResultMessage:
     ],
 )
 def test_report_says_how_it_ended(changes: dict[str, Any], code: str | None, words: str) -> None:
-    ended = report(result(**changes), 5, "last words")
-    assert (ended.ok, ended.error_code) == (code is None, code)
-    assert words in (ended.error_message or "")
+    failure = ended(result(**changes)).failure
+    assert (failure.code if failure else None) == code
+    assert words in (failure.message if failure else "")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
+def test_a_busy_provider_is_no_failure_of_the_agent(status: int) -> None:
+    busy = result(is_error=True, api_error_status=status, result="Overloaded")
+    failure = ended(busy, waiting_since=7.0).failure
+    assert failure is not None
+    assert (failure.code, failure.retryable) == ("model_unavailable", True)
+    assert f"status {status}, Overloaded" in failure.message
+
+
+@pytest.mark.parametrize(("status", "waiting_since"), [(400, 7.0), (429, None)])
+def test_a_refusal_that_forbids_retries_is_final(status: int, waiting_since: float | None) -> None:
+    failure = ended(result(is_error=True, api_error_status=status), waiting_since=waiting_since).failure
+    assert failure is not None
+    assert (failure.code, failure.retryable) == ("agent_api_error", False)
+
+
+def test_answers_that_are_too_long_get_advice_that_a_tenant_can_follow() -> None:
+    said = "API Error: exceeded the 128000 output token maximum. Set the CLAUDE_CODE_MAX_OUTPUT_TOKENS variable."
+    failure = ended(result(is_error=True, result=said), last_error="max_output_tokens").failure
+    assert failure is not None
+    assert failure.code == "agent_answer_too_long"
+    assert "variable" not in failure.message
+    assert "ask for less at once" in failure.message
 
 
 def test_report_counts_tokens_from_the_cache_too() -> None:
-    ended = report(result(), 5, "")
-    assert (ended.turns, ended.input_tokens, ended.output_tokens, ended.cost_usd) == (3, 15, 2, 0.5)
+    found = ended(result())
+    assert (found.turns, found.input_tokens, found.output_tokens, found.cost_usd) == (3, 15, 2, 0.5)
 
 
 def test_the_agents_last_message_replaces_a_missing_result() -> None:
-    assert report(result(result=None), 5, "last words").summary == "last words"
+    assert ended(result(result=None), last_text="last words").summary == "last words"
 
 
 def test_a_long_text_says_that_it_is_cut() -> None:
     long = "x" * 5000
     note = "[truncated: only the beginning of 5,000 characters is kept]"
-    assert report(result(result=long), 5, "").summary.endswith(note)
-    assert report(result(result=None), 5, long).summary.endswith(note)
-    failed = report(result(subtype="error_during_execution", is_error=True, result=None, errors=[long]), 5, "")
-    assert (failed.error_message or "").endswith(note)
-    assert len(failed.error_message or "") <= MAX_SUMMARY
+    assert ended(result(result=long)).summary.endswith(note)
+    assert ended(result(result=None), last_text=long).summary.endswith(note)
+    failure = ended(result(subtype="error_during_execution", is_error=True, result=None, errors=[long])).failure
+    assert failure is not None
+    assert failure.message.endswith(note)
+    assert len(failure.message) <= MAX_SUMMARY
 
 
 def test_arguments_contain_no_word_of_the_task() -> None:
@@ -106,7 +141,7 @@ def test_an_answer_of_several_blocks_is_counted_once() -> None:
         emitted.append((kind, data))
 
     async def handle() -> None:
-        writer = _EventWriter(emit)
+        writer = EventWriter(emit)
         for text in ("one", "two"):
             usage = {"input_tokens": 10, "output_tokens": 2}
             await writer.handle(AssistantMessage([TextBlock(text)], "model", usage=usage, message_id="msg_1"))
@@ -114,3 +149,28 @@ def test_an_answer_of_several_blocks_is_counted_once() -> None:
     asyncio.run(handle())
     assert [data for kind, data in emitted if kind is EventKind.USAGE] == [{"input_tokens": 10, "output_tokens": 2}]
     assert [data["text"] for kind, data in emitted if kind is EventKind.AGENT_MESSAGE] == ["one", "two"]
+
+
+RETRY = SystemMessage("api_retry", {"attempt": 1, "max_retries": 300, "error_status": 529, "error": "overloaded"})
+
+
+def waited(*messages: Message, wait_s: float) -> EventWriter:
+    async def handle() -> EventWriter:
+        writer = EventWriter(nowhere, wait_s)
+        for message in messages:
+            await writer.handle(message)
+        return writer
+
+    return asyncio.run(handle())
+
+
+def test_the_agent_waits_for_a_busy_model_only_for_its_time() -> None:
+    assert waited(RETRY, RETRY, wait_s=600).failure is None
+    failure = waited(RETRY, RETRY, wait_s=0).failure
+    assert failure is not None
+    assert (failure.code, failure.retryable) == ("model_unavailable", True)
+
+
+def test_an_answer_ends_the_wait() -> None:
+    answer = AssistantMessage([TextBlock("here")], "model", message_id="msg_1")
+    assert waited(RETRY, answer, wait_s=600).waiting_since is None

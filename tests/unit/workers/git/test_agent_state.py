@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from workers.git.agent_state import MAX_STASHES, AgentState, parse_state
+from workers.git.agent_state import MAX_REFS, MAX_STASHES, AgentState, parse_state
 
 A, B, C, D = ("a" * 40, "b" * 40, "c" * 40, "d" * 40)
 TEXT = f"""@packed
@@ -43,6 +43,19 @@ def test_the_files_of_a_repository_are_read() -> None:
 def test_anything_else_is_an_empty_state() -> None:
     for text in ("", "@refs\nHEAD:garbage\n", "@packed\nx y\n@objects\nmany\n@unknown\n", "@@\n:\n"):
         assert parse_state(text) == AgentState()
+
+
+def test_tags_do_not_hide_branches() -> None:
+    tags = "\n".join(f"{A} refs/tags/v{number:05}" for number in range(MAX_REFS + 5))
+    refs = parse_state(f"@packed\n{tags}\n@refs\nrefs/heads/main:{B}\nrefs/heads/next\u0085line:{C}\n").refs
+    assert (refs["refs/heads/main"], refs["refs/heads/next\u0085line"], len(refs)) == (B, C, MAX_REFS)
+
+
+def test_objects_with_sha256_names_are_read() -> None:
+    long = "e" * 64
+    text = f"@refs\nHEAD:{long}\n@log\n{long} {long} A <a> 1 +0000\tcheckout: moving from {long} to main\n"
+    state = parse_state(text)
+    assert (state.head, state.left_heads) == (long, (long,))
 
 
 def test_the_number_of_stashes_is_bounded() -> None:

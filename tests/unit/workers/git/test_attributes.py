@@ -31,5 +31,5 @@ def test_the_number_of_lines_is_bounded() -> None:
 
 
 def test_a_folder_is_ignored_by_its_exact_name() -> None:
-    assert ignore_line("a*b/[c]") == "/a\\*b/\\[c]/"
-    assert ignore_line("a\nb") == "/a?b/"
+    assert ignore_line("a*b/[c]/") == "/a\\*b/\\[c]/"
+    assert ignore_line("a\nb") == "/a?b"

@@ -37,7 +37,9 @@ def test_an_impossible_token_is_refused_without_showing_it(text: str) -> None:
 @pytest.mark.parametrize(("port", "alias"), [(22, "git.corp"), (2222, "[git.corp]:2222")])
 def test_ssh_connects_to_the_checked_address_and_verifies_the_hosts_own_key(port: int, alias: str) -> None:
     remote = Remote("ssh://git@git.corp/r", "ssh", "git.corp", port, ("1.2.3.4",))
-    words = shlex.split(ssh_command(remote, GitPolicy(known_hosts=Path("/a b/known")), Path("/run/agent")))
+    words = shlex.split(
+        ssh_command(remote, GitPolicy(known_hosts=Path("/a b/known")), Path("/run/agent"), Path("/run/log"))
+    )
     assert words[:3] == ["ssh", "-F", "/dev/null"]
     for option in ("HostName=1.2.3.4", f"HostKeyAlias={alias}", 'UserKnownHostsFile="/a b/known"', "BatchMode=yes",
                    "StrictHostKeyChecking=yes", "ForwardAgent=no", "IdentityFile=none"):  # fmt: skip

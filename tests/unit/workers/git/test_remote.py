@@ -17,6 +17,14 @@ def test_an_empty_remote_has_nothing() -> None:
     assert parse_listing("") == Listing(None, {})
 
 
+def test_names_have_any_character_that_git_allows_and_objects_either_format() -> None:
+    long = "c" * 64
+    text = f"ref: refs/heads/wide\u3000\u2028\u0085\tHEAD\n{long}\tHEAD\n{long}\trefs/heads/wide\u3000\u2028\u0085\n"
+    name = "wide\u3000\u2028\u0085"
+    assert parse_listing(text) == Listing(name, {name: long}, "sha256")
+    assert parse_listing(f"{long}\tHEAD\n").object_format == "sha256"
+
+
 def test_refs_with_similar_names_are_ignored() -> None:
     # ls-remote matches the end of a name, so it also lists mirrored refs of a fork.
     assert parse_listing(f"{A}\trefs/pull/refs/heads/main\nnonsense\nx\trefs/heads/main\n") == Listing(None, {})

@@ -25,6 +25,11 @@ def test_a_tree_is_parsed_with_any_bytes_in_names_and_objects() -> None:
     assert (first.is_tree, second.is_tree, third.is_tree) == (False, True, False)
 
 
+def test_a_tree_with_sha256_names_is_parsed() -> None:
+    data = b"100644 a\0" + bytes(range(32)) + b"40000 b\0" + b"\0" * 32
+    assert parse_tree(data, 32) == [Entry(b"100644", b"a", bytes(range(32))), Entry(b"40000", b"b", b"\0" * 32)]
+
+
 def test_files_and_folders_are_counted(tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "repo", {"a": "1", "b/c": "1", "b/d/e": "1", "f/d/e": "1"})
     assert count(repository, git(repository, "rev-parse", "HEAD")) == 8

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from workers.links import LinkPolicy
 from workers.runner.execution import repo_spec
 
 TASK = {"type": "prompt", "prompt": "x", "repo_url": "https://git.example.com/a/b.git", "branch": "feature/x"}
@@ -29,3 +30,17 @@ def test_a_policy_gives_the_rights_that_it_names() -> None:
 def test_a_job_may_have_no_repository() -> None:
     answer: Any = {"task": {"type": "prompt", "prompt": "x"}, "secrets": {}}
     assert repo_spec(answer) is None
+
+
+def test_an_earlier_release_refuses_the_gateway_of_an_attempt_that_only_pushes() -> None:
+    # Such a shard does not know kept work, and must not run the agent.
+    assert LinkPolicy().problem("GATEWAY_URL", "") is not None
+    assert LinkPolicy(any_address=True).problem("GATEWAY_URL", "") is not None
+
+
+@pytest.mark.parametrize("scope", [None, "of a tenant"])
+def test_the_claim_names_the_tenant_of_kept_objects(scope: str | None) -> None:
+    answer: Any = {"task": TASK, "secrets": {}} | ({"object_scope": scope} if scope else {})
+    spec = repo_spec(answer)
+    assert spec is not None
+    assert spec.tenant == scope

@@ -93,6 +93,7 @@ class Jobs:
             "allowed_private_hosts": frozenset({"localhost"}),
             "ca_file": self._server.ca_file,
             "object_cache": self.object_cache,
+            "push_retry_s": 0,
         }
         address = url or self._server.url("repo.git")
         spec = RepoSpec(address, base, branch, token, allow_ci_files, allow_default_branch, tenant)

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workers.errors import JobError
 from workers.git.agent_state import READ_STATE, AgentState, parse_state
 from workers.git.borrowed import ObjectSources
-from workers.git.command import DISK_FULL, check_space, out_of_memory, process_limit
+from workers.git.checkout_errors import TRACED, explain_checkout
+from workers.git.command import check_space
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line
-from workers.git.trace import EVENT, Limit, trace_of_lines
-from workers.sandbox.sandbox import Completed, ResourceLimits, Sandbox
+from workers.sandbox.sandbox import Completed, Sandbox
 
 CHECKOUT_TIMEOUT_S: Final = 600
 COMMIT_TIMEOUT_S: Final = 300
@@ -32,8 +31,6 @@ _ENV: Final = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ALLOW_PROTOCOL": "file",
 }
-# Events among git's messages. Here no remote writes, and the agent has not started.
-_TRACED: Final = {"GIT_TRACE2_EVENT": "1"}
 _IN_REPO: Final = {"GIT_DIR": "/workspace/.git", "GIT_WORK_TREE": "/workspace"}
 
 # Files in .git that an interrupted operation leaves. Locks are removed first, because their owners have ended.
@@ -216,14 +213,14 @@ class Checkout:
         names = (how, seed.object_format, seed.base, self._branch, seed.start, seed.url, *person)
         done = await self._sandbox.run(
             ["sh", "-c", _CREATE, "sh", *names, *self._sources.folders],
-            env=_ENV | _TRACED,
+            env=_ENV | TRACED,
             mounts=self._sources.mounts,
             stdin=seed.refs.encode(errors="surrogateescape"),
             timeout_s=CHECKOUT_TIMEOUT_S,
             cwd="/workspace",
         )
         if done.returncode != 0:
-            raise self._failed(done)
+            raise await explain_checkout(self._sandbox, done)
 
     async def add_submodules(self, submodules: Sequence[Submodule], object_format: str) -> None:
         """Make the repositories of submodules and check them out.
@@ -235,13 +232,13 @@ class Checkout:
         fields = [field for one in submodules for field in (one.name, f"./{one.path}", one.sha, one.url)]
         done = await self._sandbox.run(
             ["sh", "-c", _ADD_SUBMODULES, "sh", how, object_format, " ".join(self._sources.folders), *fields],
-            env=_ENV | _TRACED,
+            env=_ENV | TRACED,
             mounts=self._sources.mounts,
             timeout_s=CHECKOUT_TIMEOUT_S,
             cwd="/workspace",
         )
         if done.returncode != 0:
-            raise self._failed(done)
+            raise await explain_checkout(self._sandbox, done)
 
     async def find_unfinished(self) -> Unfinished:
         """Make the agent's files readable, and find the operation of git that it left unfinished."""
@@ -275,10 +272,6 @@ class Checkout:
         pairs = zip(fields[::2], fields[1::2], strict=False)
         return [InnerRepository(path.removeprefix("./").removesuffix("/.git"), link.strip()) for path, link in pairs]
 
-    def _failed(self, done: Completed) -> JobError:
-        refused = self._sandbox.process_error(done.returncode) is not None
-        return checkout_error(_stderr(done), self._sandbox.config.limits, processes_refused=refused)
-
     async def _git(
         self,
         args: Sequence[str],
@@ -301,35 +294,6 @@ class Checkout:
             # A part of the agent's work must not be pushed as if it were all of it.
             check_space(_stderr(done))
         return done
-
-
-def checkout_error(stderr: str, limits: ResourceLimits, *, processes_refused: bool) -> JobError:
-    """Return the error for a failed checkout.
-
-    Args:
-        stderr: git's messages, with its events among them.
-        limits: limits of the sandbox.
-        processes_refused: the limit of processes was reached. A thread that git cannot start has the same error for
-            lack of memory.
-    """
-    trace = trace_of_lines(stderr.splitlines())
-    if trace.limit is Limit.DISK:
-        return JobError("disk_full", DISK_FULL, retryable=True)
-    if processes_refused or trace.limit is Limit.PROCESSES:
-        return process_limit(limits.processes)
-    if trace.limit is Limit.MEMORY:
-        return out_of_memory(limits.memory_mb)
-    if trace.limit is Limit.FILE_SIZE:
-        return JobError(
-            "repo_too_large",
-            f"The repository of repo_url has a file, or the pack of its history, that is larger than the "
-            f"{limits.file_size_mb:,} MB that this shard allows (sandbox.file_size_mb); ask the operator to raise the "
-            "limit, or use a smaller repository.",
-        )
-    said = last_line("\n".join(line for line in stderr.splitlines() if not line.startswith(EVENT)))
-    return JobError(
-        "checkout_failed", f"The repository could not be checked out; try again. git said: {said}", retryable=True
-    )
 
 
 def _stderr(done: Completed) -> str:

@@ -17,6 +17,7 @@ from workers.errors import JobError
 from workers.git.attributes import ignore_line, verbatim_lines
 from workers.git.borrowed import ObjectSources
 from workers.git.by_products import CORE_PATTERNS, described, find_by_products
+from workers.git.checkout_errors import TRACED, explain_checkout
 from workers.git.command import check_space
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line, printable_line
@@ -114,14 +115,13 @@ class CheckoutRecord:
         if self._sandbox.host.root and self._sandbox.isolated:
             uid = self._sandbox.config.agent_uid
             os.chown(self._directory, uid, uid, follow_symlinks=False)
-        created = await self.run(CREATE, start, object_format, timeout_s=RECORD_TIMEOUT_S)
-        self._require(created)
+        created = await self._record(CREATE, start, object_format)
         links, _, changes = text_of(created).partition("\0")
         self._gitlinks = frozenset(line.partition("\t")[2] for line in links.split("\n") if line)
         paths = [change.path for change in parse_raw(changes)]
         if lines := verbatim_lines(paths):
             encoded = lines.encode(errors="surrogateescape")
-            self._require(await self.run(KEEP_VERBATIM, start, stdin=encoded, timeout_s=RECORD_TIMEOUT_S))
+            await self._record(KEEP_VERBATIM, start, stdin=encoded)
         return len(paths)
 
     async def commit_files(
@@ -301,6 +301,13 @@ class CheckoutRecord:
             raise changes_too_large(self._policy.max_bundle_mb)
         self._require(done, "changes_invalid")
 
+    async def _record(self, script: str, *args: str, stdin: bytes = b"") -> Completed:
+        """Run a script before the agent starts, when a failure is one of the checkout."""
+        done = await self.run(script, *args, stdin=stdin, env=TRACED, timeout_s=RECORD_TIMEOUT_S)
+        if done.returncode != 0:
+            raise await explain_checkout(self._sandbox, done)
+        return done
+
     async def run(
         self,
         script: str,
@@ -355,16 +362,13 @@ class CheckoutRecord:
         return found
 
     @staticmethod
-    def _require(done: Completed, code: str = "checkout_failed") -> None:
+    def _require(done: Completed, code: str) -> None:
         if done.returncode == 0:
             return
         detail = last_line(stderr_of(done))
         if code == "commit_failed":
             raise JobError("commit_failed", f"The agent's uncommitted work could not be committed: {detail}.")
-        if code == "changes_invalid":
-            message = f"The agent's commits could not be packed, so nothing was pushed: {detail}."
-            raise JobError("changes_invalid", message)
-        raise JobError("checkout_failed", f"The repository could not be checked out: {detail}.", retryable=True)
+        raise JobError("changes_invalid", f"The agent's commits could not be packed, so nothing was pushed: {detail}.")
 
 
 def changes_too_large(max_mb: int) -> JobError:

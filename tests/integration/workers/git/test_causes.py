@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.git_jobs import TOKEN, Job, Jobs
+from tests.factories.git_jobs import AGENT_UID, TOKEN, Job, Jobs
 from tests.fixtures.git_faults import (
     Act,
     Exchange,
@@ -166,7 +166,8 @@ async def test_a_disk_that_is_full_during_the_checkout_has_its_code(jobs: Jobs, 
     add_noise(remote, 6 * 2**20)
     job = jobs()
     home = job.sandbox.agent_dir / "repo"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "tmpfs", str(home)], check=True)
+    options = f"size=4m,uid={AGENT_UID}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(home)], check=True)
     try:
         with pytest.raises(JobError) as caught:
             await job.workspace.prepare()

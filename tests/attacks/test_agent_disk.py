@@ -16,12 +16,12 @@ import pytest
 
 from myctobot.contract.shards import IsolationKind
 from myctobot.stack.plan import CHECKOUT
+from tests.factories.executions import make_execution
 from tests.fixtures.broker import job_named
 from tests.integration.workers.sandbox.test_sandbox import start_ready
 from workers.config import parse_config
 from workers.errors import JobError
 from workers.runner.disk_watchdog import DiskWatchdog
-from workers.runner.execution import Execution
 from workers.sandbox import isolation
 from workers.sandbox.disk_image import DiskImage, image_mounts, unmount_leftovers
 from workers.sandbox.limits import MB, ResourceLimits
@@ -58,7 +58,7 @@ class Job:
         )
         answer: Any = {"job_id": job_named(number), "attempt": 1, "capabilities": ["git"]}
         self.directory = config.workspace_path / f"{job_named(number)}.1"
-        self.execution = Execution(config, answer, slot=number)
+        self.execution = make_execution(config, answer, slot=number)
         self.sandbox: Sandbox = self.execution._prepare_sandbox()
         self.execution._sandbox = self.sandbox
         self.disk = DiskWatchdog(config.workspace_path, 0, self.execution._image)

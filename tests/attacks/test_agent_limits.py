@@ -12,6 +12,7 @@ import pytest
 
 from myctobot.contract.runner import CancelProof
 from myctobot.contract.shards import IsolationKind
+from tests.factories.executions import make_execution
 from tests.integration.workers.sandbox.test_sandbox import play, start_ready
 from workers.config import parse_config
 from workers.errors import JobError
@@ -105,7 +106,7 @@ def first_job_of_shard(directory: Path) -> Execution:
     )
     isolation.store(config.run_path, isolation.Isolation(IsolationKind.SANDBOX))
     answer: Any = {"job_id": "job_0123456789abcdefghjk", "attempt": 1, "capabilities": ["git"]}
-    return Execution(config, answer, slot=0)
+    return make_execution(config, answer, slot=0)
 
 
 def test_a_fork_bomb_on_one_shard_leaves_processes_to_another_on_the_host(tmp_path: Path) -> None:

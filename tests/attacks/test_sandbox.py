@@ -15,6 +15,7 @@ from myctobot.stack.plan import CHECKOUT
 from shards.health import monitor
 from shards.models import ShardState
 from tests.factories.control_plane import make_operator, make_shard
+from tests.factories.executions import make_execution
 from tests.integration.shards.health.test_monitor import EVER, steady
 from tests.integration.shards.shard_api.test_heartbeat import beat
 from tests.integration.workers.sandbox.test_isolation import break_bwrap
@@ -22,7 +23,6 @@ from tests.integration.workers.test_main import WITHOUT_BWRAP, config_file, refu
 from tests.stacks import bare_environment, up_command
 from workers.config import ShardConfig, load_config
 from workers.errors import JobError
-from workers.runner.execution import Execution
 from workers.sandbox import isolation
 from workers.sandbox.isolation import Isolation
 from workers.worker.sandbox_watch import SandboxWatch
@@ -35,7 +35,7 @@ ALLOWED = {"sandbox": {"allow_unsandboxed": True}}
 async def run_as_agent(config: ShardConfig, *command: str) -> bytes:
     """Run a command as the agent of the shard's next job, and return its output."""
     answer: Any = {"job_id": "job_0123456789abcdefghjk", "attempt": 1, "capabilities": ["git"]}
-    job = Execution(config, answer, slot=0)
+    job = make_execution(config, answer, slot=0)
     sandbox = job._prepare_sandbox()
     try:
         return (await sandbox.run(command)).stdout

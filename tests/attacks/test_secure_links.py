@@ -23,6 +23,7 @@ from shards.providers.lxc.host import host_from_settings
 from shards.providers.lxc.provider import LxcProvider
 from shards.providers.process.provider import ProcessProvider
 from shards.providers.registry import provider
+from tests.factories.executions import make_execution
 from workers.config import ConfigError, load_config, parse_config, used_token_path
 from workers.errors import JobError
 from workers.runner.execution import Execution
@@ -152,7 +153,7 @@ def test_a_shard_that_enrolled_before_keeps_its_links_until_a_configuration_stat
 def execution(gateway: str, networks: Sequence[str]) -> Execution:
     """Return the work of a job whose claim names a gateway."""
     answer: Any = {"job_id": "job_0123456789abcdefghjk", "attempt": 1, "gateway": {"url": gateway, "token": "t"}}
-    return Execution(parse_config(config(*TLS, plain_networks=networks)), answer, slot=0)
+    return make_execution(parse_config(config(*TLS, plain_networks=networks)), answer, slot=0)
 
 
 @pytest.mark.parametrize(

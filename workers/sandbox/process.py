@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from workers.errors import JobError
 from workers.sandbox import plan, process_tree, seccomp
@@ -31,6 +31,15 @@ NO_NETWORK_HINT: Final = (
     "or set sandbox.network to shard"
 )
 TOOLS: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+class Completed(NamedTuple):
+    """Result of a command; ``truncated`` when it wrote more than was kept."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    truncated: bool = False
 
 
 @dataclass(frozen=True)

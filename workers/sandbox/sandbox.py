@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
 from myctobot.contract.runner import CancelProof
 from workers.errors import JobError
@@ -23,6 +23,7 @@ from workers.sandbox.memory_use import used_bytes
 from workers.sandbox.plan import HOME, WORKSPACE, Mount, SandboxConfig, missing_protection
 from workers.sandbox.process import (
     POLL_S,
+    Completed,
     Launch,
     SandboxedProcess,
     drain,
@@ -54,15 +55,6 @@ WATCH_EVERY_S: Final = 0.5
 # Processes of bubblewrap and their threads, which may belong to the agent's user or not.
 MAX_SETUP: Final = 4
 PR_SET_CHILD_SUBREAPER: Final = 36
-
-
-class Completed(NamedTuple):
-    """Result of a command; ``truncated`` when it wrote more than was kept."""
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-    truncated: bool = False
 
 
 class Sandbox:

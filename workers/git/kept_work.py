@@ -12,13 +12,13 @@ from workers.git.changes import PLAIN_DIFF
 from workers.git.command import Git, check_space
 from workers.git.pack import import_pack
 from workers.git.process import last_line
+from workers.git.trace import Limit
 
 WRITE_TIMEOUT_S: Final = 300
 # The header names the commits that the bundle needs, each with its subject, which may be a long paragraph.
 MAX_HEADER_BYTES: Final = 16 * 2**20
 _SIGNATURE: Final = b"# v2 git bundle\n"
-# Messages of git and of its programs that reach the bound of a file, in lower case.
-_TOO_LARGE_SIGNS: Final = ("signal 25", "file too large", "size limit exceeded", "refusing to create empty bundle")
+_NOTHING_NEW: Final = "Refusing to create empty bundle"
 _SIZE_SIGNALS: Final = (-25, 153)
 _REF_PREFIX: Final = "refs/heads/"
 
@@ -91,9 +91,9 @@ async def _write(git: Git, repository: Path, argv: Sequence[str], path: Path, ma
     if done.returncode == 0 and path.exists() and path.stat().st_size < max_mb * 2**20:
         return True
     path.unlink(missing_ok=True)
-    check_space(done.stderr)
-    said = done.stderr.lower()
-    if done.returncode not in (0, *_SIZE_SIGNALS) and not any(sign in said for sign in _TOO_LARGE_SIGNS):
+    check_space(done.trace)
+    reached = done.trace.limit is Limit.FILE_SIZE or done.returncode in _SIZE_SIGNALS
+    if done.returncode != 0 and not reached and done.trace.first(_NOTHING_NEW) is None:
         raise JobError(
             "git_failed", f"The agent's work could not be written: {last_line(done.stderr)}.", retryable=True
         )

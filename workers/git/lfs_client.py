@@ -119,7 +119,7 @@ class LfsClient:
         try:
             async with self._call("GET", *_action(actions["download"])) as answer:
                 with draft.open("xb") as file:
-                    async for chunk in answer.aiter_bytes(CHUNK):
+                    async for chunk in answer.aiter_raw(CHUNK):
                         size += len(chunk)
                         if size > one.size:
                             break
@@ -153,7 +153,8 @@ class LfsClient:
             raise LfsError("it names an address without https")
         remote = await locate(url, self._policy, self._resolver)
         own = urlsplit(self._base)
-        sent = {"Host": parts.netloc, **headers}
+        # A small compressed answer could need any amount of memory.
+        sent = {"Host": parts.netloc, "Accept-Encoding": "identity", **headers}
         if self._basic and parts.netloc == own.netloc and not any(name.lower() == "authorization" for name in sent):
             sent["Authorization"] = self._basic
         context = ssl.create_default_context(cafile=str(self._policy.ca_file) if self._policy.ca_file else None)
@@ -178,7 +179,7 @@ def _action(action: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
 
 async def _read(answer: httpx.Response) -> bytes:
     data = b""
-    async for chunk in answer.aiter_bytes(CHUNK):
+    async for chunk in answer.aiter_raw(CHUNK):
         data += chunk
         if len(data) > MAX_ANSWER:
             raise LfsError("its answer is too long")

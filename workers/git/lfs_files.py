@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from workers.errors import JobError
 from workers.git.command import Git
 from workers.git.lfs import LfsObject, new_pointers, read_pointers
 from workers.git.lfs_client import LfsClient, LfsError, failed_upload
-from workers.git.policy import GitPolicy, RepoSpec, Resolver
+from workers.git.policy import GitPolicy, RepoSpec
 from workers.git.record import CheckoutRecord
 from workers.git.record_scripts import AGENT_GIT, RECORD
 from workers.sandbox.sandbox import Mount, Sandbox
@@ -51,6 +51,7 @@ class LfsFiles:
     Args:
         clean: the runner's bare repository.
         record: commits the agent's files, with the filter of git-lfs once contents are there.
+        connect: returns a client with the job's present token.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class LfsFiles:
         clean: Path,
         sandbox: Sandbox,
         record: CheckoutRecord,
-        resolver: Resolver,
+        connect: Callable[[], LfsClient],
     ) -> None:
         self._spec, self._policy, self._git, self._clean = spec, policy, git, clean
-        self._sandbox, self._record, self._resolver = sandbox, record, resolver
+        self._sandbox, self._record, self._connect = sandbox, record, connect
 
     async def place(self, commit: str) -> tuple[int, str]:
         """Put the contents of a commit's pointers into the checkout.
@@ -79,7 +80,7 @@ class LfsFiles:
             return len(pointers), reason
         folder = self._clean.parent / "lfs"
         try:
-            await self._client().download(list(dict.fromkeys(pointers)), folder / "objects")
+            await self._connect().download(list(dict.fromkeys(pointers)), folder / "objects")
         except (LfsError, JobError) as error:
             return len(pointers), f"the LFS server did not give them: {error}"
         for one in (folder, *folder.rglob("*")):
@@ -98,8 +99,13 @@ class LfsFiles:
             return len(pointers), "git-lfs could not write them"
         return len(pointers), ""
 
-    async def upload(self, head: str, known: Sequence[str]) -> list[str]:
+    async def upload(self, head: str, known: Sequence[str], *, has_checkout: bool) -> list[str]:
         """Upload the contents of all new pointers; return the names of those that do not exist anywhere.
+
+        The same call may be repeated.
+
+        Args:
+            has_checkout: whether this attempt has the agent's checkout, which has the contents.
 
         Raises:
             JobError: ``lfs_upload_failed`` or ``changes_too_large``.
@@ -117,10 +123,10 @@ class LfsFiles:
                 "was pushed; ask for fewer.",
             )
         folder = self._clean.parent / "lfs-new"
-        for one in pointers:
+        for one in pointers if has_checkout else ():
             await self._take(one, one.path(folder))
         try:
-            missing = await self._client().upload(pointers, folder)
+            missing = await self._connect().upload(pointers, folder)
         except (LfsError, JobError) as error:
             raise failed_upload(error) from error
         return [one.oid for one in missing]
@@ -136,11 +142,10 @@ class LfsFiles:
             return f"they are larger than {self._policy.max_repo_mb} MB"
         return ""
 
-    def _client(self) -> LfsClient:
-        return LfsClient(self._spec.url, self._spec.token, self._policy, self._resolver)
-
     async def _take(self, one: LfsObject, path: Path) -> None:
         """Take a content out of the sandbox, if it is there and is the one that its name says."""
+        if path.exists():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             # One byte more shows that a file is too long.

@@ -101,6 +101,10 @@ class Pusher:
         """Push once, and return the error of a push that did not succeed."""
         try:
             await self._check()
+        except JobError as error:
+            # Nothing was sent, so what an earlier push left unknown stays unknown.
+            return error
+        try:
             await self._remote.push(sha, self._branch, self._log)
         except JobError as error:
             await self._ask(sha, error)

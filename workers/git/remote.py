@@ -135,6 +135,10 @@ class RemoteRepository:
         self._resolver = resolver
         self.encodings = encodings(spec.token)
 
+    @property
+    def token(self) -> str | None:
+        return self._spec.token
+
     def renew_token(self, token: str | None) -> bool:
         """Use another token from now on, and return whether it is another one; both stay out of all texts."""
         if token == self._spec.token:

@@ -29,6 +29,7 @@ from workers.git.failures import redact
 from workers.git.kept_work import import_bundle, unusable, write_bundle, write_patch
 from workers.git.large_changes import find_large
 from workers.git.lfs import plain_contents
+from workers.git.lfs_client import LfsClient
 from workers.git.lfs_files import LfsFiles
 from workers.git.lines import Line
 from workers.git.notes import Notes, read_notes
@@ -103,7 +104,7 @@ class Workspace:
         self._preparation = Preparation(spec, policy, self._git, self._clean, sandbox, sources, self._log)
         self._checkout = Checkout(sandbox, spec.branch, policy, sources)
         record = CheckoutRecord(sandbox, self._dir / "record", sources, policy)
-        self._lfs = LfsFiles(spec, policy, self._git, self._clean, sandbox, record, resolver)
+        self._lfs = LfsFiles(spec, policy, self._git, self._clean, sandbox, record, self._connect_lfs)
         max_bytes = policy.max_bundle_mb * 2**20
         self._collector = Collector(self._checkout, record, self._git, self._clean, max_bytes, spec.branch, self._warn)
         self._start: Start | None = None
@@ -111,6 +112,7 @@ class Workspace:
         self._head: str | None = None
         # Commits that are not pushed, but kept.
         self._left: tuple[str, ...] = ()
+        self._is_restored = self._warned_of_missing = False
 
     async def prepare(self) -> Prepared:
         """Fetch the base branch, and the job's branch where it exists, and check them out in the sandbox."""
@@ -146,6 +148,7 @@ class Workspace:
         start = self._start = Start(fetched.base_branch, base, sha, fetched.object_format)
         head = manifest["head"]
         await import_bundle(self._git, self._clean, bundle, head, self._policy.max_bundle_mb * 2**20)
+        self._is_restored = True
         await self._log("The agent's work is kept from an earlier attempt, so no agent runs")
         return await self._describe(start, head)
 
@@ -234,11 +237,7 @@ class Workspace:
     async def _push_to(self, branch: str, head: str, retry_s: float, authorize: Authorize | None) -> Pushed:
         await self._check_ci_files(self._require_start(), head)
         await self._log(f"Pushing {branch}")
-        check = partial(self._check_default_branch, branch)
-        known = (self._require_start().base_sha, self._require_start().sha)
-        if missing := await self._lfs.upload(head, known):
-            text = f"These contents of Git LFS exist neither here nor on the server: {listed(missing)}."
-            await self._warn("lfs_contents_missing", text)
+        check = partial(self._prepare_push, branch, head)
         pusher = Pusher(self._remote, branch, check, self._log, retry_s=retry_s, authorize=authorize)
         await pusher.push(head)
         await self._emit(EventKind.PUSHED, {"branch": branch, "sha": head})
@@ -313,6 +312,21 @@ class Workspace:
             line.sha, int(count), changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
         )
         await self._emit(EventKind.DIFF, {**diff_event(start.sha, collected), "left_out": line.names[0]})
+
+    async def _prepare_push(self, branch: str, head: str) -> None:
+        """Do what comes before each try of a push: the branch must be allowed, and the server has the LFS contents."""
+        await self._check_default_branch(branch)
+        known = (self._require_start().base_sha, self._require_start().sha)
+        missing = await self._lfs.upload(head, known, has_checkout=not self._is_restored)
+        if missing and self._is_restored:
+            raise unusable("contents of Git LFS were not uploaded before, and only the agent's own attempt has them")
+        if missing and not self._warned_of_missing:
+            self._warned_of_missing = True
+            text = f"These contents of Git LFS exist neither here nor on the server: {listed(missing)}."
+            await self._warn("lfs_contents_missing", text)
+
+    def _connect_lfs(self) -> LfsClient:
+        return LfsClient(self._spec.url, self._remote.token, self._policy, self._resolver)
 
     async def _check_default_branch(self, branch: str) -> None:
         """Check the remote's default branch again, because it may have changed during the job."""

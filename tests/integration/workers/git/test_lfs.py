@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from myctobot.contract.jobs import EventKind
+from myctobot.contract.work import WorkFile
 from tests.factories.git_jobs import TOKEN, Job, Jobs
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.lfs_server import LfsServer, find_lfs
 from tests.fixtures.repos import LFS_ATTRIBUTES, branches, commit, git, lfs_pointer
+from tests.integration.workers.git.test_kept_work import manifest_of
 from workers.errors import JobError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("git-lfs")]
@@ -89,6 +91,37 @@ async def test_without_the_upload_nothing_is_pushed(jobs: Jobs, lfs: LfsServer, 
     with pytest.raises(JobError) as caught:
         await job.finish()
     assert (caught.value.code, caught.value.retryable) == ("lfs_upload_failed", True)
+    assert list(branches(remote)) == ["main"]
+
+
+async def test_an_upload_that_fails_for_a_moment_is_tried_again(jobs: Jobs, lfs: LfsServer, remote: Path) -> None:
+    job = make_job(jobs, push_retry_s=2)
+    await job.workspace.prepare()
+    await job.agent("echo new > new.bin")
+    lfs.refuse, lfs.refusals = 503, 1
+    assert await job.finish() == branches(remote)["feature/ai"]
+    assert lfs.contents[hashlib.sha256(b"new\n").hexdigest()] == b"new\n"
+
+
+@pytest.mark.parametrize("uploaded", [True, False])
+async def test_kept_work_is_pushed_only_with_its_contents(
+    jobs: Jobs, lfs: LfsServer, remote: Path, uploaded: bool
+) -> None:
+    first = make_job(jobs)
+    await first.workspace.prepare()
+    await first.agent("echo new > new.bin")
+    await first.workspace.commit_leftovers("Work of the agent")
+    await first.workspace.collect()
+    files = await first.workspace.write_work(first.job_dir, 8)
+    if uploaded:
+        lfs.contents[hashlib.sha256(b"new\n").hexdigest()] = b"new\n"
+    second = make_job(jobs)
+    await second.workspace.restore(manifest_of(first), files[WorkFile.BUNDLE])
+    if uploaded:
+        assert (await second.workspace.push()).sha == branches(remote)["feature/ai"]
+        return
+    with pytest.raises(JobError, match="contents of Git LFS were not uploaded"):
+        await second.workspace.push()
     assert list(branches(remote)) == ["main"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Any, Final
 
 from django.conf import settings
@@ -146,7 +147,8 @@ def _make_room(job: Job, work: KeptWork, grows: int) -> None:
         return
     old = of_tenant.exclude(pk=work.pk).filter(_of_ended_jobs()).defer("sealed")
     is_completed = Q(job__status=JobStatus.COMPLETED)
-    for one in [*old.filter(is_completed).order_by("id"), *old.exclude(is_completed).order_by("id")]:
+    ordered = (old.filter(is_completed).order_by("id"), old.exclude(is_completed).order_by("id"))
+    for one in chain.from_iterable(works.iterator(chunk_size=_BATCH_SIZE) for works in ordered):
         if stored <= limit:
             return
         stored -= one.stored_bytes

@@ -23,6 +23,7 @@ from myctobot.tenants.secrets import store_secret
 from shards.api.urls import urlpatterns as shard_patterns
 from shards.models import Shard
 from tests.factories.control_plane import Api, bound_to_repository, make_job, make_member, make_operator
+from tests.factories.kept_work import job_with_work
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +42,9 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "job": [("get", None, EVERYBODY_OF_THE_TENANT)],
     "job-cancel": [("post", None, WRITERS)],
     "job-retry": [("post", None, (201, 403, 201, 404, 403, 401))],
+    "job-push": [("post", None, (201, 403, 201, 404, 403, 401))],
+    "job-bundle": [("get", None, EVERYBODY_OF_THE_TENANT)],
+    "job-patch": [("get", None, EVERYBODY_OF_THE_TENANT)],
     "job-events": [("get", None, EVERYBODY_OF_THE_TENANT)],
     "job-download": [("get", None, EVERYBODY_OF_THE_TENANT)],
     "job-ticket": [("post", None, EVERYBODY_OF_THE_TENANT)],
@@ -93,6 +97,7 @@ API: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
         ("delete", None, (403, 403, 204, 403, 403, 401)),
     ],
 }
+OF_KEPT_WORK = {"job-push", "job-bundle", "job-patch", "console-job-push"}
 # The console redirects anonymous users to the login and refuses users who may not write.
 PAGES = (200, 200, 200, 404, 403, 302)
 CONSOLE: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
@@ -101,6 +106,7 @@ CONSOLE: dict[str, list[tuple[str, Any, tuple[int, ...]]]] = {
     "console-job": [("get", None, PAGES)],
     "console-job-header": [("get", None, PAGES)],
     "console-job-cancel": [("post", None, (302, 403, 302, 404, 403, 302))],
+    "console-job-push": [("post", None, (302, 403, 302, 404, 403, 302))],
     "console-job-retry": [("get", None, (200, 403, 200, 404, 403, 302))],
     "console-secrets": [("get", None, (403, 403, 200, 403, 403, 302))],
     "console-secret": [("get", None, (403, 403, 200, 403, 403, 302))],
@@ -132,7 +138,7 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.fixture
-def path_of(tenant: Tenant, shard: Shard) -> Any:
+def path_of(tenant: Tenant, shard: Shard, key: str) -> Any:
     """A finished job with a callback, a policy, a secret and a shard with one name, for the ids in an address."""
     store_secret(tenant, "one", "ghp_0123456789", bound_to_repository())
     job = make_job(tenant, callback_url="https://ci.example.com/hook")
@@ -147,7 +153,9 @@ def path_of(tenant: Tenant, shard: Shard) -> Any:
 
     def path(name: str) -> str:
         ((template, needed),) = [found[0][0] for found in get_resolver().reverse_dict.getlist(name)][:1]
-        filled: str = template % {key: values[key] for key in needed}
+        if name in OF_KEPT_WORK:
+            values["job_id"] = job_with_work(tenant, key).public_id
+        filled: str = template % {one: values[one] for one in needed}
         return f"/{filled}"
 
     return path

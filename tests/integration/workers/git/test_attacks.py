@@ -97,13 +97,14 @@ async def test_git_connects_to_the_address_that_was_checked(jobs: Jobs, server: 
 
 
 async def test_a_name_that_turns_private_before_the_push_is_refused(jobs: Jobs, server: GitServer) -> None:
-    answers = iter([["127.0.0.1"], ["127.0.0.1"], []])
+    answer = ["127.0.0.1"]
 
     async def resolver(host: str, port: int) -> list[str]:
-        return next(answers)
+        return answer
 
     job = jobs(resolver=resolver)
     await job.workspace.prepare()
+    answer.clear()
     await job.agent("echo new > new.txt")
     before = len(server.requests)
     with pytest.raises(JobError) as caught:

@@ -80,11 +80,11 @@ def test_a_page_without_a_login(visitor: Tab, path: str) -> None:
     found = watch(visitor.page.context)
     open_page(visitor.page, path)
     if path == "/api/docs/":
-        create = visitor.page.locator('.opblock-post:has([data-path="/api/v1/jobs"])')
-        create.locator(".opblock-summary").click()
-        expect(create.locator(".opblock-body")).to_contain_text("callback_url")
-        create.get_by_role("button", name="Try it out").click()
-        expect(create.get_by_role("button", name="Execute")).to_be_visible()
+        cancel = visitor.page.locator('.opblock-post:has([data-path="/api/v1/jobs/{job_id}/cancel"])')
+        cancel.locator(".opblock-summary").click()
+        expect(cancel.locator(".opblock-body")).to_contain_text("job_id")
+        cancel.get_by_role("button", name="Try it out").click()
+        expect(cancel.get_by_role("button", name="Execute")).to_be_visible()
     assert found == []
 
 

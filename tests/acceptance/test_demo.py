@@ -99,7 +99,8 @@ def test_the_demo_shows_a_fix_and_its_proof(tmp_path: Path) -> None:
     assert KEY.encode() not in everything + output.encode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path / "home") as run:
         run.wait_for("  agent\n")
@@ -140,6 +141,7 @@ def refusing_provider() -> Iterator[ThreadingHTTPServer]:
         server.server_close()
 
 
+@pytest.mark.long
 def test_a_failed_demo_prints_the_reason_and_leaves_no_process(tmp_path: Path) -> None:
     with refusing_provider() as provider:
         environ = {

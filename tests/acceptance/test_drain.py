@@ -27,6 +27,7 @@ def wait_for_output(client: Client, text: str) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.long
 def test_a_draining_shard_takes_no_message_until_it_is_ready_again(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with (

@@ -76,6 +76,7 @@ def test_a_job_that_reaches_its_bound_on_disk_fails_with_the_bound(fragile: Clie
         assert fragile.run({"prompt": "THINK AND TALK"})["status"] == "completed"
 
 
+@pytest.mark.long
 def test_a_full_disk_while_cloning_fails_the_job_with_the_reason(
     fragile: Client, small_disk: Path, tmp_path: Path
 ) -> None:

@@ -88,7 +88,11 @@ def test_a_refused_push_is_pushed_again_without_the_agent(client: Client, tmp_pa
 
 @pytest.mark.parametrize(
     ("more", "code"),
-    [({"timeout_s": 60}, "timeout"), ({"no_output_timeout_s": 60}, "no_output"), ({"max_turns": 1}, "agent_max_turns")],
+    [
+        ({"timeout_s": 60}, "timeout"),
+        pytest.param({"no_output_timeout_s": 60}, "no_output", marks=pytest.mark.long),
+        ({"max_turns": 1}, "agent_max_turns"),
+    ],
 )
 def test_a_job_that_ends_at_a_limit_keeps_what_the_agent_did(
     client: Client, tmp_path: Path, more: dict[str, int], code: str

@@ -67,6 +67,7 @@ def test_a_stopped_worker_is_suspect_until_its_reports_are_steady(own_stack: Run
         wait_for(lambda: "Shard local is suspect" in stack.output(), 30)
 
 
+@pytest.mark.long
 def test_a_stopped_web_process_makes_no_shard_suspect(own_stack: RunningStack) -> None:
     stack = own_stack
     before = rows(stack, "SELECT count(*) FROM shards_statechange")

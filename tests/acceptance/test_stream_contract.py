@@ -192,6 +192,7 @@ async def watch_with_outages(stack: RunningStack, run: SimulatedRun, url: str, *
     return [*viewers, *late]
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_every_viewer_sees_every_event_once_despite_outages(stack: RunningStack) -> None:
     with Client(stack) as client:

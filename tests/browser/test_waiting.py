@@ -177,14 +177,18 @@ def test_another_attempt_is_announced_and_continues_the_log(
     screenshot(page, "waiting-two-attempts")
 
 
-DISPLAYS: list[dict[str, Any]] = [
-    {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
+DISPLAYS: list[Any] = [
+    pytest.param({"color_scheme": "light", "viewport": {"width": 1280, "height": 900}}, id="light"),
+    pytest.param(
+        {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}}, id="dark", marks=pytest.mark.long
+    ),
+    pytest.param(
+        {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}}, id="phone", marks=pytest.mark.long
+    ),
 ]
 
 
-@pytest.mark.parametrize("display", DISPLAYS, ids=["light", "dark", "phone"])
+@pytest.mark.parametrize("display", DISPLAYS)
 def test_pages_are_accessible(
     browser: Browser,
     stack: RunningStack,

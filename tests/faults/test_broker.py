@@ -27,10 +27,10 @@ FAULTS: Faults = {
     "redis_flushed": flush_redis,
     "redis_killed": kill_program("redis"),
     "redis_stopped": stop_redis(15),
-    "broker_connections_cut": cut_broker_connections(12),
     "worker_killed": kill_worker,
 }
 LONG: Faults = {
+    "broker_connections_cut": cut_broker_connections(12),
     "redis_stopped_for_a_minute": stop_redis(60),
     "broker_connections_cut_for_half_a_minute": cut_broker_connections(30),
 }

@@ -26,7 +26,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.parametrize("stopped_s", [0, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("stopped_s", [0, 300])
 def test_lost_runners_are_fenced_and_their_jobs_run_once_more(place: World, stopped_s: int) -> None:
     client = place.client
     pushes = [submit_push_job(place, f"lost-{stopped_s}-{n}", WORK_S) for n in range(4)]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.effects import World, check_effects, submit_push_job
 from tests.faults.injection import kill_agents, kill_program, run_second_beat
-from tests.faults.one_fault import WORK_S, Faults, check_fault
+from tests.faults.one_fault import WORK_S, Faults, check_fault, fault_parameters
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
 
@@ -16,14 +16,14 @@ FAULTS: Faults = {
     "web_killed": kill_program("web"),
     "control_killed": kill_program("control"),
     "beat_killed": kill_program("beat"),
-    "beat_twice": run_second_beat(WORK_S),
     "postgres_restarted": kill_program("postgres", signal.SIGINT),
 }
+LONG: Faults = {"beat_twice": run_second_beat(WORK_S)}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", fault_parameters(FAULTS, LONG))
 def test_every_job_ends_once_with_its_effects_once(place: World, fault: str) -> None:
-    check_fault(place, fault, FAULTS[fault])
+    check_fault(place, fault, {**FAULTS, **LONG}[fault])
 
 
 def test_a_job_with_a_retry_rule_survives_a_killed_agent(place: World) -> None:

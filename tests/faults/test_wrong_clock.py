@@ -41,7 +41,8 @@ def python_at(offset: str, folder: Path) -> Path:
     return python
 
 
-@pytest.mark.parametrize("hours", [1, pytest.param(-1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("hours", [1, -1])
 def test_a_wrong_clock_changes_only_the_times_of_events(tmp_path: Path, hours: int) -> None:
     python = str(python_at(f"{hours:+d}h", tmp_path))
     with world(tmp_path, "--without", "shard") as place:

@@ -116,6 +116,7 @@ class TestEvents:
         assert numbers(events) == [1]
         assert code == 1000
 
+    @pytest.mark.long
     async def test_an_idle_connection_stays_open_for_30_s(
         self, url: str, running: tuple[Job, Runner], bearer: dict[str, str]
     ) -> None:

@@ -17,7 +17,7 @@ django.setup(set_prefix=False)
 from jobs.shard_api.limited import limited_shard_api  # noqa: E402  # see above
 from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
 from myctobot.lib.postgres.limits import limit_statements  # noqa: E402  # see above
-from myctobot.metrics.processes import ProcessReporter  # noqa: E402  # see above
+from myctobot.metrics.processes import process_reporter  # noqa: E402  # see above
 from myctobot.tenants.caller_directory import CallerDirectory  # noqa: E402  # see above
 from myctobot.urls import BODY_LIMITS, STREAMS  # noqa: E402  # see above
 from myctobot.web.body_limiter import BodyLimiter  # noqa: E402  # see above
@@ -28,12 +28,12 @@ from myctobot.web.health import LatestHealth, with_health_check  # noqa: E402  #
 from myctobot.web.network_guard import App, NetworkGuard  # noqa: E402  # see above
 from myctobot.web.process_caches import SCOPE_KEY, ProcessCaches  # noqa: E402  # see above
 from myctobot.web.threads import RequestThreads  # noqa: E402  # see above
-from shards.monitoring.part_alerts import PartWatch  # noqa: E402  # see above
+from shards.monitoring.part_alerts import part_watch  # noqa: E402  # see above
 
 limit_statements(settings.STATEMENT_TIMEOUT_S)
 _django = get_asgi_application()
 _api_threads = RequestThreads()
-_process, _parts = ProcessReporter(), PartWatch()
+_process, _parts = process_reporter(), part_watch()
 
 
 def make_application(caches: ProcessCaches) -> App:

@@ -14,7 +14,7 @@ django.setup(set_prefix=False)
 # These modules need the apps.
 from jobs.shard_api.limited import limited_shard_api  # noqa: E402  # see above
 from myctobot.lib.postgres.limits import limit_statements  # noqa: E402  # see above
-from myctobot.metrics.processes import ProcessReporter  # noqa: E402  # see above
+from myctobot.metrics.processes import process_reporter  # noqa: E402  # see above
 from myctobot.urls import BODY_LIMITS  # noqa: E402  # see above
 from myctobot.web.body_limiter import BodyLimiter  # noqa: E402  # see above
 from myctobot.web.call_limiter import CallLimiter  # noqa: E402  # see above
@@ -25,7 +25,7 @@ from myctobot.web.response import RawResponse, read_body  # noqa: E402  # see ab
 
 limit_statements(settings.STATEMENT_TIMEOUT_S)
 _NOTHING_HERE = RawResponse(404, [(b"content-type", b"text/plain")], b"This process serves the shard API only.\n")
-_process = ProcessReporter()
+_process = process_reporter()
 
 
 def make_application(caches: ProcessCaches) -> BodyLimiter:

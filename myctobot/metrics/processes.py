@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +17,7 @@ from prometheus_client.core import Metric
 from redis import Redis, RedisError
 
 from myctobot.lib.prometheus import MAX_VALUES, counter, gauge
+from myctobot.lib.repeating_thread import RepeatingThread
 
 log = structlog.get_logger(__name__)
 
@@ -33,29 +33,16 @@ _GAUGES: Final = (
 )
 
 
-class ProcessReporter:
-    """Reports this process every few seconds, from its first request on."""
+def process_reporter() -> RepeatingThread:
+    """Return the thread that reports this process every few seconds."""
+    return RepeatingThread("process-metrics", _report_if_possible, _EVERY_S)
 
-    def __init__(self) -> None:
-        self._started = False
-        self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Start the reports if they have not started."""
-        if self._started:
-            return
-        with self._lock:
-            if not self._started:
-                self._started = True
-                threading.Thread(target=self._run, name="process-metrics", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                report()
-            except RedisError as error:
-                log.debug("broker.unreachable", wanted="metrics of this process", error=str(error))
-            time.sleep(_EVERY_S)
+def _report_if_possible() -> None:
+    try:
+        report()
+    except RedisError as error:
+        log.debug("broker.unreachable", wanted="metrics of this process", error=str(error))
 
 
 def report() -> None:

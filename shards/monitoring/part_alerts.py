@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-import structlog
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
 from myctobot.lib.failing_parts import FailingPart, failing_parts
+from myctobot.lib.repeating_thread import RepeatingThread
 from shards.monitoring.alerts import alert_once, deliver_due
-
-log = structlog.get_logger(__name__)
 
 # A crash or a full disk may take seconds. A longer outage alerts operators, also when it is over.
 ALERT_AFTER: Final = timedelta(seconds=30)
@@ -48,32 +44,17 @@ def _sentences(part: FailingPart) -> tuple[str, str]:
     )
 
 
-class PartWatch:
-    """Thread of a web process that alerts, because the workers may be what does not start."""
+def part_watch() -> RepeatingThread:
+    """Return the thread of a web process that alerts, because the workers may be what does not start."""
+    return RepeatingThread("part-watch", _watch, _EVERY_S)
 
-    def __init__(self) -> None:
-        self._started = False
-        self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Start the thread if this is an embedded stack and it has not started."""
-        if self._started:
-            return
-        with self._lock:
-            if not self._started:
-                self._started = True
-                if settings.EMBEDDED:
-                    threading.Thread(target=self._run, name="part-watch", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(_EVERY_S)
-            try:
-                watch_parts()
-            except Exception:  # the thread must outlive an outage of the database
-                log.exception("parts.watch_failed")
-            finally:
-                connection.close()
+def _watch() -> None:
+    try:
+        if settings.EMBEDDED:
+            watch_parts()
+    finally:
+        connection.close()
 
 
 def watch_parts() -> None:

@@ -118,8 +118,9 @@ def test_a_message_that_arrives_while_it_leaves_a_queue_is_executed(
         operator.send("cap.git", sent[-1])
         time.sleep(0.02)
     heard(control)
-    waiting = operator.redis.llen("cap.git")
-    assert len(set(control.claimed)) == len(sent) - waiting
+    taken = len(sent) - operator.redis.llen("cap.git")
+    # A runner claims seconds after the worker took its message on a busy machine.
+    eventually(lambda: len(set(control.claimed)) == taken, f"{taken} were taken, and claimed {control.claimed}")
     assert operator.refusals() == []
 
 
@@ -138,10 +139,11 @@ def test_on_sighup_it_restarts_and_loses_no_message(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
     os.kill(worker.process.pid, signal.SIGHUP)
-    sent = [job_named(number) for number in range(30)]
+    # Messages arrive before, during and after the restart, and each needs the CPU of a runner.
+    sent = [job_named(number) for number in range(12)]
     for job_id in sent:
         operator.send("cap.git", job_id)
-        time.sleep(0.05)
+        time.sleep(0.125)
     eventually(lambda: set(control.claimed) == set(sent), f"claimed {control.claimed}")
     assert worker.said().count("ready.") == 2
     assert operator.refusals() == []

@@ -19,14 +19,13 @@ from tests.unit.api.test_error_codes import NOT_IN_THE_APIS, all_errors
 
 OPERATIONS = [pytest.param(operation, id=f"{method} {path}") for method, path, operation in operations()]
 # The shard API has these, and it has no document.
-OF_SHARDS = {"unknown_shard_key", "bad_enrolment", "fenced", "not_claimable", "out_of_order"}
+OF_SHARDS = {"unknown_shard_key", "bad_enrolment", "fenced", "not_claimable", "out_of_order", "work_too_large"}
 # Bases of other errors; nothing raises them.
 BASES = {"not_found", "conflict"}
 # An operation reports these later in its steps, or a shard in its job.
 REPORTED_LATER = {
     *("provider_failed", "provider_refused", "provider_unreachable", "provider_busy", "out_of_room", "not_supported"),
     *("provider_not_trusted", "not_ours", "no_report"),
-    *("broker_unreachable", "broker_refused", "broker_too_old"),
 }
 
 

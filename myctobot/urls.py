@@ -67,8 +67,11 @@ def has_method(method: str, path: str) -> bool:
         view = getattr(resolve(path).func, "cls", None)
     except Resolver404:
         return True
-    # OPTIONS is a method of every view, and HEAD one of those with GET.
-    return view is None or hasattr(view, {"HEAD": "get"}.get(method, method.lower()))
+    if view is None:
+        return True
+    # OPTIONS is a method of every view, and HEAD one of those with GET. Other attributes are no methods.
+    handler = {"HEAD": "get"}.get(method, method.lower())
+    return handler in view.http_method_names and hasattr(view, handler)
 
 
 # The responses to these do not end soon. They count as open streams, like WebSockets.

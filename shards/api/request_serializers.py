@@ -79,7 +79,11 @@ class ShardChangeSerializer(StrictSerializer):
     template = NamedReferenceField(ShardTemplate, "shard-template", required=False, allow_null=True)
     pool = NamedReferenceField(Pool, "pool", required=False, allow_null=True)
     provider = StrictCharField(
-        required=False, allow_blank=True, max_length=40, text_format="provider", help_text="Empty for a machine alone."
+        required=False,
+        allow_blank=True,
+        max_length=40,
+        text_format="provider",
+        help_text="Empty for a machine that no provider created.",
     )
     capabilities = CapabilitiesField(required=False)
     mcp_servers = ObjectField(
@@ -100,7 +104,9 @@ class ShardCreateSerializer(ShardChangeSerializer):
         ]
     }
     name = StrictCharField(
-        pattern=f"(?!(?:{'|'.join(RESERVED)})$){SLUG_PATTERN}", max_length=40, help_text="A slug that is no path here."
+        pattern=f"(?!(?:{'|'.join(RESERVED)})$){SLUG_PATTERN}",
+        max_length=40,
+        help_text="A slug, but not the name of a path of the API.",
     )
     provision = StrictBooleanField(required=False, default=False, help_text="Provision its container at once.")
 

@@ -19,7 +19,7 @@ from jobs.streaming.urls import websocket_urlpatterns  # noqa: E402  # see above
 from myctobot.lib.postgres.limits import limit_statements  # noqa: E402  # see above
 from myctobot.metrics.processes import process_reporter  # noqa: E402  # see above
 from myctobot.tenants.caller_directory import CallerDirectory  # noqa: E402  # see above
-from myctobot.urls import BODY_LIMITS, STREAMS  # noqa: E402  # see above
+from myctobot.urls import BODY_LIMITS, STREAMS, has_method  # noqa: E402  # see above
 from myctobot.web.body_limiter import BodyLimiter  # noqa: E402  # see above
 from myctobot.web.call_limiter import CallLimiter  # noqa: E402  # see above
 from myctobot.web.error_pages import refused_call  # noqa: E402  # see above
@@ -69,7 +69,7 @@ def make_application(caches: ProcessCaches) -> App:
 
     guard = NetworkGuard(settings.SHARD_NETWORKS, settings.SHARD_NETWORKS_EXCEPT)
     answered = with_health_check(guard.around(routed), caches.get(LatestHealth))
-    return BodyLimiter(answered, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call)
+    return BodyLimiter(answered, BODY_LIMITS, settings.REQUEST_BODY_TIMEOUT_S, refused_call, has_method)
 
 
 application = make_application(ProcessCaches())

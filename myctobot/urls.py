@@ -7,7 +7,7 @@ import re
 from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import include, path
+from django.urls import Resolver404, include, path, resolve
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
@@ -59,6 +59,20 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
     path("shard/v1/", include("jobs.shard_api.urls")),
 ]
+
+
+def has_method(method: str, path: str) -> bool:
+    """Tell whether a path of the REST API has a method; true for all other paths."""
+    try:
+        view = getattr(resolve(path).func, "cls", None)
+    except Resolver404:
+        return True
+    if view is None:
+        return True
+    # OPTIONS is a method of every view, and HEAD one of those with GET. Other attributes are no methods.
+    handler = {"HEAD": "get"}.get(method, method.lower())
+    return handler in view.http_method_names and hasattr(view, handler)
+
 
 # The responses to these do not end soon. They count as open streams, like WebSockets.
 STREAMS = re.compile(r"/api/v1/jobs/[^/]+/(stream|download)")

@@ -83,6 +83,18 @@ class ShardInUse(Conflict):
     code = "shard_in_use"
 
 
+class ShardExists(Conflict):
+    """A shard has this name already."""
+
+    code = "shard_exists"
+
+
+class DefaultTaken(Conflict):
+    """The tenant has another default already."""
+
+    code = "default_taken"
+
+
 class NoAnswer(Conflict):
     """The shard's worker does not answer."""
 

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from jobs.lifecycle.secrets import SecretSource
 from myctobot.contract.limits import MIN_SECRET_LENGTH
-from myctobot.tenants.secrets import value_problem
+from myctobot.tenants.secrets import MAX_SECRET_LENGTH, SECRET_PATTERN, value_problem
 
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
@@ -18,7 +18,13 @@ _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 @extend_schema_field(
     {
         "oneOf": [
-            {"type": "string", "format": "password", "minLength": MIN_SECRET_LENGTH},
+            {
+                "type": "string",
+                "format": "password",
+                "minLength": MIN_SECRET_LENGTH,
+                "maxLength": MAX_SECRET_LENGTH,
+                "pattern": f"^{SECRET_PATTERN}$",
+            },
             {
                 "type": "object",
                 "properties": {"secret": {"type": "string", "pattern": f"^{_SECRET_NAME.pattern}$"}},

@@ -22,7 +22,10 @@ from shards.api.base import OperatorView
 
 _MAX_CAPABILITIES: Final = 20
 _TENANT: Final = OpenApiParameter(
-    "tenant", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, required=True, description="Slug of the tenant."
+    "tenant",
+    {"type": "string", "format": "tenant", "pattern": f"^{SLUG_PATTERN}$"},
+    required=True,
+    description="Slug of the tenant.",
 )
 _CAPABILITIES: Final = OpenApiParameter(
     "capabilities",

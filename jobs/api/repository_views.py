@@ -19,6 +19,8 @@ from myctobot.tenants.authentication import Caller, caller_name, caller_of, requ
 from myctobot.tenants.models import RepositoryPolicy
 from myctobot.tenants.repository_policies import MAX_POLICIES, UnknownPolicy, remove_policy, set_policy
 
+_MAX_REPOSITORY = 2000
+_REPOSITORY_FORMAT = "repository"
 _REPOSITORY_HELP = "Host and path, such as github.com/user/repo, or the URL."
 
 
@@ -41,7 +43,7 @@ class RepositoryPolicyPageSerializer(serializers.Serializer[Any]):
 class RepositoryPolicyRequestSerializer(StrictSerializer):
     """Policy that replaces the repository's present one. Both rights must be named."""
 
-    repository = StrictCharField(max_length=2000, help_text=_REPOSITORY_HELP)
+    repository = StrictCharField(max_length=_MAX_REPOSITORY, text_format=_REPOSITORY_FORMAT, help_text=_REPOSITORY_HELP)
     allow_ci_files = StrictBooleanField(help_text="Pushes may change files that make a CI server run programs.")
     allow_default_branch = StrictBooleanField(help_text="Pushes may go to the default branch.")
 
@@ -52,7 +54,14 @@ class RepositoryPolicies(ApiView):
     errors = {"PUT": (NotAllowed,), "DELETE": (NotAllowed, UnknownPolicy)}
     query = {
         "GET": PAGED,
-        "DELETE": (OpenApiParameter("repository", str, required=True, description=_REPOSITORY_HELP),),
+        "DELETE": (
+            OpenApiParameter(
+                "repository",
+                {"type": "string", "format": _REPOSITORY_FORMAT, "minLength": 1, "maxLength": _MAX_REPOSITORY},
+                required=True,
+                description=_REPOSITORY_HELP,
+            ),
+        ),
     }
 
     @extend_schema(

@@ -38,6 +38,7 @@ from myctobot.contract.repositories import (
     repo_url_problem,
 )
 from myctobot.contract.work import OnFailure
+from myctobot.lib.patterns import NOT_BLANK_PATTERN
 
 MAX_TIMEOUT_S = 24 * 3600
 MAX_QUEUE_TIMEOUT_S = 30 * 24 * 3600
@@ -46,15 +47,6 @@ MAX_TURNS = 1000
 _REPO_FIELDS = ("repo_token", "branch", "base_branch")
 # The key is part of commit subjects, so it must not contain a line break of any kind.
 _ISSUE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.#/-]{0,99}")
-
-
-def _text_of(limit_bytes: int) -> Any:
-    def check(value: str) -> None:
-        size = len(value.encode())
-        if size > limit_bytes:
-            raise serializers.ValidationError(f"Has {size} bytes; the maximum is {limit_bytes}.")
-
-    return check
 
 
 def check_host(host: str, allowed: list[str]) -> str | None:
@@ -85,20 +77,33 @@ def _literal_address(host: str) -> str | None:
 class TaskSerializer(StrictSerializer):
     """Task of the agent, and its repository."""
 
+    rules = {
+        "anyOf": [
+            {"properties": {"type": {"const": TaskType.PROMPT.value}}},
+            {"properties": {"type": {"const": TaskType.IMPLEMENT_TICKET.value}}, "required": ["issue_key", "repo_url"]},
+        ],
+        "dependentRequired": {name: ["repo_url"] for name in _REPO_FIELDS},
+    }
+
     type = serializers.ChoiceField(choices=[kind.value for kind in TaskType])
     prompt = StrictCharField(
-        pattern=r"[^\u0000]*[^\s\u0000][^\u0000]*",
-        validators=[_text_of(MAX_PROMPT_BYTES)],
+        pattern=NOT_BLANK_PATTERN,
+        max_bytes=MAX_PROMPT_BYTES,
         help_text="Description of the task; for a ticket, its text. At most 256 KiB.",
     )
     issue_key = StrictCharField(
         required=False, pattern=_ISSUE_KEY.pattern, help_text="Such as PROJ-123. Required for implement_ticket."
     )
-    repo_url = StrictCharField(required=False, help_text="https:// or ssh://, without credentials.")
+    repo_url = StrictCharField(
+        required=False, text_format="repository-url", help_text="https:// or ssh://, without credentials."
+    )
     repo_token = SecretField(required=False, help_text="Token (https) or private key (ssh) for the repository.")
-    branch = StrictCharField(required=False, help_text="The branch to create and push.")
+    branch = StrictCharField(required=False, text_format="new-git-branch", help_text="The branch to create and push.")
     base_branch = StrictCharField(
-        required=False, help_text="The branch to start from; the default branch of the repository if absent."
+        required=False,
+        text_format="git-branch",
+        help_text="The branch to start from, which differs from `branch`; the default branch of the repository if "
+        "absent.",
     )
 
     def validate_prompt(self, value: str) -> str:
@@ -149,7 +154,7 @@ class ContextSerializer(StrictSerializer):
 
     jira_cloud_id = StrictCharField(required=False, max_length=100)
     jira_token = SecretField(required=False)
-    additional_instructions = StrictCharField(required=False, validators=[_text_of(64 * 1024)])
+    additional_instructions = StrictCharField(required=False, max_bytes=64 * 1024)
 
 
 class ConcurrencySerializer(StrictSerializer):
@@ -186,6 +191,13 @@ def _default_no_output_timeout() -> Any:
 class JobRequestSerializer(StrictSerializer):
     """A request for a job."""
 
+    rules = {
+        "anyOf": [
+            {"properties": {"on_failure": {"const": OnFailure.KEEP.value}}},
+            {"properties": {"task": {"properties": {"repo_url": {"type": "string"}}, "required": ["repo_url"]}}},
+        ]
+    }
+
     task = TaskSerializer()
     capabilities = CapabilitiesField(help_text="Capabilities that the shard must have, such as git and filesystem.")
     anthropic_api_key = SecretField(
@@ -195,7 +207,10 @@ class JobRequestSerializer(StrictSerializer):
     priority = serializers.ChoiceField(choices=[p.label for p in Priority], default=Priority.NORMAL.label)
     context = ContextSerializer(required=False)  # type: ignore[assignment]  # DRF's own attribute is set later, on the instance
     callback_url = StrictCharField(
-        required=False, max_length=2000, help_text="Receives start and end of the job; https only."
+        required=False,
+        max_length=2000,
+        text_format="callback-url",
+        help_text="Receives start and end of the job. https with the port 443 or 8443, and without credentials.",
     )
     timeout_s = StrictIntegerField(
         min_value=10,

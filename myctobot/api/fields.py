@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from rest_framework import serializers
 from rest_framework.settings import api_settings
@@ -21,7 +21,13 @@ _TIME: Final = re.compile(TIME_PATTERN)
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Serializer that refuses unknown fields. It names the first ones, and counts the others."""
+    """Serializer that refuses unknown fields. It names the first ones, and counts the others.
+
+    Attributes:
+        rules: keywords of JSON Schema for rules between fields, for the schema. ``validate`` or a service checks them.
+    """
+
+    rules: ClassVar[Mapping[str, Any]] = {}
 
     def to_internal_value(self, data: Any) -> Any:
         known = set(self.fields)
@@ -43,29 +49,36 @@ class StrictCharField(serializers.CharField):
 
     Args:
         pattern: regular expression that the schema names, without anchors. A validator checks it.
+        text_format: name that the schema gives to rules that no pattern can express. A validator checks them.
+        max_bytes: maximum size in UTF-8.
     """
 
-    def __init__(self, *, pattern: str | None = None, **kwargs: Any) -> None:
-        self.pattern = pattern
+    def __init__(
+        self, *, pattern: str | None = None, text_format: str | None = None, max_bytes: int | None = None, **kwargs: Any
+    ) -> None:
+        self.pattern, self.text_format, self.max_bytes = pattern, text_format, max_bytes
         super().__init__(trim_whitespace=False, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             raise serializers.ValidationError("Must be text.")
         try:
-            data.encode()
+            size = len(data.encode())
         except UnicodeEncodeError as error:
             raise serializers.ValidationError("Must be well-formed Unicode text.") from error
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise serializers.ValidationError(f"Has {size} bytes; the maximum is {self.max_bytes}.")
         return str(super().to_internal_value(data))
 
 
 class StrictIntegerField(serializers.IntegerField):
-    """Field for whole numbers that accepts no text, float or boolean."""
+    """Field for whole numbers that accepts no text, fraction or boolean. In JSON, 5.0 is the same number as 5."""
 
     def to_internal_value(self, data: Any) -> int:
-        if not isinstance(data, int) or isinstance(data, bool):
+        is_whole = data.is_integer() if isinstance(data, float) else isinstance(data, int)
+        if not is_whole or isinstance(data, bool):
             raise serializers.ValidationError("Must be a whole number.")
-        return int(super().to_internal_value(data))
+        return int(super().to_internal_value(int(data)))
 
 
 class StrictDateTimeField(serializers.DateTimeField):
@@ -104,7 +117,7 @@ class BoundedListField(serializers.ListField):
 class CapabilitiesField(BoundedListField):
     """List of one to twenty capability slugs, sorted and without repetition."""
 
-    child = StrictCharField(pattern=SLUG_PATTERN)
+    child = StrictCharField(pattern=SLUG_PATTERN, text_format="capability")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_length=1, max_length=20, **kwargs)

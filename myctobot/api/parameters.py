@@ -81,6 +81,10 @@ class ApiView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         method = "GET" if request.method == "HEAD" else str(request.method)
+        handler = method.lower()
+        if method == "OPTIONS" or handler not in self.http_method_names or not hasattr(self, handler):
+            # The answer is 405 with any query.
+            return
         check_query(request.query_params, [parameter.name for parameter in self.query.get(method, ())])
 
 

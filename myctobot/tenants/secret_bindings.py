@@ -10,11 +10,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 MAX_HOSTS: Final = 20
-_MAX_HOST_LENGTH: Final = 260
+MAX_HOST_LENGTH: Final = 260
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_PORT: Final = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"  # up to 65535
 _HOST: Final = re.compile(
-    rf"(?P<host>(?:\*\.{_LABEL}\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
+    rf"(?P<host>(?:\*\.{_LABEL}\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>{_PORT}))?"
 )
+# The same for texts that are still to be written in lower case; JSON Schema has no names of groups.
+HOST_PATTERN: Final = re.sub(r"\?P<\w+>", "?:", _HOST.pattern).replace("a-z", "A-Za-z").replace("a-f", "A-Fa-f")
 # A host without a port means these ports only: other ports may belong to another program on the same machine.
 _DEFAULT_PORTS: Final = {"https": 443, "ssh": 22}
 
@@ -117,8 +120,7 @@ def host_list(text: str) -> tuple[str, ...]:
 
 
 def _is_well_formed(host: str) -> bool:
-    found = _HOST.fullmatch(host) if len(host) <= _MAX_HOST_LENGTH else None
-    return found is not None and int(found["port"] or 1) <= 65_535
+    return len(host) <= MAX_HOST_LENGTH and _HOST.fullmatch(host) is not None
 
 
 def _is_sent_to_bound_host(hosts: Sequence[str], url: str) -> bool:

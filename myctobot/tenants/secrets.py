@@ -15,6 +15,8 @@ from myctobot.tenants.models import Role, Secret, Tenant
 from myctobot.tenants.secret_bindings import SecretBinding, SecretPurpose, SecretUse, binding_problems, use_problem
 
 MAX_SECRET_LENGTH: Final = 20_000
+# The texts that ``value_problem`` accepts, apart from their length: one line, or a key in PEM format.
+SECRET_PATTERN: Final = rf"(?:[!-~](?: *[!-~]){{{MIN_SECRET_LENGTH - 1},}}|-----BEGIN [\u0001-\u007f]*)"
 MAX_NAME_LENGTH: Final = 60
 # Number of secrets that one tenant may store.
 MAX_SECRETS: Final = 500

@@ -7,7 +7,7 @@ connections are bounded by the server (``myctobot.stack.http_server``), because 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import structlog
@@ -19,6 +19,7 @@ from myctobot.web.response import RawResponse
 
 # The server and the applications have different types for the three arguments.
 _App = Callable[[Any, Any, Any], Any]
+_Receive = Callable[[], Awaitable[Any]]
 # Writes the response to a request whose path is the first argument.
 ErrorWriter = Callable[[str, MyctobotError], RawResponse]
 
@@ -36,16 +37,29 @@ class BodyLimiter:
         limits: sizes by route.
         timeout_s: time for a whole body, from the end of the headers.
         write_error: makes the responses 413 and 408.
+        has_method: tells whether the view of a path has a method; its arguments are the method and the path.
     """
 
-    def __init__(self, app: _App, limits: BodyLimits, timeout_s: float, write_error: ErrorWriter) -> None:
+    def __init__(
+        self,
+        app: _App,
+        limits: BodyLimits,
+        timeout_s: float,
+        write_error: ErrorWriter,
+        has_method: Callable[[str, str], bool] = lambda method, path: True,
+    ) -> None:
         self._app, self._limits, self._timeout_s, self._write_error = app, limits, timeout_s, write_error
+        self._has_method = has_method
 
     async def __call__(self, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] != "http" or (length := declared_length(scope["headers"])) == 0:
             await self._app(scope, receive, send)
             return
         limit = self._limits.of_request(scope["method"], scope["path"])
+        if limit == 0 and not self._has_method(scope["method"], scope["path"]):
+            # Its view answers 405 and names the methods that it has, which says more than 413. The body is not read.
+            await self._app(scope, _empty_body(), send)
+            return
         if length is not None and length > limit:
             # The body is not read: an answer in time keeps a client from sending it.
             await self._refuse(RequestTooLarge(limit), scope, send)
@@ -71,6 +85,18 @@ def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
         elif name == b"transfer-encoding":
             return None
     return length
+
+
+def _empty_body() -> _Receive:
+    """Return a channel that gives an empty body, and then waits until the answer has been sent."""
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Any:
+        for message in messages:
+            return message
+        return await asyncio.get_running_loop().create_future()
+
+    return receive
 
 
 class _BoundedBody:

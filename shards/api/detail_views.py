@@ -27,17 +27,18 @@ from shards.api.response_serializers import (
     OperationSerializer,
     SamplesSerializer,
 )
-from shards.errors import InsecureLink, NoAnswer, OperationUnderWay, UnknownShard, WrongState
+from shards.errors import DefaultTaken, InsecureLink, NoAnswer, OperationUnderWay, UnknownShard, WrongState
 from shards.inventory import service
 from shards.models import Assignment, Shard
 from shards.monitoring.sampling import series
 from shards.operations.enrolment import TOKEN_LIFE, issue_token
 from shards.operations.requests import request as request_operation
-from shards.providers.registry import UnknownProvider
+from shards.providers.registry import ProviderNotConfigured, UnknownProvider
 
 _LINES: Final = WholeNumber("lines", 1, remote_control.MAX_LINES, 100, description="Number of lines.")
 _MINUTES: Final = WholeNumber("minutes", 1, 7 * 24 * 60, 60, description="Minutes before now.")
 _POINTS = 240
+_OPERATION_ERRORS: Final = (UnknownShard, UnknownProvider, ProviderNotConfigured, WrongState, OperationUnderWay)
 
 
 class ShardTest(OperatorView):
@@ -91,7 +92,7 @@ class ShardSamples(OperatorView):
 
 class ShardOperations(OperatorView):
     needs = {"GET": (permissions.VIEW_SHARD,), "POST": (permissions.OPERATE,)}
-    errors = {"GET": (UnknownShard,), "POST": (UnknownShard, UnknownProvider, WrongState, OperationUnderWay)}
+    errors = {"GET": (UnknownShard,), "POST": _OPERATION_ERRORS}
     query = {"GET": PAGED}
 
     @extend_schema(
@@ -117,7 +118,7 @@ class ShardOperations(OperatorView):
 
 class ShardAssignments(OperatorView):
     needs = {"GET": (permissions.VIEW_ASSIGNMENT,), "PUT": permissions.REPLACE_ASSIGNMENTS}
-    errors = {"GET": (UnknownShard,), "PUT": (UnknownShard,)}
+    errors = {"GET": (UnknownShard,), "PUT": (UnknownShard, DefaultTaken)}
 
     @extend_schema(
         operation_id="shards_assignments_list",

@@ -24,12 +24,22 @@ from shards.api.response_serializers import (
     ShardPageSerializer,
     ShardSerializer,
 )
-from shards.errors import InsecureLink, OperationUnderWay, ShardInUse, UnknownShard, WrongState
+from shards.errors import (
+    BrokerRefused,
+    BrokerTooOld,
+    BrokerUnreachable,
+    InsecureLink,
+    OperationUnderWay,
+    ShardExists,
+    ShardInUse,
+    UnknownShard,
+    WrongState,
+)
 from shards.inventory import service
 from shards.models import Shard, ShardState, ShardTemplate
 from shards.operations.models import Operation, OperationKind
 from shards.operations.requests import request as request_operation
-from shards.providers.registry import UnknownProvider
+from shards.providers.registry import ProviderNotConfigured, UnknownProvider
 
 _STATE: Final = Choice("state", ShardState.values)
 _FILTERS: Final = {"pool": "pool__name", "provider": "provider", "class": "shard_class"}
@@ -37,7 +47,9 @@ _FILTERS: Final = {"pool": "pool__name", "provider": "provider", "class": "shard
 
 class Shards(OperatorView):
     needs = {"GET": (permissions.VIEW_SHARD,), "POST": (permissions.ADD_SHARD,)}
-    errors = {"POST": (UnknownProvider, WrongState, OperationUnderWay, InsecureLink)}
+    errors = {
+        "POST": (ShardExists, UnknownProvider, ProviderNotConfigured, WrongState, OperationUnderWay, InsecureLink)
+    }
     query = {"GET": (_STATE, *(OpenApiParameter(name, str) for name in _FILTERS), *PAGED)}
 
     @extend_schema(
@@ -82,7 +94,7 @@ class ShardDetail(OperatorView):
     }
     errors = {
         "GET": (UnknownShard,),
-        "PATCH": (UnknownShard, UnknownProvider),
+        "PATCH": (UnknownShard, UnknownProvider, BrokerUnreachable, BrokerRefused, BrokerTooOld),
         "DELETE": (UnknownShard, ShardInUse),
     }
 

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from myctobot.api.fields import StrictCharField, StrictSerializer
 from myctobot.api.pagination import PAGED, PAGES, Pages
+from myctobot.lib.patterns import NOT_BLANK_PATTERN
 from myctobot.messaging import send_to_control
 from myctobot.tenants.permissions import require
 from shards import permissions
@@ -49,23 +50,33 @@ class SuspensionPageSerializer(serializers.Serializer[Any]):
 _RESUMED: Final = {"oneOf": [{"$ref": "#/components/schemas/Suspension"}, {"type": "object", "maxProperties": 0}]}
 
 
+class ReasonField(StrictCharField):
+    """Reason of a suspension, which is not blank."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(pattern=NOT_BLANK_PATTERN, max_length=suspensions.MAX_REASON, **kwargs)
+
+
 class ReasonSerializer(StrictSerializer):
     """Reason, shown to members whose jobs wait."""
 
-    reason = StrictCharField(max_length=300)
+    reason = ReasonField()
 
 
 class PauseTargetSerializer(StrictSerializer):
     """Exactly one pool or class."""
 
-    pool = StrictCharField(required=False)
-    shard_class = StrictCharField(required=False, help_text="For example, filesystem+git.")
+    rules = {"oneOf": [{"required": ["pool"]}, {"required": ["shard_class"]}]}
+    pool = StrictCharField(required=False, text_format="pool", help_text="Name of a pool.")
+    shard_class = StrictCharField(
+        required=False, text_format="shard-class", help_text="Class of some shard. For example, filesystem+git."
+    )
 
 
 class PauseSerializer(PauseTargetSerializer):
     """Pool or class to pause, and the reason."""
 
-    reason = StrictCharField(max_length=300)
+    reason = ReasonField()
 
 
 def respond(suspension: Suspension | None) -> Response:

@@ -6,10 +6,35 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from myctobot.contract.direct_addresses import MAX_DIRECT_ADDRESSES, parse_direct_address
-from myctobot.contract.names import is_slug
+from myctobot.contract.names import SLUG_PATTERN, is_slug
+from myctobot.lib.patterns import NOT_BLANK_PATTERN
 
 _KEYS: Final = {"command", "args", "env", "capabilities", "addresses"}
 _MAX_SERVERS: Final = 50
+_TEXT: Final = {"type": "string", "pattern": r"^[^\u0000]*$"}
+_SLUG: Final = {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}
+# The same rules for the schema of the API.
+SERVERS_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "propertyNames": _SLUG,
+    "maxProperties": _MAX_SERVERS,
+    "additionalProperties": {
+        "type": "object",
+        "properties": {
+            "command": {"type": "string", "pattern": f"^{NOT_BLANK_PATTERN}$"},
+            "args": {"type": "array", "items": _TEXT},
+            "env": {"type": "object", "propertyNames": _TEXT, "additionalProperties": _TEXT},
+            "capabilities": {"type": "array", "items": _SLUG},
+            "addresses": {
+                "type": "array",
+                "items": {"type": "string", "format": "direct-address"},
+                "maxItems": MAX_DIRECT_ADDRESSES,
+            },
+        },
+        "required": ["command"],
+        "additionalProperties": False,
+    },
+}
 _EXAMPLE: Final = '{"git": {"command": "mcp-server-git", "args": [], "env": {}}}'
 
 
@@ -30,7 +55,7 @@ def _server_problems(name: str, server: Any) -> Iterator[str]:
         return
     if unknown := sorted(map(str, set(server) - _KEYS)):
         yield f"“{name}” has an unknown key “{unknown[0][:60]}”. Known keys: {', '.join(sorted(_KEYS))}."
-    if not isinstance(server.get("command"), str) or not server["command"].strip():
+    if not _texts([server.get("command")]) or not server["command"].strip():
         yield f"“{name}”.command must name the program to start."
     if not _texts(server.get("args", [])):
         yield f"“{name}”.args must be a list of texts."
@@ -68,4 +93,12 @@ def without_values(servers: Any) -> Any:
 
 
 def _texts(values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(each, str) and "\x00" not in each for each in values)
+    return isinstance(values, list | tuple) and all(isinstance(each, str) and _is_storable(each) for each in values)
+
+
+def _is_storable(text: str) -> bool:
+    """Tell whether PostgreSQL can store a text: it has no NUL and no half of a surrogate pair."""
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False

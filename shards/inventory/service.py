@@ -21,7 +21,7 @@ from myctobot.tenants.audit import differences, record
 from myctobot.tenants.models import Tenant
 from shards.broker_access import redis_acl as broker
 from shards.broker_access.lock import one_at_a_time
-from shards.errors import ShardInUse, WrongState
+from shards.errors import DefaultTaken, ShardExists, ShardInUse, WrongState
 from shards.inventory.mcp_servers import problems_of, without_values
 from shards.models import Assignment, Shard, ShardState, ShardTemplate
 from shards.models.resources import spec_problems
@@ -61,8 +61,11 @@ def add(shard: Shard, *, by: str) -> Shard:
     """Add a shard to the inventory, without a container.
 
     Raises:
+        ShardExists: another shard has its name.
         InvalidRequest: lists the problems by field.
     """
+    if Shard.objects.filter(name=shard.name).exists():
+        raise ShardExists(f"There is a shard '{shard.name}' already; choose another name.")
     check(shard)
     shard.save()
     record(by, "shard.created", f"shard/{shard.name}", _facts(shard))
@@ -134,7 +137,8 @@ def assign(shard: Shard, requests: Iterable[AssignmentRequest], *, by: str) -> N
     """Let exactly these tenants use a shard.
 
     Raises:
-        InvalidRequest: a tenant appears twice, or has another default.
+        InvalidRequest: a tenant appears twice.
+        DefaultTaken: a tenant has another default.
     """
     requests = list(requests)
     if len({request.tenant.pk for request in requests}) != len(requests):
@@ -143,8 +147,7 @@ def assign(shard: Shard, requests: Iterable[AssignmentRequest], *, by: str) -> N
     for request in requests:
         others = Assignment.objects.filter(tenant=request.tenant, is_default=True).exclude(shard=shard)
         if request.is_default and (other := others.select_related("shard", "pool").first()):
-            problem = f"The default of tenant {request.tenant} is already {other.shard or other.pool}."
-            raise InvalidRequest(fields={"assignments": [problem]})
+            raise DefaultTaken(f"The default of tenant {request.tenant} is already {other.shard or other.pool}.")
     Assignment.objects.filter(shard=shard).delete()
     Assignment.objects.bulk_create(
         Assignment(shard=shard, tenant=request.tenant, priority=request.priority, is_default=request.is_default)

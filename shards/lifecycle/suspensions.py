@@ -16,7 +16,7 @@ from shards.models import Pool, Shard, ShardState, Suspension
 
 log = structlog.get_logger(__name__)
 
-_MAX_REASON = 300
+MAX_REASON = 300
 
 
 def find_shard(name: str) -> Shard:
@@ -121,8 +121,8 @@ def _subject(target: dict[str, Any]) -> tuple[str, str]:
 
 def _suspend(target: dict[str, Any], label: str, by: str, reason: str) -> Suspension:
     reason = " ".join(reason.split())
-    if not 1 <= len(reason) <= _MAX_REASON:
-        raise InvalidRequest(fields={"reason": [f"Give a reason of 1 to {_MAX_REASON} characters."]})
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise InvalidRequest(fields={"reason": [f"Give a reason of 1 to {MAX_REASON} characters."]})
     # Of two concurrent calls, the unique constraint lets one create the row; the other finds it.
     row, created = Suspension.objects.get_or_create(
         resumed_at=None, **target, defaults={"suspended_by": by, "reason": reason}

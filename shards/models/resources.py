@@ -17,6 +17,16 @@ _BOUNDS: Final[dict[str, tuple[float, float, bool]]] = {
     "processes": (64, 4_194_304, True),
 }
 
+# The same for the schema of the API.
+SPEC_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        name: {"type": "integer" if is_integer else "number", "minimum": minimum, "maximum": maximum}
+        for name, (minimum, maximum, is_integer) in _BOUNDS.items()
+    },
+    "additionalProperties": False,
+}
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -40,7 +50,9 @@ def spec_problems(spec: Any) -> list[str]:
 
 def _problem(name: str, value: Any) -> str | None:
     minimum, maximum, is_integer = _BOUNDS[name]
-    is_number = isinstance(value, int if is_integer else int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # In JSON, 512.0 is the same number as 512.
+    is_number = is_number and not (is_integer and value % 1)
     if not is_number or not minimum <= value <= maximum:
         return f"“{name}” must be a {'whole ' if is_integer else ''}number from {minimum:g} to {maximum:g}."
     return None
@@ -50,5 +62,10 @@ def resources_of(shard: Shard) -> Resources:
     """Return the limits of a shard's container."""
     template = shard.template
     base = {name: getattr(template, name) for name in _BOUNDS} if template else {}
-    own = {name: value for name, value in shard.resource_spec.items() if name in _BOUNDS}
+    spec = shard.resource_spec
+    own = {
+        name: int(spec[name]) if is_integer else spec[name]
+        for name, (*_, is_integer) in _BOUNDS.items()
+        if name in spec
+    }
     return Resources(**{**base, **own})

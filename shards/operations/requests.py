@@ -23,7 +23,7 @@ from shards.providers.registry import provider
 log = structlog.get_logger(__name__)
 
 QUEUE = "operations"
-_NEEDS_LABEL = frozenset({OperationKind.SNAPSHOT, OperationKind.RESTORE})
+NEEDS_LABEL = frozenset({OperationKind.SNAPSHOT, OperationKind.RESTORE})
 
 
 def request(shard: Shard, kind: str, *, by: str, force: bool = False, **arguments: Any) -> Operation:
@@ -77,7 +77,7 @@ def _check_arguments(kind: str, arguments: dict[str, Any]) -> None:
     if kind not in OperationKind.values:
         raise InvalidRequest(fields={"kind": [f"Must be one of: {', '.join(OperationKind.values)}."]})
     label = arguments.get("label")
-    if kind not in _NEEDS_LABEL:
+    if kind not in NEEDS_LABEL:
         if arguments:
             raise InvalidRequest(fields={min(arguments): [f"{kind} has no such argument."]})
         return

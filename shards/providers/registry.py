@@ -19,6 +19,13 @@ class UnknownProvider(ProviderError):
     http_status = 400
 
 
+class ProviderNotConfigured(ProviderError):
+    """A setting of the provider is missing or not valid."""
+
+    code = "provider_not_configured"
+    http_status = 409
+
+
 def names() -> list[str]:
     """Return the names of the configured providers in alphabetical order."""
     return sorted(settings.PROVIDERS)
@@ -30,7 +37,7 @@ def provider(name: str) -> Provider:
 
     Raises:
         UnknownProvider: the setting ``PROVIDERS`` has no such name; the error lists the known names.
-        ProviderError: one of its settings is not valid; the error names it.
+        ProviderNotConfigured: one of its settings is missing or not valid; the error names it.
     """
     path = settings.PROVIDERS.get(name)
     if path is None:
@@ -38,6 +45,6 @@ def provider(name: str) -> Provider:
     try:
         created = import_string(path)()
     except ImproperlyConfigured as error:
-        raise ProviderError(f"The provider {name} is not configured: {error}.") from error
+        raise ProviderNotConfigured(f"The provider {name} is not configured: {error}.") from error
     assert isinstance(created, Provider)  # noqa: S101  # a wrong dotted path in the settings
     return created

@@ -111,3 +111,18 @@ def test_django_writes_no_body_to_disk() -> None:
 
 def test_the_limits_are_the_outermost_layer() -> None:
     assert isinstance(application, BodyLimiter)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "has_it"),
+    [
+        *((method, "/api/v1/jobs", True) for method in ("GET", "HEAD", "OPTIONS", "POST")),
+        # The last two are attributes of the view, and no methods.
+        *((method, "/api/v1/jobs", False) for method in ("TRACE", "DELETE", "QUERY", "DISPATCH")),
+        ("GET", "/api/v1/jobs/estimate", False),
+        ("GET", "/api/v1/none", True),
+        ("TRACE", "/login/", True),
+    ],
+)
+def test_the_methods_of_an_address(method: str, path: str, has_it: bool) -> None:
+    assert web.has_method(method, path) == has_it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.db import transaction
@@ -14,12 +15,21 @@ from rest_framework.response import Response
 from myctobot.api.fields import BoundedListField, StrictCharField, StrictSerializer
 from myctobot.api.pagination import PAGED, PAGES, Pages
 from myctobot.api.parameters import ApiView
+from myctobot.contract.limits import MIN_SECRET_LENGTH
 from myctobot.errors import NotAllowed
 from myctobot.tenants.authentication import Caller, caller_name, caller_of, require_admin
 from myctobot.tenants.models import USER_ROLES, Role, Secret
-from myctobot.tenants.secret_bindings import MAX_HOSTS, SecretBinding, SecretPurpose
+from myctobot.tenants.secret_bindings import (
+    HOST_PATTERN,
+    MAX_HOST_LENGTH,
+    MAX_HOSTS,
+    SecretBinding,
+    SecretPurpose,
+)
 from myctobot.tenants.secrets import (
     MAX_NAME_LENGTH,
+    MAX_SECRET_LENGTH,
+    SECRET_PATTERN,
     SecretExists,
     SecretMissing,
     add_secret,
@@ -30,6 +40,8 @@ from myctobot.tenants.secrets import (
 )
 
 _PURPOSES = [purpose.value for purpose in SecretPurpose if purpose != SecretPurpose.UNBOUND]
+_REPOSITORY = {"const": SecretPurpose.REPOSITORY.value}
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HOSTS_HELP = (
     "For the purpose repository: hosts that the secret may be sent to, such as github.com, git.example.com:8443 or "
     "*.example.com. A host without a port means 443 (https) and 22 (ssh)."
@@ -40,7 +52,15 @@ class SecretValueField(StrictCharField):
     """Value of a stored secret; responses never contain it."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(write_only=True, style={"input_type": "password"}, **kwargs)
+        style = {"input_type": "password"}
+        super().__init__(
+            write_only=True,
+            style=style,
+            pattern=SECRET_PATTERN,
+            min_length=MIN_SECRET_LENGTH,
+            max_length=MAX_SECRET_LENGTH,
+            **kwargs,
+        )
 
     def to_internal_value(self, data: Any) -> str:
         value = super().to_internal_value(data)
@@ -49,13 +69,31 @@ class SecretValueField(StrictCharField):
         return value
 
 
+class SecretNameField(StrictCharField):
+    """Name of a stored secret."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(pattern=_NAME.pattern, max_length=MAX_NAME_LENGTH, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        name = super().to_internal_value(data)
+        if not _NAME.fullmatch(name):
+            raise serializers.ValidationError("Must have letters, digits, dashes or underscores only.")
+        return name
+
+
 class SecretChangeSerializer(StrictSerializer):
     """New value, new binding, or both. Absent fields keep what is stored."""
+
+    rules = {"anyOf": [{"properties": {"purpose": _REPOSITORY}}, {"properties": {"hosts": {"maxItems": 0}}}]}
 
     value = SecretValueField(required=False)
     purpose = serializers.ChoiceField(choices=_PURPOSES, required=False)
     hosts = BoundedListField(
-        child=StrictCharField(max_length=260), max_length=MAX_HOSTS, required=False, help_text=_HOSTS_HELP
+        child=StrictCharField(max_length=MAX_HOST_LENGTH, pattern=HOST_PATTERN),
+        max_length=MAX_HOSTS,
+        required=False,
+        help_text=_HOSTS_HELP,
     )
     min_role = serializers.ChoiceField(
         choices=USER_ROLES,
@@ -63,11 +101,23 @@ class SecretChangeSerializer(StrictSerializer):
         help_text="Lowest role that may use the secret in a job.",
     )
 
+    def validate_hosts(self, value: list[str]) -> list[str]:
+        # The lower case of some other letters is ASCII.
+        if not all(host.isascii() for host in value):
+            raise serializers.ValidationError("Must be in ASCII; write an international name as xn--….")
+        return value
+
 
 class NewSecretSerializer(SecretChangeSerializer):
     """Secret to store. It must be bound to a purpose, and for a repository to hosts."""
 
-    name = serializers.RegexField(r"^[A-Za-z0-9_-]+\Z", max_length=MAX_NAME_LENGTH)
+    rules = {
+        "anyOf": [
+            {"properties": {"purpose": _REPOSITORY, "hosts": {"minItems": 1}}, "required": ["hosts"]},
+            {"properties": {"purpose": {"not": _REPOSITORY}, "hosts": {"maxItems": 0}}},
+        ]
+    }
+    name = SecretNameField()
     value = SecretValueField()
     purpose = serializers.ChoiceField(choices=_PURPOSES)
     min_role = serializers.ChoiceField(

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +15,7 @@ from shards import remote_control
 from shards.errors import NoAnswer
 from shards.models import Shard
 from tests.factories.control_plane import make_shard
+from tests.fixtures.remote_control import worker
 
 pytestmark = pytest.mark.django_db
 
@@ -31,38 +28,6 @@ class Liar(Node):
 
     def handle_message(self, body: Any, message: Any = None) -> Any:
         return self.dispatch(**{key: body.get(key) for key in ("method", "arguments", "reply_to", "ticket")})
-
-
-def _answer(answer: Any, state: Any, **_: Any) -> Any:
-    return answer
-
-
-@contextmanager
-def worker(name: str, kind: type[Node] = Node, **answers: Any) -> Iterator[None]:
-    """Run only the remote control of a Celery worker, at the real broker."""
-    ended, ready = threading.Event(), threading.Event()
-
-    def serve() -> None:
-        with app.connection_for_read() as connection:
-            channel = connection.channel()
-            handlers: dict[str, Any] = {method: partial(_answer, answer) for method, answer in answers.items()}
-            mailbox = app.control.mailbox  # type: ignore[attr-defined]  # missing in the stubs
-            node = kind(name, state=None, channel=channel, handlers=handlers, mailbox=mailbox)
-            with node.listen(channel=channel, callback=node.handle_message):
-                while not ended.is_set():
-                    # The worker subscribes with its first poll, and receives commands only afterwards.
-                    with suppress(TimeoutError):
-                        connection.drain_events(timeout=0.1)
-                    ready.set()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    assert ready.wait(5)
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(5)
 
 
 @pytest.fixture

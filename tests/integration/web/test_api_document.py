@@ -26,7 +26,6 @@ BASES = {"not_found", "conflict"}
 REPORTED_LATER = {
     *("provider_failed", "provider_refused", "provider_unreachable", "provider_busy", "out_of_room", "not_supported"),
     *("provider_not_trusted", "not_ours", "no_report"),
-    *("broker_unreachable", "broker_refused", "broker_too_old"),
 }
 
 

@@ -27,12 +27,18 @@ def piece(size: int, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": b"x" * size, "more_body": more}
 
 
+def has_method(method: str, path: str) -> bool:
+    return method in ("GET", "OPTIONS", "POST")
+
+
 class Exchange:
     """One request with the messages of its server, and the statuses that the server got."""
 
-    def __init__(self, *messages: dict[str, Any], headers: list[tuple[bytes, bytes]] = CHUNKED) -> None:
+    def __init__(
+        self, *messages: dict[str, Any], headers: list[tuple[bytes, bytes]] = CHUNKED, method: str = "POST"
+    ) -> None:
         self._messages, self.received, self.statuses = list(messages), 0, list[int]()
-        self._scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+        self._scope = {"type": "http", "method": method, "path": "/", "headers": headers}
 
     async def receive(self) -> dict[str, Any]:
         if not self._messages:
@@ -45,7 +51,7 @@ class Exchange:
             self.statuses.append(message["status"])
 
     def run(self, app: App, timeout_s: float = 60) -> list[int]:
-        limiter = BodyLimiter(app, BodyLimits({"/": LIMIT}), timeout_s, write_error)
+        limiter = BodyLimiter(app, BodyLimits({"/": LIMIT}), timeout_s, write_error, has_method)
         asyncio.run(cast(App, limiter)(self._scope, self.receive, self.send))
         return self.statuses
 
@@ -63,6 +69,18 @@ async def reader(scope: Any, receive: Any, send: Any) -> None:
 
 def test_a_body_at_the_limit_is_passed_on() -> None:
     assert Exchange(piece(4), piece(6, more=False)).run(reader) == [200]
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_a_method_without_a_body_is_refused_with_one(method: str) -> None:
+    assert Exchange(headers=[(b"content-length", b"1")], method=method).run(reader) == [413]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "TRACE", "CONNECT", "INVENTED"])
+def test_a_method_that_the_view_lacks_reaches_it_without_the_body(method: str) -> None:
+    exchange = Exchange(piece(1000), headers=[(b"content-length", b"1000")], method=method)
+    assert exchange.run(reader) == [200]
+    assert exchange.received == 0
 
 
 def test_a_longer_body_is_not_read_to_its_end() -> None:

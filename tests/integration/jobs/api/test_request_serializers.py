@@ -62,10 +62,15 @@ def test_an_object_is_no_text(api: Api, path: str) -> None:
 
 @pytest.mark.parametrize("path", NUMBERS)
 @pytest.mark.parametrize(
-    "value", [None, True, "60", 1.5, 60.0, [], {}, -1, 0, 10**9, 10**400, "", 1e300], ids=lambda value: repr(value)[:12]
+    "value", [None, True, "60", 1.5, [], {}, -1, 0, 10**9, 10**400, "", 1e300], ids=lambda value: repr(value)[:12]
 )
 def test_numbers_that_are_none_or_impossible(api: Api, path: str, value: Any) -> None:
     assert list(refused(api, changed(path, value))["fields"]) == [path]
+
+
+def test_a_number_with_an_empty_fraction_is_whole(api: Api) -> None:
+    answer = api.post("/jobs", changed("timeout_s", 60.0))
+    assert (answer.status_code, answer.json()["timeout_s"]) == (201, 60)
 
 
 @pytest.mark.parametrize(

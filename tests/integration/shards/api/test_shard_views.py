@@ -59,7 +59,6 @@ class TestAdding:
         [
             ({"name": "Not A Slug"}, "name", "lower-case slug"),
             ({"name": "preview"}, "name", "choose another name"),
-            ({"name": "taken"}, "name", "already exists"),
             ({"name": 5}, "name", "Must be text"),
             ({"capabilities": None}, "capabilities", "null"),
             ({"capabilities": ["A B"]}, "capabilities", "not a capability"),
@@ -83,6 +82,18 @@ class TestAdding:
         assert answer.status_code == 400
         assert said in " ".join(error_of(answer)["fields"][field])
         assert Shard.objects.count() == 1
+
+    def test_a_name_is_given_once(self, operator: Api) -> None:
+        make_shard("taken")
+        answer = operator.post("/shards", {"name": "taken", "capabilities": ["git"]})
+        assert (answer.status_code, error_of(answer)["code"]) == (409, "shard_exists")
+
+    @pytest.mark.parametrize("text", ["a\u0000b", "\ud800"])
+    def test_a_text_that_postgresql_cannot_store_is_refused(self, operator: Api, text: str) -> None:
+        for server in ({"command": text}, {"command": "x", "args": [text]}, {"command": "x", "env": {"A": text}}):
+            body = {"name": "one", "capabilities": ["git"], "mcp_servers": {"git": server}}
+            answer = operator.post("/shards", body)
+            assert (answer.status_code, list(error_of(answer)["fields"])) == (400, ["mcp_servers"])
 
     def test_thousands_of_unknown_resources_are_counted(self, operator: Api) -> None:
         spec = {f"{number:05}{'x' * 100}": 1 for number in range(5000)}
@@ -250,7 +261,8 @@ class TestAssignments:
         Assignment.objects.create(pool=pool, tenant=tenant, is_default=True)
         body = {"assignments": [{"tenant": tenant.slug, "is_default": True}]}
         answer = operator.send("put", "/shards/one/assignments", body)
-        assert "is already premium" in error_of(answer)["fields"]["assignments"][0]
+        assert (answer.status_code, error_of(answer)["code"]) == (409, "default_taken")
+        assert "is already premium" in error_of(answer)["message"]
         assert Assignment.objects.count() == 1
 
     def test_too_many_assignments_are_one_problem(self, operator: Api) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from shards.operations import periodic
 from shards.providers import registry
-from shards.providers.errors import ProviderError
+from shards.providers.registry import ProviderNotConfigured
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,9 @@ def test_an_unknown_provider_is_named_with_those_that_there_are() -> None:
 
 def test_a_setting_that_will_not_do_is_named(settings: Any) -> None:
     settings.LXC_NETWORK = "banana"
-    with pytest.raises(ProviderError, match="The provider lxc is not configured: LXC_NETWORK contains 'banana'"):
+    with pytest.raises(
+        ProviderNotConfigured, match="The provider lxc is not configured: LXC_NETWORK contains 'banana'"
+    ):
         registry.provider("lxc")
 
 

@@ -37,7 +37,7 @@ class NamedReferenceField(serializers.Field[Any, Any, Any, Any]):
     def __init__(self, model: type[Model], text_format: str, field: str = "name", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._model, self._field = model, field
-        extend_schema_field({"type": "string", "format": text_format})(self)
+        extend_schema_field({"type": "string", "format": text_format})(self)  # type: ignore[type-var]  # it takes fields
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, str) or "\x00" in data:
@@ -63,7 +63,7 @@ class ObjectField(serializers.JSONField):
 
     def __init__(self, *, schema: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        extend_schema_field(dict(schema))(self)
+        extend_schema_field(dict(schema))(self)  # type: ignore[type-var]  # it takes fields
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict):

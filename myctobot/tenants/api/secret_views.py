@@ -85,7 +85,12 @@ class SecretNameField(StrictCharField):
 class SecretChangeSerializer(StrictSerializer):
     """New value, new binding, or both. Absent fields keep what is stored."""
 
-    rules = {"anyOf": [{"properties": {"purpose": _REPOSITORY}}, {"properties": {"hosts": {"maxItems": 0}}}]}
+    rules = {
+        "anyOf": [
+            {"properties": {"purpose": _REPOSITORY, "hosts": {"minItems": 1}}},
+            {"properties": {"hosts": {"maxItems": 0}}},
+        ]
+    }
 
     value = SecretValueField(required=False)
     purpose = serializers.ChoiceField(choices=_PURPOSES, required=False)

@@ -26,6 +26,7 @@ from workers.runner.model_wait import ModelWait
 from workers.runner.output_watchdog import OutputWatchdog
 from workers.runner.pausable_clock import PausableClock
 from workers.runner.prompt import build_instructions, build_prompt, commit_message
+from workers.runner.reserved_room import ReservedRoom
 from workers.runner.work_keeper import WorkKeeper
 from workers.sandbox.agent_users import AgentUser
 from workers.sandbox.disk_image import DiskImage
@@ -107,7 +108,9 @@ class Execution:
             await events.enter(Phase.CLONING)
             prepared = await workspace.prepare()
             max_mb = self._answer.get("work_max_mb", 0)
-            self._keeper = WorkKeeper(workspace, self._calls, events, self._job_dir / "git", max_mb)
+            directory = self._job_dir / "git"
+            room = ReservedRoom(directory, 2 * max_mb * 2**20) if self._image is not None else None
+            self._keeper = WorkKeeper(workspace, self._calls, events, directory, max_mb, room)
         await events.enter(Phase.AGENT)
         # Freezing stops only running processes, so wait before the agent starts.
         await self._thawed.wait()

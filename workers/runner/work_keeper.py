@@ -11,7 +11,9 @@ from workers.errors import JobError
 from workers.git.workspace import Workspace
 from workers.runner.attempt_calls import AttemptCalls
 from workers.runner.events import EventStream
+from workers.runner.reserved_room import ReservedRoom
 
+_NO_ROOM: Final = frozenset({"disk_full", "disk_limit"})
 KEPT: Final = "The agent's work is kept with the job: download it as a patch or a bundle, or push it."
 
 
@@ -22,13 +24,20 @@ class WorkKeeper:
         workspace: repository of the job, with the checkout that the agent got.
         directory: existing folder of the runner for the files.
         max_mb: bound of the files together; 0 keeps none.
+        room: is released for the work of an attempt that does not end well.
     """
 
     def __init__(
-        self, workspace: Workspace, calls: AttemptCalls, events: EventStream, directory: Path, max_mb: int
+        self,
+        workspace: Workspace,
+        calls: AttemptCalls,
+        events: EventStream,
+        directory: Path,
+        max_mb: int,
+        room: ReservedRoom | None = None,
     ) -> None:
         self._workspace, self._calls, self._events = workspace, calls, events
-        self._directory, self._max_mb = directory, max_mb
+        self._directory, self._max_mb, self._room = directory, max_mb, room
         # Whether the work is stored, and whether its agent ended well.
         self.is_kept = self.is_ready = False
 
@@ -69,13 +78,28 @@ class WorkKeeper:
         return KEPT if self.is_kept else ""
 
     async def _collect(self, message: str) -> None:
-        await self._workspace.commit_leftovers(message)
+        self._release_room()
+        problem = None
+        try:
+            await self._workspace.commit_leftovers(message)
+        except JobError as error:
+            problem = error
+        # What the agent committed is worth keeping without the rest, and commits that must not be pushed are, too.
+        self._release_room()
         try:
             await self._workspace.collect()
-        except JobError:
-            # Commits that must not be pushed are still worth keeping.
+        except JobError as error:
+            problem = problem or error
             if not self._workspace.has_work:
-                raise
+                raise problem from error
+        if problem is not None and not self._workspace.has_work:
+            raise problem
+        if problem is not None and problem.code in _NO_ROOM:
+            await self._warn(f"Files that the agent did not commit are not kept: {problem}")
+
+    def _release_room(self) -> None:
+        if self._room is not None:
+            self._room.release()
 
     async def _store(self, result: dict[str, Any], *, ready: bool) -> None:
         if self._max_mb == 0 or not self._workspace.has_work:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,9 @@ from myctobot.contract.work import WorkFile, WorkManifest
 from tests.factories.git_jobs import Job, Jobs
 from tests.fixtures.repos import branches, commit, git
 from workers.errors import JobError
+from workers.runner.reserved_room import ReservedRoom
+from workers.runner.work_keeper import KEPT, WorkKeeper
+from workers.sandbox.limits import ResourceLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +98,45 @@ async def test_a_rewritten_history_is_kept_although_it_is_not_pushed(jobs: Jobs)
 async def test_work_over_the_bound_is_left_out(jobs: Jobs) -> None:
     _, files = await kept(jobs, "head -c 3000000 /dev/urandom > noise", max_mb=1)
     assert files == {}
+
+
+class Control:
+    """Control plane and log of an attempt."""
+
+    def __init__(self) -> None:
+        self.patches: list[str] = []
+        self.warnings: list[str] = []
+
+    async def store_work(self, files: Mapping[WorkFile, Path], manifest: WorkManifest) -> None:
+        assert files[WorkFile.BUNDLE].stat().st_size
+        self.patches.append(files[WorkFile.PATCH].read_text())
+
+    async def emit(self, kind: EventKind, data: dict[str, Any]) -> None:
+        self.warnings.append(data["message"])
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(
+    ("script", "names", "warned"),
+    [
+        ("echo w > n; git add n; git commit -qm w", ["n"], True),
+        ("git checkout -qb side; echo w > n; git add n; git commit -qm w; git checkout -q feature/ai", ["n"], True),
+        ("echo w > n; echo '/flood' > .gitignore", [".gitignore", "n"], False),
+    ],
+)
+async def test_an_agent_that_fills_its_disk_loses_no_commit(
+    jobs: Jobs, script: str, names: list[str], warned: bool
+) -> None:
+    job = jobs(has_image=True, limits=ResourceLimits(disk_mb=64, disk_files=5000))
+    await job.workspace.prepare()
+    directory, control = job.job_dir / "git", Control()
+    room = ReservedRoom(directory, 16 * 2**20)
+    keeper = WorkKeeper(job.workspace, cast(Any, control), cast(Any, control), directory, 8, room)
+    await job.agent(f"{script}; head -c 200M /dev/urandom > flood || :; [ -s flood ]")
+    assert await keeper.salvage("Work of the agent") == KEPT
+    (patch,) = control.patches
+    assert [line.removeprefix("+++ b/") for line in patch.splitlines() if line.startswith("+++ ")] == names
+    assert any("did not commit are not kept" in text for text in control.warnings) is warned
 
 
 async def test_without_changes_there_is_no_work(jobs: Jobs) -> None:

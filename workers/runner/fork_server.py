@@ -92,16 +92,21 @@ class ForkServer:
             if len(descriptors) != 2:
                 raise OSError(errno.EMFILE, "descriptors are missing")
             stdin, status = descriptors
-            self._start(stdin, status)
+            pid, handle = self._fork(stdin)
         except OSError as error:
-            self._answer(-(error.errno or errno.EIO))
             for descriptor in descriptors:
                 os.close(descriptor)
-        else:
-            os.close(stdin)
+            self._answer(-(error.errno or errno.EIO))
+            return True
+        self._children[handle] = _Child(pid, status)
+        self._poll.register(handle, select.POLLIN)
+        # The worker must find a broken pipe as soon as the runner has ended, so close it before the answer.
+        os.close(stdin)
+        self._answer(pid, handle)
         return True
 
-    def _start(self, stdin: int, status: int) -> None:
+    def _fork(self, stdin: int) -> tuple[int, int]:
+        """Return the pid and a descriptor of a new runner."""
         pid = os.fork()
         if pid == 0:
             self._become_runner(stdin)
@@ -112,9 +117,7 @@ class ForkServer:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        self._children[handle] = _Child(pid, status)
-        self._poll.register(handle, select.POLLIN)
-        self._answer(pid, handle)
+        return pid, handle
 
     def _become_runner(self, stdin: int) -> NoReturn:
         """Run one attempt in this new process, which never returns into the loop of its parent."""

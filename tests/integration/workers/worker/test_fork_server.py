@@ -89,7 +89,7 @@ def test_no_zombie_and_no_child_of_the_worker_stays(server: ForkServerClient) ->
 
 def test_a_runner_leads_a_session_and_has_only_standard_descriptors(server: ForkServerClient) -> None:
     first, second = server.spawn(), server.spawn()
-    assert os.getsid(second.pid) == second.pid != os.getsid(parent(second.pid))
+    eventually(lambda: os.getsid(second.pid) == second.pid, "it leads no session")
     if os.geteuid() == 0:
         folder = Path(f"/proc/{second.pid}/fd")
         eventually(lambda: {path.name for path in folder.iterdir()} == {"0", "1", "2"}, "descriptors leak")
@@ -142,17 +142,23 @@ def test_the_error_of_a_server_that_cannot_start_is_raised(config: Path) -> None
         server.spawn()
 
 
+# A request needs two, and a third for the new process.
 @pytest.mark.needs("root")
-def test_a_lack_of_descriptors_refuses_one_request_only(server: ForkServerClient) -> None:
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_lack_of_descriptors_refuses_one_request_only(server: ForkServerClient, room: int) -> None:
     runners = [server.spawn()]
     forker = psutil.Process(parent(runners[0].pid))
     soft, hard = forker.rlimit(psutil.RLIMIT_NOFILE)
-    forker.rlimit(psutil.RLIMIT_NOFILE, (forker.num_fds() + 1, hard))
+    used = {int(path.name) for path in Path(f"/proc/{forker.pid}/fd").iterdir()}
+    # The limit is on the numbers of descriptors.
+    free = [number for number in range(len(used) + room + 1) if number not in used]
+    forker.rlimit(psutil.RLIMIT_NOFILE, (free[room], hard))
     with pytest.raises(OSError, match="Too many open files"):
         server.spawn()
     forker.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
     runners.append(server.spawn())
     assert [parent(runner.pid) for runner in runners] == [forker.pid] * 2
+    assert [child.pid for child in forker.children()] == [runner.pid for runner in runners]
     assert [end(runner) for runner in runners] == [0, 0]
 
 
@@ -217,6 +223,27 @@ def test_runners_have_their_own_random_values_and_keyring(config: Path) -> None:
         assert forker.wait(END_S) == 0
     assert len(first) == len(second) == 5
     assert not set(first) & set(second)
+
+
+_IMPORTS = """
+import sys
+from pathlib import Path
+from workers.runner import main
+from workers.runner.fork_server import load_runner
+run = load_runner(sys.argv[1])
+before = set(sys.modules)
+main.read_order = lambda: {"job_id": sys.argv[3], "attempt": 1, "slot": 0}
+run(Path(sys.argv[2]))
+print(*set(sys.modules) - before)
+"""
+
+
+def test_a_runner_imports_nothing_itself_until_its_claim(tmp_path: Path, control: ControlStandIn) -> None:
+    config = config_file(tmp_path, control_url=control.url)
+    command = [sys.executable, "-c", _IMPORTS, "claude_code", str(config), job_named("imports")]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=True)
+    assert control.claimed == [job_named("imports")]
+    assert done.stdout.split() == []
 
 
 @pytest.mark.needs("root")

@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 from tests.acceptance.client import Client, shard_config
+from tests.fixtures.broker import eventually
+from tests.fixtures.forked import fork_servers
 
 pytestmark = pytest.mark.acceptance
 
@@ -45,5 +47,7 @@ def test_jobs_continue_and_occupy_slots_of_the_new_worker(client: Client) -> Non
     assert later["attempts"][-1]["claimed_at"] >= done["finished_at"]
     assert client.stack.pid_of("shard-local") == worker
     assert client.stack.output().count("restarting; runners continue") == reloads + 1
+    # The old fork server ended with its last runner.
+    eventually(lambda: len(fork_servers(config)) == 1, "the old fork server stays")
     children = psutil.Process(worker).children()
     assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from tests.acceptance.client import Client
 from tests.benchmarks.starts import HZ
+from tests.fixtures.forked import fork_servers
 from tests.stacks import RunningStack, running_stack
 from workers.runner_registry import Registry
 from workers.sandbox import process_tree
@@ -21,9 +22,7 @@ from workers.sandbox.process_tree import ProcessInfo
 SCRIPTS = Path(__file__).resolve().parent.parent / "fixtures" / "scripts"
 WAIT_S = 60
 AGENT = "claude"
-# A spare that has used less processor time than this is still importing modules.
-_SPARE_WORK_S = 0.3
-# A spare that uses the processor during these samples, a tenth of a second apart, is still importing too.
+# A spare that uses the processor during these samples, a tenth of a second apart, is still loading.
 _QUIET_SAMPLES = 3
 
 T = TypeVar("T")
@@ -84,6 +83,7 @@ class Shard:
 
     def __init__(self, stack: RunningStack) -> None:
         self.worker = stack.pid_of("shard-local")
+        self._config = stack.shards["local"]
         self._registry = Registry(stack.home / "shards" / "local" / "run")
 
     def runners(self) -> list[int]:
@@ -93,21 +93,22 @@ class Shard:
     def spare(self) -> int | None:
         """Return the runner that waits for a job, or None."""
         at_work = self.runners()
-        children = [info.pid for info in process_tree.snapshot().values() if info.parent == self.worker and info.alive]
-        spares = [pid for pid in children if "workers.runner" in command(pid) and pid not in at_work]
+        servers = {server.pid for server in fork_servers(self._config)}
+        children = [info.pid for info in process_tree.snapshot().values() if info.parent in servers and info.alive]
+        spares = [pid for pid in children if pid not in at_work]
         return spares[0] if len(spares) == 1 else None
 
     def wait_idle(self) -> None:
         wait_for(lambda: None if self.runners() else True, "the shard to be idle")
 
     def wait_spare(self) -> int:
-        """Wait until no job runs and a spare runner has finished its imports; return the spare."""
+        """Wait until no job runs and a spare runner has loaded everything; return the spare."""
         self.wait_idle()
         return wait_for(self._waiting_spare, "a warm spare")
 
     def _waiting_spare(self) -> int | None:
         spare = self.spare()
-        if spare is None or processor_s(spare) < _SPARE_WORK_S:
+        if spare is None:
             return None
         seen = set()
         for _ in range(_QUIET_SAMPLES):

@@ -96,7 +96,8 @@ class ShardWorker:
         queues = self.heartbeat.first_answer()["queues"]
         self._configure(queues)
         self.adopt()
-        self.spawner.keep_spare()
+        # Heartbeats must not wait for the imports of the fork server.
+        Thread(target=self.spawner.keep_spare, daemon=True, name="spare").start()
         self.heartbeat.start()
         log.info("shard %s takes jobs from %s", self.config.shard_id, ", ".join(queues))
         worker = self._worker = self._make_worker()

@@ -5,42 +5,32 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from myctobot.contract.names import attempt_name, parse_attempt_name
 from workers.config import ShardConfig
 from workers.git.cleanup import remove_tree
-from workers.runner_registry import Registry, RunnerEntry, process_start_time
+from workers.runner_registry import Registry, RunnerEntry
 from workers.sandbox import process_tree
 from workers.sandbox.isolation import read_problem
 from workers.sandbox.limits import sweep_groups
+from workers.worker.runner_process import ForkServerClient, RunnerProcess
 
 log = logging.getLogger(__name__)
 
-# A spare needs over a second to import. Right after a job's start, this would slow down the agent.
+# A spare reads certificates. Right after a job's start, this would slow down the agent.
 _SPARE_AFTER_S = 3.0
 _POLL_S = 0.5
+_END_TIMEOUT_S = 10.0
 # States of a process that a signal or a debugger stopped; it may never continue.
 _STOPPED = frozenset("Tt")
 # States of a process whose first thread has ended.
 _ENDED = frozenset("ZXx")
-# Only these variables of the worker reach a runner, and so an agent.
-_ENVIRONMENT = ("PATH", "LANG", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
-
-
-def runner_environment() -> dict[str, str]:
-    """Return the environment of a runner, which is built from an allow-list."""
-    found = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # Fewer arenas use less memory, and a runner has few threads.
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **found}
 
 
 class Spawner:
@@ -54,10 +44,13 @@ class Spawner:
     def __init__(self, config: ShardConfig, config_path: Path) -> None:
         self._config, self._config_path = config, config_path
         self._registry = Registry(config.run_path)
+        self._server = ForkServerClient(config.executor, config_path)
         self._lock = threading.Lock()
-        self._spare: subprocess.Popen[bytes] | None = None
+        # Held while a spare starts, so that there is only one. The other lock must not wait for imports.
+        self._spare_lock = threading.Lock()
+        self._spare: RunnerProcess | None = None
         self._spare_config = 0
-        self._closed = False
+        self._closed = threading.Event()
         self._stopping = threading.Event()
         self._slots: set[int] = set()
         # Names of runners that were found dead, and of those of them whose leftovers are gone.
@@ -131,11 +124,6 @@ class Spawner:
         """Wait until an adopted runner has ended, and release its slot."""
         while entry.is_alive():
             time.sleep(_POLL_S)
-        # Its pid may already belong to another child.
-        if process_start_time(entry.pid) is None:
-            # After a reload, earlier runners are still children of this process; no zombie must stay.
-            with suppress(ChildProcessError):
-                os.waitpid(entry.pid, os.WNOHANG)
         try:
             self._remove_leftovers(entry.name)
             self._conclude(entry.name)
@@ -175,7 +163,8 @@ class Spawner:
             return 1
         slot = self._reserve_slot(name)
         try:
-            code = self._await_end(self._start(job_id, attempt, slot))
+            with closing(self._start(job_id, attempt, slot)) as runner:
+                code = self._await_end(runner)
             self._remove_leftovers(name)
             self._conclude(name)
         finally:
@@ -188,31 +177,22 @@ class Spawner:
         """Wait no more for runners that make no progress, because the worker ends; the next worker adopts them."""
         self._stopping.set()
 
-    def _await_end(self, runner: subprocess.Popen[bytes]) -> int:
+    def _await_end(self, runner: RunnerProcess) -> int:
         """Wait until a runner has ended, and return its exit code.
 
         A runner is gone when its main thread is: another thread may hang in the kernel forever, such as in a read of a
         dead disk, and then the process cannot be reaped.
         """
-        try:
-            handle = os.pidfd_open(runner.pid)
-        except OSError as error:
-            log.warning("the runner with pid %s cannot be watched: %s", runner.pid, error.strerror)
-            return runner.wait()
-        try:
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            while not poll.poll(_POLL_S * 1000):
-                info = process_tree.read(runner.pid)
-                if info is None or info.state in _ENDED:
-                    log.error("the runner with pid %s is dead but cannot be reaped", runner.pid)
-                    return runner.poll() or -signal.SIGKILL
-                if self._stopping.is_set() and info.state in _STOPPED:
-                    log.warning("the runner with pid %s is stopped, so the worker ends without it", runner.pid)
-                    return 0
-        finally:
-            os.close(handle)
-        return runner.wait()
+        while not runner.wait(_POLL_S):
+            info = process_tree.read(runner.pid)
+            # The other threads of a killed runner may end a moment later.
+            if info is not None and info.state in _ENDED and not runner.wait(_POLL_S):
+                log.error("the runner with pid %s is dead but cannot be reaped", runner.pid)
+                return -signal.SIGKILL
+            if info is not None and info.state in _STOPPED and self._stopping.is_set():
+                log.warning("the runner with pid %s is stopped, so the worker ends without it", runner.pid)
+                return 0
+        return runner.exit_code()
 
     def _reserve_slot(self, name: str) -> int:
         with self._lock:
@@ -226,20 +206,20 @@ class Spawner:
         with self._lock:
             self._slots.discard(slot)
 
-    def _start(self, job_id: str, attempt: int, slot: int) -> subprocess.Popen[bytes]:
+    def _start(self, job_id: str, attempt: int, slot: int) -> RunnerProcess:
         order = json.dumps({"job_id": job_id, "attempt": attempt, "slot": slot}).encode() + b"\n"
-        runner = self._take_spare() or self._spawn()
+        runner = self._take_spare() or self._server.spawn()
         try:
-            _send_order(runner, order)
+            runner.send(order)
         except BrokenPipeError:
             # The spare died after it was checked.
-            runner.wait()
-            runner = self._spawn()
-            _send_order(runner, order)
+            runner.close()
+            runner = self._server.spawn()
+            runner.send(order)
         threading.Timer(_SPARE_AFTER_S, self.keep_spare).start()
         return runner
 
-    def _take_spare(self) -> subprocess.Popen[bytes] | None:
+    def _take_spare(self) -> RunnerProcess | None:
         with self._lock:
             spare, self._spare = self._spare, None
             fresh = self._spare_config == self._config_path.stat().st_mtime_ns
@@ -260,45 +240,37 @@ class Spawner:
         sweep_groups()
 
     def keep_spare(self) -> None:
-        """Start a spare runner if there is none; it imports everything before there is a job."""
-        with self._lock:
-            if not self._closed and (self._spare is None or self._spare.poll() is not None):
-                self._spare_config = self._config_path.stat().st_mtime_ns
-                self._spare = self._spawn()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "workers.runner", str(self._config_path)],
-            stdin=subprocess.PIPE,
-            cwd=Path(__file__).resolve().parent.parent.parent,
-            env=runner_environment(),
-            # In its own session, the runner gets no signals of the worker's group and survives the worker's end.
-            start_new_session=True,
-        )
+        """Start a spare runner if there is none; it loads everything before there is a job."""
+        with self._spare_lock:
+            with self._lock:
+                if self._closed.is_set() or (self._spare is not None and not self._spare.wait(0)):
+                    return
+                dead, self._spare = self._spare, None
+            if dead is not None:
+                dead.close()
+            config = self._config_path.stat().st_mtime_ns
+            spare = self._server.spawn()
+            with self._lock:
+                if not self._closed.is_set():
+                    self._spare, self._spare_config = spare, config
+                    return
+        _end_spare(spare)
 
     def close(self) -> None:
         """End the spare; runners with an attempt continue."""
         with self._lock:
             spare, self._spare = self._spare, None
-            self._closed = True
+            self._closed.set()
         if spare is not None:
             _end_spare(spare)
+        self._server.close()
 
 
-def _send_order(runner: subprocess.Popen[bytes], order: bytes) -> None:
-    assert runner.stdin is not None  # noqa: S101  # _spawn opens it
-    with runner.stdin as stdin:
-        stdin.write(order)
-
-
-def _end_spare(spare: subprocess.Popen[bytes]) -> None:
+def _end_spare(spare: RunnerProcess) -> None:
     """End a spare by closing its input without an order."""
-    assert spare.stdin is not None  # noqa: S101  # _spawn opens it
-    spare.stdin.close()
-    try:
-        spare.wait(timeout=10)
-    except subprocess.TimeoutExpired:
+    spare.end_input()
+    if not spare.wait(_END_TIMEOUT_S):
         # It has no attempt, so nothing is lost.
         spare.kill()
-        with suppress(subprocess.TimeoutExpired):
-            spare.wait(timeout=10)
+        spare.wait(_END_TIMEOUT_S)
+    spare.close()

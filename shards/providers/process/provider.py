@@ -48,6 +48,8 @@ _KILL_TIMEOUT_S = 5
 _POLL_S = 0.02
 _LAST_LINE = 300
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+# Module in the command line of a worker's fork server and its runners; the path of the configuration follows.
+_FORK_SERVER = "workers.runner.fork_server"
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class ProcessProvider(Provider):
             worker.signal(signal.SIGTERM)
             _wait_gone([worker], timeout_s)
         # Runners have their own sessions and survive the worker. Leaders end first, so that they start nothing more.
-        leaders = [*_runners(folder), *([worker] if worker else [])]
+        leaders = [*_runners(folder), *_forked(folder), *([worker] if worker else [])]
         members = [member for leader in leaders for member in leader.family()]
         for member in members:
             member.signal(signal.SIGKILL)
@@ -229,6 +231,16 @@ def _start_time(pid: int) -> int | None:
 def _runners(folder: Path) -> Iterable[_Process]:
     """Return the worker's live runners, from the files that it keeps for them."""
     return filter(None, map(_process_in, (folder / "run").glob("*.json")))
+
+
+def _forked(folder: Path) -> Iterable[_Process]:
+    """Return the worker's fork servers and their runners, also those without a file yet."""
+    config = str(folder / "config.json")
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            command = process.cmdline()
+            if _FORK_SERVER in command and command[-1] == config and (at := _start_time(process.pid)) is not None:
+                yield _Process(process.pid, at)
 
 
 def _process_in(path: Path) -> _Process | None:

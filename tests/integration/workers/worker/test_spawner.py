@@ -22,7 +22,8 @@ from tests.fixtures.broker import control_stand_in
 from tests.fixtures.malformed_messages import NO_ATTEMPTS
 from workers.config import load_config
 from workers.control_plane import ControlPlaneUnreachable, WorkerControlPlane
-from workers.runner_registry import RunnerEntry
+from workers.runner_registry import RunnerEntry, process_start_time
+from workers.worker.runner_process import ForkServerClient, RunnerProcess
 from workers.worker.spawner import Spawner
 
 JOB, LINK = "job_0123456789abcdefghjk", "job_0123456789abcdefghjz"
@@ -141,7 +142,7 @@ def test_a_runner_that_died_without_a_worker_is_reported_by_the_next(spawner: Sp
 _HANGING = """
 import ctypes, platform, sys, threading, time
 from pathlib import Path
-from workers.runner.__main__ import read_order
+from workers.runner.main import read_order
 from workers.runner_registry import Registry
 order = read_order()
 if order:
@@ -152,19 +153,25 @@ if order:
 """
 
 
-class HangingRunners(Spawner):
-    """Spawner of runners that are dead at once and cannot be reaped."""
+class HangingRunners(ForkServerClient):
+    """Starts runners that are dead at once and cannot be reaped."""
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", _HANGING, str(self._config.run_path)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True)
+    spawned: list[subprocess.Popen[bytes]]
+
+    def spawn(self) -> RunnerProcess:
+        command = [sys.executable, "-c", _HANGING, str(self._config_path.parent / "run")]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True)
+        self.spawned.append(process)
+        assert process.stdin is not None
+        stdin, status = os.dup(process.stdin.fileno()), os.open(os.devnull, os.O_RDONLY)
+        process.stdin.close()
+        return RunnerProcess(process.pid, os.pidfd_open(process.pid), stdin, status)
 
 
 def test_it_does_not_wait_for_a_runner_that_cannot_be_reaped(config_path: Path) -> None:
-    spawner = HangingRunners(load_config(config_path), config_path)
-    spawned: list[subprocess.Popen[bytes]] = []
-    original = spawner._spawn
-    spawner._spawn = lambda: spawned.append(original()) or spawned[-1]  # type: ignore[method-assign,func-returns-value]  # it records the process
+    spawner = Spawner(load_config(config_path), config_path)
+    server = spawner._server = HangingRunners("scripted", config_path)
+    server.spawned = []
     began = time.monotonic()
     try:
         assert spawner.run(JOB, 1) == -signal.SIGKILL
@@ -172,7 +179,7 @@ def test_it_does_not_wait_for_a_runner_that_cannot_be_reaped(config_path: Path) 
         assert spawner.ended() == [f"{JOB}.1"]
         assert not spawner.is_starting
     finally:
-        for process in spawned:
+        for process in server.spawned:
             process.kill()
             process.wait(10)
         spawner.close()
@@ -183,7 +190,7 @@ def test_a_spare_that_died_is_replaced_and_no_slot_is_lost(spawner: Spawner) -> 
     spare = spawner._spare
     assert spare is not None
     os.kill(spare.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, spare.pid, os.WEXITED | os.WNOWAIT)
+    assert spare.wait(10)
     assert stop_at_claim(spawner) == -signal.SIGKILL
     assert stop_at_claim(spawner) == -signal.SIGKILL
 
@@ -194,7 +201,7 @@ def test_a_spare_with_an_older_configuration_is_not_used(spawner: Spawner, confi
     assert spare is not None
     os.utime(config_path, (0, 0))
     assert spawner._take_spare() is None
-    assert spare.returncode is not None
+    assert process_start_time(spare.pid) is None
 
 
 def test_a_page_of_another_server_is_no_answer() -> None:

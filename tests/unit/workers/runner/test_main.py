@@ -9,7 +9,7 @@ import pytest
 from myctobot.contract.shards import IsolationKind
 from tests.integration.workers.test_main import config_file
 from workers.config import ShardConfig, load_config
-from workers.runner import __main__ as runner_main
+from workers.runner import main as runner_main
 from workers.sandbox import isolation
 from workers.sandbox.isolation import Isolation
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 from shards.providers.base import ContainerSpec, ContainerState
 from shards.providers.process.launcher import set_paths
 from shards.providers.process.provider import ProcessProvider
+from tests.fixtures.forked import fork_servers
 from tests.fixtures.provider_contract import INVITATION, Notes
+from tests.integration.workers.test_main import config_file
+from workers.worker.runner_process import ForkServerClient
 
 SPEC = ContainerSpec("alpha", environment=INVITATION)
 
@@ -81,6 +85,20 @@ def test_a_stop_ends_the_runners_too_which_outlive_a_worker(maker: ProcessProvid
         maker.stop(ref, Notes(), timeout_s=0)
         assert runner.wait(5) == -9
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+
+
+def test_a_stop_ends_the_fork_server_and_a_runner_that_is_not_registered_yet(
+    maker: ProcessProvider, tmp_path: Path
+) -> None:
+    ref, other = (maker.create(ContainerSpec(name, environment=INVITATION), Notes()) for name in ("alpha", "beta"))
+    configs = [config_file(tmp_path / "shards" / one, executor="scripted") for one in (ref, other)]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(closing(ForkServerClient("scripted", config))) for config in configs]
+        ours, others = (stack.enter_context(closing(server.spawn())) for server in servers)
+        maker.stop(ref, Notes(), timeout_s=0)
+        assert ours.wait(10)
+        assert fork_servers(configs[0]) == []
+        assert not others.wait(0)
 
 
 def test_a_worker_that_ended_says_why(maker: ProcessProvider, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""Command ``python -m workers.runner CONFIG``, which waits for an order and runs one attempt."""
+"""Main function of a runner's process, which waits for an order and runs one attempt."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,12 @@ def _keep_mounts_private(config: ShardConfig) -> bool:
     return True
 
 
-def main() -> None:
-    """Load what a runner needs, wait for the order and run the attempt."""
+def main(config_path: Path) -> int:
+    """Load what a runner needs, wait for the order and run the attempt.
+
+    Returns:
+        The process's exit code. The caller must exit at once, because threads of libraries may still run.
+    """
     keep_memory_private()
     join_fresh_session_keyring()
     logging.basicConfig(format="runner[%(process)d] %(levelname)s %(message)s", level=logging.INFO)
@@ -57,25 +60,19 @@ def main() -> None:
     logging.raiseExceptions = False
     for noisy in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    config = load_config(Path(sys.argv[1]))
-    # Do the slow work before a job waits for it: importing the real executor takes over a second, reading the
-    # certificates a tenth.
+    config = load_config(config_path)
+    # Do the slow work before a job waits for it. Reading the certificates takes most of it.
     create_executor(config)
     control = ControlPlane(config.control_url, config.shard_key)
     order = read_order()
     if order is None:
-        return
+        return 0
     if not _keep_mounts_private(config):
-        sys.exit(1)
+        return 1
     registry = Registry(config.run_path)
     entry = registry.add(order["job_id"], order["attempt"], order["slot"])
     asyncio.run(Runner(config, control, entry).run())
     # After an error the file stays. By it, the worker knows that this runner ended without a report.
     registry.remove(entry)
-    # Exit at once, because threads of libraries could keep the process alive.
     logging.shutdown()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -17,7 +17,16 @@ MAX_GAP_S: Final = 5.0
 _WAY_TO_A_SLOT: Final = frozenset({"web", "control", "beat", "redis", "postgres", "shard-local", "shard-local-2"})
 # Failures that the faults of a run cause, for a job that has used its attempts or has no further one.
 _CODES_OF_FAULTS: Final = frozenset(
-    ("lost", "interrupted", "runner_error", "disk_full", "model_unavailable", "push_unconfirmed", "unclaimed")
+    (
+        "lost",
+        "interrupted",
+        "runner_error",
+        "disk_full",
+        "disk_limit",
+        "model_unavailable",
+        "push_unconfirmed",
+        "unclaimed",
+    )
 )
 
 

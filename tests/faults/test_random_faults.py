@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +14,6 @@ from tests.faults.random_run import Run, describe_problems, run_random_faults
 pytestmark = [pytest.mark.faults, pytest.mark.needs("root")]
 
 SHORT_S, LONG_S = 60.0, 900.0
-# The variable repeats a run that was printed.
-SEED = "RANDOM_FAULTS_SEED"
 
 
 def check_run(run: Run) -> None:
@@ -29,11 +26,12 @@ def check_run(run: Run) -> None:
 
 
 @pytest.mark.timeout(1500)
-def test_a_minute_of_random_faults_breaks_no_rule(tmp_path: Path) -> None:
-    today = datetime.now(UTC).date()
-    seed = int(os.environ.get(SEED) or seed_of_day(today))
+def test_a_minute_of_random_faults_breaks_no_rule(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    today = seed_of_day(datetime.now(UTC).date())
+    given = request.config.getoption("--faults-seed")
+    seed = today if given is None else given
     # pytest shows this with every failure, also with one before the judgement.
-    sys.stdout.write(f"repeat this run with {SEED}={seed} (that of {today} is {seed_of_day(today)})\n")
+    sys.stdout.write(f"repeat this run with --faults-seed {seed} (that of today is {today})\n")
     check_run(run_random_faults(tmp_path, seed, SHORT_S))
 
 

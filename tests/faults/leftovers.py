@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.faults.random_injection import database_url, live_runners
 from tests.fixtures.repos import branches
 from workers.sandbox.limits import group_bases
 
+_UNACKED_S = 60
 # Each statement counts rows that no ended job and no idle stack has.
 _LEFT_ROWS = {
     "unfinished jobs": "SELECT count(*) FROM jobs_job WHERE status IN ('queued', 'running')",
@@ -58,14 +60,14 @@ def _rows(place: World) -> Iterator[str]:
 
 
 def _messages(place: World) -> Iterator[str]:
-    """Find messages in the queues of shards, and those that a worker took and did not acknowledge."""
+    """Find messages in the queues of shards, and those that a worker took and never acknowledged."""
     with broker_connection(place.client) as connection:
-        for key in sorted(connection.scan_iter(count=1000)):
-            name, kind = key.decode(), connection.type(key)
-            if name.startswith(("cap.", "shard.")) and kind == b"list":
-                yield f"{connection.llen(key)} messages in {name}"
-            elif name.startswith("unacked") and kind == b"hash":
-                yield f"{connection.hlen(key)} messages in {name}"
+        for key in sorted(connection.scan_iter("*.*", count=1000)):
+            if key.startswith((b"cap.", b"shard.")) and connection.type(key) == b"list":
+                yield f"{connection.llen(key)} messages in {key.decode()}"
+        # The score is the time at which it was taken. The control worker always has some of the last seconds.
+        if count := connection.zcount("unacked_index", "-inf", time.time() - _UNACKED_S):
+            yield f"{count} messages without an acknowledgement"
 
 
 def _processes(place: World, workspaces: list[Path]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import setup_logging, worker_init
 from django.conf import settings
 
@@ -14,8 +14,16 @@ from myctobot.lib.postgres.limits import limit_statements
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
 
+
+class ControlTask(Task):  # type: ignore[type-arg]  # it has no type arguments at run time
+    """Task of the control plane."""
+
+    # A name instead of the class, because only workers import Celery's worker.
+    Request = "myctobot.scheduled_request:ScheduledRequest"
+
+
 use_for_redis()
-app = Celery("myctobot")
+app: Celery[Any] = Celery("myctobot", task_cls=ControlTask)
 app.conf.update(settings.CELERY)
 app.autodiscover_tasks()
 

@@ -43,7 +43,10 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     # These tests need the same lock of the machine.
     ("tests/lxc/",),
     # The slowest files are first. Each waits for leases and outages of its own stack.
-    *((f"tests/faults/test_{name}.py",) for name in ("cut_network", "broker", "processes", "lost_runners")),
+    *(
+        (f"tests/faults/test_{name}.py",)
+        for name in ("random_faults", "cut_network", "broker", "processes", "lost_runners")
+    ),
 )
 
 

@@ -21,7 +21,7 @@ from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import git, make_remote
 from tests.stacks import SCRIPTS, running_stack
 
-_TOKEN = "ghp_token-of-the-fault-tests-0123456789"
+TOKEN = "ghp_token-of-the-fault-tests-0123456789"
 # The scripted model sends one text before a command and one after it.
 TURNS = 2
 _CALLBACKS_S = 40
@@ -57,7 +57,7 @@ def world(folder: Path, *options: str, **environ: str) -> Iterator[World]:
     for directory in (repos, certificates):
         directory.mkdir()
     remote = make_remote(repos / "remote.git")
-    with endpoint(folder) as hook, serve(repos, certificates, token=_TOKEN) as server:
+    with endpoint(folder) as hook, serve(repos, certificates, token=TOKEN) as server:
         settings = {
             "GATEWAY_SCRIPTS": str(SCRIPTS),
             "LOCAL_SHARD_SLOTS": "2",
@@ -77,7 +77,7 @@ def submit_push_job(place: World, branch: str, seconds: int, **more: Any) -> Pus
     The request is repeated while the control plane is down, with the same idempotency key, so that one job results.
     """
     prompt = f"RUN: sleep {seconds}; echo {branch} > done.txt"
-    repository = {"repo_url": place.git.url(place.remote.name), "repo_token": _TOKEN, "branch": branch}
+    repository = {"repo_url": place.git.url(place.remote.name), "repo_token": TOKEN, "branch": branch}
     task = {"type": "prompt", "prompt": prompt, **repository}
     body = {"task": task, "capabilities": ["git", "filesystem"], "callback_url": place.hook.url, **more}
     deadline, response = time.monotonic() + 60, ""

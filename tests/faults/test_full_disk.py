@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.acceptance.client import Client, kill_worker
+from tests.acceptance.client import Client
 from tests.faults.effects import World, check_effects, submit_push_job, world
+from tests.faults.small_disk import fill, small_disk
 from tests.fixtures.broker import eventually
 
 pytestmark = [
@@ -23,45 +20,11 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-# A job needs 64 MB of free space to start.
-SIZE_MB = 160
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("disk"), "--shards", "2") as made:
         yield made
-
-
-@contextmanager
-def small_disk(client: Client, folder: Path) -> Iterator[Path]:
-    """Mount a small disk for the workspaces of the first shard."""
-    assert os.geteuid() == 0, "this test mounts a small file system, so it runs as root"
-    disk = folder / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0711", "tmpfs", disk], check=True, timeout=10)
-    path = client.stack.shards["local"]
-    before = path.read_text()
-    config = json.loads(before)
-    config["cleanup"] = {**config.get("cleanup", {}), "workspace_path": str(disk)}
-    path.write_text(json.dumps(config))
-    kill_worker(client)
-    try:
-        yield disk
-    finally:
-        path.write_text(before)
-        kill_worker(client)
-        subprocess.run(["umount", disk], check=True, timeout=10)
-
-
-def fill(path: Path) -> None:
-    """Write a file until the disk is full."""
-    with path.open("wb", buffering=0) as file:
-        for size in (2**20, 4096):
-            with suppress(OSError):
-                while True:
-                    file.write(b"x" * size)
-    assert shutil.disk_usage(path).free == 0
 
 
 def database_url(client: Client) -> str:

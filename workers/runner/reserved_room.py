@@ -31,7 +31,7 @@ class ReservedRoom:
             _allocate(part, size)
 
     def release(self) -> None:
-        """Give one part to whoever collects the work next; further calls do nothing."""
+        """Free one part for the next step that collects work; further calls do nothing."""
         if self._parts:
             self._parts.pop().unlink(missing_ok=True)
 

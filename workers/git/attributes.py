@@ -9,8 +9,10 @@ from typing import Final
 
 # git compares each path with each line, so their number needs a bound.
 MAX_VERBATIM_LINES: Final = 20_000
+# With these attributes git changes no line end, keyword or content. The encoding stays: the file on disk has it.
+_VERBATIM: Final = "-text !eol !ident !filter"
 # With these attributes git stores the bytes of a file as they are, and writes them as they are stored.
-AS_IS: Final = "-text !eol !ident !filter !working-tree-encoding"
+AS_IS: Final = f"{_VERBATIM} !working-tree-encoding"
 _SPECIAL: Final = re.compile(r"([*?\[\\])")
 _QUOTED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"}
 _HEAD: Final = (
@@ -21,7 +23,7 @@ _HEAD: Final = (
 
 def verbatim_lines(paths: Iterable[str]) -> str:
     """Return attribute lines that keep the bytes of these paths; empty without a path."""
-    lines = [f'"/{_quote(escape_pattern(path))}" {AS_IS}\n' for path in islice(paths, MAX_VERBATIM_LINES)]
+    lines = [f'"/{_quote(escape_pattern(path))}" {_VERBATIM}\n' for path in islice(paths, MAX_VERBATIM_LINES)]
     return _HEAD + "".join(lines) if lines else ""
 
 

@@ -11,7 +11,7 @@ from tests.fixtures.repos import git
 
 pytestmark = pytest.mark.anyio
 
-ATTRIBUTES = "*.txt text\n*.bat text eol=crlf\n*.id ident\n"
+ATTRIBUTES = "*.txt text\n*.bat text eol=crlf\n*.id ident\n*.u16 text working-tree-encoding=UTF-16LE\n"
 
 
 @pytest.fixture
@@ -22,6 +22,8 @@ def converted(remote: Path) -> Path:
         (work / f"win {number}.txt").write_bytes(b"one\r\ntwo\r\n")
     (work / "run.bat").write_bytes(b"echo\n")
     (work / '[odd] "name".txt').write_bytes(b"one\r\n")
+    (work / "stored with crlf.u16").write_bytes("hällo\r\n".encode())
+    (work / "stored with lf.u16").write_bytes("hällo\n".encode())
     (work / "x.id").write_bytes(b"$Id: stored with a value $\n")
     git(work, "add", ".")
     git(work, "commit", "-qm", "files")
@@ -80,6 +82,6 @@ async def test_two_runs_of_one_job_give_the_same_tree(jobs: Jobs, converted: Pat
 async def test_the_log_says_that_files_are_kept_as_they_are(jobs: Jobs, converted: Path) -> None:
     job = jobs()
     await job.workspace.prepare()
-    assert "42 files are stored otherwise than .gitattributes asks" in job.logged()
+    assert "43 files are stored otherwise than .gitattributes asks" in job.logged()
     shown = await job.agent("git status --porcelain")
     assert shown.stdout == b""

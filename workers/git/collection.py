@@ -59,6 +59,8 @@ class _Found:
 
     files: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    # Refs name these commits better, if there are any.
+    undone: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
 
@@ -96,6 +98,9 @@ class Collector:
             before = await self._commit(message, inner, quiet=True)
             if before is not None:
                 self._found.extra[f"files before the undo of git {unfinished.undo[0]}"] = before
+            head = (await self._checkout.read_state(AGENT_GIT)).head
+            if head is not None:
+                self._found.undone[f"commits before the undo of git {unfinished.undo[0]}"] = head
             await self._warn(*await self._checkout.undo(unfinished.undo))
         self._found.files = await self._commit(message, inner)
         await self._commit_inner(inner, message)
@@ -207,6 +212,7 @@ class Collector:
         found: dict[str, list[str]] = {}
         pairs = [("uncommitted files", self._found.files), ("HEAD", state.head), *self._found.extra.items()]
         pairs += [(named(name), sha) for name, sha in state.refs.items() if name != "refs/stash"]
+        pairs += [*self._found.undone.items()]
         pairs += [(f"detached commit {sha[:10]}", sha) for sha in state.left_heads]
         known = {*self._at_start.refs.values(), self._record.start}
         for name, sha in pairs:

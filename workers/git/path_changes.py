@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 GITLINK: Final = "160000"
@@ -41,3 +42,28 @@ def parse_links(text: str) -> dict[str, str]:
         if len(words) == 3 and words[0] == GITLINK:
             found[path] = words[2] if words[1] == "commit" else words[1]
     return found
+
+
+def skipped_removals(changes: Iterable[PathChange], skipped: Iterable[str]) -> list[PathChange]:
+    """Return the removals of paths that a sparse checkout leaves out, where nothing else took their place.
+
+    Args:
+        skipped: the paths that it leaves out.
+    """
+    every, names = list(changes), set(skipped)
+    present = {change.path for change in every if change.new_mode != ABSENT}
+    folders = {folder for path in present for folder in _folders(path)}
+    return [
+        change
+        for change in every
+        if change.new_mode == ABSENT
+        and change.path in names
+        and change.path not in folders
+        and present.isdisjoint(_folders(change.path))
+    ]
+
+
+def _folders(path: str) -> list[str]:
+    """Return the folders above a path."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]

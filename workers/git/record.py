@@ -19,7 +19,7 @@ from workers.git.borrowed import ObjectSources
 from workers.git.by_products import CORE_PATTERNS, described, find_by_products
 from workers.git.checkout_errors import TRACED, explain_checkout
 from workers.git.command import check_space
-from workers.git.path_changes import ABSENT, GITLINK, PathChange, parse_links, parse_raw
+from workers.git.path_changes import ABSENT, GITLINK, PathChange, parse_links, parse_raw, skipped_removals
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line, printable_line
 from workers.git.record_scripts import (
@@ -36,6 +36,7 @@ from workers.git.record_scripts import (
     READ_TREE,
     READABLE,
     RECORD,
+    SKIPPED,
     UNSTASH,
 )
 from workers.sandbox.sandbox import WORKSPACE, Completed, Mount, Sandbox
@@ -180,11 +181,14 @@ class CheckoutRecord:
         return [("by_products_left_out", f"{sentence}: {named}.")]
 
     async def _restore_untouched(self, parent: str, env: Mapping[str, str]) -> tuple[str, ...]:
-        """Take back changes of files whose bytes are as checked out, and of links to others; return these links."""
+        """Take back changes of files whose bytes are as checked out or that are skipped, and of links; return these."""
         listing = await self.run('git diff-index --cached --raw -z --no-renames "$1" --', parent, env=env)
         changes = parse_raw(text_of(listing))
         links = [change for change in changes if change.path in self.gitlinks and change.new_mode == GITLINK]
         kept = await self._untouched(changes, parent, env)
+        if any(change.new_mode == ABSENT for change in changes):
+            skipped = text_of(await self.run(SKIPPED, env=env)).split("\0")
+            kept += skipped_removals(changes, (field[2:] for field in skipped))
         entries = "".join(f"{one.old_mode} {one.old}\t{one.path}\0" for one in [*links, *kept])
         if entries:
             await self.run("git update-index -z --index-info", stdin=entries.encode(errors="surrogateescape"), env=env)

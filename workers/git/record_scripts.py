@@ -77,6 +77,13 @@ unset GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_INDEX_FILE
 GIT_DIR={AGENT_GIT} git ls-files -z --cached --ignored --exclude-standard
 """
 
+# Print 'S ' and the path for each file that a sparse checkout leaves out. Git looks for it in the current folder.
+SKIPPED: Final = """
+cd "$GIT_WORK_TREE" || exit 0
+unset GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_INDEX_FILE
+GIT_DIR=$GIT_WORK_TREE/.git git ls-files -z -t --cached | grep -z '^S ' || :
+"""
+
 # The raw index gets only the candidates, so each of them is hashed, and no timestamp matters.
 COMPARE_BYTES: Final = f"""
 set -e

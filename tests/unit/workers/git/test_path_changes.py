@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.git.path_changes import PathChange, parse_links, parse_raw
+from workers.git.path_changes import PathChange, parse_links, parse_raw, skipped_removals
 
 SHA, ZERO = "a" * 40, "0" * 40
 
@@ -29,3 +29,9 @@ def test_raw_differences_are_read_with_any_name() -> None:
 )
 def test_links_are_read_from_both_listings(text: str) -> None:
     assert parse_links(text) == {"vendor/a\nb": SHA}
+
+
+def test_only_skipped_paths_whose_place_is_free_are_taken_back() -> None:
+    changes = [removed("a"), removed("b"), removed("c"), added("c/new"), removed("d/e"), added("d"), removed("f/g")]
+    skipped = ["a", "c", "d/e", "f/g", "not/in/the/changes"]
+    assert [change.path for change in skipped_removals(changes, skipped)] == ["a", "f/g"]

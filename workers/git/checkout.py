@@ -201,6 +201,8 @@ class Checkout:
         self._branch = branch
         self._policy = policy
         self._sources = sources
+        # Folders of the fetched submodules' repositories, by the paths of the submodules.
+        self.modules: dict[str, str] = {}
 
     async def create(self, seed: Seed) -> None:
         """Make the repository in the empty workspace and check out the job's branch.
@@ -239,6 +241,7 @@ class Checkout:
         )
         if done.returncode != 0:
             raise await explain_checkout(self._sandbox, done)
+        self.modules = {one.path: f"{_IN_REPO['GIT_DIR']}/modules/{one.name}" for one in submodules}
 
     async def find_unfinished(self) -> Unfinished:
         """Make the agent's files readable, and find the operation of git that it left unfinished."""

@@ -16,6 +16,7 @@ from workers.git.pack import import_pack
 from workers.git.process import printable_line
 from workers.git.record import CheckoutRecord
 from workers.git.record_scripts import AGENT_GIT
+from workers.git.submodule_work import InnerWork, SubmoduleWork
 from workers.sandbox.sandbox import WORKSPACE
 
 MAX_COMMITS: Final = 20_000
@@ -47,6 +48,8 @@ class _Inner:
     copies: tuple[InnerRepository, ...] = ()
     # Repositories of others: their files are added.
     others: tuple[InnerRepository, ...] = ()
+    # All of them, also those of submodules.
+    every: tuple[InnerRepository, ...] = ()
 
     @property
     def excluded(self) -> list[str]:
@@ -59,7 +62,13 @@ class _Found:
 
     files: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    # Refs name these commits better, if there are any.
+    undone: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    # Commit that is compared with the submodules, and those submodules that it has at other commits.
+    tip: str = ""
+    links: tuple[str, ...] = ()
+    inner: InnerWork = field(default_factory=InnerWork)
 
 
 class Collector:
@@ -75,6 +84,7 @@ class Collector:
     ) -> None:
         self._checkout, self._record, self._git, self._clean = checkout, record, git, clean
         self._max_bytes, self._branch, self._warn = max_bytes, branch, warn
+        self._submodules = SubmoduleWork(checkout, record, max_bytes)
         self._at_start = AgentState()
         self._found = _Found()
         # All lines of new commits that were imported, also if none of them may be pushed.
@@ -96,10 +106,16 @@ class Collector:
             before = await self._commit(message, inner, quiet=True)
             if before is not None:
                 self._found.extra[f"files before the undo of git {unfinished.undo[0]}"] = before
+            head = (await self._checkout.read_state(AGENT_GIT)).head
+            if head is not None:
+                self._found.undone[f"commits before the undo of git {unfinished.undo[0]}"] = head
             await self._warn(*await self._checkout.undo(unfinished.undo))
         self._found.files = await self._commit(message, inner)
         await self._commit_inner(inner, message)
         await self._commit_stashes(message)
+        found = await self._submodules.collect(self._found.tip, message, inner.every, inner.excluded)
+        self._found.inner = found
+        self._found.ignored += tuple(found.ignored)
         return self._found.files is not None
 
     async def take(self, start: str, base: str) -> Taken:
@@ -116,6 +132,7 @@ class Collector:
         parents = await self._import(tips, {start, base})
         lines = find_lines(tips, parents)
         self.lines = tuple(lines)
+        inner = await self._import_inner({start, base})
         usable = [line.sha for line in lines if await self._is_ancestor(start, line.sha)]
         head = self._found.files or commits.get(state.head or "", start)
         branch = commits.get(state.refs.get(f"refs/heads/{self._branch}", ""), start)
@@ -127,7 +144,7 @@ class Collector:
                 "Run the job again.",
             )
         await self._warn_of_left(choice.left, state)
-        return Taken(choice.sha, choice.left, self._note(choice.left, state))
+        return Taken(choice.sha, (*choice.left, *inner), self._note(choice.left, inner, state))
 
     # --- Files ---------------------------------------------------------------------------------------
 
@@ -149,7 +166,8 @@ class Collector:
         if not quiet:
             for code, sentence in files.warnings:
                 await self._warn(code, sentence)
-            self._found.ignored = files.ignored
+            self._found.ignored, self._found.links = files.ignored, files.links
+            self._found.tip = files.commit or parent
             shown = [path for path in others if not _is_below(path, files.ignored)]
             if shown:
                 await self._warn(
@@ -160,17 +178,17 @@ class Collector:
         return files.commit
 
     async def _sort_inner(self) -> _Inner:
-        found = await self._checkout.inner_repositories()
+        every = found = await self._checkout.inner_repositories()
         own = await self._record.submodules()
         found = [one for one in found if one.path not in own and _SUBMODULE_LINK not in one.link]
         if not found:
-            return _Inner()
+            return _Inner(every=tuple(every))
         copies = await self._record.copies([one.path for one in found if not one.link])
         mine = [one for one in found if one.path in copies or one.link.startswith(_WORKTREE_LINK)]
         others = [one for one in found if one not in mine]
         await self._record.hide_git([one.path for one in others])
         self._record.borrow([f"{WORKSPACE}/{one.path}/.git/objects" for one in mine if not one.link])
-        return _Inner(tuple(mine), tuple(others))
+        return _Inner(tuple(mine), tuple(others), tuple(every))
 
     async def _commit_inner(self, inner: _Inner, message: str) -> None:
         """Collect the commits and files of copies of the job's repository inside the workspace."""
@@ -207,6 +225,7 @@ class Collector:
         found: dict[str, list[str]] = {}
         pairs = [("uncommitted files", self._found.files), ("HEAD", state.head), *self._found.extra.items()]
         pairs += [(named(name), sha) for name, sha in state.refs.items() if name != "refs/stash"]
+        pairs += [*self._found.undone.items()]
         pairs += [(f"detached commit {sha[:10]}", sha) for sha in state.left_heads]
         known = {*self._at_start.refs.values(), self._record.start}
         for name, sha in pairs:
@@ -233,6 +252,30 @@ class Collector:
             raise JobError("changes_too_many", f"The agent made more than {MAX_COMMITS:,} commits; ask for fewer.")
         return {row[0]: row[1:] for row in rows}
 
+    async def _import_inner(self, known: set[str]) -> list[Line]:
+        """Import the work in submodules, and name it all."""
+        found, lines = self._found.inner, []
+        for one in found.lines:
+            try:
+                await self._import({one.last: [one.name]}, known)
+            except JobError as error:
+                # What cannot be pushed must not stop what can.
+                if error.code not in ("changes_invalid", "changes_too_large"):
+                    raise
+                found.named.append(f"{one.name} ({error.code})")
+                continue
+            lines.append(Line(one.last, (one.name,), one.first))
+        self.lines += tuple(lines)
+        names = [f"{line.names[0]} ({line.sha[:10]})" for line in lines] + found.named
+        paths = [path for path in self._found.links if not any(f"submodule {path} " in name for name in names)]
+        if every := [*names, *(f"{path} (at another commit)" for path in paths)]:
+            await self._warn(
+                "submodule_left_out",
+                "Submodules are other repositories, so the agent's changes of them are not pushed. What has a "
+                f"commit's name here is kept with the job: {listed(every)}.",
+            )
+        return lines
+
     async def _is_ancestor(self, older: str, newer: str) -> bool:
         result = await self._git.run(["merge-base", "--is-ancestor", older, newer], cwd=self._clean)
         return result.returncode == 0
@@ -252,9 +295,11 @@ class Collector:
         if tags:
             await self._warn("tags_left_out", f"The agent's tags are not pushed: {listed(tags)}.")
 
-    def _note(self, left: Iterable[Line], state: AgentState) -> str:
+    def _note(self, left: Iterable[Line], inner: Iterable[Line], state: AgentState) -> str:
         if list(left):
             return "The agent left several lines of work, and none of them is on the job's branch"
+        if list(inner) or self._found.inner.named or self._found.links:
+            return "The agent's work is inside submodules, and it is not pushed"
         if self._found.ignored:
             return f"The agent changed only files that git ignores: {listed(self._found.ignored)}"
         if state != self._at_start:

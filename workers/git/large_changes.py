@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.git.command import Git
-from workers.git.record import parse_raw
+from workers.git.path_changes import parse_raw
 
 MANY_FILES: Final = 1000
 LARGE_FILE: Final = 10 * 2**20

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from workers.git.command import Git
 from workers.git.large_changes import read_sizes
+from workers.git.path_changes import parse_raw
 from workers.git.process import Result
-from workers.git.record import parse_raw
 from workers.git.trees import open_reader
 
 MAX_LISTING: Final = 64 * 2**20

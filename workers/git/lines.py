@@ -8,10 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Line:
-    """New commits that end at ``sha``, with the names that lead there."""
+    """New commits that end at ``sha``, with the names that lead there.
+
+    Args:
+        start: commit before the changes, or None for the start of the job.
+    """
 
     sha: str
     names: tuple[str, ...]
+    start: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
 from workers.errors import JobError
 from workers.git.attributes import ignore_line, verbatim_lines
@@ -19,6 +19,7 @@ from workers.git.borrowed import ObjectSources
 from workers.git.by_products import CORE_PATTERNS, described, find_by_products
 from workers.git.checkout_errors import TRACED, explain_checkout
 from workers.git.command import check_space
+from workers.git.path_changes import ABSENT, GITLINK, PathChange, parse_links, parse_raw, skipped_removals
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line, printable_line
 from workers.git.record_scripts import (
@@ -27,6 +28,7 @@ from workers.git.record_scripts import (
     COMPARE_BYTES,
     COPIES,
     CREATE,
+    FETCHED,
     FORCED,
     KEEP_VERBATIM,
     NEW_COMMITS,
@@ -34,6 +36,7 @@ from workers.git.record_scripts import (
     READ_TREE,
     READABLE,
     RECORD,
+    SKIPPED,
     UNSTASH,
 )
 from workers.sandbox.sandbox import WORKSPACE, Completed, Mount, Sandbox
@@ -43,7 +46,6 @@ COMMIT_TIMEOUT_S: Final = 300
 PACK_TIMEOUT_S: Final = 600
 MAX_LISTING: Final = 64 * 2**20
 MAX_NAMED_ERRORS: Final = 10
-_GITLINK: Final = "160000"
 
 _SETTINGS: Final = {
     "core.hooksPath": "/dev/null",
@@ -54,34 +56,19 @@ _SETTINGS: Final = {
 }
 
 
-class PathChange(NamedTuple):
-    """Difference of one path between two trees, with modes and objects on both sides."""
-
-    old_mode: str
-    new_mode: str
-    old: str
-    new: str
-    path: str
-
-
 @dataclass(frozen=True)
 class Files:
-    """Commit of the agent's files; None when they are as in its parent. Each warning is a code and a sentence."""
+    """Commit of the agent's files; None when they are as in its parent. Each warning is a code and a sentence.
+
+    Args:
+        ignored: new files that git ignores.
+        links: submodules that are at other commits than in the parent.
+    """
 
     commit: str | None
     warnings: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
-
-
-def parse_raw(text: str) -> list[PathChange]:
-    """Parse the output of ``git diff --raw -z`` without renames."""
-    fields = text.split("\0")
-    found = []
-    for meta, path in zip(fields[::2], fields[1::2], strict=False):
-        words = meta.lstrip(":").split(" ")
-        if len(words) == 5:
-            found.append(PathChange(words[0], words[1], words[2], words[3], path))
-    return found
+    links: tuple[str, ...] = ()
 
 
 class CheckoutRecord:
@@ -95,7 +82,8 @@ class CheckoutRecord:
     def __init__(self, sandbox: Sandbox, directory: Path, sources: ObjectSources, policy: GitPolicy) -> None:
         self._sandbox, self._directory, self._sources, self._policy = sandbox, directory, sources, policy
         self.start = ""
-        self._gitlinks: frozenset[str] = frozenset()
+        # Commits of the links to other repositories at the start, by their paths.
+        self.gitlinks: dict[str, str] = {}
         # The repositories of others inside the checkout are renamed, so that git adds their files.
         self.hidden_git = f".hidden-git-{secrets.token_hex(8)}"
         self._borrowed = [f"{AGENT_GIT}/objects"]
@@ -116,8 +104,8 @@ class CheckoutRecord:
             uid = self._sandbox.config.agent_uid
             os.chown(self._directory, uid, uid, follow_symlinks=False)
         created = await self._record(CREATE, start, object_format)
-        links, _, changes = text_of(created).partition("\0")
-        self._gitlinks = frozenset(line.partition("\t")[2] for line in links.split("\n") if line)
+        links, _, changes = f"\0{text_of(created)}".partition("\0\0")
+        self.gitlinks = parse_links(links)
         paths = [change.path for change in parse_raw(changes)]
         if lines := verbatim_lines(paths):
             encoded = lines.encode(errors="surrogateescape")
@@ -157,7 +145,7 @@ class CheckoutRecord:
             await self._update("git update-index -z --add --remove --replace --stdin", forced, env)
         done = await self.run("git add --all --ignore-errors -- .", env=env, timeout_s=COMMIT_TIMEOUT_S)
         warnings = [*by_products, *_add_warnings(done)]
-        warnings += await self._restore_untouched(parent, env)
+        links = await self._restore_untouched(parent, env)
         ignored = text_of(
             await self.run(
                 "git ls-files -z --others --ignored --exclude-standard --directory --no-empty-directory", env=env
@@ -171,7 +159,7 @@ class CheckoutRecord:
         hidden = f"{self.hidden_git}/"
         left = tuple(path for path in ignored if path and not path.endswith(hidden) and path not in unlisted)
         commit = await self._commit_index(parent, merged, message, env)
-        return Files(commit, tuple(warnings), left)
+        return Files(commit, tuple(warnings), left, links)
 
     async def _update(self, command: str, paths: Iterable[str], env: Mapping[str, str]) -> None:
         if data := "".join(f"{path}\0" for path in paths if path):
@@ -192,29 +180,23 @@ class CheckoutRecord:
         sentence = "These are by-products of tools and not part of the push, because the agent did not commit them"
         return [("by_products_left_out", f"{sentence}: {named}.")]
 
-    async def _restore_untouched(self, parent: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
-        """Take back changes of files whose bytes are as checked out, and of links to other repositories."""
+    async def _restore_untouched(self, parent: str, env: Mapping[str, str]) -> tuple[str, ...]:
+        """Take back changes of files whose bytes are as checked out or that are skipped, and of links; return these."""
         listing = await self.run('git diff-index --cached --raw -z --no-renames "$1" --', parent, env=env)
         changes = parse_raw(text_of(listing))
-        links = [change for change in changes if change.path in self._gitlinks and change.new_mode == _GITLINK]
+        links = [change for change in changes if change.path in self.gitlinks and change.new_mode == GITLINK]
         kept = await self._untouched(changes, parent, env)
+        if any(change.new_mode == ABSENT for change in changes):
+            skipped = text_of(await self.run(SKIPPED, env=env)).split("\0")
+            kept += skipped_removals(changes, (field[2:] for field in skipped))
         entries = "".join(f"{one.old_mode} {one.old}\t{one.path}\0" for one in [*links, *kept])
         if entries:
             await self.run("git update-index -z --index-info", stdin=entries.encode(errors="surrogateescape"), env=env)
-        if not links:
-            return []
-        named = ", ".join(printable_line(change.path)[:200] for change in links[:MAX_NAMED_ERRORS])
-        return [
-            (
-                "submodule_left_out",
-                f"The agent changed submodules, and their commits exist in no other repository, so the changes inside "
-                f"them are not pushed: {named}.",
-            )
-        ]
+        return tuple(change.path for change in links)
 
     async def _untouched(self, changes: Sequence[PathChange], parent: str, env: Mapping[str, str]) -> list[PathChange]:
-        candidates = {one.path: one for one in changes if one.old_mode != "000000" and one.new_mode != "000000"}
-        candidates = {path: one for path, one in candidates.items() if one.new_mode != _GITLINK}
+        candidates = {one.path: one for one in changes if one.old_mode != ABSENT and one.new_mode != ABSENT}
+        candidates = {path: one for path, one in candidates.items() if one.new_mode != GITLINK}
         if not candidates:
             return []
         if parent != self.start:
@@ -238,12 +220,12 @@ class CheckoutRecord:
         self._require(done, "commit_failed")
         return text_of(done).strip() or None
 
-    async def readable(self, shas: Sequence[str]) -> dict[str, str]:
-        """Return the commit for each of the objects whose history after the start is complete."""
+    async def readable(self, shas: Sequence[str], since: str | None = None) -> dict[str, str]:
+        """Return the commit for each of the objects whose history after ``since``, or the start, is complete."""
         if not shas:
             return {}
         data = "".join(f"{sha}\n" for sha in shas).encode()
-        done = await self.run(READABLE, self.start, stdin=data, timeout_s=PACK_TIMEOUT_S)
+        done = await self.run(READABLE, since or self.start, stdin=data, timeout_s=PACK_TIMEOUT_S)
         pairs = (line.split(" ") for line in text_of(done).splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
@@ -267,7 +249,7 @@ class CheckoutRecord:
         """Return the paths of links to other repositories at the start, and of those that the agent registered."""
         listing = await self.run("git config -z -f .gitmodules --get-regexp '^submodule\\..*\\.path$' || :")
         values = [field.partition("\n")[2] for field in text_of(listing).split("\0")]
-        return self._gitlinks | frozenset(filter(None, values))
+        return frozenset([*self.gitlinks, *filter(None, values)])
 
     async def copies(self, paths: Sequence[str]) -> frozenset[str]:
         """Return the folders whose repository has the commit of the start, so that it is a copy of the job's own."""
@@ -279,6 +261,13 @@ class CheckoutRecord:
         script = 'hidden=$1; shift\nfor path; do mv -- "$path/.git" "$path/$hidden"; done'
         if paths:
             await self.run(script, self.hidden_git, *(f"./{path}" for path in paths))
+
+    async def fetched(self, shas: Iterable[str]) -> frozenset[str]:
+        """Return those of the commits that the runner itself fetched."""
+        data = "".join(f"{sha}\n" for sha in shas).encode()
+        env = {"GIT_OBJECT_DIRECTORY": f"{RECORD}/none"}
+        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = ":".join(self._sources.folders)
+        return frozenset(text_of(await self.run(FETCHED, stdin=data, env=env)).split())
 
     def borrow(self, folders: Iterable[str]) -> None:
         """Let the record read further objects of the agent; git separates such folders by colons."""

@@ -19,7 +19,7 @@ for kind in plain raw; do
 done
 echo '* {AS_IS}' > {RECORD}/raw/info/attributes
 git rev-parse "$1^{{tree}}" > {RECORD}/bytes
-git ls-files -z --stage | tr '\\0\\n' '\\n ' | grep '^160000' || :
+git ls-files -z --stage | grep -z '^160000' || :
 printf '\\0'
 if [ -z "$(git ls-files -- .gitattributes '*/.gitattributes' | head -n 1)" ]; then exit 0; fi
 if git grep -q --cached -E 'ident|encoding' -- .gitattributes '*/.gitattributes'
@@ -77,6 +77,13 @@ unset GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_INDEX_FILE
 GIT_DIR={AGENT_GIT} git ls-files -z --cached --ignored --exclude-standard
 """
 
+# Print 'S ' and the path for each file that a sparse checkout leaves out. Git looks for it in the current folder.
+SKIPPED: Final = """
+cd "$GIT_WORK_TREE" || exit 0
+unset GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_INDEX_FILE
+GIT_DIR=$GIT_WORK_TREE/.git git ls-files -z -t --cached | grep -z '^S ' || :
+"""
+
 # The raw index gets only the candidates, so each of them is hashed, and no timestamp matters.
 COMPARE_BYTES: Final = f"""
 set -e
@@ -105,6 +112,58 @@ while read -r sha; do
   git rev-list --quiet --objects "$commit" --not "$1" -- || continue
   echo "$sha $commit"
 done
+"""
+
+# Only the objects of the environment count.
+FETCHED: Final = """
+mkdir -p "$GIT_OBJECT_DIRECTORY"
+while read -r sha; do if git cat-file -e "$sha^{commit}" 2>/dev/null; then echo "$sha"; fi; done
+"""
+
+LINKS: Final = """
+git ls-tree -r -z --full-tree "$1" | grep -z '^160000' || :
+"""
+
+# Print '+' and the path for each folder with anything in it, and '-' and the path for each empty one.
+FOLDERS: Final = """
+exec xargs -0 -r sh -c '
+for path; do
+  if [ -L "./$path" ] || ! [ -d "./$path" ]; then continue; fi
+  if [ -n "$(find "./$path" -mindepth 1 -maxdepth 1 -print -quit)" ]; then printf "+%s\\0" "$path"
+  else printf -- "-%s\\0" "$path"; fi
+done' sh
+"""
+
+# Print the paths of files whose bytes are what a checkout of the commit writes.
+AS_CHECKED_OUT: Final = """
+cd "$GIT_WORK_TREE" || exit 1
+commit=$1
+export commit
+exec xargs -0 -r sh -c '
+for path; do
+  if [ -f "./$path" ] && ! [ -L "./$path" ] &&
+    git cat-file --filters "$commit:$path" 2>/dev/null | cmp -s - "./$path"; then printf "%s\\0" "$path"; fi
+done' sh
+"""
+
+EMPTY_COMMIT: Final = """
+tree=$(git hash-object -t tree -w --stdin < /dev/null) && exec git commit-tree "$tree" -m "No files" < /dev/null
+"""
+
+# Commit the tree of the start with the entries of the input.
+COMMIT_ENTRIES: Final = """
+export GIT_INDEX_FILE=$GIT_DIR/entries
+git read-tree "$1" && git update-index -z --index-info && tree=$(git write-tree) || exit 1
+printf '%s\n' "$3" | git commit-tree "$tree" -p "$2" -F -
+"""
+
+SUBJECTS: Final = """
+git log --max-count=100 --format=%s "$2" --not "$1" -- | head -c 20000
+"""
+
+# Print the size of each new object.
+SIZES: Final = """
+git rev-list --objects --no-object-names "$2" --not "$1" -- | git cat-file --batch-check='%(objectsize)'
 """
 
 NEW_COMMITS: Final = """

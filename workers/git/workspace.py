@@ -306,12 +306,13 @@ class Workspace:
 
     async def _show_left(self, start: Start, line: Line) -> None:
         """Keep the changes of commits that are not pushed in the job's log."""
-        changes = await read_changes(self._git, self._clean, start.sha, line.sha)
-        count = await self._git.check(["rev-list", "--count", line.sha, f"^{start.sha}", "--"], cwd=self._clean)
+        known = line.start or start.sha
+        changes = await read_changes(self._git, self._clean, known, line.sha)
+        count = await self._git.check(["rev-list", "--count", line.sha, f"^{known}", "--"], cwd=self._clean)
         collected = Collected(
             line.sha, int(count), changes.files, changes.insertions, changes.deletions, changes.patch, changes.truncated
         )
-        await self._emit(EventKind.DIFF, {**diff_event(start.sha, collected), "left_out": line.names[0]})
+        await self._emit(EventKind.DIFF, {**diff_event(known, collected), "left_out": line.names[0]})
 
     async def _prepare_push(self, branch: str, head: str) -> None:
         """Do what comes before each try of a push: the branch must be allowed, and the server has the LFS contents."""

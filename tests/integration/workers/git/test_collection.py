@@ -90,6 +90,45 @@ async def test_files_before_the_undo_of_a_rebase_are_kept(jobs: Jobs, remote: Pa
     assert "files before the undo of git rebase" in messages(job, "commits_left_out")
 
 
+COMMITS = "for name in one two; do echo $name > $name; git add $name; git commit -qm $name; done"
+EDIT = f"{COMMITS}; GIT_SEQUENCE_EDITOR='sed -i s/^pick/edit/' git rebase -qi HEAD~2; echo w > n; git add n"
+SIDES = (
+    "echo a > f; git add f; git commit -qm a; git branch side; echo b > f; git commit -qam b; echo b > g; git add g; "
+    "git commit -qm g; git switch -q side; echo c > f; git commit -qam c; echo c > g; git add g; git commit -qm c2; "
+    "git switch -q feature/ai"
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "line", "name"),
+    [
+        pytest.param(f"{EDIT}; git commit -q --amend -m w", "+w", "commits before the undo of git rebase", id="amend"),
+        pytest.param(f"{EDIT}; git commit -qm w", "+w", "commits before the undo of git rebase", id="a commit between"),
+        pytest.param(
+            f"{SIDES}; git rebase -q side || echo MERGED > f; git add f; GIT_EDITOR=true git rebase --continue || true",
+            "+MERGED", "files before the undo of git rebase", id="a conflict that was settled",
+        ),
+        pytest.param(
+            f"{COMMITS}; git format-patch -q -2 -o /tmp/p; git reset -q --hard HEAD~2; echo other > two; git add two; "
+            "git commit -qm other; git am -q /tmp/p/* || true",
+            "+one", "commits before the undo of git am", id="a mail that was applied",
+        ),
+        pytest.param(
+            f"{SIDES}; git switch -qc picks side~2; echo d > g; git add g; git commit -qm d; "
+            "git cherry-pick feature/ai~1 feature/ai || true",
+            "+b", "files before the undo of git cherry-pick", id="a pick that was applied",
+        ),
+    ],
+)  # fmt: skip
+async def test_commits_before_the_undo_of_an_operation_are_kept(jobs: Jobs, script: str, line: str, name: str) -> None:
+    job = jobs()
+    await run(job, script)
+    await job.finish()
+    assert name in messages(job, "commits_left_out")
+    assert line in left_patches(job).splitlines()
+    assert f"a git {name.split()[-1]} unfinished; it was undone" in messages(job, "git_operation_unfinished")
+
+
 async def test_a_series_of_picks_that_ended_early_is_named(jobs: Jobs, remote: Path) -> None:
     job = jobs()
     await run(

@@ -85,3 +85,27 @@ async def test_the_log_says_that_files_are_kept_as_they_are(jobs: Jobs, converte
     assert "43 files are stored otherwise than .gitattributes asks" in job.logged()
     shown = await job.agent("git status --porcelain")
     assert shown.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        pytest.param("git sparse-checkout set nothing", "A\tnew.txt", id="cone"),
+        pytest.param("git sparse-checkout set --no-cone /README.md", "A\tnew.txt", id="patterns"),
+        pytest.param("git update-index --skip-worktree src/app.py; rm src/app.py", "A\tnew.txt", id="a single file"),
+        pytest.param(
+            "git sparse-checkout set nothing; rm README.md", "D\tREADME.md|A\tnew.txt", id="a removal besides"
+        ),
+        pytest.param(
+            "git sparse-checkout set nothing; echo src > src", "A\tnew.txt|A\tsrc|D\tsrc/app.py", id="a file instead"
+        ),
+        pytest.param(
+            "git clone -q . in; cd in; git sparse-checkout set nothing", "A\tnew.txt", id="a clone inside"
+        ),
+    ],
+)  # fmt: skip
+async def test_files_that_a_sparse_checkout_leaves_out_are_not_removed(
+    jobs: Jobs, remote: Path, script: str, expected: str
+) -> None:
+    await changed(jobs, remote, f"{script}; echo new > new.txt")
+    assert git(remote, "diff", "--no-renames", "--name-status", "main", "feature/ai").split("\n") == expected.split("|")

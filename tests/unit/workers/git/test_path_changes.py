@@ -23,8 +23,8 @@ def test_raw_differences_are_read_with_any_name() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(f"160000 {SHA} 0\tvendor/a\nb\0100644 {SHA} 0\tx\0", id="the index"),
-        pytest.param(f"160000 commit {SHA}\tvendor/a\nb\0100644 blob {SHA}\tx\0", id="a tree"),
+        pytest.param(f"160000 {SHA} 0\tvendor/a\nb\x00100644 {SHA} 0\tx\0", id="the index"),
+        pytest.param(f"160000 commit {SHA}\tvendor/a\nb\x00100644 blob {SHA}\tx\0", id="a tree"),
     ],
 )
 def test_links_are_read_from_both_listings(text: str) -> None:

@@ -28,6 +28,8 @@ _PLURALS: Final = {
     "provider.problems": "providers have problems",
     "shard.not_recycled": "shards are not re-created",
     "stack.part_failed": "processes do not start",
+    "control.away": "outages of the control plane are over",
+    "beat.silent": "times without periodic tasks",
 }
 _SILENCE_KINDS: Final = frozenset({"shard.suspect", "shard.lost"})
 

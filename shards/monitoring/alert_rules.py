@@ -29,6 +29,7 @@ _PLURALS: Final = {
     "shard.not_recycled": "shards are not re-created",
     "stack.part_failed": "processes do not start",
     "control.away": "outages of the control plane are over",
+    "shard.broker_refused": "shards are refused by the broker",
     "beat.silent": "times without periodic tasks",
 }
 _SILENCE_KINDS: Final = frozenset({"shard.suspect", "shard.lost"})

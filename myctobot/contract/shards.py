@@ -23,6 +23,13 @@ class JobNetwork(StrEnum):
     SHARD = "shard"
 
 
+class BrokerProblem(StrEnum):
+    """Refusal of the broker because of which a shard takes no jobs."""
+
+    LOGIN = "login_refused"
+    QUEUES = "queues_refused"
+
+
 class EnforcedLimits(TypedDict):
     """Means by which a shard limits its agents: ``control_group``, ``watchdog``, ``user`` or ``none``.
 
@@ -54,6 +61,8 @@ class HeartbeatRequest(TypedDict):
     dropped_messages: NotRequired[dict[str, int]]
     # "job_id.attempt" of every runner that ended without a report; sent until a heartbeat is answered.
     ended: NotRequired[list[str]]
+    # A BrokerProblem that has lasted for a minute; absent while there is none, and from workers of earlier releases.
+    broker_problem: NotRequired[str]
 
 
 class HeartbeatAnswer(TypedDict):

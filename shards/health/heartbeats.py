@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import structlog
+from django.db import transaction
 from django.db.models import Q
 
 from myctobot.contract.redaction import Redactor
-from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest, class_queue, shard_queue
+from myctobot.contract.shards import BrokerProblem, HeartbeatAnswer, HeartbeatRequest, class_queue, shard_queue
 from myctobot.lib.sql import fetch_one
 from shards.errors import UnknownShardKey, WrongState
 from shards.health.rules import may_take_jobs, sandbox_failure
 from shards.lifecycle.transitions import transition
 from shards.models import Shard, ShardState, Suspension
 from shards.models.timeouts import SILENT_AFTER
+from shards.monitoring.broker_alerts import alert_refused_by_broker
 
 log = structlog.get_logger(__name__)
 
+# The broker user of any other shard may be gone.
+_WORKING: Final = (ShardState.READY, ShardState.SUSPECT, ShardState.LOST, ShardState.DRAINING)
 _SILENT_S: Final = SILENT_AFTER.total_seconds()
 # One statement, because a thousand shards send two hundred heartbeats a second.
 #
 # It changes no indexed column, so it writes no index. ``shards.health.monitor`` finds silent and returning shards.
 #
-# The last column is true for a new shard, and for one that was stopped so long ago that a new
+# The column before the last is true for a new shard, and for one that was stopped so long ago that a new
 # worker reports.
+#
+# The last column is true if the report before named no refusal of the broker.
 _STORE = f"""
     WITH before AS (
-        SELECT id, last_heartbeat_at, state, state_since FROM shards_shard WHERE key_hash = %s FOR NO KEY UPDATE
+        SELECT id, last_heartbeat_at, state, state_since, report FROM shards_shard WHERE key_hash = %s FOR NO KEY UPDATE
     )
     UPDATE shards_shard AS shard SET report = %s, last_heartbeat_at = statement_timestamp(),
         steady_since = CASE
@@ -38,7 +45,8 @@ _STORE = f"""
     RETURNING shard.id, shard.name, shard.state, shard.is_active, shard.is_spare, shard.capabilities,
         (SELECT name FROM shards_pool WHERE id = shard.pool_id),
         shard.state = 'requested' OR shard.state = 'stopped' AND (before.last_heartbeat_at IS NULL
-            OR before.state_since < statement_timestamp() - interval '{_SILENT_S} s')
+            OR before.state_since < statement_timestamp() - interval '{_SILENT_S} s'),
+        before.report -> 'broker_problem' IS NULL
 """  # noqa: S608  # only our own constant
 
 
@@ -52,10 +60,16 @@ def heartbeat(key_hash: str, report: HeartbeatRequest) -> HeartbeatAnswer:
     Raises:
         UnknownShardKey: no shard has this key.
     """
-    row = fetch_one(_STORE, [key_hash, json.dumps(Redactor().redact(report))])
-    if row is None:
-        raise UnknownShardKey
-    pk, name, state, is_active, is_spare, capabilities, pool, wakes = row
+    refusal = report.get("broker_problem", "")
+    # Few reports need a transaction; it stores the alert together with the report.
+    together: AbstractContextManager[object] = transaction.atomic() if refusal else nullcontext()
+    with together:
+        row = fetch_one(_STORE, [key_hash, json.dumps(Redactor().redact(report))])
+        if row is None:
+            raise UnknownShardKey
+        pk, name, state, is_active, is_spare, capabilities, pool, wakes, broker_was_right = row
+        if refusal and broker_was_right and is_active and state in _WORKING:
+            alert_refused_by_broker(name, BrokerProblem(refusal))
     if wakes:
         state = _wake(Shard(pk=pk, name=name, state=state))
     problem = report.get("sandbox_problem", "")

@@ -22,13 +22,17 @@ from shards.health.rules import Change, HealthInputs, next_state
 from shards.lifecycle.states import DRAINING, READY, SUSPECT
 from shards.lifecycle.transitions import transition
 from shards.models import Shard
+from shards.models.reachability import SHARDS_MONITOR
 from shards.models.timeouts import FLAPPING_WITHIN, LOST_AFTER, SILENT_AFTER
 from shards.monitoring.alerts import alert_once
+from shards.monitoring.beat_alerts import BEAT_SILENT_AFTER, alert_silence
 
 log = structlog.get_logger(__name__)
 
 # A restart of the web process takes seconds. A longer outage alerts operators.
 _ALERT_AFTER: Final = timedelta(seconds=30)
+# An outage that is over alerts them from this length on.
+_ALERT_IF_OVER_AFTER: Final = timedelta(minutes=10)
 
 # One scan of all shards; the subqueries run only for the few candidates.
 _CANDIDATES: Final = """
@@ -51,7 +55,7 @@ _CANDIDATES: Final = """
         ELSE false END
     ORDER BY shard.id
 """
-_monitor = ReachabilityMonitor("shards")
+_monitor = ReachabilityMonitor(SHARDS_MONITOR)
 
 
 class _Row(NamedTuple):
@@ -77,7 +81,7 @@ def check_reachability() -> Reachability:
     silent = Shard.objects.filter(
         is_active=True, state__in=(READY, SUSPECT, DRAINING), last_heartbeat_at__lt=Now() - SILENT_AFTER
     )
-    return _monitor.check(has_silent_shards=silent.exists())
+    return _monitor.check(has_silent_shards=silent.exists(), report=_alert_if_over)
 
 
 def watch(reachability: Reachability) -> int:
@@ -127,3 +131,19 @@ def _alert_if_unreachable(reachability: Reachability, now: datetime) -> None:
         "states, and running jobs are frozen."
     )
     alert_once("control.deaf", "Shards cannot reach the control plane", text, key=f"control.deaf {since.isoformat()}")
+
+
+def _alert_if_over(reachability: Reachability) -> None:
+    """Alert operators once about a long outage that is over, also when nothing ran during it that could alert."""
+    ended, gap = reachability.ended, reachability.gap
+    if ended is not None and ended.duration >= _ALERT_IF_OVER_AFTER:
+        text = (
+            f"From {ended.start:%F %T} to {ended.end:%F %T} UTC, no shard could report, or nothing checked that it "
+            "can. PostgreSQL, the broker, beat, the control worker or the process of the shard API was down, or the "
+            "whole control plane was stopped. Checks run again. Shards keep their states, and running jobs were "
+            "frozen. If it was not stopped on purpose, the logs of that time have the reason."
+        )
+        subject = f"The control plane was away for {ended.duration.total_seconds() // 60:.0f} min"
+        alert_once("control.away", subject, text, key=f"control.away {ended.start.isoformat()}")
+    elif gap is not None and gap.duration >= BEAT_SILENT_AFTER:
+        alert_silence(gap.start, until=gap.end)

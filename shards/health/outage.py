@@ -15,6 +15,18 @@ MAX_GAP = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
+class PastOutage:
+    """Outage that is over: its start, and the time of the check that saw its end."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def duration(self) -> timedelta:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
 class OutageTracker:
     """State after a check.
 
@@ -31,6 +43,17 @@ class OutageTracker:
     def has_gap(self, now: datetime) -> bool:
         """Tell whether so much time has passed since the latest check that there may have been an outage."""
         return now - self.last > MAX_GAP
+
+    def gap_until(self, now: datetime) -> PastOutage | None:
+        """Return the time before ``now`` in which no check ran, if it is so long that it may have been an outage."""
+        return PastOutage(self.last, now) if self.has_gap(now) else None
+
+    def outage_until(self, now: datetime, *, web_answers: bool, was_heard: bool = False) -> PastOutage | None:
+        """Return the outage that a check at ``now`` sees to be over; see ``after_check`` for the arguments."""
+        if self.unreachable_since is not None:
+            return PastOutage(self.unreachable_since, now) if web_answers else None
+        # The web process may start after the checks; then its own outage follows that of the checks.
+        return None if was_heard else self.gap_until(now)
 
     @classmethod
     def after_check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,7 +13,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from myctobot.lib.clock import database_now
-from shards.health.outage import OutageTracker
+from shards.health.outage import OutageTracker, PastOutage
 from shards.models import ReachabilityRecord, Shard
 from shards.models.timeouts import SILENT_AFTER
 
@@ -26,10 +27,14 @@ class Reachability:
     Attributes:
         since: start of the present time without an outage.
         unreachable_since: start of the present outage: no heartbeat arrives and the shard API does not answer.
+        ended: outage that this check saw to be over; the next check does not return it again.
+        gap: time before this check without any other, also if shards reported during it.
     """
 
     since: datetime
     unreachable_since: datetime | None = None
+    ended: PastOutage | None = None
+    gap: PastOutage | None = None
 
 
 class ReachabilityMonitor:
@@ -42,11 +47,12 @@ class ReachabilityMonitor:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def check(self, *, has_silent_shards: bool) -> Reachability:
+    def check(self, *, has_silent_shards: bool, report: Callable[[Reachability], None] | None = None) -> Reachability:
         """Check once.
 
         Args:
             has_silent_shards: if False, heartbeats prove reachability and no request is sent.
+            report: called with the result in the transaction that stores it, so that no crash loses an ended outage.
         """
         answers = not has_silent_shards or is_reachable()
         with transaction.atomic():
@@ -62,7 +68,15 @@ class ReachabilityMonitor:
             }
             # Two processes may create the row of a new installation at once.
             ReachabilityRecord.objects.update_or_create(monitor=self._name, defaults=values)
-        return Reachability(after.since, after.unreachable_since)
+            result = Reachability(
+                after.since,
+                after.unreachable_since,
+                before.outage_until(now, web_answers=answers, was_heard=was_heard) if before else None,
+                before.gap_until(now) if before else None,
+            )
+            if report is not None:
+                report(result)
+        return result
 
 
 def _reports_since(moment: datetime) -> bool:

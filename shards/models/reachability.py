@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import models
+
+# Monitor of the checks of shards, which beat starts every two seconds.
+SHARDS_MONITOR: Final = "shards"
 
 
 class ReachabilityRecord(models.Model):

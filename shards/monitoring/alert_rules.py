@@ -28,6 +28,9 @@ _PLURALS: Final = {
     "provider.problems": "providers have problems",
     "shard.not_recycled": "shards are not re-created",
     "stack.part_failed": "processes do not start",
+    "control.away": "outages of the control plane are over",
+    "shard.broker_refused": "shards are refused by the broker",
+    "beat.silent": "times without periodic tasks",
 }
 _SILENCE_KINDS: Final = frozenset({"shard.suspect", "shard.lost"})
 

@@ -1,4 +1,4 @@
-"""Alerts about processes of the control plane that the supervisor cannot start."""
+"""Alerts of a web process about processes of the control plane that the supervisor cannot start, or that hang."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
 from myctobot.lib.failing_parts import FailingPart, failing_parts
 from myctobot.lib.repeating_thread import RepeatingThread
 from shards.monitoring.alerts import alert_once, deliver_due
+from shards.monitoring.beat_alerts import BeatWatch
 
 # A crash or a full disk may take seconds. A longer outage alerts operators, also when it is over.
 ALERT_AFTER: Final = timedelta(seconds=30)
@@ -46,15 +46,16 @@ def _sentences(part: FailingPart) -> tuple[str, str]:
 
 def part_watch() -> RepeatingThread:
     """Return the thread of a web process that alerts, because the workers may be what does not start."""
-    return RepeatingThread("part-watch", _watch, _EVERY_S)
+    beat = BeatWatch()
 
-
-def _watch() -> None:
-    try:
-        if settings.EMBEDDED:
+    def watch() -> None:
+        try:
             watch_parts()
-    finally:
-        connection.close()
+            beat.check()
+        finally:
+            connection.close()
+
+    return RepeatingThread("part-watch", watch, _EVERY_S)
 
 
 def watch_parts() -> None:

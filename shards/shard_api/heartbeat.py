@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from myctobot.contract.messages import DropReason
-from myctobot.contract.shards import EnforcedLimits, HeartbeatRequest, IsolationKind, JobNetwork
+from myctobot.contract.shards import BrokerProblem, EnforcedLimits, HeartbeatRequest, IsolationKind, JobNetwork
 from shards.shard_api.call import ShardCall
 from shards.shard_api.validation import MAX_INTEGER, FieldReader, read_fields, text_problem
 
@@ -60,6 +60,8 @@ def read_report(call: ShardCall) -> HeartbeatRequest:
             report["dropped_messages"] = _dropped_messages(sent)
         if sent.has("ended"):
             report["ended"] = sent.texts("ended", _MAX_RUNNERS, 60)
+        if sent.has("broker_problem"):
+            report["broker_problem"] = sent.one_of("broker_problem", list(BrokerProblem))
     return report
 
 

@@ -14,6 +14,7 @@ from myctobot.contract.shards import HeartbeatAnswer, HeartbeatRequest
 from workers import VERSION
 from workers.config import ShardConfig
 from workers.control_plane import ControlError, WorkerControlPlane
+from workers.worker.broker_refusals import REFUSALS
 from workers.worker.redis_transport import MESSAGES
 from workers.worker.sandbox_watch import SandboxWatch
 from workers.worker.spawner import Spawner
@@ -85,6 +86,8 @@ class HeartbeatSender(threading.Thread):
             report["dropped_messages"] = {str(reason): count for reason, count in MESSAGES.dropped.copy().items()}
         if ended := self._spawner.ended():
             report["ended"] = ended
+        if refusal := REFUSALS.lasting():
+            report["broker_problem"] = str(refusal)
         return report
 
     def first_answer(self) -> HeartbeatAnswer:

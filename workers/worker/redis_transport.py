@@ -25,12 +25,14 @@ from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as stock
-from redis.exceptions import NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from myctobot.contract.checked_channel import CheckedChannel, CheckedTransport
 from myctobot.contract.messages import DropReason, MessageFilter
 from myctobot.contract.names import is_attempt
 from myctobot.contract.runner import EXECUTE_TASK
+from myctobot.contract.shards import BrokerProblem
+from workers.worker.broker_refusals import REFUSALS
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,13 @@ class ShardChannel(CheckedChannel, stock.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Set these first, because the base class may close the channel at once.
         self._cancelled: list[str] = []
-        self._is_refused = False
-        super().__init__(*args, **kwargs)
+        try:
+            # It pings the broker.
+            super().__init__(*args, **kwargs)
+        except AuthenticationError:
+            REFUSALS.note(BrokerProblem.LOGIN)
+            raise
+        REFUSALS.end(BrokerProblem.LOGIN)
 
     # --- Bindings --------------------------------------------------------------------------------------
 
@@ -95,16 +102,19 @@ class ShardChannel(CheckedChannel, stock.Channel):
 
         A shard's queues may change before its worker knows, and a broker may lose its users for a while.
         """
-        was_refused, self._is_refused = self._is_refused, False
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
+            message = super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
+        except Empty:
+            REFUSALS.end(BrokerProblem.QUEUES)
+            raise
         except NoPermissionError as error:
-            self._is_refused = True
-            if not was_refused:
+            if REFUSALS.note(BrokerProblem.QUEUES):
                 log.warning("the broker does not allow this shard to read its queues: %s", error)
             # Wait as long as an empty queue would, to avoid a busy loop.
             time.sleep(self.brpop_timeout)
             raise Empty from None
+        REFUSALS.end(BrokerProblem.QUEUES)
+        return message
 
     def _receive(self) -> Any:
         try:

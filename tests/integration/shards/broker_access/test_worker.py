@@ -30,6 +30,12 @@ def heard(control: ControlStandIn) -> None:
     eventually(lambda: control.heartbeats > before + 1, "no heartbeat")
 
 
+def refusal(control: ControlStandIn) -> str | None:
+    """Return the refusal of the broker in the worker's latest heartbeat."""
+    found: str | None = control.reports[-1].get("broker_problem")
+    return found
+
+
 def test_it_takes_jobs_from_both_queues_and_answers(
     worker: LimitedWorker, operator: Operator, control: ControlStandIn
 ) -> None:
@@ -154,8 +160,10 @@ def test_a_user_that_is_gone_for_a_while_ends_no_worker(
 ) -> None:
     redis_acl.revoke("s1")
     eventually(lambda: "Cannot connect" in worker.said(), "it does not notice")
+    eventually(lambda: refusal(control) == "login_refused", "its heartbeats do not say so")
     redis_acl.grant("s1", QUEUES, HASH)
     deliver(operator, control, "cap.git", job_named("again"))
+    eventually(lambda: refusal(control) is None, "its heartbeats do not say that it is over")
 
 
 def test_rights_that_are_gone_for_a_while_end_no_worker(
@@ -165,5 +173,7 @@ def test_rights_that_are_gone_for_a_while_end_no_worker(
     eventually(lambda: "does not allow this shard to read its queues" in worker.said(), "it does not notice")
     time.sleep(2)
     assert worker.said().count("does not allow this shard to read") == 1
+    eventually(lambda: refusal(control) == "queues_refused", "its heartbeats do not say so")
     redis_acl.grant("s1", QUEUES, HASH)
     deliver(operator, control, "cap.git", job_named("again"))
+    eventually(lambda: refusal(control) is None, "its heartbeats do not say that it is over")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shards.health.outage import MAX_GAP, OutageTracker
+from shards.health.outage import MAX_GAP, OutageTracker, PastOutage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,3 +53,47 @@ def test_an_outage_keeps_its_start_until_the_web_process_answers() -> None:
 def test_a_check_that_waited_for_another_does_not_turn_the_time_back() -> None:
     after = OutageTracker.after_check(OutageTracker(START, seconds(10)), seconds(9), web_answers=True)
     assert after == OutageTracker(START, seconds(10))
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "is_gap"), [(1, False), (MAX_GAP.total_seconds(), False), (MAX_GAP.total_seconds() + 1, True)]
+)
+def test_a_gap_is_the_time_between_two_checks(gap_s: float, is_gap: bool) -> None:
+    found = OutageTracker(START, seconds(100)).gap_until(seconds(100 + gap_s))
+    assert found == (PastOutage(seconds(100), seconds(100 + gap_s)) if is_gap else None)
+
+
+@pytest.mark.parametrize(
+    ("unreachable_s", "gap_s", "web_answers", "was_heard", "began_s"),
+    [
+        (None, 1, True, False, None),
+        (None, 700, True, False, 100),
+        (None, 700, False, False, 100),
+        (None, 700, True, True, None),
+        (90, 1, False, False, None),
+        (90, 700, False, False, None),
+        (90, 1, True, False, 90),
+        (90, 700, True, True, 90),
+    ],
+    ids=[
+        "none",
+        "a gap",
+        "a gap, and web starts later",
+        "a gap in which shards reported",
+        "web is still away",
+        "web is still away after a gap",
+        "web is back",
+        "web is back after a gap",
+    ],
+)
+def test_the_outage_that_a_check_sees_to_be_over(
+    unreachable_s: float | None, gap_s: float, web_answers: bool, was_heard: bool, began_s: float | None
+) -> None:
+    before = OutageTracker(START, seconds(100), None if unreachable_s is None else seconds(unreachable_s))
+    now = seconds(100 + gap_s)
+    found = before.outage_until(now, web_answers=web_answers, was_heard=was_heard)
+    assert found == (None if began_s is None else PastOutage(seconds(began_s), now))
+
+
+def test_the_duration_of_an_outage() -> None:
+    assert PastOutage(START, seconds(61)).duration == timedelta(seconds=61)

@@ -156,6 +156,8 @@ _FORMATS: Final = (
             "inflate returned",
             "serious inflate",
             "bad pack",
+            "invalid ls-refs response: ",
+            "expected '%s', received '%s'",
         ),
         DAMAGED_ANSWER,
     ),

@@ -52,7 +52,7 @@ def test_a_shard_is_added_from_a_template_and_provisioning_is_requested(shard: S
     [
         (("add", "Bad Name", "--template", "general"), "name: "),
         (("add", "x", "--template", "nothing"), "template: There is no template 'nothing'; there are: "),
-        (("add", "made", "--template", "general"), "name: "),
+        (("add", "made", "--template", "general"), "There is a shard 'made' already; choose another name."),
         (("destroy", "nobody"), "There is no shard 'nobody'; there are: made."),
         (("snapshot", "made", "Bad Label"), "label: The snapshot's name must be a lower-case slug"),
         (("start", "made"), "it is requested, and the operation needs a shard that is lost or stopped or suspect"),

@@ -76,8 +76,16 @@ async def test_a_fetch_that_breaks_off_may_be_retried(jobs: Jobs, server: GitSer
     assert (error.code, error.retryable) == ("repo_unreachable", True)
 
 
-async def test_a_pack_that_was_damaged_on_its_way_may_be_retried(jobs: Jobs, server: GitServer) -> None:
-    server.faults.append(Fault(pack_of_fetch, corrupt, after=2))
+def corrupt_listing(exchange: Exchange) -> None:
+    answer = exchange.run_backend()
+    exchange.reply(answer.status, answer.headers, answer.content.replace(b" HEAD", b"\0HEAD", 1))
+
+
+@pytest.mark.parametrize(("act", "after"), [(corrupt, 2), (corrupt_listing, 0)])
+async def test_an_answer_that_was_damaged_on_its_way_may_be_retried(
+    jobs: Jobs, server: GitServer, act: Act, after: int
+) -> None:
+    server.faults.append(Fault(pack_of_fetch, act, after=after))
     error = await refusal(jobs)
     assert (error.code, error.retryable) == ("repo_answer_damaged", True)
 

@@ -71,5 +71,6 @@ def _lines(trace: GitTrace) -> Iterable[str]:
 
 def quote(lines: Iterable[str]) -> str:
     """Return the first lines as a sentence, or an empty text; secrets must be gone already."""
-    shown = [line[:MAX_SHOWN_CHARS] for line in lines][:MAX_SHOWN]
+    every = [line[:MAX_SHOWN_CHARS] for line in lines]
+    shown = every[:MAX_SHOWN] + (["…"] if len(every) > MAX_SHOWN else [])
     return f"The server said: {' / '.join(shown)}" if shown else ""

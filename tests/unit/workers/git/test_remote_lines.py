@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from workers.git.remote_lines import MAX_LINES, RemoteLines, quote
+from workers.git.remote_lines import MAX_LINES, MAX_SHOWN, RemoteLines, quote
 from workers.git.trace import NOTHING, GitError, GitTrace
 
 
@@ -34,4 +34,6 @@ def test_the_first_lines_are_kept() -> None:
 def test_a_quote_is_bounded() -> None:
     assert quote(["no", "why"]) == "The server said: no / why"
     assert len(quote(["x" * 2000] * 40)) < 1600
+    assert quote(["x"] * (MAX_SHOWN + 1)).endswith("x / …")
+    assert not quote(["x"] * MAX_SHOWN).endswith("…")
     assert quote([]) == ""

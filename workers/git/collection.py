@@ -65,6 +65,9 @@ class _Found:
     # Refs name these commits better, if there are any.
     undone: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    # Whether git refused files, and whether the agent's own index has other entries than at the start.
+    refused: bool = False
+    other_index: bool = False
     # Commit that is compared with the submodules, and those submodules that it has at other commits.
     tip: str = ""
     links: tuple[str, ...] = ()
@@ -86,6 +89,7 @@ class Collector:
         self._max_bytes, self._branch, self._warn = max_bytes, branch, warn
         self._submodules = SubmoduleWork(checkout, record, max_bytes)
         self._at_start = AgentState()
+        self._index_at_start = ""
         self._found = _Found()
         # All lines of new commits that were imported, also if none of them may be pushed.
         self.lines: tuple[Line, ...] = ()
@@ -94,10 +98,12 @@ class Collector:
         """Record the fresh checkout; see ``CheckoutRecord.create``."""
         count = await self._record.create(start, object_format)
         self._at_start = await self._checkout.read_state(AGENT_GIT)
+        self._index_at_start = await self._record.index_digest()
         return count
 
     async def commit_files(self, message: str) -> bool:
         """Commit the agent's uncommitted changes as the agent's user, and return whether there were any."""
+        self._found.other_index = await self._record.index_digest() != self._index_at_start
         unfinished = await self._checkout.find_unfinished()
         for code, sentence in unfinished.warnings:
             await self._warn(code, sentence)
@@ -167,6 +173,7 @@ class Collector:
             for code, sentence in files.warnings:
                 await self._warn(code, sentence)
             self._found.ignored, self._found.links = files.ignored, files.links
+            self._found.refused = any(code == "git_add_incomplete" for code, _ in files.warnings)
             self._found.tip = files.commit or parent
             shown = [path for path in others if not _is_below(path, files.ignored)]
             if shown:
@@ -300,9 +307,11 @@ class Collector:
             return "The agent left several lines of work, and none of them is on the job's branch"
         if list(inner) or self._found.inner.named or self._found.links:
             return "The agent's work is inside submodules, and it is not pushed"
+        if self._found.refused:
+            return "The agent's files could not be added to a commit, as the warnings say"
         if self._found.ignored:
             return f"The agent changed only files that git ignores: {listed(self._found.ignored)}"
-        if state != self._at_start:
+        if state != self._at_start or self._found.other_index:
             return "The agent's files are as before, and what it did in the repository adds no commit"
         return "The agent changed nothing"
 

@@ -30,6 +30,7 @@ from workers.git.record_scripts import (
     CREATE,
     FETCHED,
     FORCED,
+    INDEX_DIGEST,
     KEEP_VERBATIM,
     NEW_COMMITS,
     NEW_FILES,
@@ -244,6 +245,10 @@ class CheckoutRecord:
         parts = [UNSTASH, f"{message.strip()}\n"]
         done = await self.run(*parts, stdin=data, timeout_s=PACK_TIMEOUT_S)
         return text_of(done).split("\n")[: len(stashes)]
+
+    async def index_digest(self) -> str:
+        """Return a digest of the entries of the agent's own index."""
+        return text_of(await self.run(INDEX_DIGEST))
 
     async def submodules(self) -> frozenset[str]:
         """Return the paths of links to other repositories at the start, and of those that the agent registered."""

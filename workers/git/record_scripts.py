@@ -64,6 +64,9 @@ cat >> {RECORD}/plain/info/exclude
 git read-tree --reset "$1"
 """
 
+# Modes, objects and names in the agent's own index, without the timestamps that git refreshes.
+INDEX_DIGEST: Final = f"GIT_INDEX_FILE={AGENT_GIT}/index git ls-files -z --stage | sha256sum"
+
 # New files, and after an empty name those that can be dumps of a program's memory.
 NEW_FILES: Final = """
 git ls-files -z --others --exclude-standard

@@ -196,6 +196,35 @@ async def test_a_long_message_at_the_tip_of_the_base_is_no_damage(jobs: Jobs, re
     assert pushed(remote) == "w"
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo x > git~1",
+        "mkdir d; mkdir d/.GIT; echo y > d/.GIT/y",
+        "echo x > git~1; echo y > '.git '",
+    ],
+)
+async def test_files_that_git_refuses_are_not_called_nothing(jobs: Jobs, script: str) -> None:
+    job = jobs()
+    await run(job, script)
+    await job.workspace.commit_leftovers("unused")
+    assert await job.workspace.collect() is None
+    assert job.warnings() == ["git_add_incomplete"]
+    assert job.workspace.note == "The agent's files could not be added to a commit, as the warnings say"
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["git rm -q --cached README.md", "git update-index --chmod=+x README.md", "echo x > x; git add x; rm x"],
+)
+async def test_another_index_is_not_called_nothing(jobs: Jobs, script: str) -> None:
+    job = jobs()
+    await run(job, script)
+    await job.workspace.commit_leftovers("unused")
+    await job.workspace.collect()
+    assert "changed nothing" not in job.workspace.note + job.logged()
+
+
 async def test_only_an_untouched_checkout_counts_as_nothing(jobs: Jobs) -> None:
     job = jobs()
     await run(job, "mkdir .git/info; echo '*.log' > .git/info/exclude; echo x > build.log")

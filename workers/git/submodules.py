@@ -18,7 +18,9 @@ from workers.git.policy import GitPolicy, RepoSpec
 from workers.git.remote import RemoteRepository
 from workers.git.trees import count_paths
 
+# Submodules that are fetched, and those that are named.
 MAX_SUBMODULES: Final = 100
+MAX_ENTRIES: Final = 1000
 MAX_LISTING: Final = 2**20
 _SETTING: Final = re.compile(r"submodule\.(.+)\.(path|url)", re.DOTALL)
 _SCP_LIKE: Final = re.compile(r"(?:[^/@:]+@)?([^/:]+):(?!//)(.+)")
@@ -84,7 +86,7 @@ async def read_entries(git: Git, repository: Path, commit: str) -> list[ModuleEn
     """Return the entries of a commit's ``.gitmodules`` that have a commit in its tree."""
     listing = ["config", "-z", f"--blob={commit}:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$"]
     found = await git.run(listing, cwd=repository, max_output=MAX_LISTING)
-    modules = parse_modules(found.text)[:MAX_SUBMODULES] if found.returncode == 0 else []
+    modules = parse_modules(found.text)[:MAX_ENTRIES] if found.returncode == 0 else []
     if not modules:
         return []
     tree = await git.run(
@@ -118,7 +120,8 @@ class Submodules:
         """Fetch the submodules of a commit and check them out; return the others, each with the reason."""
         fetched: list[Submodule] = []
         missing: list[str] = []
-        for number, entry in enumerate(await read_entries(self._git, self._clean, commit)):
+        entries = await read_entries(self._git, self._clean, commit)
+        for number, entry in enumerate(entries[:MAX_SUBMODULES]):
             url = resolve_url(self._spec.url, entry.url)
             if reason := self._refusal(url):
                 missing.append(f"{entry.path} ({reason})")
@@ -135,7 +138,7 @@ class Submodules:
             missing += [f"{entry.path}/{one.path} (it is inside another submodule)" for one in inner]
         if fetched:
             await checkout.add_submodules(fetched, object_format)
-        return missing
+        return missing + [f"{one.path} (beyond the first {MAX_SUBMODULES})" for one in entries[MAX_SUBMODULES:]]
 
     def _refusal(self, url: str | None) -> str | None:
         if not self._policy.submodules:

@@ -10,6 +10,7 @@ from myctobot.contract.jobs import EventKind
 from tests.factories.git_jobs import Job, Jobs
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import LFS_ATTRIBUTES, SHAPES, commit, git, lfs_pointer, make_remote
+from workers.git import submodules
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,17 @@ async def test_a_shard_can_fetch_no_submodules(jobs: Jobs, server: GitServer, tm
     await job.workspace.prepare()
     assert "vendor/library (this shard fetches no submodules)" in warning(job, "submodules_missing")
     assert (await job.agent("ls vendor/library")).stdout == b""
+
+
+async def test_submodules_beyond_the_bound_are_named(
+    jobs: Jobs, server: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submodules, "MAX_SUBMODULES", 0)
+    SHAPES["submodules"].make(tmp_path / "served" / "shape.git")
+    job = jobs(url=server.url("shape.git"))
+    await job.workspace.prepare()
+    message = warning(job, "submodules_missing")
+    assert all(f"{path} (beyond the first 0)" in message for path in ("vendor/library", "vendor/elsewhere"))
 
 
 async def test_a_submodule_that_is_gone_is_named(jobs: Jobs, server: GitServer, tmp_path: Path) -> None:

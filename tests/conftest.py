@@ -12,7 +12,15 @@ import pytest
 from tests.run import TestRun
 from tests.stacks import SCRIPTS, RunningStack, running_stack
 
-pytest_plugins = ["tests.databases", "tests.fault_seed", "tests.groups", "tests.long", "tests.needs", "tests.times"]
+pytest_plugins = [
+    "tests.databases",
+    "tests.fault_seed",
+    "tests.groups",
+    "tests.idle_stacks",
+    "tests.long",
+    "tests.needs",
+    "tests.times",
+]
 
 # Stored examples and a busy machine must not change the result of a test.
 hypothesis.settings.register_profile("tests", database=None, deadline=None)

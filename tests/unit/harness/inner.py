@@ -10,7 +10,10 @@ from pathlib import Path
 from myctobot.stack.plan import CHECKOUT
 
 _CONFIG = "[pytest]\nmarkers = long: cannot be short\n"
-_PLUGINS = ("-p", "tests.long", "-p", "tests.times", "-p", "no:django", "-p", "no:cacheprovider")
+_PLUGINS = (
+    *(option for name in ("idle_stacks", "long", "times") for option in ("-p", f"tests.{name}")),
+    *("-p", "no:django", "-p", "no:cacheprovider"),
+)
 
 
 def run_pytest(folder: Path, text: str, *options: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -44,6 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.basetemp = None if worker else config.option.basetemp
     # pytest-django searched for the settings before they existed.
     django.setup()
+
+
+def pytest_collection_finish() -> None:
+    # Modules and tests stay until the end, so the garbage collector need not scan them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -94,7 +94,7 @@ class Feed:
         if message["type"] == "job.changed":
             self._read_requested.set()
         elif self._add_events(message):
-            self._wake_viewers()
+            self.wake_viewers()
 
     def _add_events(self, message: dict[str, Any]) -> bool:
         if "lines" not in message:
@@ -116,9 +116,10 @@ class Feed:
         self.ready = True
         # Quiet jobs are read every few seconds, so wake the viewers only for changes.
         if is_new:
-            self._wake_viewers()
+            self.wake_viewers()
 
-    def _wake_viewers(self) -> None:
+    def wake_viewers(self) -> None:
+        """End each wait for a change."""
         changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
         changed.set_result(None)
 

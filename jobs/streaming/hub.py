@@ -22,6 +22,7 @@ from jobs.streaming.batch import Batch, End, StreamHeartbeat
 from jobs.streaming.feed import Feed
 from jobs.streaming.reader import read_states
 from jobs.streaming.subscription import Subscription
+from myctobot.lib.shutdown import shutdown_notice
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,10 @@ class JobGone(Exception):
     """The job was deleted while it was watched."""
 
 
+class ServerStops(Exception):
+    """The process is about to end; the viewer connects again."""
+
+
 class Hub:
     """Registry of the watched jobs of one event loop."""
 
@@ -49,6 +54,14 @@ class Hub:
         self._subscription: Subscription | None = None
         self._polling: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._stops = False
+        shutdown_notice.register(self.stop)
+
+    def stop(self) -> None:
+        """End the streams of all viewers, who connect again."""
+        self._stops = True
+        for feed in self._feeds.values():
+            feed.wake_viewers()
 
     @property
     def watched(self) -> int:
@@ -68,10 +81,13 @@ class Hub:
 
         Raises:
             JobGone: the job was deleted.
+            ServerStops: this process is about to end.
         """
         feed = self._enter(job_pk, job_id)
         try:
             while True:
+                if self._stops:
+                    raise ServerStops
                 if feed.gone:
                     raise JobGone
                 if feed.ready and (batch := feed.window.after(after)):

@@ -10,7 +10,7 @@ import structlog
 from jobs.models import Job
 from jobs.streaming.access import WatchAccess, access_monitor
 from jobs.streaming.batch import End
-from jobs.streaming.hub import JobGone, hub
+from jobs.streaming.hub import JobGone, ServerStops, hub
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +23,7 @@ HEADERS = {
 
 # A part of the first event, because some clients return an event without data for a field alone.
 _RETRY_FIELD = b"retry: 1000\n"
+_RESTART = b": the server restarts; connect again\n\n"
 
 
 def has_end(job: Job, last_event_id: int) -> bool:
@@ -44,8 +45,11 @@ async def follow(job: Job, after: int, access: WatchAccess) -> AsyncIterator[byt
     stream = hub().follow(job.pk, job.public_id, after)
     with access_monitor().watching(access), suppress(JobGone):
         async with aclosing(stream) as news:  # type: ignore[type-var]  # a generator
-            async for item in news:
-                if not access_monitor().is_valid(access):
-                    log.info("stream.access_ended", job=job.public_id)
-                    return
-                yield item.sse
+            try:
+                async for item in news:
+                    if not access_monitor().is_valid(access):
+                        log.info("stream.access_ended", job=job.public_id)
+                        return
+                    yield item.sse
+            except ServerStops:
+                yield _RESTART

@@ -26,7 +26,7 @@ from django.http.request import split_domain_port, validate_host
 
 from jobs.models import Job
 from jobs.streaming.access import WatchAccess, access_monitor, by_key, by_session, by_ticket
-from jobs.streaming.hub import JobGone, hub
+from jobs.streaming.hub import JobGone, ServerStops, hub
 from jobs.streaming.reader import in_reader
 
 log = structlog.get_logger(__name__)
@@ -38,6 +38,7 @@ class Close(IntEnum):
     """Close codes of a connection; 4000 and above are for applications (RFC 6455, section 7.4.2)."""
 
     END = 1000
+    RESTART = 1012
     TRY_AGAIN = 1013
     BAD_REQUEST = 4400
     NOT_AUTHENTICATED = 4401
@@ -55,6 +56,7 @@ class WatchRefused(Exception):
 
 _UNKNOWN = WatchRefused(Close.UNKNOWN_JOB, "There is no such job, or it belongs to another tenant.")
 _ENDED = WatchRefused(Close.NOT_ALLOWED, "Your access to this job has ended.")
+_RESTARTS = WatchRefused(Close.RESTART, "The server restarts; connect again.")
 _UNAVAILABLE = WatchRefused(Close.TRY_AGAIN, "The database does not answer; try again.")
 
 
@@ -189,6 +191,8 @@ async def _serve(scope: Any, send: ASGISendCallable) -> None:
         end = refusal
     except JobGone:
         end = _UNKNOWN
+    except ServerStops:
+        end = _RESTARTS
     except DatabaseError as error:
         log.warning("stream.cut", path=scope["path"], error=str(error))
         end = _UNAVAILABLE

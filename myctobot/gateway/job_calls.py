@@ -15,10 +15,10 @@ from myctobot.gateway.errors import CallQuotaReached, JobCallsExceeded, Overload
 from myctobot.gateway.grants import AttemptKey, GatewayGrant, attempt_key
 from myctobot.gateway.requests import MAX_BODY_BYTES
 
-# Two largest bodies of one job, eight of one tenant, and sixteen of all tenants may be in memory.
-MAX_JOB_BYTES: Final = 2 * MAX_BODY_BYTES
-MAX_TENANT_BYTES: Final = 8 * MAX_BODY_BYTES
-MAX_TOTAL_BYTES: Final = 16 * MAX_BODY_BYTES
+# One largest body of one job, four of one tenant, and eight of all tenants may be in memory.
+MAX_JOB_BYTES: Final = MAX_BODY_BYTES
+MAX_TENANT_BYTES: Final = 4 * MAX_BODY_BYTES
+MAX_TOTAL_BYTES: Final = 8 * MAX_BODY_BYTES
 
 
 @dataclass(frozen=True)

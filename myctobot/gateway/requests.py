@@ -5,22 +5,28 @@ Only those parts become objects. Everything else, such as the texts of a convers
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar, cast
 
 import msgspec
 
 from myctobot.gateway.errors import BadRequest
 from myctobot.gateway.policy import Feature, FeatureKind
 
-MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+# Anthropic's API accepts 32 MB; images and documents need them.
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 MAX_MODEL_LENGTH: Final = 200
 MAX_TOKEN_LENGTH: Final = 512
 # Opening braces bound the objects that a body can become. Texts may contain braces, so the limit is far above need.
 MAX_BRACES: Final = 250_000
 MAX_ITEMS: Final = 100_000
 MAX_CONTENT_DEPTH: Final = 8
+_EMPTY_LIST: Final = re.compile(rb"\[[ \t\r\n]*\]")
+_OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
+# Place of an error in a list, as msgspec writes it.
+_PLACE: Final = re.compile(r"`\$\[(\d+)\]")
 _NO_JSON: Final = "The request's body must be JSON in UTF-8 without excessive nesting"
 
 T = TypeVar("T")
@@ -75,6 +81,29 @@ class _Source(msgspec.Struct, gc=False):
     content: msgspec.Raw = _ABSENT
 
 
+class _ContentBlock(TypedDict, total=False):
+    type: str
+    text: str
+    content: str | list[_ContentBlock] | _ContentBlock | None
+    is_error: bool | None
+
+
+class _Message(TypedDict):
+    role: str
+    content: str | list[_ContentBlock]
+
+
+class _Tool(TypedDict, total=False):
+    name: str
+
+
+class _Conversation(TypedDict, total=False):
+    model: str
+    system: str | list[_ContentBlock] | None
+    messages: list[_Message]
+    tools: list[_Tool] | None
+
+
 def parse_messages(body: bytes) -> ModelRequest:
     """Check the body of ``POST /v1/messages``.
 
@@ -91,6 +120,18 @@ def parse_count_tokens(body: bytes) -> ModelRequest:
         BadRequest: a field is missing or of the wrong type; the sentence names it.
     """
     return _parse(body, with_max_tokens=False)
+
+
+def parse_conversation(body: bytes) -> dict[str, Any]:
+    """Return the parts of a body that describe its conversation; the body has passed ``parse_messages``.
+
+    Everything else, such as the inputs of tools, is skipped, so that the braces of the body bound its objects.
+
+    Raises:
+        BadRequest: a part has another type.
+    """
+    conversation: Any = _decode(body, _Conversation, "messages: must be a conversation of texts and content blocks")
+    return cast(dict[str, Any], conversation)
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:
@@ -118,14 +159,11 @@ def _parse(body: bytes, *, with_max_tokens: bool) -> ModelRequest:
     # A body of small objects would take many times its size in memory.
     if body.count(b"{") > MAX_BRACES:
         raise BadRequest(f"The request's body has more than {MAX_BRACES} opening braces; send a shorter conversation")
-    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+    if not _OBJECT.match(body):
         _decode(body, msgspec.Raw, _NO_JSON)
         raise BadRequest("The request's body must be a JSON object with model, messages and max_tokens")
     fields = _decode(body, _Fields, _NO_JSON)
-    model_problem = f"model: must be the model's name, with at most {MAX_MODEL_LENGTH} printable characters"
-    model = _decode(fields.model, str, model_problem)
-    if not 0 < len(model) <= MAX_MODEL_LENGTH or not model.isprintable():
-        raise BadRequest(model_problem)
+    model = _word(fields.model, "model", "the model's name, with")
     features = _FeatureReader()
     features.read_messages(fields.messages)
     stream = False
@@ -149,12 +187,12 @@ class _FeatureReader:
 
     def read_messages(self, raw: msgspec.Raw) -> None:
         problem = "messages: must be the conversation, as a list with at least one message"
-        messages = _items(raw, msgspec.Raw, problem)
+        # A list of anything would become as many objects as the body has commas. Braces are bounded.
+        messages = _items(raw, _MessageFields, problem, "must be an object with role and content")
         if not messages:
             raise BadRequest(problem)
-        for index, item in enumerate(messages):
+        for index, message in enumerate(messages):
             name = f"messages.{index}"
-            message = _decode(item, _MessageFields, f"{name}: must be an object with role and content")
             if not _starts(message.role, b'"'):
                 raise BadRequest(f"{name}.role: must be a word such as user or assistant")
             if not _starts(message.content, b'"', b"["):
@@ -183,7 +221,7 @@ class _FeatureReader:
                 self._add(FeatureKind.TOOL, f"tools.{index}.type", _word(tool.type, f"tools.{index}.type"))
 
     def read_rest(self, fields: _Fields) -> None:
-        if not _is_null(fields.mcp_servers) and bytes(fields.mcp_servers).translate(None, b" \t\r\n") != b"[]":
+        if not _is_null(fields.mcp_servers) and not _EMPTY_LIST.fullmatch(fields.mcp_servers):
             self._add(FeatureKind.MCP_SERVERS, "mcp_servers")
         if not _is_null(fields.container):
             self._add(FeatureKind.CONTAINER, "container")
@@ -211,16 +249,30 @@ def _decode(raw: bytes | msgspec.Raw, kind: type[T], problem: str) -> T:
         raise BadRequest(problem) from error
 
 
-def _items(raw: msgspec.Raw, kind: type[T], problem: str) -> list[T]:
-    items: list[Any] = _decode(raw, list[kind], problem)  # type: ignore[valid-type]  # a type that varies
+def _items(raw: msgspec.Raw, kind: type[T], problem: str, item_problem: str = "") -> list[T]:
+    """Return the items of a list of objects.
+
+    Args:
+        problem: the error of a value that is no such list.
+        item_problem: that of an item, without its name; empty if it is the same.
+    """
+    name = problem.partition(":")[0]
+    try:
+        items: list[Any] = _decode(raw, list[kind], problem)  # type: ignore[valid-type]  # a type that varies
+    except BadRequest as error:
+        place = _PLACE.search(str(error.__cause__)) if item_problem else None
+        if place:
+            raise BadRequest(f"{name}.{place[1]}: {item_problem}") from error
+        raise
     if len(items) > MAX_ITEMS:
-        raise BadRequest(f"{problem.partition(':')[0]}: has more than {MAX_ITEMS} items")
+        raise BadRequest(f"{name}: has more than {MAX_ITEMS} items")
     return items
 
 
-def _word(raw: msgspec.Raw, name: str) -> str:
-    problem = f"{name}: must be a word of at most {MAX_MODEL_LENGTH} printable characters"
-    word = _decode(raw, str, problem) if len(bytes(raw)) <= 2 * MAX_MODEL_LENGTH else ""
+def _word(raw: msgspec.Raw, name: str, form: str = "a word of") -> str:
+    problem = f"{name}: must be {form} at most {MAX_MODEL_LENGTH} printable characters"
+    # A character may be written as an escape of six bytes.
+    word = _decode(raw, str, problem) if len(memoryview(raw)) <= 6 * MAX_MODEL_LENGTH + 2 else ""
     if not 0 < len(word) <= MAX_MODEL_LENGTH or not word.isprintable():
         raise BadRequest(problem)
     return word

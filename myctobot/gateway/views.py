@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
@@ -22,7 +21,14 @@ from myctobot.gateway.errors import (
     error_body,
 )
 from myctobot.gateway.grants import provider_key
-from myctobot.gateway.requests import ModelRequest, bearer, check_encoding, parse_count_tokens, parse_messages
+from myctobot.gateway.requests import (
+    ModelRequest,
+    bearer,
+    check_encoding,
+    parse_conversation,
+    parse_count_tokens,
+    parse_messages,
+)
 from myctobot.gateway.upstreams.base import Endpoint, UpstreamCall, UpstreamResponse
 
 ResponseCoroutine = Coroutine[Any, Any, HttpResponseBase]
@@ -105,7 +111,7 @@ async def _model_call(
         beta=request.GET.get("beta") == "true",
         headers=headers,
         key=functools.partial(provider_key, grant),
-        document=functools.partial(gateway.parser.run, job, json.loads, body),
+        document=functools.partial(gateway.parser.run, job, parse_conversation, body),
     )
     response = await call.stack.enter_async_context(gateway.upstream.respond(upstream_call))
     return await _to_django_response(response, call)

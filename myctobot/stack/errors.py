@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from myctobot.errors import MyctobotError
@@ -26,13 +27,19 @@ class AlreadyRunning(StackError):
 
 
 class ServiceFailed(StackError):
-    """A service of the stack did not start."""
+    """A service of the stack did not start; another try may succeed.
+
+    Args:
+        last_lines: of its output.
+        log: file with all of its output, if there is one.
+    """
 
     code = "service_failed"
 
-    def __init__(self, service: str, reason: str, last_lines: list[str]) -> None:
+    def __init__(self, service: str, reason: str, last_lines: list[str], log: Path | None = None) -> None:
         tail = "\n".join(f"    {line}" for line in last_lines) or "    (no output)"
-        super().__init__(f"{service} {reason}. Its last log lines:\n{tail}")
+        source = f" ({log})" if log else ""
+        super().__init__(f"{service} {reason}. Its last log lines{source}:\n{tail}")
         self.service = service
 
 

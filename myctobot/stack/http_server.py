@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import socket
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from myctobot.lib.shutdown import shutdown_notice
 from myctobot.stack.connections import ConnectionLimits, Connections, Refusal
 
 # Request line and headers together, as in most servers.
@@ -50,6 +52,14 @@ class ServerConfig(uvicorn.Config):
     def limit(self, limits: ConnectionLimits) -> None:
         """Set the limits of this process's connections."""
         self.limits, self.connections = limits, Connections(limits)
+
+
+class Server(uvicorn.Server):
+    """Server that tells the application about its end, before it waits for the end of all responses."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        shutdown_notice.give()
+        await super().shutdown(sockets)
 
 
 class HttpProtocol(HttpToolsProtocol):

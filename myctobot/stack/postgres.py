@@ -18,6 +18,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -176,18 +178,37 @@ class EmbeddedPostgres(Service):
         return True
 
     def finish(self) -> None:
-        """Create the database if it does not exist, and the roles with new passwords."""
-        with psycopg.connect(self._admin_url(), connect_timeout=5, autocommit=True) as connection:
-            existing = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
-            if existing is None:
-                connection.execute(f"CREATE DATABASE {_DATABASE}")
-        with psycopg.connect(self.url, connect_timeout=5) as connection:
-            create_roles(connection, _DATABASE, self._passwords)
+        """Create the database if it does not exist, and the roles with new passwords.
+
+        Raises:
+            ServiceFailed: the server went away, or its disk is full.
+        """
+        with self._reporting_outages("did not create its roles"):
+            with psycopg.connect(self._admin_url(), connect_timeout=5, autocommit=True) as connection:
+                existing = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
+                if existing is None:
+                    connection.execute(f"CREATE DATABASE {_DATABASE}")
+            with psycopg.connect(self.url, connect_timeout=5) as connection:
+                create_roles(connection, _DATABASE, self._passwords)
 
     def grant_rights(self) -> None:
-        """Grant the programs' roles their rights on the tables; call this after the migrations."""
-        with psycopg.connect(self.url, connect_timeout=5) as connection:
+        """Grant the programs' roles their rights on the tables; call this after the migrations.
+
+        Raises:
+            ServiceFailed: the server went away, or its disk is full.
+        """
+        with (
+            self._reporting_outages("did not grant the rights of its roles"),
+            psycopg.connect(self.url, connect_timeout=5) as connection,
+        ):
             grant_rights(connection)
+
+    @contextmanager
+    def _reporting_outages(self, reason: str) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            raise ServiceFailed(self.name, f"{reason}: {error}".rstrip(), tail(self.log), self.log) from error
 
     def clean_up(self) -> None:
         self._remove_short_socket_folder()
@@ -288,7 +309,7 @@ class EmbeddedPostgres(Service):
                 code = process.wait()
         if code != 0:
             reason = f"could not create its data folder (initdb exit code {code}); DATABASE_URL can name another server"
-            raise ServiceFailed(self.name, reason, tail(log))
+            raise ServiceFailed(self.name, reason, tail(log), log)
 
     # --- Leftovers of an earlier run -----------------------------------------------------------------
 
@@ -299,7 +320,7 @@ class EmbeddedPostgres(Service):
         process may have that pid now, and PostgreSQL would then refuse to start.
 
         Raises:
-            StackError: such a process cannot be killed, because it waits in the kernel.
+            ServiceFailed: such a process cannot be killed, because it waits in the kernel.
         """
         if leftovers := self._server_processes():
             for process in leftovers:
@@ -308,7 +329,8 @@ class EmbeddedPostgres(Service):
                 process.kill()
             if stuck := wait_until_gone(leftovers, 5):
                 pids = ", ".join(str(process.pid) for process in stuck)
-                raise StackError(f"processes of an earlier PostgreSQL do not end (pids {pids})")
+                reason = f"cannot start, because processes of an earlier one do not end (pids {pids})"
+                raise ServiceFailed(self.name, reason, tail(self.log), self.log)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _server_processes(self) -> list[ProcessId]:

@@ -12,13 +12,12 @@ import gc
 import socket
 from typing import Any
 
-import uvicorn
 from django.conf import settings
 
 from myctobot.stack.connections import ConnectionLimits, connections_within, raise_file_limit
-from myctobot.stack.http_server import ServerConfig
+from myctobot.stack.http_server import Server, ServerConfig
 
-# Event streams never end on their own. Their clients reconnect with a cursor.
+# Streams of jobs end at once, and their clients reconnect with a cursor. Other responses have this time.
 GRACEFUL_SHUTDOWN_S = 3
 # Young collections are rare, because they find few cycles. Full ones are frequent, because cycles of parallel requests
 # outlive the young ones.
@@ -48,7 +47,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])
 
 
 def _return_freed_memory() -> None:

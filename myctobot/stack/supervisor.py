@@ -33,11 +33,11 @@ _CHECK_EVERY_S = 0.1
 _PROGRESS_EVERY_S = 5.0
 _RARE_PROGRESS_S = 60.0
 _RECORD_AGAIN_S = 10.0
-# A needed program is given up after so many failed starts, before it has answered once.
-_NEEDED_STARTS = 5
 # From this number of failed starts on, a program counts as failing.
 _FAILING_STARTS = 3
 _READABLE = 0o644
+# Number of lines that are shown again after each end of a program whose output goes to a file.
+_SHOWN_LINES = 3
 
 
 @dataclass
@@ -50,7 +50,6 @@ class SupervisedProgram:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     process: Process | None = None
     spawned_at: float | None = None
-    is_needed: bool = False
     stopping: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -83,14 +82,13 @@ class Supervisor:
         """Return the pids that the supervisor itself waits for."""
         return {item.process.pid for item in self._programs.values() if item.process}
 
-    def start(self, program: Program, rebuild: Callable[[], Program] | None = None, *, is_needed: bool = False) -> None:
+    def start(self, program: Program, rebuild: Callable[[], Program] | None = None) -> None:
         """Start a program and keep it running.
 
         Args:
             rebuild: returns the program for each restart; called in a thread.
-            is_needed: nothing runs without the program, so it is given up early until ``wait_until`` has returned.
         """
-        supervised = self._programs[program.name] = SupervisedProgram(program, rebuild, is_needed=is_needed)
+        supervised = self._programs[program.name] = SupervisedProgram(program, rebuild)
         supervised.task = asyncio.create_task(self._keep_running(supervised), name=program.name)
 
     async def run_once(self, program: Program, timeout_s: float, *, secret: bool = False) -> str:
@@ -132,23 +130,22 @@ class Supervisor:
 
         Args:
             check: called repeatedly in a thread; true as soon as the program answers.
-            timeout_s: seconds until the program has failed; None waits without an end.
+            timeout_s: seconds after a start until the program has failed; None waits without an end.
 
         Raises:
-            ServiceFailed: the program did not answer within ``timeout_s`` seconds.
+            ServiceFailed: the program did not answer within ``timeout_s`` seconds after its last start.
         """
-        loop = asyncio.get_running_loop()
+        loop, supervised = asyncio.get_running_loop(), self._programs[name]
         start, report_at = loop.time(), _PROGRESS_EVERY_S
-        most = "" if timeout_s is None else f" of at most {timeout_s:.0f}"
-        while timeout_s is None or loop.time() - start < timeout_s:
+        log = supervised.program.log
+        while timeout_s is None or loop.time() - max(start, supervised.spawned_at or loop.time()) < timeout_s:
             if await asyncio.to_thread(check):
-                self._programs[name].is_needed = False
                 return
             if (waited_s := loop.time() - start) >= report_at:
-                self._console.say(f"waiting for {name} ({waited_s:.0f}{most} s)")
+                self._console.say(f"waiting for {name} ({waited_s:.0f} s)" + (f"; its log: {log}" if log else ""))
                 report_at += min(max(_PROGRESS_EVERY_S, waited_s / 2), _RARE_PROGRESS_S)
             await asyncio.sleep(_CHECK_EVERY_S)
-        raise ServiceFailed(name, f"did not answer within {timeout_s:g} s", list(self._programs[name].tail))
+        raise ServiceFailed(name, f"did not answer within {timeout_s:g} s", list(supervised.tail), log)
 
     async def stop(self, name: str) -> None:
         """Ask a program to end, kill its process group after the timeout, and remove it."""
@@ -204,16 +201,24 @@ class Supervisor:
             if supervised.stopping:
                 return
             lived_s = 0.0 if supervised.spawned_at is None else loop.time() - supervised.spawned_at
-            give_up_after = self._give_up_after or (_NEEDED_STARTS if supervised.is_needed else None)
-            decision = decide_restart(failed_starts, lived_s, give_up_after)
+            supervised.spawned_at = None
+            decision = decide_restart(failed_starts, lived_s, self._give_up_after)
             if isinstance(decision, GiveUp):
                 reason = f"ended {decision.failed_starts} times in a row right after its start, {how}"
-                self._fail(ServiceFailed(name, reason, list(supervised.tail)))
+                self._fail(ServiceFailed(name, reason, list(supervised.tail), supervised.program.log))
                 return
             failed_starts = decision.failed_starts
             self._note_failure(supervised, failed_starts)
-            self._console.say(f"{name} ended {how}; restarting it in {decision.after_s:g} s")
+            self._say_restart(supervised, how, decision.after_s)
             await asyncio.sleep(decision.after_s)
+
+    def _say_restart(self, supervised: SupervisedProgram, how: str, after_s: float) -> None:
+        text = f"{supervised.program.name} ended {how}; restarting it in {after_s:g} s"
+        log = supervised.program.log
+        self._console.say(f"{text}; its log: {log}" if log else text)
+        # Without this, the reason would only be in that file.
+        for line in list(supervised.tail)[-_SHOWN_LINES:] if log else ():
+            self._console.say(f"    {line}")
 
     async def _run_to_end(self, supervised: SupervisedProgram) -> str:
         """Start a program, wait for its end, and return how it ended."""

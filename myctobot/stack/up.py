@@ -29,6 +29,7 @@ from myctobot.stack.processes import Records
 from myctobot.stack.programs import Program
 from myctobot.stack.redis import EmbeddedRedis
 from myctobot.stack.runners import live_runners, stop_runners
+from myctobot.stack.service_start import ServiceStarter
 from myctobot.stack.services import START_TIMEOUT_S, Service
 from myctobot.stack.supervisor import Supervisor
 from myctobot.stack.users import ProgramUsers, compile_sources
@@ -117,6 +118,7 @@ class Stack:
         self._options = options
         self._console = console
         self._supervisor = supervisor
+        self._starter = ServiceStarter(console, supervisor, options.give_up_after)
         self._home = Home(options.home)
         self._services: list[Service] = []
         self._postgres: EmbeddedPostgres | None = None
@@ -150,7 +152,7 @@ class Stack:
         plan = Plan(self._home, variables, base, self._users, self._databases())
         await self._supervisor.run_once(plan.migrate(), MIGRATE_TIMEOUT_S)
         if self._postgres:
-            await asyncio.to_thread(self._postgres.grant_rights)
+            await self._starter.try_until_done(self._postgres, self._postgres.grant_rights)
         bootstrap = plan.bootstrap(self._options.shards, allow_unsandboxed=self._options.allow_unsandboxed)
         answer = await self._supervisor.run_once(bootstrap, BOOTSTRAP_TIMEOUT_S, secret=True)
         credentials = Credentials.parse(answer)
@@ -232,13 +234,7 @@ class Stack:
 
     async def _start_service(self, service: Service) -> str:
         self._services.append(service)
-        self._console.say(f"starting {service.name}")
-        await asyncio.to_thread(service.prepare)
-        service.log.unlink(missing_ok=True)
-        self._supervisor.start(service.program(), service.program_again, is_needed=True)
-        await self._supervisor.wait_until(service.name, service.is_ready, START_TIMEOUT_S)
-        await asyncio.to_thread(service.finish)
-        return service.url
+        return await self._starter.start(service)
 
     # --- Our own processes ---------------------------------------------------------------------------
 

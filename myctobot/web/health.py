@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -34,7 +35,11 @@ ANSWER_S: Final = 3.0
 _STATEMENT_TIMEOUT_S: Final = 2.0
 # This needs a table, because a server may answer while its tables are locked. All programs may read this one.
 _QUESTION: Final = b"SELECT current_setting('transaction_read_only') = 'on', EXISTS (SELECT FROM tenants_tenant)"
+# The server keeps this result in a temporary file. That needs no right, and fails if the disk of the tables is full.
+_LITTLE_MEMORY: Final = b"SET LOCAL work_mem = '64kB'"
+_TEMPORARY_FILE: Final = b"SELECT count(*) FROM generate_series(1, 20000)"
 _NO_ANSWER: Final = "PostgreSQL does not answer."
+_FULL: Final = "PostgreSQL's disk is full."
 _READ_ONLY: Final = "PostgreSQL is read-only."
 log = structlog.get_logger(__name__)
 
@@ -46,6 +51,13 @@ def ask_database() -> str | None:
     try:
         with connection_class(_STATEMENT_TIMEOUT_S).connect(**parameters) as own:
             row = own.execute(_QUESTION).fetchone()
+            # A pooler in front may give the connection to others, so the setting ends with the transaction.
+            with suppress(psycopg.errors.ConfigurationLimitExceeded), own.transaction():
+                own.execute(_LITTLE_MEMORY)
+                own.execute(_TEMPORARY_FILE)
+    except psycopg.errors.DiskFull as error:
+        log.warning("health.database_failed", error=str(error))
+        return _FULL
     except psycopg.Error as error:
         log.warning("health.database_failed", error=str(error))
         return _NO_ANSWER

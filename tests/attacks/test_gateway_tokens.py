@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from myctobot.gateway.errors import BadRequest
 from myctobot.gateway.grants import MemoryGrant, MemoryGrants
 from myctobot.gateway.job_calls import JobCallLimits
 from myctobot.gateway.policy import CallPolicy
-from myctobot.gateway.requests import MAX_BODY_BYTES, ModelRequest, parse_messages
+from myctobot.gateway.requests import MAX_BODY_BYTES, ModelRequest, parse_conversation, parse_messages
 from myctobot.gateway.upstreams.anthropic import AnthropicUpstream
 from tests.fixtures.fake_anthropic import STREAM, FakeAnthropic, streaming
 from tests.integration.gateway.conftest import KEY, TOKEN, ask, call_lines, gateway_client, served
@@ -97,10 +97,10 @@ async def test_a_refused_beta_costs_no_body(grants: MemoryGrants) -> None:
     assert answer.json()["error"]["message"].startswith("anthropic-beta: ")
 
 
-async def test_bodies_have_a_lower_limit(grants: MemoryGrants) -> None:
+async def test_bodies_have_a_limit(grants: MemoryGrants) -> None:
     async with passing_to(FakeAnthropic(), grants) as client, begun_body(client, TOKEN, MAX_BODY_BYTES + 1) as reader:
         assert (await reader.readline()).startswith(b"HTTP/1.1 413")
-    assert MAX_BODY_BYTES <= 16 * MB
+    assert MAX_BODY_BYTES <= 32 * MB
 
 
 async def test_the_bodies_of_one_job_share_a_limit(grants: MemoryGrants, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ async def test_the_bodies_of_one_job_share_a_limit(grants: MemoryGrants, monkeyp
 
 @pytest.mark.parametrize("item", [b"{}", b'{"role":"user","content":[]}', b'{"role":"user","content":[{},{},{},{}]}'])
 async def test_a_body_of_many_small_objects_is_refused_before_they_exist(item: bytes) -> None:
-    items = b",".join([item] * (8 * MB // (len(item) + 1)))
+    items = b",".join([item] * ((MAX_BODY_BYTES - 100) // (len(item) + 1)))
     body = b'{"model":"claude-test","max_tokens":1,"messages":[' + items + b"]}"
     with measured_memory() as peaks, suppress(BadRequest):
         parse_messages(body)
@@ -126,10 +126,36 @@ async def test_a_body_of_many_small_objects_is_refused_before_they_exist(item: b
         parse_messages(body)
 
 
-async def test_parsing_keeps_no_copy_of_a_conversation() -> None:
-    body = json.dumps(ask("x" * (MAX_BODY_BYTES - MB))).encode()
-    with measured_memory() as peaks:
+@pytest.mark.parametrize("item", [b"0", b"[]", b'""'])
+async def test_a_body_of_many_small_values_is_refused_before_they_exist(item: bytes) -> None:
+    items = b",".join([item] * ((MAX_BODY_BYTES - 100) // (len(item) + 1)))
+    body = b'{"model":"claude-test","max_tokens":1,"messages":[' + items + b"]}"
+    with measured_memory() as peaks, pytest.raises(BadRequest, match=r"^messages\.0: must be an object"):
         parse_messages(body)
+    assert peaks[0] < MB
+
+
+async def test_the_model_is_measured_before_it_is_read() -> None:
+    # With a character beyond the 16 bits, Python's text of the name would have four times its size.
+    name = "\U0001f600" + "x" * (MAX_BODY_BYTES - MB)
+    body = json.dumps({**ask("hi"), "model": name}, ensure_ascii=False).encode()
+    with measured_memory() as peaks, pytest.raises(BadRequest, match=r"^model: "):
+        parse_messages(body)
+    assert peaks[0] < MB
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"mcp_servers": []}, {"inputs": [[]] * 1_000_000, "tools": [{"name": "Bash", "in": [[]] * 500_000}]}]
+)
+@pytest.mark.parametrize("parse", [parse_messages, parse_conversation])
+@pytest.mark.parametrize("before", [b"", b" "])
+async def test_parsing_keeps_no_copy_of_a_body(
+    parse: Callable[[bytes], object], fields: dict[str, Any], before: bytes
+) -> None:
+    text = "" if parse is parse_conversation else "x" * (MAX_BODY_BYTES - 10 * MB)
+    body = before + json.dumps({**ask(text), **fields}).encode()
+    with measured_memory() as peaks:
+        parse(body)
     assert peaks[0] < MB
 
 

@@ -46,10 +46,11 @@ class PushJob:
 
 
 @contextmanager
-def world(folder: Path, *options: str, **environ: str) -> Iterator[World]:
+def world(folder: Path, *options: str, home: Path | None = None, **environ: str) -> Iterator[World]:
     """Start a stack whose callbacks go to an endpoint on this machine.
 
     Args:
+        home: of the stack, next to its output; by default in ``folder``.
         options: options of ``manage.py up``.
         environ: environment variables of the stack.
     """
@@ -67,7 +68,7 @@ def world(folder: Path, *options: str, **environ: str) -> Iterator[World]:
             "LOCAL_SHARD_GIT_CA_FILE": str(server.ca_file),
             **environ,
         }
-        with running_stack(folder / "home", *options, environ=settings) as stack, Client(stack) as client:
+        with running_stack(home or folder / "home", *options, environ=settings) as stack, Client(stack) as client:
             yield World(client, remote, server, hook)
 
 

@@ -19,10 +19,37 @@ SIZE_MB = 160
 @contextmanager
 def small_disk(client: Client, folder: Path, size_mb: int = SIZE_MB) -> Iterator[Path]:
     """Mount a small disk for the workspaces of the first shard."""
+    with mounted_disk(folder, "tmpfs", size_mb) as disk, _workspaces_on(client, disk):
+        yield disk
+
+
+@contextmanager
+def mounted_disk(folder: Path, kind: str, size_mb: int) -> Iterator[Path]:
+    """Mount a small file system.
+
+    Args:
+        kind: ``tmpfs``, or ``ext4`` on a loop device.
+    """
     assert os.geteuid() == 0, "this test mounts a small file system, so it runs as root"
-    disk = folder / "disk"
+    disk, image = folder / "disk", folder / "image"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=0711", "tmpfs", disk], check=True, timeout=10)
+    options = ["-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs"]
+    if kind == "ext4":
+        with image.open("wb") as file:
+            file.truncate(size_mb * 2**20)
+        subprocess.run(["mkfs.ext4", "-q", image], check=True, timeout=60)
+        options = ["-o", "loop", str(image)]
+    subprocess.run(["mount", *options, disk], check=True, timeout=10)
+    try:
+        # The users of the programs pass through.
+        disk.chmod(0o711)
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True, timeout=60)
+
+
+@contextmanager
+def _workspaces_on(client: Client, disk: Path) -> Iterator[None]:
     path = client.stack.shards["local"]
     before = path.read_text()
     config = json.loads(before)
@@ -30,11 +57,10 @@ def small_disk(client: Client, folder: Path, size_mb: int = SIZE_MB) -> Iterator
     path.write_text(json.dumps(config))
     kill_worker(client)
     try:
-        yield disk
+        yield
     finally:
         path.write_text(before)
         kill_worker(client)
-        subprocess.run(["umount", disk], check=True, timeout=10)
 
 
 def fill(path: Path) -> None:

@@ -32,6 +32,8 @@ RESPONSE_HEADERS = frozenset({"content-type", "request-id", "retry-after", "x-sh
 RESPONSE_HEADER_PREFIX = "anthropic-ratelimit-"
 MAX_ERROR_BYTES = 64 * 1024
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+# In one piece, encryption would hold the event loop, and each layer below would keep a copy of the body.
+PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,12 @@ class AnthropicUpstream:
             "POST",
             self._base_url + PATHS[call.endpoint],
             params={"beta": "true"} if call.beta else None,
-            headers={**_request_headers(call.headers), "x-api-key": key},
-            content=call.request.body,
+            headers={
+                **_request_headers(call.headers),
+                "x-api-key": key,
+                "content-length": str(len(call.request.body)),
+            },
+            content=_pieces(call.request.body),
         )
         with _translated():
             response = await self._client.send(request, stream=True)
@@ -87,6 +93,12 @@ class AnthropicUpstream:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(body), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])
 
 
 def _check_key(key: str | None) -> str:

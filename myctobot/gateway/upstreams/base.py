@@ -19,7 +19,7 @@ class UpstreamCall:
 
     ``headers`` are the caller's headers with names in lower case. An upstream reads the ones that it needs, but
     never the caller's token. ``key`` decrypts the tenant's provider key and returns None when the job has no key.
-    ``document`` parses the whole body, which only an upstream without a provider needs.
+    ``document`` parses the conversation in the body, which only an upstream without a provider needs.
     """
 
     endpoint: Endpoint

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from myctobot.gateway.grants import MemoryGrant, MemoryGrants
-from myctobot.gateway.requests import parse_messages
-from myctobot.gateway.upstreams.anthropic import AnthropicUpstream, UpstreamLimits
+from myctobot.gateway.requests import MAX_BODY_BYTES, parse_messages
+from myctobot.gateway.upstreams.anthropic import PIECE_BYTES, AnthropicUpstream, UpstreamLimits
 from myctobot.gateway.upstreams.base import UpstreamCall
 from tests.fixtures.fake_anthropic import DOCUMENT, EVENTS, STREAM, FakeAnthropic, streaming
 
@@ -137,16 +137,47 @@ async def test_a_caller_that_goes_before_the_answer_ends_the_call(grants: Memory
     assert calling.cancelled()
 
 
-async def test_a_call_that_is_left_before_its_answer_was_read_ends() -> None:
+def upstream_call(body: bytes) -> UpstreamCall:
     async def key() -> str | None:
         return KEY
 
     async def document() -> dict[str, Any]:
         return ask("hi")
 
+    return UpstreamCall("messages", parse_messages(body), "req_1", key=key, document=document)
+
+
+async def test_a_large_body_arrives_with_its_length(grants: MemoryGrants) -> None:
+    provider, body = FakeAnthropic(), json.dumps(ask("x" * (MAX_BODY_BYTES - 1000))).encode()
+    async with passing_to(provider, grants) as client:
+        assert (await client.post("/v1/messages", content=body)).status_code == 200
+    (seen,) = provider.seen
+    assert seen.body == body
+    assert seen.headers["content-length"] == str(len(body))
+    assert "transfer-encoding" not in seen.headers
+
+
+async def test_a_large_body_is_passed_on_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of one piece, each layer below would make a copy, and encryption would hold the event loop.
+    sent = []
+
+    class Recorder(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            sent.extend([len(piece) async for piece in request.stream])
+            return httpx.Response(200, content=DOCUMENT)
+
+    upstream = AnthropicUpstream("http://provider.example")
+    monkeypatch.setattr(upstream, "_client", httpx.AsyncClient(transport=Recorder()))
+    body = json.dumps(ask("x" * 3_000_000)).encode()
+    async with upstream.respond(upstream_call(body)):
+        pass
+    assert (sum(sent), max(sent)) == (len(body), PIECE_BYTES)
+
+
+async def test_a_call_that_is_left_before_its_answer_was_read_ends() -> None:
     provider = streaming(then="wait")
-    request = parse_messages(json.dumps(ask("hi")).encode())
-    call = UpstreamCall("messages", request, "req_1", key=key, document=document)
+    call = upstream_call(json.dumps(ask("hi")).encode())
     async with served(provider) as url:
         upstream = AnthropicUpstream(url)
         async with upstream.respond(call) as kept:

@@ -101,11 +101,32 @@ def test_a_process_that_cannot_start_is_given_up_with_its_last_words(tmp_path: P
     assert len(run(tmp_path, scenario).lines("broken")) == 5
 
 
-def test_a_process_that_nothing_runs_without_is_given_up_until_it_has_answered(tmp_path: Path) -> None:
+def test_each_end_of_a_process_with_a_log_shows_the_reason_and_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restart, "FIRST_WAIT_S", 0.01)
+    log = tmp_path / "server.log"
+
     async def scenario(bench: Bench) -> None:
-        bench.supervisor.start(bench.program("broken", "exit 7"), is_needed=True)
-        async with asyncio.timeout(PATIENCE_S):
-            assert "broken ended 5 times in a row" in str(await bench.supervisor.failed)
+        bench.supervisor.start(replace(bench.program("server", "echo no room; exit 7"), log=log))
+        await bench.until(lambda: sum("server ended" in line for line in bench.lines("stack")) == 7)
+        assert not bench.supervisor.failed.done()
+
+    lines = run(tmp_path, scenario).lines("stack")
+    ends = [at for at, line in enumerate(lines) if line.startswith("server ended with exit code 7; restarting it in")]
+    assert all(lines[at].endswith(f"; its log: {log}") for at in ends)
+    assert all(lines[at + 1].strip() == "no room" for at in ends)
+
+
+def test_the_time_to_answer_counts_from_the_last_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "FIRST_WAIT_S", 0.1)
+    started = tmp_path / "started"
+
+    async def scenario(bench: Bench) -> None:
+        # Each of the five failed starts takes half of the time that one start may take.
+        script = f"echo >> {started}; test $(wc -l < {started}) -gt 5 && touch {tmp_path}/up && sleep 60; sleep 0.5"
+        bench.supervisor.start(bench.program("slow", script))
+        await bench.supervisor.wait_until("slow", (tmp_path / "up").exists, 1)
 
     run(tmp_path, scenario)
 
@@ -120,8 +141,7 @@ def test_a_process_that_does_not_start_is_reported_and_tried_again_while_the_oth
     async def scenario(bench: Bench) -> None:
         bench.supervisor = Supervisor(StackConsole(bench.output), Records(tmp_path), report)
         bench.supervisor.start(bench.program("one", "echo up; sleep 60"))
-        bench.supervisor.start(bench.program("late", f"test -e {may_start} && sleep 60; echo no room"), is_needed=True)
-        await bench.supervisor.wait_until("late", lambda: True, 1)
+        bench.supervisor.start(bench.program("late", f"test -e {may_start} && sleep 60; echo no room"))
         await bench.until(lambda: len(bench.lines("late")) > 6)
         (part,) = read_report(report)
         assert (part.name, part.until) == ("late", None)
@@ -154,7 +174,7 @@ def test_server_processes_of_a_killed_postmaster_that_hang_are_removed(tmp_path:
     postgres.prepare()
 
     async def scenario(bench: Bench) -> None:
-        bench.supervisor.start(postgres.program(), postgres.program_again, is_needed=True)
+        bench.supervisor.start(postgres.program(), postgres.program_again)
         await bench.supervisor.wait_until("postgres", postgres.is_ready, PATIENCE_S)
         postgres.finish()
         with psycopg.connect(postgres.url) as client:

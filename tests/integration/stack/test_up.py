@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ import pytest
 from myctobot.stack.home import GeneratedSecrets
 from myctobot.stack.plan import CHECKOUT
 from myctobot.stack.processes import ProcessId, wait_until_gone
+from tests.stack_template import copy_database
 from tests.stacks import RunningStack, bare_environment, running_stack, up_command
 
 CANARY = "canary-4711"
@@ -264,6 +265,71 @@ def test_a_process_that_does_not_start_ends_the_stack_if_that_is_wanted(tmp_path
     done = manage(tmp_path / "home", "up", *options, environ={"GATEWAY_SCRIPTS": str(broken)})
     assert done.returncode == 1
     assert "gateway ended 2 times in a row right after its start" in done.stdout
+
+
+@contextmanager
+def starting(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start ``up`` with a database that does not start, and return the process and its output."""
+    copy_database(home)
+    (home / "pg/data/postgresql.auto.conf").write_text("nonsense = 1\n")
+    log = home.parent / "up.log"
+    with log.open("wb") as output:
+        ports = ("--web-port", "0", "--gateway-port", "0")
+        process = subprocess.Popen(
+            up_command(*ports, "--without", "shard", *options),
+            cwd=CHECKOUT,
+            env=bare_environment(home),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process, log
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_a_database_and_a_broker_that_do_not_start_are_tried_again_until_they_do(tmp_path: Path) -> None:
+    home, ready = tmp_path / "home", tmp_path / "ready.json"
+    with starting(home, "--ready-file", str(ready)) as (process, log):
+        wait_for(lambda: log.read_text().count("postgres ended with exit code 1; restarting it") > 4, 60)
+        (home / "redis").touch()
+        (home / "pg/data/postgresql.auto.conf").write_text("")
+        # The folder of the broker is a file.
+        wait_for(lambda: log.read_text().count("trying redis again") > 1, 60)
+        (home / "redis").unlink()
+        wait_for(ready.exists, 60)
+        assert process.poll() is None
+        assert httpx.get(f"{json.loads(ready.read_text())['urls']['web']}/healthz", timeout=5).status_code == 200
+    output = log.read_text()
+    assert 'unrecognized configuration parameter "nonsense"' in output
+    assert f"its log: {home}/log/postgres.log" in output
+    assert "redis cannot be prepared: [Errno 20] Not a directory" in output
+    assert process.returncode == 0
+
+
+def test_stopping_while_the_database_is_tried_again_ends_at_once(tmp_path: Path) -> None:
+    with starting(tmp_path / "home") as (process, log):
+        wait_for(lambda: "restarting it in 4 s" in log.read_text())
+        process.terminate()
+        assert process.wait(3) == 130
+
+
+def test_a_database_that_does_not_start_ends_the_stack_if_that_is_wanted(tmp_path: Path) -> None:
+    with starting(tmp_path / "home", "--give-up-after", "2") as (process, log):
+        assert process.wait(30) == 1
+    output = log.read_text()
+    assert "postgres ended 2 times in a row right after its start, with exit code 1" in output
+    assert f"Its last log lines ({tmp_path}/home/log/postgres.log):" in output
+
+
+def test_a_database_of_another_version_ends_the_stack_at_once(tmp_path: Path) -> None:
+    copy_database(tmp_path / "home")
+    (tmp_path / "home/pg/data/PG_VERSION").write_text("99\n")
+    done = manage(tmp_path / "home", "up", "--web-port", "0", "--gateway-port", "0", "--without", "shard")
+    assert done.returncode == 1
+    assert "PostgreSQL 99 created the database, but this installation has 18" in done.stdout
+    assert "trying postgres again" not in done.stdout
 
 
 def test_what_is_left_out_is_not_started(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connection, connections
 
 from myctobot.tenants.models import ApiKey
+from myctobot.web import health
 from myctobot.web.health import ask_database
 from tests.factories.control_plane import make_tenant
 from tests.fixtures.http_process import WEB, HttpProcess, RawConnection, http_process, wait_until
@@ -77,6 +78,30 @@ def test_a_flood_costs_few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
             thread.join()
         took_s = time.monotonic() - began
         assert opened() - before <= took_s + 3
+
+
+def test_a_check_needs_room_on_the_disk_of_the_database() -> None:
+    def written() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT temp_files FROM pg_stat_database WHERE datname = current_database()")
+            return int(cursor.fetchone()[0])
+
+    before = written()
+    assert ask_database() is None
+    # A server process counts its files when it ends.
+    assert wait_until(lambda: written() > before)
+
+
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = b"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$"
+    monkeypatch.setattr(health, "_TEMPORARY_FILE", raised)
+    assert ask_database() == "PostgreSQL's disk is full."
+
+
+def test_a_limit_on_temporary_files_is_no_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = b"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded'; END $$"
+    monkeypatch.setattr(health, "_TEMPORARY_FILE", raised)
+    assert ask_database() is None
 
 
 def _flood(port: int) -> None:

@@ -1,0 +1,124 @@
+"""Full disk below a whole stack: its data, its logs, its workspaces and its own output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from myctobot.stack.postgres import EmbeddedPostgres
+from tests.faults.effects import TOKEN, World, check_effects, submit_push_job, world
+from tests.faults.small_disk import mounted_disk, write_until_full
+from tests.fixtures.broker import eventually
+from tests.fixtures.http_process import wait_until
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.needs("root"),
+    pytest.mark.timeout(600),
+]
+
+SIZE_MB = 512
+# A health check has an answer after 3 s, and one that was asked within the last second is used again.
+HEALTH_S = 5
+# PostgreSQL has room in some files for this time.
+SOON_S = 4
+# Longer than each limit on a statement of web and shard API.
+HANGS_S = 60
+FULL = {"status": "failed", "problem": "PostgreSQL's disk is full."}
+
+
+@dataclass
+class Observations:
+    """Answers of the stack while its disk is full: of health checks, and of submits."""
+
+    health: list[tuple[float, httpx.Response]] = field(default_factory=list)
+    refused: list[httpx.Response] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+
+
+def health(place: World) -> httpx.Response:
+    return httpx.get(f"{place.client.stack.web_url}/healthz", timeout=HEALTH_S, trust_env=False)
+
+
+def submit(place: World, branch: str, seen: Observations) -> None:
+    """Submit a job once, with a text that needs some room in the tables."""
+    repository = {"repo_url": place.git.url(place.remote.name), "repo_token": TOKEN, "branch": branch}
+    task = {"type": "prompt", "prompt": f"RUN: echo done > done.txt\n{'x' * 20_000}", **repository}
+    answer = place.client.http.post("/jobs", json={"task": task, "capabilities": ["git", "filesystem"]})
+    if answer.status_code == 201:
+        seen.accepted.append(answer.json()["id"])
+    else:
+        seen.refused.append(answer)
+
+
+def keep_full(place: World, disk: Path, seconds: int) -> Observations:
+    """Fill the disk for some seconds, again as often as something frees a part of it, and then free it."""
+    seen, began = Observations(), time.monotonic()
+    fillers: list[Path] = []
+    try:
+        while (at := time.monotonic() - began) < seconds:
+            fillers.append(disk / f"full-{len(fillers)}")
+            with suppress(OSError):
+                write_until_full(fillers[-1])
+            seen.health.append((at, health(place)))
+            submit(place, f"full-{len(fillers)}", seen)
+            time.sleep(0.3)
+    finally:
+        for path in fillers:
+            path.unlink(missing_ok=True)
+    return seen
+
+
+def hanging_backends(place: World) -> int:
+    with psycopg.connect(EmbeddedPostgres(place.client.stack.home).url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle'"
+            " AND xact_start < now() - make_interval(secs => %s)",
+            [HANGS_S],
+        ).fetchone()
+    assert row
+    return int(row[0])
+
+
+@pytest.fixture
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    with mounted_disk(tmp_path, request.param, SIZE_MB) as found:
+        yield found
+
+
+def check_full_disk(folder: Path, disk: Path, seconds: int) -> None:
+    """Run a job, fill the disk, free it, and check that everything goes on."""
+    with world(folder, home=disk / "home") as place:
+        first = submit_push_job(place, "first", 8)
+        eventually(lambda: place.client.job(first.job_id)["phase"] == "agent", "the agent runs")
+        seen = keep_full(place, disk, seconds)
+        assert seen.refused, "the disk was not full"
+        assert {answer.status_code for answer in seen.refused} == {503}
+        late = [answer for at, answer in seen.health if at > SOON_S]
+        assert [(answer.status_code, answer.json()) for answer in late] == [(503, FULL)] * len(late)
+        assert wait_until(lambda: health(place).status_code == 200, 60)
+        check_effects(place, first)
+        for job_id in seen.accepted:
+            assert place.client.wait_end(job_id, 240)["status"] == "completed"
+        check_effects(place, submit_push_job(place, "next", 1))
+        assert hanging_backends(place) == 0
+        assert place.client.stack.process.poll() is None
+        assert "lines were lost here: [Errno 28]" in place.client.stack.output()
+
+
+@pytest.mark.parametrize("disk", ["tmpfs", "ext4"], indirect=True)
+def test_a_stack_goes_on_after_its_disk_was_full(tmp_path: Path, disk: Path) -> None:
+    check_full_disk(tmp_path, disk, 10)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("disk", ["tmpfs", "ext4"], indirect=True)
+def test_a_stack_goes_on_after_its_disk_was_full_for_a_minute(tmp_path: Path, disk: Path) -> None:
+    check_full_disk(tmp_path, disk, 60)

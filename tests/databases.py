@@ -43,6 +43,15 @@ def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBl
         connections.close_all()
 
 
+@pytest.fixture(autouse=True)
+def no_background_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the application of this process from starting threads, whose rows would appear in later tests."""
+    if not {"db", "transactional_db"}.isdisjoint(request.fixturenames) or request.node.get_closest_marker("django_db"):
+        from myctobot.lib.repeating_thread import RepeatingThread  # needs the settings
+
+        monkeypatch.setattr(RepeatingThread, "start", lambda _: None)
+
+
 def _create(name: str, template: str) -> None:
     with psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", autocommit=True) as connection:
         # An interrupted process may have left an incomplete database.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from myctobot.stack.plan import CHECKOUT
 from myctobot.tenants.models import ApiKey, Tenant
 from tests.factories.control_plane import Runner, make_job, make_member, make_shard, make_tenant, running_job
 from tests.factories.logins import PASSWORD
+from tests.factories.ports import fixed_ports
 from tests.fixtures.git_server import make_certificate
 from tests.fixtures.http_process import GATEWAY, WEB, http_process
 from tests.fixtures.nginx import nginx
@@ -69,12 +69,6 @@ def adapted(text: str, changes: Mapping[str, str]) -> str:
     return text
 
 
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [each.getsockname()[1] for each in sockets]
-
-
 def with_upstreams(text: str, web: int, gateway: int, shard_api: int) -> str:
     return adapted(
         text, {"127.0.0.1:8000": f"127.0.0.1:{web}", "127.0.0.1:8001": f"127.0.0.1:{gateway}",
@@ -101,7 +95,7 @@ def without_tls(text: str, web: int, gateway: int) -> str:
 @pytest.fixture(params=["alone", "behind another"])
 def site(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path) -> Iterator[Site]:
     certificate = make_certificate(tmp_path)
-    web, gateway = free_ports(2)
+    web, gateway = fixed_ports(2)
     url = f"https://127.0.0.1:{web}"
     environ = {
         "CONTROL_URL": url,
@@ -112,7 +106,7 @@ def site(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path)
     with ExitStack() as stack:
         ports = [stack.enter_context(http_process(each, environ)).port for each in (WEB, GATEWAY, SHARD_API)]
         if request.param == "behind another":
-            inner = free_ports(2)
+            inner = fixed_ports(2)
             stack.enter_context(_proxy(tmp_path / "inner", without_tls(with_upstreams(documented(), *ports), *inner)))
             ports = [*inner, inner[0]]
         outer = with_tls(with_upstreams(documented(), *ports), web, gateway, certificate)

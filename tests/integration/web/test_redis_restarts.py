@@ -19,11 +19,11 @@ from django.conf import settings
 from django.test import Client
 
 from myctobot.contract.runner import CLAIM_HEADER
-from myctobot.stack.ports import free_port
 from myctobot.stack.redis import EmbeddedRedis
 from myctobot.tenants.models import ApiKey, Tenant
 from tests.factories.control_plane import event, make_operator, make_shard, make_tenant, running_job
 from tests.factories.operations import REPORT
+from tests.factories.ports import fixed_ports
 from tests.fixtures.http_process import GATEWAY, WEB, http_process, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
@@ -46,7 +46,7 @@ class Broker:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._server = EmbeddedRedis(folder, port=free_port(0))
+        self._server = EmbeddedRedis(folder, port=fixed_ports(1)[0])
         self.url = self._server.start()
 
     def connections(self) -> int:

@@ -16,6 +16,7 @@ import pytest
 
 from myctobot.errors import InvalidRequest
 from shards.providers.lxc.egress import configuration, filter_text
+from tests.factories.ports import fixed_ports
 from tests.fixtures.ssh_server import SBIN
 
 pytestmark = pytest.mark.needs("tinyproxy")
@@ -29,8 +30,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("proxy")
     names, config = folder / "allowed", folder / "tinyproxy.conf"
     names.write_text(filter_text(["allowed.invalid", ".wide.invalid", "LOUD.invalid"]))
-    with socket.create_server((str(LOOPBACK), 0)) as free:
-        port = int(free.getsockname()[1])
+    (port,) = fixed_ports(1)
     config.write_text(configuration(LOOPBACK, port, IPv4Network("127.0.0.0/8"), str(names)))
     program = shutil.which("tinyproxy", path=SBIN)
     assert program is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,10 +14,10 @@ from workers.git.command import Git
 from workers.git.lines import Line, choose, find_lines
 from workers.git.pack import import_pack
 from workers.git.process import printable_line
-from workers.git.record import CheckoutRecord
-from workers.git.record_scripts import AGENT_GIT
+from workers.git.record import CheckoutRecord, text_of
+from workers.git.record_scripts import AGENT_GIT, COMMIT_OTHER_INDEX
 from workers.git.submodule_work import InnerWork, SubmoduleWork
-from workers.sandbox.sandbox import WORKSPACE
+from workers.git.work_trees import MAX_TREES, WorkTree
 
 MAX_COMMITS: Final = 20_000
 MAX_TIPS: Final = 500
@@ -50,10 +50,12 @@ class _Inner:
     others: tuple[InnerRepository, ...] = ()
     # All of them, also those of submodules.
     every: tuple[InnerRepository, ...] = ()
+    # Further work trees without files; their indexes are still there.
+    gone: tuple[WorkTree, ...] = ()
 
     @property
     def excluded(self) -> list[str]:
-        return [one.path for one in self.copies]
+        return [one.path for one in self.copies if one.is_inside]
 
 
 @dataclass
@@ -65,9 +67,11 @@ class _Found:
     # Refs name these commits better, if there are any.
     undone: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    unreadable: list[str] = field(default_factory=list)
     # Whether git refused files, and whether the agent's own index has other entries than at the start.
     refused: bool = False
     other_index: bool = False
+    is_tree_gone: bool = False
     # Commit that is compared with the submodules, and those submodules that it has at other commits.
     tip: str = ""
     links: tuple[str, ...] = ()
@@ -118,6 +122,7 @@ class Collector:
             await self._warn(*await self._checkout.undo(unfinished.undo))
         self._found.files = await self._commit(message, inner)
         await self._commit_inner(inner, message)
+        await self._commit_staged(inner.gone, message)
         await self._commit_stashes(message)
         found = await self._submodules.collect(self._found.tip, message, inner.every, inner.excluded)
         self._found.inner = found
@@ -129,7 +134,7 @@ class Collector:
         state = await self._checkout.read_state(AGENT_GIT)
         names = await self._named_commits(state)
         commits = await self._record.readable(list(names)[:MAX_TIPS])
-        lost = [name for sha, some in names.items() if sha not in commits for name in some]
+        lost = [name for sha, some in names.items() if sha not in commits for name in some] + self._found.unreadable
         if lost:
             await self._warn("commits_unreadable", f"Commits of the agent are damaged or missing: {listed(lost)}.")
         tips: dict[str, list[str]] = {}
@@ -188,14 +193,16 @@ class Collector:
         every = found = await self._checkout.inner_repositories()
         own = await self._record.submodules()
         found = [one for one in found if one.path not in own and _SUBMODULE_LINK not in one.link]
-        if not found:
-            return _Inner(every=tuple(every))
+        trees = await self._checkout.work_trees(AGENT_GIT)
         copies = await self._record.copies([one.path for one in found if not one.link])
         mine = [one for one in found if one.path in copies or one.link.startswith(_WORKTREE_LINK)]
-        others = [one for one in found if one not in mine]
+        others = [one for one in found if one not in mine and one.is_inside]
+        known = {one.path for one in mine}
+        outside = [tree for tree in trees if tree.is_there and not tree.is_inside and tree.path not in known]
+        mine += [InnerRepository(tree.path, f"{_WORKTREE_LINK}{tree.name}") for tree in outside]
         await self._record.hide_git([one.path for one in others])
-        self._record.borrow([f"{WORKSPACE}/{one.path}/.git/objects" for one in mine if not one.link])
-        return _Inner(tuple(mine), tuple(others), tuple(every))
+        self._record.borrow([f"{one.folder}/.git/objects" for one in mine if not one.link])
+        return _Inner(tuple(mine), tuple(others), tuple(every), tuple(tree for tree in trees if not tree.is_there))
 
     async def _commit_inner(self, inner: _Inner, message: str) -> None:
         """Collect the commits and files of copies of the job's repository inside the workspace."""
@@ -204,19 +211,39 @@ class Collector:
             if one.link:
                 head = state.refs.get(f"worktree {one.link.removeprefix(_WORKTREE_LINK)}")
             else:
-                own = await self._checkout.read_state(f"{WORKSPACE}/{one.path}/.git")
+                own = await self._checkout.read_state(f"{one.folder}/.git")
                 head = own.head
                 for name, sha in [("HEAD", own.head), *own.refs.items()]:
                     if sha:
                         self._found.extra[f"{named(name)} of {one.path}"] = sha
             commits = await self._record.readable([head] if head else [])
             if head is not None and head in commits:
-                files = await self._record.commit_files(commits[head], message, work_tree=f"{WORKSPACE}/{one.path}")
+                files = await self._record.commit_files(commits[head], message, work_tree=one.folder)
                 if files.commit is not None:
                     self._found.extra[f"files of {one.path}"] = files.commit
-        if len(inner.copies) > MAX_CLONES:
-            left = [one.path for one in inner.copies[MAX_CLONES:]]
+        left = [one.path for one in inner.copies[MAX_CLONES:]] + [tree.path for tree in inner.gone[MAX_TREES:]]
+        if left:
             await self._warn("clones_left_out", f"The agent made too many copies of the repository: {listed(left)}.")
+
+    async def _commit_staged(self, gone: Sequence[WorkTree], message: str) -> None:
+        """Commit what the agent staged in work trees whose files are gone, and name these work trees."""
+        state = await self._checkout.read_state(AGENT_GIT)
+        for tree in gone[:MAX_TREES]:
+            head = state.refs.get(f"worktree {tree.name}", "")
+            parent = (await self._record.readable([head] if head else [])).get(head, self._record.start)
+            index, text = f"{AGENT_GIT}/worktrees/{tree.name}/index", f"{message.strip()}\n".encode()
+            done = await self._record.run(COMMIT_OTHER_INDEX, index, parent, stdin=text)
+            if done.returncode != 0:
+                self._found.unreadable.append(f"staged files of {tree.path}")
+            elif staged := text_of(done).strip():
+                self._found.extra[f"staged files of {tree.path}"] = staged
+        if lost := [tree.path for tree in gone if not tree.lasts]:
+            self._found.is_tree_gone = True
+            await self._warn(
+                "work_trees_gone",
+                "These work trees are gone with the agent's /tmp, and their files that were not staged or committed "
+                f"are lost: {listed(lost)}.",
+            )
 
     async def _commit_stashes(self, message: str) -> None:
         state = await self._checkout.read_state(AGENT_GIT)
@@ -309,6 +336,8 @@ class Collector:
             return "The agent's work is inside submodules, and it is not pushed"
         if self._found.refused:
             return "The agent's files could not be added to a commit, as the warnings say"
+        if self._found.is_tree_gone:
+            return "The agent's work trees outside of the workspace are gone, as the warnings say"
         if self._found.ignored:
             return f"The agent changed only files that git ignores: {listed(self._found.ignored)}"
         if state != self._at_start or self._found.other_index:

@@ -7,6 +7,7 @@ damage in the agent's ``.git`` loses no file. All commands run in the sandbox as
 from __future__ import annotations
 
 import os
+import posixpath
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -258,7 +259,7 @@ class CheckoutRecord:
 
     async def copies(self, paths: Sequence[str]) -> frozenset[str]:
         """Return the folders whose repository has the commit of the start, so that it is a copy of the job's own."""
-        done = await self.run(COPIES, self.start, *(f"./{path}" for path in paths))
+        done = await self.run(COPIES, self.start, *(posixpath.join("./", path) for path in paths))
         return frozenset(path.removeprefix("./") for path in text_of(done).split("\0") if path)
 
     async def hide_git(self, paths: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
+from workers.git.added_submodules import find_links
 from workers.git.agent_state import AgentState
 from workers.git.checkout import Checkout, InnerRepository
 from workers.git.command import Git
@@ -52,6 +53,8 @@ class _Inner:
     every: tuple[InnerRepository, ...] = ()
     # Further work trees without files; their indexes are still there.
     gone: tuple[WorkTree, ...] = ()
+    # Commits of added submodules that others can fetch. They stay links.
+    added: dict[str, str] = field(default_factory=dict)
 
     @property
     def excluded(self) -> list[str]:
@@ -124,7 +127,8 @@ class Collector:
         await self._commit_inner(inner, message)
         await self._commit_staged(inner.gone, message)
         await self._commit_stashes(message)
-        found = await self._submodules.collect(self._found.tip, message, inner.every, inner.excluded)
+        tip = self._found.tip
+        found = await self._submodules.collect(tip, message, inner.every, inner.excluded, inner.added)
         self._found.inner = found
         self._found.ignored += tuple(found.ignored)
         return self._found.files is not None
@@ -191,8 +195,9 @@ class Collector:
 
     async def _sort_inner(self) -> _Inner:
         every = found = await self._checkout.inner_repositories()
-        own = await self._record.submodules()
-        found = [one for one in found if one.path not in own and _SUBMODULE_LINK not in one.link]
+        added = await find_links(self._record, every)
+        own = {*self._record.gitlinks, *added}
+        found = [one for one in found if one.path not in own and not _is_module_below(one, own)]
         trees = await self._checkout.work_trees(AGENT_GIT)
         copies = await self._record.copies([one.path for one in found if not one.link])
         mine = [one for one in found if one.path in copies or one.link.startswith(_WORKTREE_LINK)]
@@ -202,7 +207,8 @@ class Collector:
         mine += [InnerRepository(tree.path, f"{_WORKTREE_LINK}{tree.name}") for tree in outside]
         await self._record.hide_git([one.path for one in others])
         self._record.borrow([f"{one.folder}/.git/objects" for one in mine if not one.link])
-        return _Inner(tuple(mine), tuple(others), tuple(every), tuple(tree for tree in trees if not tree.is_there))
+        gone = tuple(tree for tree in trees if not tree.is_there)
+        return _Inner(tuple(mine), tuple(others), tuple(every), gone, added)
 
     async def _commit_inner(self, inner: _Inner, message: str) -> None:
         """Collect the commits and files of copies of the job's repository inside the workspace."""
@@ -362,6 +368,11 @@ def listed(names: Iterable[str]) -> str:
 
 def _is_tag(ref: str) -> bool:
     return ref.startswith("refs/tags/")
+
+
+def _is_module_below(one: InnerRepository, links: Iterable[str]) -> bool:
+    """Tell whether a repository is a submodule of another submodule."""
+    return _SUBMODULE_LINK in one.link and any(one.path.startswith(f"{link}/") for link in links)
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

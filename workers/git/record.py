@@ -251,12 +251,6 @@ class CheckoutRecord:
         """Return a digest of the entries of the agent's own index."""
         return text_of(await self.run(INDEX_DIGEST))
 
-    async def submodules(self) -> frozenset[str]:
-        """Return the paths of links to other repositories at the start, and of those that the agent registered."""
-        listing = await self.run("git config -z -f .gitmodules --get-regexp '^submodule\\..*\\.path$' || :")
-        values = [field.partition("\n")[2] for field in text_of(listing).split("\0")]
-        return frozenset([*self.gitlinks, *filter(None, values)])
-
     async def copies(self, paths: Sequence[str]) -> frozenset[str]:
         """Return the folders whose repository has the commit of the start, so that it is a copy of the job's own."""
         done = await self.run(COPIES, self.start, *(posixpath.join("./", path) for path in paths))

@@ -13,21 +13,19 @@ from workers.git.agent_state import AgentState
 from workers.git.checkout import Checkout, InnerRepository
 from workers.git.command import Git
 from workers.git.lines import Line, choose, find_lines
+from workers.git.names import listed, named
 from workers.git.pack import import_pack
-from workers.git.process import printable_line
 from workers.git.record import CheckoutRecord, text_of
 from workers.git.record_scripts import AGENT_GIT, COMMIT_OTHER_INDEX
 from workers.git.submodule_work import InnerWork, SubmoduleWork
+from workers.git.tagged_objects import TaggedObject, wrap_objects
 from workers.git.work_trees import MAX_TREES, WorkTree
 
 MAX_COMMITS: Final = 20_000
 MAX_TIPS: Final = 500
 MAX_CLONES: Final = 10
-MAX_NAMED: Final = 10
-MAX_NAME: Final = 200
 _WORKTREE_LINK: Final = f"gitdir: {AGENT_GIT}/worktrees/"
 _SUBMODULE_LINK: Final = "/modules/"
-_KINDS: Final = {"refs/heads/": "branch ", "refs/tags/": "tag ", "refs/remotes/": "remote branch ", "refs/": "ref "}
 
 Warn = Callable[[str, str], Awaitable[None]]
 
@@ -138,7 +136,9 @@ class Collector:
         state = await self._checkout.read_state(AGENT_GIT)
         names = await self._named_commits(state)
         commits = await self._record.readable(list(names)[:MAX_TIPS])
-        lost = [name for sha, some in names.items() if sha not in commits for name in some] + self._found.unreadable
+        others = {sha: some[0] for sha, some in names.items() if sha not in commits}
+        objects = await wrap_objects(self._record, others) if others else {}
+        lost = [name for sha in others if sha not in objects for name in names[sha]] + self._found.unreadable
         if lost:
             await self._warn("commits_unreadable", f"Commits of the agent are damaged or missing: {listed(lost)}.")
         tips: dict[str, list[str]] = {}
@@ -148,6 +148,7 @@ class Collector:
         lines = find_lines(tips, parents)
         self.lines = tuple(lines)
         inner = await self._import_inner({start, base})
+        tagged = await self._import_objects(objects.values(), {start, base})
         usable = [line.sha for line in lines if await self._is_ancestor(start, line.sha)]
         head = self._found.files or commits.get(state.head or "", start)
         branch = commits.get(state.refs.get(f"refs/heads/{self._branch}", ""), start)
@@ -159,7 +160,7 @@ class Collector:
                 "Run the job again.",
             )
         await self._warn_of_left(choice.left, state)
-        return Taken(choice.sha, (*choice.left, *inner), self._note(choice.left, inner, state))
+        return Taken(choice.sha, (*choice.left, *inner, *tagged), self._note(choice.left, inner, tagged, state))
 
     # --- Files ---------------------------------------------------------------------------------------
 
@@ -294,18 +295,10 @@ class Collector:
 
     async def _import_inner(self, known: set[str]) -> list[Line]:
         """Import the work in submodules, and name it all."""
-        found, lines = self._found.inner, []
-        for one in found.lines:
-            try:
-                await self._import({one.last: [one.name]}, known)
-            except JobError as error:
-                # What cannot be pushed must not stop what can.
-                if error.code not in ("changes_invalid", "changes_too_large"):
-                    raise
-                found.named.append(f"{one.name} ({error.code})")
-                continue
-            lines.append(Line(one.last, (one.name,), one.first))
-        self.lines += tuple(lines)
+        found = self._found.inner
+        wanted = [Line(one.last, (one.name,), one.first) for one in found.lines]
+        lines, refused = await self._import_apart(wanted, known)
+        found.named += refused
         names = [f"{line.names[0]} ({line.sha[:10]})" for line in lines] + found.named
         paths = [path for path in self._found.links if not any(f"submodule {path} " in name for name in names)]
         if every := [*names, *(f"{path} (at another commit)" for path in paths)]:
@@ -315,6 +308,36 @@ class Collector:
                 f"commit's name here is kept with the job: {listed(every)}.",
             )
         return lines
+
+    async def _import_objects(self, objects: Iterable[TaggedObject], known: set[str]) -> list[Line]:
+        """Import the files and folders that refs name, and name them all."""
+        found = list(objects)
+        lines, refused = await self._import_apart([Line(one.commit, (one.name,)) for one in found if one.commit], known)
+        if found:
+            names = [f"{line.names[0]} ({line.sha[:10]})" for line in lines] + refused
+            names += [one.name for one in found if not one.commit]
+            await self._warn(
+                "objects_left_out",
+                "The agent's refs name these files and folders instead of commits, and they are not pushed. What has a "
+                f"commit's name here is kept with the job: {listed(names)}.",
+            )
+        return lines
+
+    async def _import_apart(self, lines: Iterable[Line], known: set[str]) -> tuple[list[Line], list[str]]:
+        """Import lines that are not pushed, and return them, and the names of those that cannot be kept."""
+        found, refused = [], []
+        for line in lines:
+            try:
+                await self._import({line.sha: list(line.names)}, known)
+            except JobError as error:
+                # What cannot be pushed must not stop what can.
+                if error.code not in ("changes_invalid", "changes_too_large"):
+                    raise
+                refused.append(f"{line.names[0]} ({error.code})")
+                continue
+            found.append(line)
+        self.lines += tuple(found)
+        return found, refused
 
     async def _is_ancestor(self, older: str, newer: str) -> bool:
         result = await self._git.run(["merge-base", "--is-ancestor", older, newer], cwd=self._clean)
@@ -335,11 +358,13 @@ class Collector:
         if tags:
             await self._warn("tags_left_out", f"The agent's tags are not pushed: {listed(tags)}.")
 
-    def _note(self, left: Iterable[Line], inner: Iterable[Line], state: AgentState) -> str:
-        if list(left):
+    def _note(self, left: Sequence[Line], inner: Sequence[Line], tagged: Sequence[Line], state: AgentState) -> str:
+        if left:
             return "The agent left several lines of work, and none of them is on the job's branch"
-        if list(inner) or self._found.inner.named or self._found.links:
+        if inner or self._found.inner.named or self._found.links:
             return "The agent's work is inside submodules, and it is not pushed"
+        if tagged:
+            return "The agent's refs name files or folders instead of commits, and they are not pushed"
         if self._found.refused:
             return "The agent's files could not be added to a commit, as the warnings say"
         if self._found.is_tree_gone:
@@ -349,21 +374,6 @@ class Collector:
         if state != self._at_start or self._found.other_index:
             return "The agent's files are as before, and what it did in the repository adds no commit"
         return "The agent changed nothing"
-
-
-def named(ref: str) -> str:
-    """Return a ref's name for people."""
-    for prefix, kind in _KINDS.items():
-        if ref.startswith(prefix):
-            return kind + ref.removeprefix(prefix)
-    return ref
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names as one bounded text."""
-    every = [printable_line(name)[:MAX_NAME] for name in names]
-    more = f" and {len(every) - MAX_NAMED} more" if len(every) > MAX_NAMED else ""
-    return ", ".join(every[:MAX_NAMED]) + more
 
 
 def _is_tag(ref: str) -> bool:

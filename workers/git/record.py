@@ -262,11 +262,16 @@ class CheckoutRecord:
         if paths:
             await self.run(script, self.hidden_git, *(f"./{path}" for path in paths))
 
+    @property
+    def fetched_folders(self) -> str:
+        """Folders of the objects that the runner itself fetched, as git separates them."""
+        return ":".join(self._sources.folders)
+
     async def fetched(self, shas: Iterable[str]) -> frozenset[str]:
         """Return those of the commits that the runner itself fetched."""
         data = "".join(f"{sha}\n" for sha in shas).encode()
         env = {"GIT_OBJECT_DIRECTORY": f"{RECORD}/none"}
-        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = ":".join(self._sources.folders)
+        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = self.fetched_folders
         return frozenset(text_of(await self.run(FETCHED, stdin=data, env=env)).split())
 
     def borrow(self, folders: Iterable[str]) -> None:

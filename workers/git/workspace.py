@@ -22,7 +22,7 @@ from workers.git.changes import Collected, added_repositories, diff_event, read_
 from workers.git.checkout import Checkout
 from workers.git.ci_files import changed_ci_files
 from workers.git.cleanup import remove_tree
-from workers.git.collection import Collector, listed
+from workers.git.collection import Collector
 from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
@@ -32,6 +32,7 @@ from workers.git.lfs import plain_contents
 from workers.git.lfs_client import LfsClient
 from workers.git.lfs_files import LfsFiles
 from workers.git.lines import Line
+from workers.git.names import listed
 from workers.git.notes import Notes, read_notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_spec, resolve_host
 from workers.git.preparation import Preparation, Start

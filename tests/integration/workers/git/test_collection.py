@@ -13,6 +13,7 @@ from tests.fixtures.repos import branches, git
 pytestmark = pytest.mark.anyio
 
 COMMIT = "echo w > n; git add n; git commit -qm w"
+WRITE = "echo w | git hash-object -w --stdin"
 IDENTITY = "git config user.name a; git config user.email a@example.com"
 
 
@@ -242,6 +243,49 @@ async def test_a_repository_inside_is_pushed_as_files(jobs: Jobs, remote: Path, 
     assert "160000" not in git(remote, "ls-tree", "-r", "feature/ai")
     assert job.warnings() == ["embedded_repository"]
     assert "app" in messages(job, "embedded_repository")
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "line"),
+    [
+        pytest.param(f"git tag v9 $({WRITE})", "tag v9 (a file)", "+w", id="a file"),
+        pytest.param(f"git tag -a -m v v9 $({WRITE})", "tag v9 (a file)", "+w", id="annotated"),
+        pytest.param(
+            "mkdir d; echo w > d/n; git add d; git tag v9 $(git write-tree --prefix=d/); git rm -qrf d",
+            "tag v9 (a folder)", "+w", id="a folder",
+        ),
+        pytest.param(f"git update-ref refs/notes/x $({WRITE})", "ref notes/x (a file)", "+w", id="a ref"),
+    ],
+)  # fmt: skip
+async def test_a_tag_of_a_file_or_folder_is_kept_and_named(jobs: Jobs, script: str, name: str, line: str) -> None:
+    job = jobs()
+    await run(job, script)
+    await job.workspace.commit_leftovers("unused")
+    assert await job.workspace.collect() is None
+    assert f"{name} (" in messages(job, "objects_left_out")
+    assert "commits_unreadable" not in job.warnings()
+    assert line in left_patches(job).splitlines()
+    assert job.workspace.has_work
+    assert job.workspace.note == "The agent's refs name files or folders instead of commits, and they are not pushed"
+
+
+async def test_a_tag_of_what_the_repository_had_is_named_and_keeps_nothing(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await run(job, "git tag file HEAD:README.md; git tag folder HEAD:src; git tag all 'HEAD^{tree}'; echo w > n")
+    await job.finish()
+    assert pushed(remote) == "w"
+    assert left_patches(job) == ""
+    assert {"tag file (a file)", "tag folder (a folder)"} <= set(
+        messages(job, "objects_left_out").removesuffix(".").split(": ")[1].split(", ")
+    )
+
+
+async def test_a_tag_of_nothing_is_damage(jobs: Jobs) -> None:
+    job = jobs()
+    await run(job, f"echo {'a' * 40} > .git/refs/tags/v9")
+    await job.workspace.commit_leftovers("unused")
+    await job.workspace.collect()
+    assert messages(job, "commits_unreadable").endswith("missing: tag v9.")
 
 
 async def test_a_long_message_at_the_tip_of_the_base_is_no_damage(jobs: Jobs, remote: Path) -> None:

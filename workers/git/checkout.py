@@ -230,8 +230,7 @@ class Checkout:
             JobError: ``checkout_failed``, or the code of the limit that git met.
         """
         how = "borrow" if self._sandbox.isolated else "copy"
-        person = (self._policy.author_name, self._policy.author_email)
-        names = (how, seed.object_format, seed.base, self._branch, seed.start, seed.url, *person)
+        names = (how, seed.object_format, seed.base, self._branch, seed.start, seed.url, *self._policy.person)
         done = await self._sandbox.run(
             ["sh", "-c", _CREATE, "sh", *names, *self._sources.folders],
             env=_ENV | TRACED,

@@ -98,6 +98,8 @@ class Collector:
         self._found = _Found()
         # All lines of new commits that were imported, also if none of them may be pushed.
         self.lines: tuple[Line, ...] = ()
+        # Commit to push that does not continue the start, so that it must not be pushed.
+        self.rewritten: str | None = None
 
     async def begin(self, start: str, object_format: str) -> int:
         """Record the fresh checkout; see ``CheckoutRecord.create``."""
@@ -154,10 +156,12 @@ class Collector:
         branch = commits.get(state.refs.get(f"refs/heads/{self._branch}", ""), start)
         choice = choose(lines, parents, head, branch, usable)
         if choice.sha is not None and not await self._is_ancestor(start, choice.sha):
+            self.rewritten = choice.sha
             raise JobError(
                 "history_rewritten",
-                "The agent rewrote commits of others. MyCTOBot never overwrites commits, so nothing was pushed. "
-                "Run the job again.",
+                "The agent rewrote commits of others, and MyCTOBot never overwrites commits, so nothing was pushed. "
+                "The work that is kept with the job has the agent's files as one commit on top of the start: check its "
+                "changes in the log, then push it, or run the job again.",
             )
         await self._warn_of_left(choice.left, state)
         return Taken(choice.sha, (*choice.left, *inner, *tagged), self._note(choice.left, inner, tagged, state))

@@ -153,27 +153,38 @@ class Control:
         self.warnings.append(data["message"])
 
 
+FLOOD = "head -c 200M /dev/urandom > flood || :; [ -s flood ]"
+EMPTY_FILES = "mkdir flood; n=0; while true > flood/$n; do n=$((n + 1)); done; [ $n -gt 1000 ]"
+
+
 @pytest.mark.needs("root")
 @pytest.mark.parametrize(
     ("script", "names", "warned"),
     [
-        ("echo w > n; git add n; git commit -qm w", ["n"], True),
-        ("git checkout -qb side; echo w > n; git add n; git commit -qm w; git checkout -q feature/ai", ["n"], True),
-        ("echo w > n; echo '/flood' > .gitignore", [".gitignore", "n"], False),
+        (f"echo w > n; git add n; git commit -qm w; {FLOOD}", ["n"], True),
+        (
+            "git checkout -qb side; echo w > n; git add n; git commit -qm w; git checkout -q feature/ai; " + FLOOD,
+            ["n"],
+            True,
+        ),
+        (f"echo w > n; echo '/flood' > .gitignore; {FLOOD}", [".gitignore", "n"], False),
+        (f"echo w > n; echo '/flood' > .gitignore; {EMPTY_FILES}", [".gitignore", "n"], False),
+        (f"mkdir many; for n in $(seq 100); do echo $n > many/$n; done; {EMPTY_FILES}", None, False),
     ],
 )
 async def test_an_agent_that_fills_its_disk_loses_no_commit(
-    jobs: Jobs, script: str, names: list[str], warned: bool
+    jobs: Jobs, script: str, names: list[str] | None, warned: bool
 ) -> None:
     job = jobs(has_image=True, limits=ResourceLimits(disk_mb=64, disk_files=5000))
     await job.workspace.prepare()
     directory, control = job.job_dir / "git", Control()
     room = ReservedRoom(directory, 16 * 2**20)
     keeper = WorkKeeper(job.workspace, cast(Any, control), cast(Any, control), directory, 8, room)
-    await job.agent(f"{script}; head -c 200M /dev/urandom > flood || :; [ -s flood ]")
+    await job.agent(script)
     assert await keeper.salvage("Work of the agent") == KEPT
     (patch,) = control.patches
-    assert [line.removeprefix("+++ b/") for line in patch.splitlines() if line.startswith("+++ ")] == names
+    found = [line.removeprefix("+++ b/") for line in patch.splitlines() if line.startswith("+++ ")]
+    assert found == (names or sorted(f"many/{n}" for n in range(1, 101)))
     assert any("did not commit are not kept" in text for text in control.warnings) is warned
 
 

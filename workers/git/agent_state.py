@@ -28,7 +28,7 @@ echo @packed; if [ -f packed-refs ]; then
 fi; echo
 echo @refs; grep -rHs -D skip --exclude='*.lock' '' HEAD refs worktrees/*/HEAD | head -c 4000000; echo
 echo @stash; show logs/refs/stash 1000000
-echo @log; show logs/HEAD 4000000
+echo @log; for file in worktrees/*/logs/HEAD; do show "$file" 1000000; done | head -c 4000000; show logs/HEAD 4000000
 echo @merged; show MERGE_HEAD 4000
 echo @objects; if [ -d objects ]; then find objects -type f | wc -l; fi
 """

@@ -5,6 +5,7 @@ The agent may have changed anything in its ``.git``, so the output of these comm
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,8 @@ from workers.git.checkout_errors import TRACED, explain_checkout
 from workers.git.command import check_space
 from workers.git.policy import GitPolicy
 from workers.git.process import PATH, last_line
-from workers.sandbox.sandbox import Completed, Sandbox
+from workers.git.work_trees import LIST_TREES, WorkTree, parse_trees
+from workers.sandbox.sandbox import WORKSPACE, Completed, Sandbox
 
 CHECKOUT_TIMEOUT_S: Final = 600
 COMMIT_TIMEOUT_S: Final = 300
@@ -45,8 +47,12 @@ if [ -f "$GIT_DIR/sequencer/todo" ]; then echo "todo $(grep -c '^[a-z]' "$GIT_DI
 _MAKE_READABLE: Final = """
 find /workspace -type d ! -perm -u=rwx -exec chmod u+rwx {} ';' -o -type f ! -perm -u=r -exec chmod u+r {} +
 """
+# Of what is outside of the workspace, only the agent's home outlives the agent.
 _FIND_INNER: Final = """
-find . -mindepth 2 -name .git -prune -print | head -n "$1" | while IFS= read -r path; do
+{
+  find . -mindepth 2 -name .git -prune -print | head -n "$1"
+  find "$HOME" -mindepth 1 -maxdepth 6 -name .git -prune -print | head -n "$1"
+} | while IFS= read -r path; do
   printf '%s\\0' "$path"
   if [ -f "$path" ]; then head -c 4000 "$path" | tr -d '\\0'; fi
   printf '\\0'
@@ -133,10 +139,23 @@ class Seed:
 
 @dataclass(frozen=True)
 class InnerRepository:
-    """Repository inside the workspace; ``link`` is the content of a ``.git`` that is a file."""
+    """Repository inside the workspace, or in the agent's home.
+
+    Args:
+        path: path in the workspace, or an absolute one.
+        link: content of a ``.git`` that is a file.
+    """
 
     path: str
     link: str
+
+    @property
+    def folder(self) -> str:
+        return posixpath.join(WORKSPACE, self.path)
+
+    @property
+    def is_inside(self) -> bool:
+        return not self.path.startswith("/")
 
 
 def undo_command(states: Iterable[str], unmerged: bool) -> list[str] | None:
@@ -211,8 +230,7 @@ class Checkout:
             JobError: ``checkout_failed``, or the code of the limit that git met.
         """
         how = "borrow" if self._sandbox.isolated else "copy"
-        person = (self._policy.author_name, self._policy.author_email)
-        names = (how, seed.object_format, seed.base, self._branch, seed.start, seed.url, *person)
+        names = (how, seed.object_format, seed.base, self._branch, seed.start, seed.url, *self._policy.person)
         done = await self._sandbox.run(
             ["sh", "-c", _CREATE, "sh", *names, *self._sources.folders],
             env=_ENV | TRACED,
@@ -267,13 +285,20 @@ class Checkout:
         return parse_state(done.stdout.decode(errors="surrogateescape"))
 
     async def inner_repositories(self) -> list[InnerRepository]:
-        """Return the repositories inside the workspace, without its own."""
+        """Return the repositories inside the workspace, without its own, and those in the agent's home."""
         done = await self._sandbox.run(
             ["sh", "-c", _FIND_INNER, "sh", str(MAX_INNER)], env=_ENV, max_output=MAX_STATE, timeout_s=COMMIT_TIMEOUT_S
         )
         fields = done.stdout.decode(errors="surrogateescape").split("\0")
         pairs = zip(fields[::2], fields[1::2], strict=False)
         return [InnerRepository(path.removeprefix("./").removesuffix("/.git"), link.strip()) for path, link in pairs]
+
+    async def work_trees(self, git_folder: str) -> list[WorkTree]:
+        """Return the further work trees of a repository of the agent."""
+        done = await self._sandbox.run(
+            ["sh", "-c", LIST_TREES, "sh", git_folder], env=_ENV, max_output=MAX_STATE, timeout_s=COMMIT_TIMEOUT_S
+        )
+        return parse_trees(done.stdout.decode(errors="surrogateescape"))
 
     async def _git(
         self,

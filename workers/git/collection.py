@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from workers.errors import JobError
+from workers.git.added_submodules import find_links
 from workers.git.agent_state import AgentState
 from workers.git.checkout import Checkout, InnerRepository
 from workers.git.command import Git
 from workers.git.lines import Line, choose, find_lines
+from workers.git.names import listed, named
 from workers.git.pack import import_pack
-from workers.git.process import printable_line
-from workers.git.record import CheckoutRecord
-from workers.git.record_scripts import AGENT_GIT
+from workers.git.record import CheckoutRecord, text_of
+from workers.git.record_scripts import AGENT_GIT, COMMIT_OTHER_INDEX
 from workers.git.submodule_work import InnerWork, SubmoduleWork
-from workers.sandbox.sandbox import WORKSPACE
+from workers.git.tagged_objects import TaggedObject, wrap_objects
+from workers.git.work_trees import MAX_TREES, WorkTree
 
 MAX_COMMITS: Final = 20_000
 MAX_TIPS: Final = 500
 MAX_CLONES: Final = 10
-MAX_NAMED: Final = 10
-MAX_NAME: Final = 200
 _WORKTREE_LINK: Final = f"gitdir: {AGENT_GIT}/worktrees/"
 _SUBMODULE_LINK: Final = "/modules/"
-_KINDS: Final = {"refs/heads/": "branch ", "refs/tags/": "tag ", "refs/remotes/": "remote branch ", "refs/": "ref "}
 
 Warn = Callable[[str, str], Awaitable[None]]
 
@@ -50,10 +49,14 @@ class _Inner:
     others: tuple[InnerRepository, ...] = ()
     # All of them, also those of submodules.
     every: tuple[InnerRepository, ...] = ()
+    # Further work trees without files; their indexes are still there.
+    gone: tuple[WorkTree, ...] = ()
+    # Commits of added submodules that others can fetch. They stay links.
+    added: dict[str, str] = field(default_factory=dict)
 
     @property
     def excluded(self) -> list[str]:
-        return [one.path for one in self.copies]
+        return [one.path for one in self.copies if one.is_inside]
 
 
 @dataclass
@@ -65,9 +68,11 @@ class _Found:
     # Refs name these commits better, if there are any.
     undone: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    unreadable: list[str] = field(default_factory=list)
     # Whether git refused files, and whether the agent's own index has other entries than at the start.
     refused: bool = False
     other_index: bool = False
+    is_tree_gone: bool = False
     # Commit that is compared with the submodules, and those submodules that it has at other commits.
     tip: str = ""
     links: tuple[str, ...] = ()
@@ -93,6 +98,8 @@ class Collector:
         self._found = _Found()
         # All lines of new commits that were imported, also if none of them may be pushed.
         self.lines: tuple[Line, ...] = ()
+        # Commit to push that does not continue the start, so that it must not be pushed.
+        self.rewritten: str | None = None
 
     async def begin(self, start: str, object_format: str) -> int:
         """Record the fresh checkout; see ``CheckoutRecord.create``."""
@@ -118,8 +125,10 @@ class Collector:
             await self._warn(*await self._checkout.undo(unfinished.undo))
         self._found.files = await self._commit(message, inner)
         await self._commit_inner(inner, message)
+        await self._commit_staged(inner.gone, message)
         await self._commit_stashes(message)
-        found = await self._submodules.collect(self._found.tip, message, inner.every, inner.excluded)
+        tip = self._found.tip
+        found = await self._submodules.collect(tip, message, inner.every, inner.excluded, inner.added)
         self._found.inner = found
         self._found.ignored += tuple(found.ignored)
         return self._found.files is not None
@@ -129,7 +138,9 @@ class Collector:
         state = await self._checkout.read_state(AGENT_GIT)
         names = await self._named_commits(state)
         commits = await self._record.readable(list(names)[:MAX_TIPS])
-        lost = [name for sha, some in names.items() if sha not in commits for name in some]
+        others = {sha: some[0] for sha, some in names.items() if sha not in commits}
+        objects = await wrap_objects(self._record, others) if others else {}
+        lost = [name for sha in others if sha not in objects for name in names[sha]] + self._found.unreadable
         if lost:
             await self._warn("commits_unreadable", f"Commits of the agent are damaged or missing: {listed(lost)}.")
         tips: dict[str, list[str]] = {}
@@ -139,18 +150,21 @@ class Collector:
         lines = find_lines(tips, parents)
         self.lines = tuple(lines)
         inner = await self._import_inner({start, base})
+        tagged = await self._import_objects(objects.values(), {start, base})
         usable = [line.sha for line in lines if await self._is_ancestor(start, line.sha)]
         head = self._found.files or commits.get(state.head or "", start)
         branch = commits.get(state.refs.get(f"refs/heads/{self._branch}", ""), start)
         choice = choose(lines, parents, head, branch, usable)
         if choice.sha is not None and not await self._is_ancestor(start, choice.sha):
+            self.rewritten = choice.sha
             raise JobError(
                 "history_rewritten",
-                "The agent rewrote commits of others. MyCTOBot never overwrites commits, so nothing was pushed. "
-                "Run the job again.",
+                "The agent rewrote commits of others, and MyCTOBot never overwrites commits, so nothing was pushed. "
+                "The work that is kept with the job has the agent's files as one commit on top of the start: check its "
+                "changes in the log, then push it, or run the job again.",
             )
         await self._warn_of_left(choice.left, state)
-        return Taken(choice.sha, (*choice.left, *inner), self._note(choice.left, inner, state))
+        return Taken(choice.sha, (*choice.left, *inner, *tagged), self._note(choice.left, inner, tagged, state))
 
     # --- Files ---------------------------------------------------------------------------------------
 
@@ -186,16 +200,20 @@ class Collector:
 
     async def _sort_inner(self) -> _Inner:
         every = found = await self._checkout.inner_repositories()
-        own = await self._record.submodules()
-        found = [one for one in found if one.path not in own and _SUBMODULE_LINK not in one.link]
-        if not found:
-            return _Inner(every=tuple(every))
+        added = await find_links(self._record, every)
+        own = {*self._record.gitlinks, *added}
+        found = [one for one in found if one.path not in own and not _is_module_below(one, own)]
+        trees = await self._checkout.work_trees(AGENT_GIT)
         copies = await self._record.copies([one.path for one in found if not one.link])
         mine = [one for one in found if one.path in copies or one.link.startswith(_WORKTREE_LINK)]
-        others = [one for one in found if one not in mine]
+        others = [one for one in found if one not in mine and one.is_inside]
+        known = {one.path for one in mine}
+        outside = [tree for tree in trees if tree.is_there and not tree.is_inside and tree.path not in known]
+        mine += [InnerRepository(tree.path, f"{_WORKTREE_LINK}{tree.name}") for tree in outside]
         await self._record.hide_git([one.path for one in others])
-        self._record.borrow([f"{WORKSPACE}/{one.path}/.git/objects" for one in mine if not one.link])
-        return _Inner(tuple(mine), tuple(others), tuple(every))
+        self._record.borrow([f"{one.folder}/.git/objects" for one in mine if not one.link])
+        gone = tuple(tree for tree in trees if not tree.is_there)
+        return _Inner(tuple(mine), tuple(others), tuple(every), gone, added)
 
     async def _commit_inner(self, inner: _Inner, message: str) -> None:
         """Collect the commits and files of copies of the job's repository inside the workspace."""
@@ -204,19 +222,39 @@ class Collector:
             if one.link:
                 head = state.refs.get(f"worktree {one.link.removeprefix(_WORKTREE_LINK)}")
             else:
-                own = await self._checkout.read_state(f"{WORKSPACE}/{one.path}/.git")
+                own = await self._checkout.read_state(f"{one.folder}/.git")
                 head = own.head
                 for name, sha in [("HEAD", own.head), *own.refs.items()]:
                     if sha:
                         self._found.extra[f"{named(name)} of {one.path}"] = sha
             commits = await self._record.readable([head] if head else [])
             if head is not None and head in commits:
-                files = await self._record.commit_files(commits[head], message, work_tree=f"{WORKSPACE}/{one.path}")
+                files = await self._record.commit_files(commits[head], message, work_tree=one.folder)
                 if files.commit is not None:
                     self._found.extra[f"files of {one.path}"] = files.commit
-        if len(inner.copies) > MAX_CLONES:
-            left = [one.path for one in inner.copies[MAX_CLONES:]]
+        left = [one.path for one in inner.copies[MAX_CLONES:]] + [tree.path for tree in inner.gone[MAX_TREES:]]
+        if left:
             await self._warn("clones_left_out", f"The agent made too many copies of the repository: {listed(left)}.")
+
+    async def _commit_staged(self, gone: Sequence[WorkTree], message: str) -> None:
+        """Commit what the agent staged in work trees whose files are gone, and name these work trees."""
+        state = await self._checkout.read_state(AGENT_GIT)
+        for tree in gone[:MAX_TREES]:
+            head = state.refs.get(f"worktree {tree.name}", "")
+            parent = (await self._record.readable([head] if head else [])).get(head, self._record.start)
+            index, text = f"{AGENT_GIT}/worktrees/{tree.name}/index", f"{message.strip()}\n".encode()
+            done = await self._record.run(COMMIT_OTHER_INDEX, index, parent, stdin=text)
+            if done.returncode != 0:
+                self._found.unreadable.append(f"staged files of {tree.path}")
+            elif staged := text_of(done).strip():
+                self._found.extra[f"staged files of {tree.path}"] = staged
+        if lost := [tree.path for tree in gone if not tree.lasts]:
+            self._found.is_tree_gone = True
+            await self._warn(
+                "work_trees_gone",
+                "These work trees are gone with the agent's /tmp, and their files that were not staged or committed "
+                f"are lost: {listed(lost)}.",
+            )
 
     async def _commit_stashes(self, message: str) -> None:
         state = await self._checkout.read_state(AGENT_GIT)
@@ -261,18 +299,10 @@ class Collector:
 
     async def _import_inner(self, known: set[str]) -> list[Line]:
         """Import the work in submodules, and name it all."""
-        found, lines = self._found.inner, []
-        for one in found.lines:
-            try:
-                await self._import({one.last: [one.name]}, known)
-            except JobError as error:
-                # What cannot be pushed must not stop what can.
-                if error.code not in ("changes_invalid", "changes_too_large"):
-                    raise
-                found.named.append(f"{one.name} ({error.code})")
-                continue
-            lines.append(Line(one.last, (one.name,), one.first))
-        self.lines += tuple(lines)
+        found = self._found.inner
+        wanted = [Line(one.last, (one.name,), one.first) for one in found.lines]
+        lines, refused = await self._import_apart(wanted, known)
+        found.named += refused
         names = [f"{line.names[0]} ({line.sha[:10]})" for line in lines] + found.named
         paths = [path for path in self._found.links if not any(f"submodule {path} " in name for name in names)]
         if every := [*names, *(f"{path} (at another commit)" for path in paths)]:
@@ -282,6 +312,36 @@ class Collector:
                 f"commit's name here is kept with the job: {listed(every)}.",
             )
         return lines
+
+    async def _import_objects(self, objects: Iterable[TaggedObject], known: set[str]) -> list[Line]:
+        """Import the files and folders that refs name, and name them all."""
+        found = list(objects)
+        lines, refused = await self._import_apart([Line(one.commit, (one.name,)) for one in found if one.commit], known)
+        if found:
+            names = [f"{line.names[0]} ({line.sha[:10]})" for line in lines] + refused
+            names += [one.name for one in found if not one.commit]
+            await self._warn(
+                "objects_left_out",
+                "The agent's refs name these files and folders instead of commits, and they are not pushed. What has a "
+                f"commit's name here is kept with the job: {listed(names)}.",
+            )
+        return lines
+
+    async def _import_apart(self, lines: Iterable[Line], known: set[str]) -> tuple[list[Line], list[str]]:
+        """Import lines that are not pushed, and return them, and the names of those that cannot be kept."""
+        found, refused = [], []
+        for line in lines:
+            try:
+                await self._import({line.sha: list(line.names)}, known)
+            except JobError as error:
+                # What cannot be pushed must not stop what can.
+                if error.code not in ("changes_invalid", "changes_too_large"):
+                    raise
+                refused.append(f"{line.names[0]} ({error.code})")
+                continue
+            found.append(line)
+        self.lines += tuple(found)
+        return found, refused
 
     async def _is_ancestor(self, older: str, newer: str) -> bool:
         result = await self._git.run(["merge-base", "--is-ancestor", older, newer], cwd=self._clean)
@@ -302,13 +362,17 @@ class Collector:
         if tags:
             await self._warn("tags_left_out", f"The agent's tags are not pushed: {listed(tags)}.")
 
-    def _note(self, left: Iterable[Line], inner: Iterable[Line], state: AgentState) -> str:
-        if list(left):
+    def _note(self, left: Sequence[Line], inner: Sequence[Line], tagged: Sequence[Line], state: AgentState) -> str:
+        if left:
             return "The agent left several lines of work, and none of them is on the job's branch"
-        if list(inner) or self._found.inner.named or self._found.links:
+        if inner or self._found.inner.named or self._found.links:
             return "The agent's work is inside submodules, and it is not pushed"
+        if tagged:
+            return "The agent's refs name files or folders instead of commits, and they are not pushed"
         if self._found.refused:
             return "The agent's files could not be added to a commit, as the warnings say"
+        if self._found.is_tree_gone:
+            return "The agent's work trees outside of the workspace are gone, as the warnings say"
         if self._found.ignored:
             return f"The agent changed only files that git ignores: {listed(self._found.ignored)}"
         if state != self._at_start or self._found.other_index:
@@ -316,23 +380,13 @@ class Collector:
         return "The agent changed nothing"
 
 
-def named(ref: str) -> str:
-    """Return a ref's name for people."""
-    for prefix, kind in _KINDS.items():
-        if ref.startswith(prefix):
-            return kind + ref.removeprefix(prefix)
-    return ref
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names as one bounded text."""
-    every = [printable_line(name)[:MAX_NAME] for name in names]
-    more = f" and {len(every) - MAX_NAMED} more" if len(every) > MAX_NAMED else ""
-    return ", ".join(every[:MAX_NAMED]) + more
-
-
 def _is_tag(ref: str) -> bool:
     return ref.startswith("refs/tags/")
+
+
+def _is_module_below(one: InnerRepository, links: Iterable[str]) -> bool:
+    """Tell whether a repository is a submodule of another submodule."""
+    return _SUBMODULE_LINK in one.link and any(one.path.startswith(f"{link}/") for link in links)
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

@@ -52,6 +52,25 @@ async def write_patch(git: Git, repository: Path, path: Path, base: str, head: s
     return await _write(git, repository, argv, path, max_mb)
 
 
+async def recommit(git: Git, repository: Path, commit: str, parent: str, message: str, person: tuple[str, str]) -> str:
+    """Commit the files of a commit again on top of another one, and return the new commit.
+
+    Args:
+        person: name and address of the author.
+
+    Raises:
+        JobError: ``nothing_to_push`` if the files are the same, or an error of ``Git.run``.
+    """
+    trees = await git.check(["rev-parse", f"{commit}^{{tree}}", f"{parent}^{{tree}}"], cwd=repository)
+    tree, known = trees.split()
+    if tree == known:
+        raise JobError("nothing_to_push", "The files are as before.")
+    name, email = person
+    settings = ["-c", f"user.name={name}", "-c", f"user.email={email}"]
+    argv = [*settings, "commit-tree", tree, "-p", parent, "-m", message]
+    return (await git.check(argv, cwd=repository)).strip()
+
+
 async def import_bundle(git: Git, repository: Path, path: Path, head: str, max_bytes: int) -> None:
     """Import the commits of a bundle that ``write_bundle`` wrote, and check them like those of an agent.
 

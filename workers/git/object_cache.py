@@ -4,6 +4,7 @@ Below the folder of the cache, which only the shard's user may enter, each repos
 
     KEY/objects/pack/   packs that git fetched and checked; later jobs read them, and nothing changes them
     KEY/manifest.json   digests of the packs, and commits whose whole history they have
+    KEY/tenant          digest of the tenant, because each one has its share of the room
     KEY.lock            locked by each job that uses the packs, and alone by a job that removes them
 """
 
@@ -19,7 +20,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +39,7 @@ MAX_MANIFEST: Final = MB
 # A tenant's files do not stay for ever on a shard that its jobs do not use any more.
 MAX_UNUSED_S: Final = 14 * 24 * 3600
 CHUNK: Final = 4 * MB
+DIGEST_LENGTH: Final = 64
 # The cache leaves this part of the disk free, or this many bytes if they are less.
 FREE_PART: Final = 5
 FREE_BYTES: Final = 4096 * MB
@@ -73,6 +76,45 @@ class PackManifest:
         return len(self.files) >= 2 * MAX_PACKS
 
 
+@dataclass(frozen=True)
+class KeptEntry:
+    """Kept objects of one repository.
+
+    Args:
+        used: time of the last use, in seconds since the epoch.
+        size: size in bytes.
+        tenant: digest of the tenant; empty for objects of an earlier release.
+    """
+
+    folder: Path
+    used: float
+    size: int
+    tenant: str
+
+
+def choose_removal(entries: Sequence[KeptEntry], needed: int, owner: str, fixed: Collection[Path]) -> KeptEntry | None:
+    """Return the repository that makes room: of the tenant that uses most, the one not used for the longest time.
+
+    No tenant takes room from one that uses less than itself, so the result is None if only those are left.
+
+    Args:
+        needed: bytes that ``owner`` adds.
+        owner: digest of the tenant that needs room.
+        fixed: folders that stay.
+    """
+    sizes: Counter[str] = Counter()
+    for entry in entries:
+        sizes[entry.tenant] += entry.size
+    sizes[owner] += needed
+    for tenant in sorted(sizes, key=lambda name: (-sizes[name], name != owner)):
+        mine = [entry for entry in entries if entry.tenant == tenant and entry.folder not in fixed]
+        if mine:
+            return min(mine, key=lambda entry: entry.used)
+        if tenant == owner:
+            break
+    return None
+
+
 class ObjectCache:
     """Cache of a shard.
 
@@ -99,41 +141,45 @@ class ObjectCache:
             for folder in (key, f"{key}/objects", f"{key}/objects/pack"):
                 # The agent's user reads the objects through a mount, which no other user can reach.
                 (self._folder / folder).chmod(0o755)
+            _write_tenant(self._folder / key, tenant)
         except BaseException:
             os.close(lock)
             raise
         return KeptObjects(self, self._folder / key, lock, tenant, repository)
 
-    def make_room(self, needed: int, keep: Path | None = None) -> bool:
-        """Remove the objects that were not used for the longest time until there is room.
+    def make_room(self, needed: int, keep: Path) -> bool:
+        """Remove objects until there is room within the bound; see ``choose_removal``.
 
         Args:
-            needed: bytes of room within the bound.
-            keep: folder of a repository that stays.
+            needed: bytes of room.
+            keep: folder of the repository that needs it, which stays.
         """
-        entries = sorted(self._entries(), key=lambda entry: entry[1])
-        total = sum(size for _, _, size in entries)
-        for folder, used, size in entries:
-            if folder == keep or (total + needed <= self._max_bytes and used > time.time() - MAX_UNUSED_S):
-                continue
-            if self.remove(folder):
-                total -= size
-        return total + needed <= self._max_bytes
+        entries, owner, fixed = self._entries(), _read_tenant(keep), {keep}
+        for old in [entry for entry in entries if entry.used <= time.time() - MAX_UNUSED_S and entry.folder != keep]:
+            if self.remove(old.folder):
+                entries.remove(old)
+        while sum(entry.size for entry in entries) + needed > self._max_bytes:
+            if (chosen := choose_removal(entries, needed, owner, fixed)) is None:
+                return False
+            if self.remove(chosen.folder):
+                entries.remove(chosen)
+            else:
+                fixed.add(chosen.folder)
+        return True
 
     def clear(self) -> None:
         """Remove everything that no job uses."""
-        for folder, _, _ in self._entries():
-            self.remove(folder)
+        for entry in self._entries():
+            self.remove(entry.folder)
 
-    def _entries(self) -> list[tuple[Path, float, int]]:
-        """Return folder, time of the last use and size of each repository."""
+    def _entries(self) -> list[KeptEntry]:
         found = []
         with contextlib.suppress(FileNotFoundError):
             for folder in self._folder.iterdir():
                 if _KEY.fullmatch(folder.name):
                     with contextlib.suppress(FileNotFoundError):
                         size = sum(file.stat().st_size for file in (folder / "objects" / "pack").iterdir())
-                        found.append((folder, folder.stat().st_mtime, size))
+                        found.append(KeptEntry(folder, folder.stat().st_mtime, size, _read_tenant(folder)))
         return found
 
     def remove(self, folder: Path) -> bool:
@@ -252,6 +298,20 @@ class KeptObjects:
         draft = self.folder / "manifest.draft"
         draft.write_text(text)
         draft.rename(self.folder / "manifest.json")
+
+
+def _write_tenant(folder: Path, tenant: str) -> None:
+    # A change of the folder counts as a use, and a job that only opens it does not use the objects.
+    if not _read_tenant(folder):
+        (folder / "tenant").write_text(hashlib.sha256(tenant.encode()).hexdigest())
+
+
+def _read_tenant(folder: Path) -> str:
+    try:
+        with (folder / "tenant").open() as file:
+            return file.read(DIGEST_LENGTH)
+    except FileNotFoundError:
+        return ""
 
 
 def _parse(values: Any) -> PackManifest:

@@ -87,6 +87,11 @@ class GitPolicy:
     author_name: str = "MyCTOBot"
     author_email: str = "agent@myctobot.invalid"
 
+    @property
+    def person(self) -> tuple[str, str]:
+        """Name and address of the author of commits of files."""
+        return self.author_name, self.author_email
+
 
 @dataclass(frozen=True)
 class Remote:

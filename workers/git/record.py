@@ -7,6 +7,7 @@ damage in the agent's ``.git`` loses no file. All commands run in the sandbox as
 from __future__ import annotations
 
 import os
+import posixpath
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -250,15 +251,9 @@ class CheckoutRecord:
         """Return a digest of the entries of the agent's own index."""
         return text_of(await self.run(INDEX_DIGEST))
 
-    async def submodules(self) -> frozenset[str]:
-        """Return the paths of links to other repositories at the start, and of those that the agent registered."""
-        listing = await self.run("git config -z -f .gitmodules --get-regexp '^submodule\\..*\\.path$' || :")
-        values = [field.partition("\n")[2] for field in text_of(listing).split("\0")]
-        return frozenset([*self.gitlinks, *filter(None, values)])
-
     async def copies(self, paths: Sequence[str]) -> frozenset[str]:
         """Return the folders whose repository has the commit of the start, so that it is a copy of the job's own."""
-        done = await self.run(COPIES, self.start, *(f"./{path}" for path in paths))
+        done = await self.run(COPIES, self.start, *(posixpath.join("./", path) for path in paths))
         return frozenset(path.removeprefix("./") for path in text_of(done).split("\0") if path)
 
     async def hide_git(self, paths: Sequence[str]) -> None:
@@ -267,11 +262,16 @@ class CheckoutRecord:
         if paths:
             await self.run(script, self.hidden_git, *(f"./{path}" for path in paths))
 
+    @property
+    def fetched_folders(self) -> str:
+        """Folders of the objects that the runner itself fetched, as git separates them."""
+        return ":".join(self._sources.folders)
+
     async def fetched(self, shas: Iterable[str]) -> frozenset[str]:
         """Return those of the commits that the runner itself fetched."""
         data = "".join(f"{sha}\n" for sha in shas).encode()
         env = {"GIT_OBJECT_DIRECTORY": f"{RECORD}/none"}
-        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = ":".join(self._sources.folders)
+        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = self.fetched_folders
         return frozenset(text_of(await self.run(FETCHED, stdin=data, env=env)).split())
 
     def borrow(self, folders: Iterable[str]) -> None:

@@ -191,3 +191,14 @@ parent=$1; shift
 if [ "$tree" = "$(git rev-parse "$parent^{tree}")" ] && [ $# = 0 ]; then exit 0; fi
 git commit-tree "$tree" -p "$parent" "$@" -F -
 """
+
+# Commit what the index of another work tree has. In a conflict, the side of that work tree counts first.
+COMMIT_OTHER_INDEX: Final = f"""
+if ! [ -f "$1" ]; then exit 0; fi
+export GIT_INDEX_FILE=$GIT_DIR/other
+cp -- "$1" "$GIT_INDEX_FILE" || exit 1; shift
+for stage in 1 3 2; do
+  git ls-files -z --unmerged | sed -nz "s/^\\([0-7]* [0-9a-f]*\\) $stage\\t/\\1 0\\t/p"
+done > $GIT_DIR/sides
+if [ -s $GIT_DIR/sides ]; then git update-index -z --index-info < $GIT_DIR/sides || exit 1; fi
+{COMMIT_INDEX}"""

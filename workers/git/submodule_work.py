@@ -80,14 +80,27 @@ class SubmoduleWork:
         self._checkout, self._record = checkout, record
         self._left = min(MAX_BYTES, max_bytes // 2)
 
-    async def collect(self, tip: str, message: str, inner: Sequence[InnerRepository], copies: list[str]) -> InnerWork:
+    async def collect(
+        self,
+        tip: str,
+        message: str,
+        inner: Sequence[InnerRepository],
+        copies: list[str],
+        added: Mapping[str, str],
+    ) -> InnerWork:
         """Commit everything new in the submodules of the commit ``tip``.
 
         Args:
             inner: repositories inside the workspace.
             copies: folders with copies of the job's repository, which are collected elsewhere.
+            added: commits of submodules that the agent added and that others can fetch, by their paths.
         """
         found = InnerWork()
+        for path, head in added.items():
+            try:
+                await self._search_added(_Submodule(path, head), message, inner, copies, found)
+            except JobError as error:
+                _name_uncommitted(path, error, found)
         if not self._record.gitlinks:
             return found
         there = parse_links(text_of(await self._record.run(LINKS, tip)))
@@ -104,10 +117,17 @@ class SubmoduleWork:
             try:
                 await self._search(path, has_files, message, folders, copies, found)
             except JobError as error:
-                if error.code != "commit_failed":
-                    raise
-                found.named.append(f"files of the submodule {path} (they could not be committed)")
+                _name_uncommitted(path, error, found)
         return found
+
+    async def _search_added(
+        self, one: _Submodule, message: str, inner: Sequence[InnerRepository], copies: list[str], found: InnerWork
+    ) -> None:
+        self._record.borrow(f"{folder}/objects" for folder in _git_folders(one.path, None, inner))
+        files = await self._commit_files(one, one.base, message, copies, found)
+        if files is not None:
+            same = await self._as_checked_out(one, one.base, files)
+            await self._keep(one, f"files of the submodule {one.path}", [files], same, message, found)
 
     async def _search(
         self,
@@ -251,6 +271,12 @@ class SubmoduleWork:
         listed = text_of(await self._record.run(FOLDERS, stdin=_fields(paths))).split("\0")
         full = [item[1:] for item in listed if item.startswith("+")]
         return full, [item[1:] for item in listed if item.startswith("-")]
+
+
+def _name_uncommitted(path: str, error: JobError, found: InnerWork) -> None:
+    if error.code != "commit_failed":
+        raise error
+    found.named.append(f"files of the submodule {path} (they could not be committed)")
 
 
 def _fields(items: Iterable[str]) -> bytes:

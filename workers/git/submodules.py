@@ -23,7 +23,7 @@ MAX_SUBMODULES: Final = 100
 MAX_ENTRIES: Final = 1000
 MAX_LISTING: Final = 2**20
 _SETTING: Final = re.compile(r"submodule\.(.+)\.(path|url)", re.DOTALL)
-_SCP_LIKE: Final = re.compile(r"(?:[^/@:]+@)?([^/:]+):(?!//)(.+)")
+SCP_LIKE: Final = re.compile(r"(?:[^/@:]+@)?([^/:]+):(?!//)(.+)")
 _GITLINK: Final = "160000"
 
 Log = Callable[[str], Awaitable[None]]
@@ -63,7 +63,7 @@ def resolve_url(repository: str, url: str) -> str | None:
             url = url.partition("/")[2]
         return f"{base.scheme}://{base.netloc}{path}/{url}"
     if "://" not in url:
-        match = _SCP_LIKE.fullmatch(url)
+        match = SCP_LIKE.fullmatch(url)
         host, path = (match[1], match[2]) if match else ("", "")
     else:
         try:

@@ -8,6 +8,7 @@ the agent's commits out. They are checked before anything is pushed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,16 +23,17 @@ from workers.git.changes import Collected, added_repositories, diff_event, read_
 from workers.git.checkout import Checkout
 from workers.git.ci_files import changed_ci_files
 from workers.git.cleanup import remove_tree
-from workers.git.collection import Collector, listed
+from workers.git.collection import Collector
 from workers.git.command import Git
 from workers.git.confinement import Confinement
 from workers.git.failures import redact
-from workers.git.kept_work import import_bundle, unusable, write_bundle, write_patch
+from workers.git.kept_work import import_bundle, recommit, unusable, write_bundle, write_patch
 from workers.git.large_changes import find_large
 from workers.git.lfs import plain_contents
 from workers.git.lfs_client import LfsClient
 from workers.git.lfs_files import LfsFiles
 from workers.git.lines import Line
+from workers.git.names import listed
 from workers.git.notes import Notes, read_notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_spec, resolve_host
 from workers.git.preparation import Preparation, Start
@@ -108,7 +110,7 @@ class Workspace:
         max_bytes = policy.max_bundle_mb * 2**20
         self._collector = Collector(self._checkout, record, self._git, self._clean, max_bytes, spec.branch, self._warn)
         self._start: Start | None = None
-        self.note = ""
+        self.note = self._message = ""
         self._head: str | None = None
         # Commits that are not pushed, but kept.
         self._left: tuple[str, ...] = ()
@@ -154,6 +156,7 @@ class Workspace:
 
     async def commit_leftovers(self, message: str) -> bool:
         """Commit the agent's uncommitted changes as the agent's user; return whether there were any."""
+        self._message = message
         committed = await self._collector.commit_files(message)
         if committed:
             await self._log("Committed the agent's uncommitted changes")
@@ -298,6 +301,11 @@ class Workspace:
         except JobError:
             # What may not be pushed can be kept.
             self._left = tuple(line.sha for line in self._collector.lines)
+            if sha := self._collector.rewritten:
+                # Files that may not be pushed at all must not hide why this history may not.
+                with suppress(JobError):
+                    head = await recommit(self._git, self._clean, sha, start.sha, self._message, self._policy.person)
+                    await self._describe(start, head)
             raise
         self.note, self._left = taken.note, tuple(line.sha for line in taken.left)
         for line in taken.left[:MAX_LEFT_SHOWN]:
@@ -372,8 +380,7 @@ class Workspace:
 
     async def _log(self, text: str) -> None:
         if not is_progress(text):
-            clean = redact(text, self._remote.encodings)
-            await self._emit(EventKind.LOG, {"source": "git", "text": clean})
+            await self._emit(EventKind.LOG, {"source": "git", "text": redact(text, self._remote.encodings)})
 
     async def _warn(self, code: str, message: str) -> None:
         await self._emit(EventKind.WARNING, {"code": code, "message": redact(message, self._remote.encodings)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,27 +14,32 @@ from workers.sandbox.disk_image import NO_SPACE
 PARTS: Final = 2
 # The agent may use the rest.
 LARGEST_PART: Final = 10
+# Git makes a file for each new object, and up to 256 folders. More files would delay the start of each job.
+MAX_FILES: Final = 2000
 
 
 class ReservedRoom:
-    """Room on the disk image of a job.
+    """Room on the disk image of a job, for bytes and for files.
 
     Args:
         directory: existing folder of the runner on the image.
-        wanted: bytes for each part; at most a tenth of the image is reserved in all.
+        wanted: bytes for each part; at most a tenth of the image's bytes and files is reserved in all.
     """
 
     def __init__(self, directory: Path, wanted: int) -> None:
         found = os.statvfs(directory)
         size = min(wanted, found.f_blocks * found.f_frsize // LARGEST_PART // PARTS)
+        files = min(MAX_FILES, found.f_files // LARGEST_PART // PARTS)
         self._parts = [directory / f"reserved-{number}" for number in range(PARTS)]
         for part in self._parts:
-            _allocate(part, size)
+            part.mkdir()
+            _allocate(part / "bytes", size)
+            _make_files(part, files)
 
     def release(self) -> None:
         """Free one part for the next step that collects work; further calls do nothing."""
         if self._parts:
-            self._parts.pop().unlink(missing_ok=True)
+            shutil.rmtree(self._parts.pop())
 
 
 def _allocate(path: Path, size: int) -> None:
@@ -46,3 +52,13 @@ def _allocate(path: Path, size: int) -> None:
                 raise
             with suppress(OSError):
                 os.ftruncate(file.fileno(), 0)
+
+
+def _make_files(directory: Path, count: int) -> None:
+    """Make empty files; a disk that is full already has none to reserve."""
+    try:
+        for number in range(count):
+            (directory / f"file-{number}").touch(exist_ok=False)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise

@@ -83,7 +83,7 @@ class Sandbox:
         self._groups = require_abilities(create_groups(config.limits, self._since), config.groups)
         self._live: list[SandboxedProcess] = []
         self._watchdog: asyncio.Task[None] | None = None
-        self._memory_exceeded = False
+        self._watchdog_kills = 0
         self._processes_reached = False
         self._earlier_children: set[tuple[int, int]] = set()
         if not self.isolated:
@@ -217,6 +217,7 @@ class Sandbox:
             JobError: ``command_timeout``, ``agent_out_of_memory`` or ``sandbox_failed``.
         """
         output = stdout_file if stdout_file is not None else asyncio.subprocess.PIPE
+        before = self._memory_kills()
         started = await self._spawn(Launch(argv, env or {}, cwd, mounts, stdout=output))
         try:
             async with asyncio.timeout(timeout_s):
@@ -232,8 +233,7 @@ class Sandbox:
             raise JobError("command_timeout", message, retryable=True) from error
         finally:
             await self._end(started)
-        problem = self.memory_error(code)
-        if problem is not None:
+        if problem := self.memory_error(code, before):
             raise problem
         # A part of bubblewrap's setup happens after it was released. The command itself could write the same text.
         if not set_up and code == 1:
@@ -257,18 +257,23 @@ class Sandbox:
         if started in self._live:
             self._live.remove(started)
 
-    def memory_error(self, returncode: int) -> JobError | None:
-        """Return the error when the memory limit ended a process with this exit code, else None."""
-        killed = returncode == 128 + signal.SIGKILL
-        if self._memory_exceeded or (killed and self._groups.memory_kills() > 0):
-            return limit_errors.out_of_memory(self.config.limits)
-        return None
+    def _memory_kills(self) -> tuple[int, int]:
+        return self._watchdog_kills, self._groups.memory_kills()
+
+    def memory_error(self, returncode: int, before: tuple[int, int] = (0, 0)) -> JobError | None:
+        """Return the error when the memory limit ended a process with this exit code, else None.
+
+        Args:
+            before: kills by the watchdog and the kernel before the process started, which were others'.
+        """
+        watchdog, kernel = self._memory_kills()
+        is_ended = watchdog > before[0] or (returncode == 128 + signal.SIGKILL and kernel > before[1])
+        return limit_errors.out_of_memory(self.config.limits) if is_ended else None
 
     def process_error(self, returncode: int) -> JobError | None:
         """Return the error when a process with this exit code ended after the limit of processes was reached."""
-        if returncode != 0 and (self._processes_reached or self._groups.refused_processes() > 0):
-            return limit_errors.process_limit(self.config.limits, returncode)
-        return None
+        is_reached = self._processes_reached or self._groups.refused_processes() > 0
+        return limit_errors.process_limit(self.config.limits, returncode) if is_reached and returncode != 0 else None
 
     # --- The certain end ---------------------------------------------------------------------------
 
@@ -383,7 +388,7 @@ class Sandbox:
             ):
                 self._processes_reached = True
             if not self._groups.limits_memory and self._memory_used() > limit:
-                self._memory_exceeded = True
+                self._watchdog_kills += 1
                 await self.kill_all()
 
     def _memory_used(self) -> int:

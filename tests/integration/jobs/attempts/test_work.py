@@ -11,12 +11,19 @@ from django.test import Client
 
 from jobs.dispatch.round import dispatch_round
 from jobs.kept_work.storage import read_file, remove_expired, work_of
+from jobs.lifecycle.push import push_again
+from jobs.lifecycle.reaper import recover
 from jobs.models import Job, KeptWork, KeptWorkPart
+from myctobot.contract.limits import LEASE_S, LOST_AFTER_S
 from myctobot.contract.work import WORK_PART_BYTES
+from myctobot.tenants.authentication import Caller
 from myctobot.tenants.key_rotation import rotate
-from myctobot.tenants.models import Tenant
+from myctobot.tenants.models import Role, Tenant
+from shards.models import Shard, ShardState
 from tests.factories.control_plane import (
     Runner,
+    age,
+    attempts_of,
     end_pause,
     error_of,
     fresh,
@@ -25,7 +32,7 @@ from tests.factories.control_plane import (
     running_job,
     whole_database,
 )
-from tests.factories.kept_work import BUNDLE, manifest, read, store
+from tests.factories.kept_work import BUNDLE, HEAD, manifest, read, store
 
 pytestmark = pytest.mark.django_db
 
@@ -64,6 +71,43 @@ def test_work_of_an_agent_that_did_not_end_well_is_kept_and_not_pushed(running: 
     kept = work_of(job)
     assert kept is not None
     assert b"".join(read_file(kept.pk, "bundle")) == BUNDLE
+
+
+def lose_shard(job: Job) -> None:
+    """End a job's attempt as the control plane does when its shard vanishes with the runner."""
+    age(attempts_of(job)[-1], "lease_until", LOST_AFTER_S - LEASE_S + 1)
+    recover()
+    Shard.objects.update(state=ShardState.GONE)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_work_outlives_the_shard_that_stored_it(running: tuple[Job, Runner], ready: bool) -> None:
+    job, runner = running
+    store(runner, manifest=manifest(ready=ready))
+    lose_shard(job)
+    assert attempts_of(job)[0].state == "lost"
+    _, other = make_shard("other", "git")
+    second, answer = next_attempt(job, other)
+    # Only finished work takes the place of the agent.
+    assert answer.get("work") == (manifest() if ready else None)
+    assert (read(second).status_code == 200) is ready
+    kept = work_of(job)
+    assert kept is not None
+    assert b"".join(read_file(kept.pk, "bundle")) == BUNDLE
+
+
+def test_work_of_a_lost_job_can_be_pushed_by_a_person(tenant: Tenant, key: str) -> None:
+    job, runner = running_job(tenant, key)
+    Job.objects.filter(pk=job.pk).update(max_attempts=1)
+    store(runner, manifest=manifest(ready=False))
+    lose_shard(job)
+    assert (fresh(job).status, fresh(job).error_code) == ("failed", "lost")
+    _, other = make_shard("other", "git")
+    push, _ = push_again(Caller(tenant, Role.MEMBER), job.public_id, {})
+    dispatch_round()
+    again = Runner(other, push)
+    assert again.claim().json()["work"]["head"] == HEAD
+    assert base64.b64decode(read(again).json()["data"]) == BUNDLE
 
 
 def test_work_without_its_manifest_is_not_work(running: tuple[Job, Runner], key: str) -> None:

@@ -115,6 +115,17 @@ async def test_an_expired_certificate_is_not_an_unknown_authority(jobs: Jobs, re
     assert "administrator of that server renew it" in str(error)
 
 
+async def test_a_certificate_of_the_future_is_a_matter_of_clocks(jobs: Jobs, remote: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "early"
+    directory.mkdir()
+    with serve(remote.parent, directory, TOKEN, since=timedelta(hours=1), valid=timedelta(hours=2)) as server:
+        error = await refusal(jobs, url=server.url("repo.git"), ca_file=server.ca_file)
+    assert (error.code, error.retryable) == ("repo_certificate_expired", False)
+    assert "is not valid yet" in str(error)
+    assert "or the operator of the shard its clock" in str(error)
+    assert "renew" not in str(error)
+
+
 async def test_a_certificate_for_another_host_says_so(jobs: Jobs, server: GitServer) -> None:
     async def here(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]

@@ -13,6 +13,7 @@ from tests.fixtures.repos import branches, git
 pytestmark = pytest.mark.anyio
 
 COMMIT = "echo w > n; git add n; git commit -qm w"
+WRITE = "echo w | git hash-object -w --stdin"
 IDENTITY = "git config user.name a; git config user.email a@example.com"
 
 
@@ -42,7 +43,6 @@ def left_patches(job: Job) -> str:
         pytest.param(f"git checkout -q --detach; {COMMIT}; git tag v9; git checkout -q -", id="a tag"),
         pytest.param("echo w > n; git stash -qu", id="a stash of a new file"),
         pytest.param("echo w > n; git add n; git stash -q", id="a stash of a staged file"),
-        pytest.param(f"git worktree add -q /tmp/wt -b b; cd /tmp/wt; {COMMIT}", id="a work tree elsewhere"),
         pytest.param(f"git worktree add -q --detach inner; cd inner; {COMMIT}", id="a detached work tree inside"),
         pytest.param("git worktree add -q --detach inner; echo w > inner/n", id="files in a work tree inside"),
         pytest.param(
@@ -51,6 +51,13 @@ def left_patches(job: Job) -> str:
         ),
         pytest.param(f"git clone -q . inner; cd inner; {IDENTITY}; {COMMIT}", id="a clone inside"),
         pytest.param("git clone -q . inner; echo w > inner/n", id="files in a clone inside"),
+        pytest.param("git worktree add -q ~/wt -b b; echo w > ~/wt/n", id="files in a work tree in the home"),
+        pytest.param(f"git clone -q . ~/c; cd ~/c; {IDENTITY}; {COMMIT}", id="a clone in the home"),
+        pytest.param("git clone -q . ~/a/c; echo w > ~/a/c/n", id="files in a clone in the home"),
+        pytest.param(
+            "git worktree add -q --detach inner; cd inner; echo w > n; git add n; cd ..; rm -rf inner",
+            id="staged files of a work tree that the agent removed",
+        ),
     ],
 )
 async def test_a_single_line_of_work_is_pushed_wherever_it_is(jobs: Jobs, remote: Path, script: str) -> None:
@@ -61,6 +68,58 @@ async def test_a_single_line_of_work_is_pushed_wherever_it_is(jobs: Jobs, remote
     assert git(remote, "diff", "--name-only", "main", "feature/ai") == "n"
     assert git(remote, "rev-list", "--count", "--merges", "main..feature/ai") == "0"
     assert [code for code in job.warnings() if code != "tags_left_out"] == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(COMMIT, id="a commit"),
+        pytest.param("echo w > n; git add n; echo later > later", id="a staged file"),
+        pytest.param(f"git checkout -q --detach; {COMMIT}; git checkout -q b", id="a detached commit that was left"),
+    ],
+)
+async def test_what_git_has_of_a_work_tree_in_tmp_is_pushed_and_the_rest_is_named(
+    jobs: Jobs, remote: Path, script: str
+) -> None:
+    job = jobs()
+    await run(job, f"git worktree add -q /tmp/wt -b b; cd /tmp/wt; {script}")
+    await job.finish()
+    assert pushed(remote) == "w"
+    assert job.warnings() == ["work_trees_gone"]
+    assert messages(job, "work_trees_gone").endswith("not staged or committed are lost: /tmp/wt.")
+
+
+async def test_a_work_tree_in_tmp_is_not_called_nothing(jobs: Jobs) -> None:
+    job = jobs()
+    await run(job, "for n in $(seq 20); do git worktree add -q --detach /tmp/$n-tree; echo w > /tmp/$n-tree/n; done")
+    await job.workspace.commit_leftovers("unused")
+    assert await job.workspace.collect() is None
+    assert job.workspace.note == "The agent's work trees outside of the workspace are gone, as the warnings say"
+    assert " and 10 more." in messages(job, "work_trees_gone")
+
+
+async def test_staged_files_whose_contents_are_gone_are_named(jobs: Jobs) -> None:
+    job = jobs()
+    await run(
+        job,
+        "git worktree add -q /tmp/wt -b b; cd /tmp/wt; echo w > n; git add n; sha=$(git hash-object n); "
+        "cd /workspace/.git/objects; chmod -R u+w .; rm $(echo $sha | cut -c 1-2)/$(echo $sha | cut -c 3-)",
+    )
+    await job.workspace.commit_leftovers("unused")
+    await job.workspace.collect()
+    assert "staged files of /tmp/wt" in messages(job, "commits_unreadable")
+
+
+async def test_the_agents_side_of_a_staged_conflict_is_kept(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await run(
+        job,
+        "git worktree add -q /tmp/wt -b b; cd /tmp/wt; echo theirs > n; git add n; git commit -qm t; git branch t; "
+        "git reset -q --hard HEAD~1; echo w > n; git add n; git commit -qm w; echo x > x; git add x; git merge t || :; "
+        "git branch -D t",
+    )
+    await job.finish()
+    assert (pushed(remote), pushed(remote, "x")) == ("w", "x")
 
 
 async def test_several_lines_besides_the_jobs_branch_are_named_and_kept(jobs: Jobs, remote: Path) -> None:
@@ -184,6 +243,49 @@ async def test_a_repository_inside_is_pushed_as_files(jobs: Jobs, remote: Path, 
     assert "160000" not in git(remote, "ls-tree", "-r", "feature/ai")
     assert job.warnings() == ["embedded_repository"]
     assert "app" in messages(job, "embedded_repository")
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "line"),
+    [
+        pytest.param(f"git tag v9 $({WRITE})", "tag v9 (a file)", "+w", id="a file"),
+        pytest.param(f"git tag -a -m v v9 $({WRITE})", "tag v9 (a file)", "+w", id="annotated"),
+        pytest.param(
+            "mkdir d; echo w > d/n; git add d; git tag v9 $(git write-tree --prefix=d/); git rm -qrf d",
+            "tag v9 (a folder)", "+w", id="a folder",
+        ),
+        pytest.param(f"git update-ref refs/notes/x $({WRITE})", "ref notes/x (a file)", "+w", id="a ref"),
+    ],
+)  # fmt: skip
+async def test_a_tag_of_a_file_or_folder_is_kept_and_named(jobs: Jobs, script: str, name: str, line: str) -> None:
+    job = jobs()
+    await run(job, script)
+    await job.workspace.commit_leftovers("unused")
+    assert await job.workspace.collect() is None
+    assert f"{name} (" in messages(job, "objects_left_out")
+    assert "commits_unreadable" not in job.warnings()
+    assert line in left_patches(job).splitlines()
+    assert job.workspace.has_work
+    assert job.workspace.note == "The agent's refs name files or folders instead of commits, and they are not pushed"
+
+
+async def test_a_tag_of_what_the_repository_had_is_named_and_keeps_nothing(jobs: Jobs, remote: Path) -> None:
+    job = jobs()
+    await run(job, "git tag file HEAD:README.md; git tag folder HEAD:src; git tag all 'HEAD^{tree}'; echo w > n")
+    await job.finish()
+    assert pushed(remote) == "w"
+    assert left_patches(job) == ""
+    assert {"tag file (a file)", "tag folder (a folder)"} <= set(
+        messages(job, "objects_left_out").removesuffix(".").split(": ")[1].split(", ")
+    )
+
+
+async def test_a_tag_of_nothing_is_damage(jobs: Jobs) -> None:
+    job = jobs()
+    await run(job, f"echo {'a' * 40} > .git/refs/tags/v9")
+    await job.workspace.commit_leftovers("unused")
+    await job.workspace.collect()
+    assert messages(job, "commits_unreadable").endswith("missing: tag v9.")
 
 
 async def test_a_long_message_at_the_tip_of_the_base_is_no_damage(jobs: Jobs, remote: Path) -> None:

@@ -84,15 +84,53 @@ async def test_lines_that_are_not_pushed_are_in_the_bundle(jobs: Jobs, remote: P
     }
 
 
-async def test_a_rewritten_history_is_kept_although_it_is_not_pushed(jobs: Jobs) -> None:
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("echo x > x; git add .; git commit -q --amend -m own", id="an amended base commit"),
+        pytest.param("git checkout -q --orphan other; echo x > x; git add .; git commit -qm x", id="another root"),
+        pytest.param("rm -rf .git; git init -q; echo x > x; git add .; git commit -qm x", id="another repository"),
+        pytest.param(
+            "export GIT_EDITOR=true GIT_SEQUENCE_EDITOR='sed -i s/^pick/edit/'; git rebase -qi --root; echo x > x; "
+            "git add .; git commit -q --amend -m own; git rebase --continue",
+            id="a rebase of the base",
+        ),
+    ],
+)
+async def test_a_rewritten_history_is_kept_as_a_commit_for_a_person(
+    jobs: Jobs, remote: Path, tmp_path: Path, script: str
+) -> None:
     job = jobs()
     await job.workspace.prepare()
-    await job.agent("git checkout -q --orphan other; echo x > x; git add .; git commit -qm x")
+    await job.agent(f"git config --global user.name a; git config --global user.email a@example.com; {script}")
+    await job.workspace.commit_leftovers("Work of the agent")
+    with pytest.raises(JobError, match="check its changes in the log, then push it") as caught:
+        await job.workspace.collect()
+    assert caught.value.code == "history_rewritten"
+    assert list(branches(remote)) == ["main"]
+    assert "+x" in job.event(EventKind.DIFF)["patch"].splitlines()
+    files = await job.workspace.write_work(job.job_dir, 8)
+    git(tmp_path, "clone", "-q", str(remote), "reader")
+    git(tmp_path / "reader", "apply", str(files[WorkFile.PATCH]))
+    assert git(tmp_path / "reader", "status", "--short") == "?? x"
+    heads = git(tmp_path / "reader", "bundle", "list-heads", str(files[WorkFile.BUNDLE]))
+    assert {"refs/heads/feature/ai", "refs/heads/feature/ai-left-1"} == {line.split()[1] for line in heads.splitlines()}
+    second = jobs()
+    await second.workspace.restore(manifest_of(job), files[WorkFile.BUNDLE])
+    await second.workspace.push()
+    assert git(remote, "log", "--format=%an %s", "main..feature/ai") == "MyCTOBot Work of the agent"
+    assert git(remote, "diff", "--name-status", "main", "feature/ai") == "A\tx"
+
+
+async def test_a_rewritten_history_with_the_same_files_is_kept_as_it_is(jobs: Jobs) -> None:
+    job = jobs()
+    await job.workspace.prepare()
+    await job.agent("git commit -q --amend -m own")
     await job.workspace.commit_leftovers("Work of the agent")
     with pytest.raises(JobError, match="rewrote commits"):
         await job.workspace.collect()
     assert job.workspace.has_work
-    assert WorkFile.BUNDLE in await job.workspace.write_work(job.job_dir, 8)
+    assert set(await job.workspace.write_work(job.job_dir, 8)) == {WorkFile.BUNDLE}
 
 
 async def test_work_over_the_bound_is_left_out(jobs: Jobs) -> None:
@@ -115,27 +153,38 @@ class Control:
         self.warnings.append(data["message"])
 
 
+FLOOD = "head -c 200M /dev/urandom > flood || :; [ -s flood ]"
+EMPTY_FILES = "mkdir flood; n=0; while true > flood/$n; do n=$((n + 1)); done; [ $n -gt 1000 ]"
+
+
 @pytest.mark.needs("root")
 @pytest.mark.parametrize(
     ("script", "names", "warned"),
     [
-        ("echo w > n; git add n; git commit -qm w", ["n"], True),
-        ("git checkout -qb side; echo w > n; git add n; git commit -qm w; git checkout -q feature/ai", ["n"], True),
-        ("echo w > n; echo '/flood' > .gitignore", [".gitignore", "n"], False),
+        (f"echo w > n; git add n; git commit -qm w; {FLOOD}", ["n"], True),
+        (
+            "git checkout -qb side; echo w > n; git add n; git commit -qm w; git checkout -q feature/ai; " + FLOOD,
+            ["n"],
+            True,
+        ),
+        (f"echo w > n; echo '/flood' > .gitignore; {FLOOD}", [".gitignore", "n"], False),
+        (f"echo w > n; echo '/flood' > .gitignore; {EMPTY_FILES}", [".gitignore", "n"], False),
+        (f"mkdir many; for n in $(seq 100); do echo $n > many/$n; done; {EMPTY_FILES}", None, False),
     ],
 )
 async def test_an_agent_that_fills_its_disk_loses_no_commit(
-    jobs: Jobs, script: str, names: list[str], warned: bool
+    jobs: Jobs, script: str, names: list[str] | None, warned: bool
 ) -> None:
     job = jobs(has_image=True, limits=ResourceLimits(disk_mb=64, disk_files=5000))
     await job.workspace.prepare()
     directory, control = job.job_dir / "git", Control()
     room = ReservedRoom(directory, 16 * 2**20)
     keeper = WorkKeeper(job.workspace, cast(Any, control), cast(Any, control), directory, 8, room)
-    await job.agent(f"{script}; head -c 200M /dev/urandom > flood || :; [ -s flood ]")
+    await job.agent(script)
     assert await keeper.salvage("Work of the agent") == KEPT
     (patch,) = control.patches
-    assert [line.removeprefix("+++ b/") for line in patch.splitlines() if line.startswith("+++ ")] == names
+    found = [line.removeprefix("+++ b/") for line in patch.splitlines() if line.startswith("+++ ")]
+    assert found == (names or sorted(f"many/{n}" for n in range(1, 101)))
     assert any("did not commit are not kept" in text for text in control.warnings) is warned
 
 

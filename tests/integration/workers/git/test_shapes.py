@@ -54,6 +54,13 @@ async def test_a_job_works_on_it_over_https(jobs: Jobs, access: dict[str, Any], 
     await check_shape(jobs, access, tmp_path / "served" / "shape.git", name)
 
 
+@pytest.mark.needs("sshd")
+@pytest.mark.parametrize("access", ["ssh"], indirect=True)
+@pytest.mark.parametrize("name", ["sha256", "sha256 submodule"])
+async def test_a_job_works_on_it_over_ssh(jobs: Jobs, access: dict[str, Any], tmp_path: Path, name: str) -> None:
+    await check_shape(jobs, access, tmp_path / "served" / "shape.git", name)
+
+
 async def check_shape(jobs: Jobs, access: dict[str, Any], path: Path, name: str) -> None:
     shape = SHAPES[name]
     shape.make(path)

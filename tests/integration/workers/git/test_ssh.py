@@ -56,6 +56,37 @@ async def test_an_unknown_host_key_is_refused(jobs: Jobs, remote: Path, ssh: Ssh
     assert caught.value.code == "repo_host_key_unknown"
 
 
+# Ends the connection once, when git calls it for the first time in this state.
+CUT = """#!/bin/sh
+if [ "$1" != "{state}" ] || ! mv "{marker}" "{marker}.used"; then exit 0; fi
+pid=$PPID
+while [ "$pid" -gt 1 ]; do
+  parent=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status")
+  if grep -q '^Name:[^a-z]*sshd' "/proc/$pid/status"; then kill -KILL "$pid"; fi
+  pid=$parent
+done
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("hook", "state", "arrived"), [("pre-receive", "", False), ("reference-transaction", "committed", True)]
+)
+async def test_a_connection_that_breaks_at_the_push_costs_no_work(
+    jobs: Jobs, remote: Path, ssh: SshServer, tmp_path: Path, hook: str, state: str, arrived: bool
+) -> None:
+    marker, path = tmp_path / "cut", remote / "hooks" / hook
+    marker.touch()
+    path.write_text(CUT.format(state=state, marker=marker))
+    path.chmod(0o755)
+    job = jobs(url=ssh.url(remote), token=ssh.private_key, known_hosts=ssh.known_hosts, push_retry_s=20)
+    await job.workspace.prepare()
+    await job.agent("echo new > new.txt")
+    assert await job.finish() == branches(remote)["feature/ai"]
+    assert not marker.exists()
+    assert (f"the server has feature/ai at {branches(remote)['feature/ai'][:10]}" in job.logged()) is arrived
+
+
 async def test_an_unknown_repository_is_named_as_such(jobs: Jobs, remote: Path, ssh: SshServer) -> None:
     job = jobs(url=ssh.url(remote) + "-none", token=ssh.private_key, known_hosts=ssh.known_hosts)
     with pytest.raises(JobError) as caught:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from workers.git import object_cache
-from workers.git.object_cache import MB, DamagedObjects, KeptObjects, ObjectCache
+from workers.git.object_cache import MB, DamagedObjects, KeptEntry, KeptObjects, ObjectCache, choose_removal
 
 TIP = "a" * 40
 URL = "https://git.example.com/a/b.git"
@@ -27,9 +28,11 @@ def packs(folder: Path, number: int = 1, size: int = 1000) -> Path:
     return folder
 
 
-def filled(cache: ObjectCache, folder: Path, repository: str, number: int, size: int = 1000) -> Path:
+def filled(
+    cache: ObjectCache, folder: Path, repository: str, number: int, size: int = 1000, tenant: str = "acme"
+) -> Path:
     """Keep one pack of a repository, and return the folder."""
-    kept = cache.open("acme", repository)
+    kept = cache.open(tenant, repository)
     assert kept.keep(packs(folder, number, size), [TIP], "sha1")
     kept.close()
     return kept.folder
@@ -105,6 +108,70 @@ def test_the_least_recently_used_repository_makes_room(tmp_path: Path) -> None:
     filled(cache, tmp_path, "third", 3, 2 * MB)
     assert old.exists()
     assert not newer.exists()
+
+
+def test_a_tenant_with_many_repositories_takes_no_room_from_others(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "cache", 10)
+    small = filled(cache, tmp_path, URL, 1, 2 * MB, tenant="small")
+    os.utime(small, (time.time() - 1000, time.time() - 1000))
+    large = [filled(cache, tmp_path, f"large-{number}", number, 2 * MB, tenant="large") for number in range(2, 9)]
+    assert small.exists()
+    assert [folder.exists() for folder in large] == [False] * 3 + [True] * 4
+
+
+def test_a_tenant_that_uses_little_gets_room_from_the_one_that_uses_most(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "cache", 10)
+    other = filled(cache, tmp_path, "other", 1, 3 * MB, tenant="other")
+    os.utime(other, (time.time() - 1000, time.time() - 1000))
+    large = [filled(cache, tmp_path, f"large-{number}", number, 2 * MB, tenant="large") for number in range(2, 5)]
+    filled(cache, tmp_path, URL, 9, 2 * MB, tenant="small")
+    assert other.exists()
+    assert [folder.exists() for folder in large] == [False, True, True]
+
+
+def test_a_single_repository_takes_no_room_from_tenants_that_use_less(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "cache", 10)
+    small = filled(cache, tmp_path, URL, 1, 2 * MB, tenant="small")
+    kept = cache.open("large", "large")
+    assert not kept.keep(packs(tmp_path, 2, 9 * MB), [TIP], "sha1")
+    assert small.exists()
+    assert kept.keep(packs(tmp_path, 3, 8 * MB), [TIP], "sha1")
+
+
+ENTRIES = [
+    KeptEntry(Path("a1"), 1, 10, "a"),
+    KeptEntry(Path("a2"), 2, 10, "a"),
+    KeptEntry(Path("b1"), 0, 15, "b"),
+    KeptEntry(Path("old"), 3, 1, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("needed", "owner", "fixed", "removed"),
+    [
+        pytest.param(0, "new", [], "a1", id="the tenant that uses most"),
+        pytest.param(0, "new", ["a1"], "a2", id="its next one"),
+        pytest.param(0, "new", ["a1", "a2"], "b1", id="the next tenant"),
+        pytest.param(6, "b", [], "b1", id="what is added counts"),
+        pytest.param(6, "b", ["b1"], None, id="no one with less gives room"),
+        pytest.param(5, "b", ["b1"], None, id="nor one with as much"),
+        pytest.param(4, "b", ["b1"], "a1", id="one with more does"),
+        pytest.param(1, "new", [], "a1", id="a new tenant"),
+        pytest.param(30, "new", [], None, id="a new tenant that wants most"),
+    ],
+)
+def test_the_tenant_that_uses_most_makes_room(needed: int, owner: str, fixed: list[str], removed: str | None) -> None:
+    chosen = choose_removal(ENTRIES, needed, owner, {Path(name) for name in fixed})
+    assert (chosen.folder.name if chosen else None) == removed
+
+
+def test_objects_of_an_earlier_release_get_their_tenant_at_the_next_use(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "cache", 10)
+    folder = filled(cache, tmp_path, URL, 1)
+    (folder / "tenant").unlink()
+    cache.open("acme", URL).close()
+    assert len((folder / "tenant").read_text()) == 64
+    assert "acme" not in (folder / "tenant").read_text()
 
 
 def test_objects_in_use_are_never_removed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ PARTS: Final = 2
 # The agent may use the rest.
 LARGEST_PART: Final = 10
 # Git makes a file for each new object, and up to 256 folders. More files would delay the start of each job.
-MAX_FILES: Final = 2000
+MAX_FILES: Final = 500
 
 
 class ReservedRoom:

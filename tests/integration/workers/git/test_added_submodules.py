@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 IDENTITY = "git config --global user.name a; git config --global user.email a@example.com"
 ADD = "git -c protocol.file.allow=always submodule --quiet add"
 URL = "https://example.com/lib.git"
-# The agent's network does not reach the server, so its branch is made by hand.
+# The agent's network does not reach the server, so the script itself writes the branch of the server.
 ON_SERVER = f"git -C lib remote add origin {URL}; git -C lib update-ref refs/remotes/origin/main HEAD"
 
 

@@ -43,14 +43,17 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 4
 # Containers and Ansible need the cores themselves.
 LXC_WORKERS ?= 3
+# These suites run one after the other, the types and the unit tests beside the first one.
 SUITES := test-integration test-acceptance test-lxc test-faults
 
 .PHONY: test
 test: setup-tests ## run every check and every test; print the slowest ones
 	@rm -rf .cache/test-times
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint format-check
 	@status=0; \
-	{ $(MAKE) --no-print-directory --jobs 2 --output-sync lint format-check types test-unit \
-		&& $(MAKE) --no-print-directory --keep-going $(SUITES); } || status=$$?; \
+	$(MAKE) --no-print-directory --jobs 2 --output-sync --keep-going types test-unit & checks=$$!; \
+	$(MAKE) --no-print-directory --keep-going $(SUITES) || status=$$?; \
+	wait "$$checks" || status=$$?; \
 	$(BIN)/python -m tests.times; exit $$status
 
 .PHONY: test-all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import ssl
 import time
@@ -49,9 +50,19 @@ class Site:
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.certificate))
 
-    def client(self, base_url: str = "", source: str = "127.0.0.1", **headers: str) -> httpx.Client:
-        transport = httpx.HTTPTransport(verify=self.trust(), local_address=source)
+    def client(self, base_url: str = "", source: str | None = None, **headers: str) -> httpx.Client:
+        """Return a client with an address that no other one uses, because the servers limit the calls of an address."""
+        transport = httpx.HTTPTransport(verify=self.trust(), local_address=source or own_address())
         return httpx.Client(base_url=base_url or self.web, headers=headers, transport=transport, timeout=30)
+
+
+_NUMBERS: Final = itertools.count(256)
+
+
+def own_address() -> str:
+    """Return another address of this machine at each call."""
+    high, low = divmod(next(_NUMBERS), 256)
+    return f"127.1.{high}.{low}"
 
 
 def documented() -> str:
@@ -92,9 +103,13 @@ def without_tls(text: str, web: int, gateway: int) -> str:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["alone", "behind another"])
-def site(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path) -> Iterator[Site]:
-    certificate = make_certificate(tmp_path)
+@pytest.fixture(scope="module", params=["alone", "behind another"])
+def site(
+    request: pytest.FixtureRequest, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Start the servers once for all tests, each of which calls from addresses of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    certificate = make_certificate(folder)
     web, gateway = fixed_ports(2)
     url = f"https://127.0.0.1:{web}"
     environ = {
@@ -107,10 +122,10 @@ def site(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path)
         ports = [stack.enter_context(http_process(each, environ)).port for each in (WEB, GATEWAY, SHARD_API)]
         if request.param == "behind another":
             inner = fixed_ports(2)
-            stack.enter_context(_proxy(tmp_path / "inner", without_tls(with_upstreams(documented(), *ports), *inner)))
+            stack.enter_context(_proxy(folder / "inner", without_tls(with_upstreams(documented(), *ports), *inner)))
             ports = [*inner, inner[0]]
         outer = with_tls(with_upstreams(documented(), *ports), web, gateway, certificate)
-        stack.enter_context(_proxy(tmp_path / "outer", outer))
+        stack.enter_context(_proxy(folder / "outer", outer))
         yield Site(url, f"https://127.0.0.1:{gateway}", certificate)
 
 
@@ -230,15 +245,15 @@ def test_a_refused_body_has_the_same_shape_as_ours(site: Site, server: str, path
 
 def test_a_client_cannot_choose_its_address(site: Site) -> None:
     """Guess keys with another address in the header of each call; a client of another address is not affected."""
-    statuses = []
+    statuses, source = [], own_address()
     for number in range(10 * CALLS):
         headers = {"authorization": "Bearer wrong", "x-forwarded-for": f"198.51.100.{number}"}
-        with site.client(source="127.0.0.2", **headers) as client:
+        with site.client(source=source, **headers) as client:
             statuses.append(client.get("/api/v1/jobs").status_code)
         if statuses[-1] == 429:
             break
     assert statuses == [401] * (len(statuses) - 1) + [429]
-    with site.client(source="127.0.0.3", authorization="Bearer wrong") as client:
+    with site.client(authorization="Bearer wrong") as client:
         assert client.get("/api/v1/jobs").status_code == 401
 
 

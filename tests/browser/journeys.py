@@ -48,4 +48,4 @@ def start(page: Page, prompt: str, repo_url: str = "") -> str:
 
 def wait_ended(page: Page, status: str) -> None:
     expect(page.locator("#job-status")).to_have_text(status, timeout=60_000)
-    expect(page.locator("#log-state")).to_contain_text("Ended", timeout=15_000)
+    expect(page.locator("#log-state")).to_contain_text("Ended")

@@ -88,8 +88,8 @@ def test_pages_show_the_worker_of_a_shard_and_its_task(flowering: RunningStack, 
     with new_tab(context) as tab:
         tab.page.goto("/workers")
         row = tab.page.locator("tr", has_text="shard-local@")
-        expect(row).to_contain_text("Online", timeout=30_000)
+        expect(row).to_contain_text("Online")
         tab.page.screenshot(path=SCREENSHOTS / "flower.png")
         tab.page.goto("/tasks")
-        expect(tab.page.locator("tr", has_text="shard.execute").first).to_contain_text("SUCCESS", timeout=30_000)
+        expect(tab.page.locator("tr", has_text="shard.execute").first).to_contain_text("SUCCESS")
     context.close()

@@ -57,7 +57,7 @@ def test_a_job_appears_without_a_reload_and_links_to_its_live_log(
     expect(page.page.locator("#ops-totals")).to_contain_text("Running")
     job_id = run(member, started)
     live = page.page.locator("#live-local")
-    expect(live).to_contain_text("1 job live", timeout=20_000)
+    expect(live).to_contain_text("1 job live")
     screenshot(page, "ops")
     assert serious_problems(page.page) == []
     live.click()

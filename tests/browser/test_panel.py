@@ -89,7 +89,7 @@ def test_a_shard_is_created_from_a_template_and_destroyed(tab: Tab, screenshot: 
     page.get_by_label("Provider").select_option("process")
     screenshot(tab, "shard-add")
     page.get_by_role("button", name="Save and provision").click()
-    expect(page.locator("#live")).to_contain_text("wait for its enrolment", timeout=30_000)
+    expect(page.locator("#live")).to_contain_text("wait for its enrolment")
     screenshot(tab, "shard-provisioning")
     # The page changes without a reload.
     expect(page.locator("#shard-state")).to_have_text("ready", timeout=60_000, ignore_case=True)

@@ -31,7 +31,7 @@ HEALTH_S = 5
 SOON_S = 4
 # Longer than each limit on a statement of web and shard API.
 HANGS_S = 60
-FULL = {"status": "failed", "problem": "PostgreSQL's disk is full."}
+FULL, NO_ANSWER = "PostgreSQL's disk is full.", "PostgreSQL does not answer."
 
 
 @dataclass
@@ -102,7 +102,10 @@ def check_full_disk(folder: Path, disk: Path, seconds: int) -> None:
         assert seen.refused, "the disk was not full"
         assert {answer.status_code for answer in seen.refused} == {503}
         late = [answer for at, answer in seen.health if at > SOON_S]
-        assert [(answer.status_code, answer.json()) for answer in late] == [(503, FULL)] * len(late)
+        assert {answer.status_code for answer in late} == {503}
+        problems = {answer.json()["problem"] for answer in late}
+        # A server that cannot write its log restarts, and does not answer for a moment.
+        assert FULL in problems <= {FULL, NO_ANSWER}
         assert wait_until(lambda: health(place).status_code == 200, 60)
         check_effects(place, first)
         for job_id in seen.accepted:

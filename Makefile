@@ -43,7 +43,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 4
 # Containers and Ansible need the cores themselves.
 LXC_WORKERS ?= 3
-# These suites run one after the other, the types and the unit tests beside the first one.
+# These suites run in this order. The types and the unit tests run at the same time as the first one.
 SUITES := test-integration test-acceptance test-lxc test-faults
 
 .PHONY: test

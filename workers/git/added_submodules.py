@@ -35,6 +35,8 @@ async def find_links(record: CheckoutRecord, inner: Sequence[InnerRepository]) -
     Args:
         inner: repositories inside the workspace.
     """
+    if not inner:
+        return {}
     urls = {path: url for _, path, url in parse_modules(text_of(await record.run(DECLARED)))}
     paths = [one.path for one in inner if one.path in urls and one.path not in record.gitlinks]
     if not paths:

@@ -238,6 +238,8 @@ class Collector:
 
     async def _commit_staged(self, gone: Sequence[WorkTree], message: str) -> None:
         """Commit what the agent staged in work trees whose files are gone, and name these work trees."""
+        if not gone:
+            return
         state = await self._checkout.read_state(AGENT_GIT)
         for tree in gone[:MAX_TREES]:
             head = state.refs.get(f"worktree {tree.name}", "")

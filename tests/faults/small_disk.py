@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.acceptance.client import Client, kill_worker
 
 # A job needs 64 MB of free space to start.
 SIZE_MB = 160
+REFILL_S = 0.02
 
 
 @contextmanager
@@ -69,8 +71,29 @@ def fill(path: Path) -> None:
     assert shutil.disk_usage(path).free == 0
 
 
+@contextmanager
+def kept_full(disk: Path) -> Iterator[None]:
+    """Fill a disk, and use up at once what others free, until the block ends."""
+    path, ended = disk / "full", threading.Event()
+    write_until_full(path)
+
+    def fill_again() -> None:
+        while not ended.wait(REFILL_S):
+            write_until_full(path)
+
+    thread = threading.Thread(target=fill_again, name="filler")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        path.unlink()
+
+
 def write_until_full(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
+    """Write to the end of a file until the disk takes no more."""
+    with path.open("ab", buffering=0) as file:
         for size in (2**20, 4096):
             with suppress(OSError):
                 while True:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from myctobot.stack.postgres import EmbeddedPostgres
 from tests.faults.effects import TOKEN, World, check_effects, submit_push_job, world
-from tests.faults.small_disk import mounted_disk, write_until_full
+from tests.faults.small_disk import kept_full, mounted_disk
 from tests.fixtures.broker import eventually
 from tests.fixtures.http_process import wait_until
 
@@ -29,6 +28,7 @@ SIZE_MB = 512
 HEALTH_S = 5
 # PostgreSQL has room in some files for this time.
 SOON_S = 4
+MORE_S = 60
 # Longer than each limit on a statement of web and shard API.
 HANGS_S = 60
 FULL, NO_ANSWER = "PostgreSQL's disk is full.", "PostgreSQL does not answer."
@@ -58,21 +58,14 @@ def submit(place: World, branch: str, seen: Observations) -> None:
         seen.refused.append(answer)
 
 
-def keep_full(place: World, disk: Path, seconds: int) -> Observations:
-    """Fill the disk for some seconds, again as often as something frees a part of it, and then free it."""
+def observe_full(place: World, disk: Path, seconds: int) -> Observations:
+    """Keep the disk full for some seconds, and until a submit was refused: PostgreSQL has room in some files."""
     seen, began = Observations(), time.monotonic()
-    fillers: list[Path] = []
-    try:
-        while (at := time.monotonic() - began) < seconds:
-            fillers.append(disk / f"full-{len(fillers)}")
-            with suppress(OSError):
-                write_until_full(fillers[-1])
+    with kept_full(disk):
+        while (at := time.monotonic() - began) < seconds or (not seen.refused and at < seconds + MORE_S):
             seen.health.append((at, health(place)))
-            submit(place, f"full-{len(fillers)}", seen)
+            submit(place, f"full-{len(seen.health)}", seen)
             time.sleep(0.3)
-    finally:
-        for path in fillers:
-            path.unlink(missing_ok=True)
     return seen
 
 
@@ -98,14 +91,14 @@ def check_full_disk(folder: Path, disk: Path, seconds: int) -> None:
     with world(folder, home=disk / "home") as place:
         first = submit_push_job(place, "first", 8)
         eventually(lambda: place.client.job(first.job_id)["phase"] == "agent", "the agent runs")
-        seen = keep_full(place, disk, seconds)
+        seen = observe_full(place, disk, seconds)
         assert seen.refused, "the disk was not full"
         assert {answer.status_code for answer in seen.refused} == {503}
         late = [answer for at, answer in seen.health if at > SOON_S]
         assert {answer.status_code for answer in late} == {503}
-        problems = {answer.json()["problem"] for answer in late}
-        # A server that cannot write its log restarts, and does not answer for a moment.
-        assert FULL in problems <= {FULL, NO_ANSWER}
+        assert FULL in {answer.json().get("problem") for _, answer in seen.health}
+        # A server that cannot write its log restarts, and does not answer until it has room for that.
+        assert {answer.json()["problem"] for answer in late} <= {FULL, NO_ANSWER}
         assert wait_until(lambda: health(place).status_code == 200, 60)
         check_effects(place, first)
         for job_id in seen.accepted:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
 
 _LINES = (100, 300, 1000)
+# A shard that has just become ready may not listen yet.
+_LOG_RETRY_S = 5
 
 
 def do(page: ModelAdmin[Shard], request: HttpRequest, pk: int, name: str) -> HttpResponse:
@@ -80,7 +82,7 @@ def log(page: ModelAdmin[Shard], request: HttpRequest, pk: int) -> HttpResponse:
     try:
         context["found"] = remote_control.tail_log(shard, lines)
     except NoAnswer as error:
-        context |= {"problem": error.message, **shard_summary.at_a_glance(shard)}
+        context |= {"problem": error.message, "retry_s": _LOG_RETRY_S, **shard_summary.at_a_glance(shard)}
     return render(request, "shards/panel/_log.html", context)
 
 

@@ -135,7 +135,7 @@ OWNER: Final = RemoteCause(
 
 _FORMATS: Final = (
     (("%sinfo/refs not valid", "invalid server response; got '%s'", "git-http-push failed"), NOT_GIT),
-    (("rejected %s because shallow roots are not allowed",), SHALLOW),
+    (("rejected %s because shallow roots are not allowed", "source repository is shallow, reject to clone."), SHALLOW),
     (
         (
             "mismatched algorithms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,8 +105,8 @@ class Collector:
     async def begin(self, start: str, object_format: str) -> int:
         """Record the fresh checkout; see ``CheckoutRecord.create``."""
         count = await self._record.create(start, object_format)
-        self._at_start = await self._checkout.read_state(AGENT_GIT)
-        self._index_at_start = await self._record.index_digest()
+        state, digest = self._checkout.read_state(AGENT_GIT), self._record.index_digest()
+        self._at_start, self._index_at_start = await asyncio.gather(state, digest)
         return count
 
     async def commit_files(self, message: str) -> bool:

@@ -48,6 +48,10 @@ TOLERATED_ATTRIBUTES: Final = (
 _CONFIG: Final = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
+    # The repositories of a job end with it.
+    "core.fsync=none",
+    # The agent's user reads the objects.
+    "core.sharedRepository=0644",
     "core.bigFileThreshold=32m",
     "core.alternateRefsCommand=true",
     # Packs are mapped in small parts, which count as address space.

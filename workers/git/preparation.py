@@ -19,6 +19,7 @@ from workers.git.borrowed import FETCHED, KEPT, ObjectSources, packed_refs
 from workers.git.checkout import Checkout, Seed
 from workers.git.cleanup import remove_tree
 from workers.git.command import Git
+from workers.git.notes import Notes, read_notes
 from workers.git.object_cache import DamagedObjects, KeptObjects, ObjectCache, PackManifest
 from workers.git.policy import GitPolicy, RepoSpec, check_pair
 from workers.git.process import MAX_STDOUT
@@ -115,25 +116,18 @@ class Preparation:
             await self._log(problem)
         if manifest is not None and manifest.object_format != listing.object_format and self._kept is not None:
             self._kept, manifest = await asyncio.to_thread(self._kept.renew), None
-        if listing.object_format != "sha1":
-            remove_tree(self._clean)
-            await self._create(listing.object_format)
         names = [base, self._spec.branch] if self._spec.branch in listing.branches else [base]
-        await self._announce(manifest, names)
-        with self.times.step("fetching"):
-            await remote.fetch(names, self._log)
+        await self._receive(remote, manifest, names, listing.object_format)
         base_sha = await self._rev_parse(base)
-        sha = await self._rev_parse(names[-1])
+        sha = base_sha if names[-1] == base else await self._rev_parse(names[-1])
         # Everything after this walks the paths of these commits.
         with self.times.step("counting"):
             for commit in dict.fromkeys((base_sha, sha)):
                 await count_paths(self._git, self._clean, commit, self._policy.max_files)
-        with self.times.step("keeping"):
-            await self._keep(list(dict.fromkeys((base_sha, sha))), listing.object_format)
         return Start(base, base_sha, sha, listing.object_format)
 
-    async def check_out(self, checkout: Checkout, start: Start) -> None:
-        """Make the agent's repository and check out the job's branch.
+    async def check_out(self, checkout: Checkout, start: Start) -> Notes:
+        """Make the agent's repository, check out the job's branch, keep what was fetched, and return the notes.
 
         Raises:
             JobError: ``checkout_failed``, or an error of the sandbox.
@@ -152,9 +146,24 @@ class Preparation:
             refs[f"refs/remotes/origin/{branch}"] = start.sha
         tags = await self._tags()
         seed = Seed(start.object_format, base, start.sha, self._spec.url, packed_refs(refs, tags))
-        with self.times.step("checking out"):
-            await checkout.create(seed)
+        # A checkout waits for the disk for a part of its time.
+        others = asyncio.gather(self._keep_packs(start), read_notes(self._git, self._clean, start.base_sha))
+        try:
+            with self.times.step("checking out"):
+                await checkout.create(seed)
+        except BaseException:
+            others.cancel()
+            await asyncio.gather(others, return_exceptions=True)
+            raise
+        with self.times.step("keeping"):
+            kept, notes = await others
+            self._use_kept(kept)
         await self._log(f"Checked out {branch}")
+        return notes
+
+    async def keep(self, start: Start) -> None:
+        """Keep what was fetched for later jobs, without a checkout."""
+        self._use_kept(await self._keep_packs(start))
 
     def close(self) -> None:
         """Allow the removal of the kept objects; the method may be called again."""
@@ -162,8 +171,7 @@ class Preparation:
             self._kept.close()
 
     async def _create(self, object_format: str) -> None:
-        # The agent's user reads these objects.
-        options = ["--quiet", "--bare", "--shared=0644", "--template=", f"--object-format={object_format}"]
+        options = ["--quiet", "--bare", "--template=", f"--object-format={object_format}"]
         await self._git.check(["init", *options, "--", self._clean.name], cwd=self._clean.parent)
 
     def _open_kept(self) -> tuple[PackManifest | None, str]:
@@ -189,36 +197,60 @@ class Preparation:
             self._kept = None
         return None, f"The objects that earlier jobs left {reason}, so the repository is fetched as a whole"
 
-    async def _announce(self, manifest: PackManifest | None, names: list[str]) -> None:
-        """Let git know the kept objects, and log what is fetched."""
+    async def _receive(
+        self, remote: RemoteRepository, manifest: PackManifest | None, names: list[str], object_format: str
+    ) -> None:
+        """Get branches from the remote: as a whole, or what the kept objects do not have."""
         named = " and ".join(names)
-        if self._kept is None or manifest is None or not manifest.tips:
-            await self._log(f"Fetching {named}")
-            return
+        with self.times.step("fetching"):
+            if self._kept is None or manifest is None or not manifest.tips:
+                await self._log(f"Fetching {named}")
+                remove_tree(self._clean)
+                await remote.clone(names[0], self._log)
+                names = names[1:]
+            else:
+                if object_format != "sha1":
+                    remove_tree(self._clean)
+                    await self._create(object_format)
+                size = f"{manifest.size / MB:,.0f} MB"
+                await self._log(f"Fetching {named}; {size} of the repository are on this shard from earlier jobs")
+                self._announce(self._kept, manifest)
+            if names:
+                await remote.fetch(names, self._log)
+
+    def _announce(self, kept: KeptObjects, manifest: PackManifest) -> None:
+        """Let git know the kept objects."""
         lines = sorted(f"{tip} {_KNOWN}{number:04}" for number, tip in enumerate(manifest.tips))
         (self._clean / "packed-refs").write_text("".join(f"{line}\n" for line in lines))
-        self._git.borrowed.append(self._kept.objects)
-        size = f"{manifest.size / MB:,.0f} MB"
-        await self._log(f"Fetching {named}; {size} of the repository are on this shard from earlier jobs")
+        self._git.borrowed.append(kept.objects)
 
-    async def _keep(self, tips: list[str], object_format: str) -> None:
-        """Move the fetched packs to the cache, if there is one with room."""
+    async def _keep_packs(self, start: Start) -> bool:
+        """Copy the fetched packs to the cache if there is one with room; return whether it has them."""
         # Of a shallow history, not everything below the tips is there.
         if self._kept is None or (self._clean / "shallow").exists():
-            return
-        packs = self._clean / "objects" / "pack"
+            return False
+        tips = list(dict.fromkeys((start.base_sha, start.sha)))
         try:
-            kept = await asyncio.to_thread(self._kept.keep, packs, tips, object_format)
+            kept = await asyncio.to_thread(self._kept.keep, self._packs, tips, start.object_format)
         except (OSError, DamagedObjects) as error:
             await self._log(f"The fetched objects are not kept for later jobs: {error}")
-            return
+            return False
         if not kept:
             await self._log("The fetched objects are not kept for later jobs, because there is no room for them")
+        return kept
+
+    def _use_kept(self, kept: bool) -> None:
+        """Remove the packs that the cache has, so that their objects exist once."""
+        if self._kept is None or not kept:
             return
         if self._kept.objects not in self._git.borrowed:
             self._git.borrowed.append(self._kept.objects)
-        for file in list(packs.iterdir()):
+        for file in list(self._packs.iterdir()):
             file.unlink()
+
+    @property
+    def _packs(self) -> Path:
+        return self._clean / "objects" / "pack"
 
     async def _find_branches(self, remote: RemoteRepository) -> tuple[str, Listing]:
         """Return the base branch and the branches that exist."""

@@ -174,6 +174,23 @@ class RemoteRepository:
             raise JobError(causes.NOT_GIT.code, causes.NOT_GIT.message)
         return listing
 
+    async def clone(self, branch: str, on_line: OnLine) -> None:
+        """Make the runner's repository with one branch, its whole history and the tags of this history.
+
+        A first fetch would take longer: git checks a cloned pack for missing objects while it reads it, and walks all
+        objects again after a fetch.
+
+        Args:
+            branch: a branch that the remote has.
+
+        Raises:
+            JobError: see ``workers.git.failures``.
+        """
+        target = self._repository
+        # The address may be a path, and git would copy its files without a check.
+        options = ["--progress", "--bare", "--no-local", "--single-branch", "--reject-shallow", f"--branch={branch}"]
+        await self._receive("clone", options, [target.name], on_line, folder=target.parent)
+
     async def fetch(self, branches: Sequence[str], on_line: OnLine) -> None:
         """Fetch branches with their whole history and its tags under their own names.
 
@@ -194,10 +211,15 @@ class RemoteRepository:
 
     async def _fetch(self, more: Sequence[str], refspecs: Sequence[str], on_line: OnLine) -> None:
         options = ["--progress", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=", *more]
+        await self._receive("fetch", options, refspecs, on_line)
+
+    async def _receive(
+        self, command: str, options: Sequence[str], names: Sequence[str], on_line: OnLine, *, folder: Path | None = None
+    ) -> None:
         timeout_s = self._policy.clone_timeout_s
-        result = await self._call("fetch", options, refspecs, timeout_s=timeout_s, on_line=on_line)
+        result = await self._call(command, options, names, timeout_s=timeout_s, on_line=on_line, folder=folder)
         if result.returncode != 0:
-            raise await self._error("fetch", result)
+            raise await self._error(command, result)
         # git skips such branches and reports a success.
         if any(causes.of_format(error.format) is causes.SHALLOW for error in result.trace.errors):
             raise JobError(causes.SHALLOW.code, causes.SHALLOW.message)
@@ -232,6 +254,7 @@ class RemoteRepository:
         timeout_s: float,
         on_line: OnLine | None = None,
         address_space_mb: int | None = None,
+        folder: Path | None = None,
     ) -> Result:
         remote = await locate(self._spec.url, self._policy, self._resolver)
         async with git_access(remote, self._spec.token, self._policy, self._repository.parent, timeout_s) as granted:
@@ -241,7 +264,7 @@ class RemoteRepository:
             try:
                 result = await git.run(
                     [command, *options, *_local_server_option(remote, command), "--", naming.address, *refs],
-                    cwd=self._repository,
+                    cwd=folder or self._repository,
                     timeout_s=timeout_s,
                     max_output=MAX_LISTING,
                     address_space_mb=address_space_mb,

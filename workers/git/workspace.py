@@ -34,7 +34,7 @@ from workers.git.lfs_client import LfsClient
 from workers.git.lfs_files import LfsFiles
 from workers.git.lines import Line
 from workers.git.names import listed
-from workers.git.notes import Notes, read_notes
+from workers.git.notes import Notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_spec, resolve_host
 from workers.git.preparation import Preparation, Start
 from workers.git.process import printable_line
@@ -120,7 +120,7 @@ class Workspace:
         """Fetch the base branch, and the job's branch where it exists, and check them out in the sandbox."""
         preparation = self._preparation
         start = self._start = await self._fetch()
-        await preparation.check_out(self._checkout, start)
+        notes = await preparation.check_out(self._checkout, start)
         with preparation.times.step("recording"):
             verbatim = await self._collector.begin(start.sha, start.object_format)
         if verbatim:
@@ -129,7 +129,6 @@ class Workspace:
             )
         with preparation.times.step("submodules and LFS"):
             await self._complete(start)
-        notes = await read_notes(self._git, self._clean, start.base_sha)
         for line in notes.log:
             await self._log(line)
         await self._log(preparation.times.summary())
@@ -142,13 +141,13 @@ class Workspace:
             JobError: ``work_unusable``, or as ``prepare``.
         """
         fetched = await self._fetch()
+        await self._preparation.keep(fetched)
         for sha in (manifest["base"], manifest["start"]):
             found = await self._git.run(["rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}"], cwd=self._clean)
             if found.returncode != 0:
                 raise unusable("the repository no longer has the commits that it continues")
-        base, sha = manifest["base"], manifest["start"]
+        base, sha, head = manifest["base"], manifest["start"], manifest["head"]
         start = self._start = Start(fetched.base_branch, base, sha, fetched.object_format)
-        head = manifest["head"]
         await import_bundle(self._git, self._clean, bundle, head, self._policy.max_bundle_mb * 2**20)
         self._is_restored = True
         await self._log("The agent's work is kept from an earlier attempt, so no agent runs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from tests.factories.git_jobs import FILES, Job, Jobs
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import branches, commit, git, make_remote
+from workers.sandbox.sandbox import Completed
 
 pytestmark = pytest.mark.anyio
 
@@ -133,10 +136,57 @@ async def test_a_server_that_lost_its_history_is_no_obstacle(jobs: Jobs, server:
     assert job.warnings() == []
 
 
+async def test_the_first_job_of_a_branch_that_exists_has_both_histories_and_their_tags(jobs: Jobs, grown: Path) -> None:
+    work = grown.with_name("repo.git.work")
+    git(work, "tag", "v1")
+    git(work, "checkout", "-q", "-b", "feature/one")
+    commit(work, {"feature": "1"})
+    git(work, "tag", "--annotate", "--message=two", "v2")
+    git(work, "push", "-q", str(grown), "feature/one", "v1", "v2")
+    first = await run_job(jobs, "git tag > tags; test -e feature", branch="feature/one")
+    assert git(grown, "show", "feature/one:tags").split() == ["v1", "v2"]
+    commit(work, {"feature": "2"})
+    second = await run_job(jobs, "echo 1 > second", branch="feature/one")
+    assert fetched(first) > len(FILES)
+    # Git sends the object of an annotated tag each time. The others are the first job's commit.
+    assert fetched(second) == 4
+
+
+async def test_objects_are_readable_for_the_agent_under_any_umask(jobs: Jobs, grown: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        # Both the fetched objects and the kept ones are read.
+        for branch in ("one", "two"):
+            await run_job(jobs, "git log --oneline > log; git fsck --full", branch=branch)
+    finally:
+        os.umask(before)
+
+
+async def test_a_job_that_is_cancelled_during_the_checkout_leaves_usable_objects(
+    jobs: Jobs, grown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs(branch="one")
+    real, began = job.sandbox.run, asyncio.Event()
+
+    async def run(*args: Any, **options: Any) -> Completed:
+        began.set()
+        return await real(*args, **options)
+
+    monkeypatch.setattr(job.sandbox, "run", run)
+    preparing = asyncio.create_task(job.workspace.prepare())
+    await began.wait()
+    preparing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await preparing
+    await job.workspace.close()
+    after = await run_job(jobs, "git fsck --full; echo 2 > two", branch="two")
+    assert "are damaged" not in after.logged()
+
+
 async def test_the_log_accounts_for_every_second(jobs: Jobs) -> None:
     job = jobs()
     await job.workspace.prepare()
     summary = re.sub(r"[\d.]+ s", "…", job.logged().split("\n")[-1])
-    steps = ("listing", "checking kept objects", "fetching", "counting", "keeping", "checking out", "recording")
+    steps = ("listing", "checking kept objects", "fetching", "counting", "checking out", "keeping", "recording")
     expected = ", ".join(f"{name} …" for name in (*steps, "submodules and LFS", "other"))
     assert summary == f"The repository was ready after …: {expected}"

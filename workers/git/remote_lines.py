@@ -21,7 +21,8 @@ _PROGRESS: Final = re.compile(
 # Lines of git and of its progress, among which a server that is reached over ssh writes its own.
 _LOCAL: Final = re.compile(
     r"(?:Receiving objects|Resolving deltas|Unpacking objects|Updating references): .*|(?:To|From) .*|[ *!=+-]{2,3}\[.*"
-    r"|Please make sure you have the correct access rights|and the repository exists\.|hint: .*|warning: .*"
+    r"|Cloning into bare repository .*|Please make sure you have the correct access rights|and the repository exists\."
+    r"|hint: .*|warning: .*"
 )
 
 

@@ -396,4 +396,4 @@ def parse_version(text: str) -> tuple[int, int]:
 
 def is_progress(line: str) -> bool:
     """Tell whether a line only shows git's progress, such as ``Receiving objects:  42% (21/50)``."""
-    return "% (" in line and not line.endswith("done.")
+    return ("% (" in line and not line.endswith("done.")) or line.startswith("Cloning into bare repository ")

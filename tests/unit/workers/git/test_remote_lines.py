@@ -19,6 +19,7 @@ def test_only_lines_of_the_remote_count_and_its_progress_does_not() -> None:
 def test_a_server_behind_ssh_needs_no_prefix() -> None:
     trace = GitTrace((GitError("Could not read ...", "Could not read from remote repository.\n\nPlease ..."),))
     lines = [
+        "Cloning into bare repository 'clean.git'...",
         "ERROR: Repository not found.",
         "fatal: Could not read from remote repository.",
         "hint: ask",

@@ -24,6 +24,7 @@ def test_gits_version_is_read(text: str, expected: tuple[int, int]) -> None:
         ("Receiving objects:  42% (21/50), 1.00 MiB | 2.00 MiB/s", True),
         ("Receiving objects: 100% (50/50), 2.00 MiB | 2.00 MiB/s, done.", False),
         ("From https://github.com/user/repo", False),
+        ("Cloning into bare repository 'clean.git'...", True),
     ],
 )
 def test_only_completed_progress_is_logged(line: str, expected: bool) -> None:

@@ -107,9 +107,14 @@ class Load:
     async def _cancel(self, spec: JobSpec, job_id: str) -> None:
         if spec.cancel_after_s is not None:
             await asyncio.sleep(spec.cancel_after_s)
-            await self._call("POST", f"/jobs/{job_id}/cancel")
+            answer = await self._call("POST", f"/jobs/{job_id}/cancel", may_conflict=True)
+            if answer.status_code == httpx.codes.CONFLICT:
+                # The job ended before its cancel arrived.
+                assert answer.json()["error"]["code"] == "job_finished", answer.text
+                job = (await self._call("GET", f"/jobs/{job_id}")).json()
+                assert job["status"] in ("completed", "failed"), f"{job['status']} after {answer.text}"
 
-    async def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def _call(self, method: str, path: str, *, may_conflict: bool = False, **more: Any) -> httpx.Response:
         """Repeat a call until it is answered; only answers that ask for a repetition are repeated."""
         text = ""
         async with asyncio.timeout(_ANSWER_S):
@@ -117,7 +122,7 @@ class Load:
                 with suppress(httpx.TransportError):
                     answer = await self._api.request(method, path, **more)
                     text = f"{answer.status_code} {answer.text}"
-                    if answer.is_success:
+                    if answer.is_success or (may_conflict and answer.status_code == httpx.codes.CONFLICT):
                         return answer
                     assert answer.status_code >= 500 or answer.status_code == 429, text
                 await asyncio.sleep(0.3)

@@ -8,4 +8,10 @@ from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
-    execute_from_command_line(sys.argv)
+    if sys.argv[1:2] == ["up"]:
+        from myctobot.stack.management.commands.up import Command
+
+        # This process stays for as long as the stack. Without settings and models it takes half of the memory.
+        Command().run_from_argv(sys.argv)
+    else:
+        execute_from_command_line(sys.argv)

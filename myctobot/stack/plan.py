@@ -21,8 +21,6 @@ OPTIONAL = ("web", "gateway", "control", "operations", "beat", "shard")
 # These processes run only on request.
 EXTRA = ("egress", "flower")
 FLOWER_LOGIN = "operator"
-CONTROL_THREADS = 4
-OPERATIONS_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -81,15 +79,11 @@ class Plan:
         return self._asgi("gateway", "myctobot.asgi_gateway:application", listener)
 
     def control(self) -> Program:
-        worker = ("worker", "--pool", "threads", "--concurrency", str(CONTROL_THREADS), "--queues", "control")
-        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-        return self._celery("control", *worker, "--hostname", "control@%h", *quiet)
+        return self._background("control")
 
     def operations(self) -> Program:
         """Return the worker for operations on shards; they may take minutes, so they have their own process."""
-        worker = ("worker", "--pool", "threads", "--concurrency", str(OPERATIONS_THREADS), "--queues", "operations")
-        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-        return self._celery("operations", *worker, "--hostname", "operations@%h", *quiet)
+        return self._background("operations")
 
     def egress(self) -> Program:
         """Return the filtering proxy for shards in containers."""
@@ -105,7 +99,7 @@ class Plan:
         folder.mkdir(mode=0o700, exist_ok=True)
         if self.users.active and (number := own_number("beat")):
             give(folder, number)
-        return self._celery("beat", "beat", "--schedule", str(folder / "schedule"), "--pidfile", "")
+        return self._background("beat", "--schedule", str(folder / "schedule"))
 
     def shard(self, shard: LocalShard) -> Program:
         argv = (sys.executable, "-m", "workers.main", "--config", str(shard.config))
@@ -115,21 +109,8 @@ class Plan:
         argv = (sys.executable, "-m", "myctobot.stack.serve", "--fd", str(listener), application)
         return self.users.apply(Program(name, argv, self._env(name), CHECKOUT, pass_fds=(listener,)))
 
-    def _celery(self, name: str, *arguments: str) -> Program:
-        # The users of the programs have no names. Where root runs a worker, ``users.py`` says why.
-        warnings = ("You're running the worker with superuser privileges", "\nAn entry for the specified gid")
-        argv = (
-            sys.executable,
-            *(option for warning in warnings for option in ("-W", f"ignore:{warning}")),
-            "-m",
-            "celery",
-            "--quiet",
-            "-A",
-            "myctobot.celery",
-            *arguments,
-            "--loglevel",
-            "INFO",
-        )
+    def _background(self, name: str, *options: str) -> Program:
+        argv = (sys.executable, "-m", "myctobot.stack.background", name, *options)
         return self.users.apply(Program(name, argv, self._env(name), CHECKOUT))
 
     def _python(self, name: str, *arguments: str) -> Program:

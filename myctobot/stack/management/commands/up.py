@@ -8,9 +8,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from myctobot.env import HOME
 from myctobot.stack.console import StackConsole
 from myctobot.stack.environment import caller_environment
 from myctobot.stack.errors import StackError
@@ -88,7 +88,7 @@ class Command(BaseCommand):
         if options["give_up_after"] is not None and options["give_up_after"] < 1:
             raise CommandError("--give-up-after: must be 1 or more; leave it out to try again without end.")
         wanted = UpOptions(
-            home=Path(settings.MYCTOBOT_HOME),
+            home=HOME,
             shards=options["shards"],
             web_processes=options["web_processes"],
             without=frozenset(options["without"]),

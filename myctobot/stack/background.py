@@ -1,0 +1,66 @@
+"""Command ``python -m myctobot.stack.background``: a process of the control plane that serves no requests."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import Final
+
+from celery.utils.nodenames import host_format
+
+from myctobot.celery import app
+
+THREADS: Final = 4
+WORKERS: Final = ("control", "operations")
+# The users of the programs have no names. Where root runs a worker, ``users.py`` says why.
+_KNOWN_WARNINGS: Final = ("You're running the worker with superuser privileges", "\nAn entry for the specified gid")
+
+
+def run_worker(name: str, threads: int) -> int:
+    """Run the tasks of a queue until a signal ends this process.
+
+    Celery's own command does the same, and would take 12 MB more, because it imports all its subcommands.
+
+    Args:
+        name: name of the queue, and of this worker.
+
+    Returns:
+        The exit code.
+    """
+    worker = app.Worker(
+        hostname=host_format(f"{name}@%h"),
+        pool_cls="threads",
+        concurrency=threads,
+        queues=[name],
+        loglevel="INFO",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def main() -> int:
+    """Run one process, and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m myctobot.stack.background", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name in WORKERS:
+        worker = commands.add_parser(name, help=f"run the tasks of the queue {name}")
+        worker.add_argument("--threads", type=int, default=THREADS, help="number of tasks at the same time (default 4)")
+    beat = commands.add_parser("beat", help="send the periodic tasks; run one process of this kind")
+    beat.add_argument("--schedule", type=Path, default=Path("schedule"), help="file for the times of the last runs")
+    options = parser.parse_args()
+    for message in _KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    if options.name != "beat":
+        return run_worker(options.name, options.threads)
+    app.Beat(schedule=str(options.schedule), loglevel="INFO", quiet=True).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -45,7 +45,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     # The slowest files are first. Each waits for leases and outages of its own stack.
     *(
         (f"tests/faults/test_{name}.py",)
-        for name in ("full_home", "random_faults", "cut_network", "broker", "processes", "lost_runners")
+        for name in ("processes", "broker", "full_home", "random_faults", "cut_network", "lost_runners")
     ),
 )
 

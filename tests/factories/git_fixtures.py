@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.git_jobs import FILES, TOKEN, Jobs
+from tests.factories.git_jobs import FILES, TOKEN, Folder, Jobs
 from tests.fixtures.git_server import GitServer, serve
 from tests.fixtures.repos import make_remote
 
@@ -38,5 +38,13 @@ def server(remote: Path, tmp_path: Path) -> Iterator[GitServer]:
 @pytest.fixture
 async def jobs(server: GitServer, tmp_path: Path) -> AsyncIterator[Jobs]:
     made = Jobs(server, tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def folder_jobs(remote: Path, tmp_path: Path) -> AsyncIterator[Jobs]:
+    """Return a factory of jobs for tests that do not depend on how git reaches the repository."""
+    made = Jobs(Folder(remote.parent), tmp_path)
     yield made
     await made.close()

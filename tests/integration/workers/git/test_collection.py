@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from myctobot.contract.jobs import EventKind
+from tests.factories import git_fixtures
 from tests.factories.git_jobs import Job, Jobs
 from tests.fixtures.repos import branches, git
 
 pytestmark = pytest.mark.anyio
+
+jobs = git_fixtures.folder_jobs
 
 COMMIT = "echo w > n; git add n; git commit -qm w"
 WRITE = "echo w | git hash-object -w --stdin"

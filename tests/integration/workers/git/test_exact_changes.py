@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import git_fixtures
 from tests.factories.git_jobs import Jobs
 from tests.fixtures.repos import git
 
 pytestmark = pytest.mark.anyio
+
+jobs = git_fixtures.folder_jobs
 
 ATTRIBUTES = "*.txt text\n*.bat text eol=crlf\n*.id ident\n*.u16 text working-tree-encoding=UTF-16LE\n"
 

@@ -10,12 +10,15 @@ import pytest
 
 from myctobot.contract.jobs import EventKind
 from myctobot.contract.work import WorkFile, WorkManifest
+from tests.factories import git_fixtures
 from tests.factories.git_jobs import Job, Jobs
 from workers.errors import JobError
 from workers.runner.work_keeper import KEPT, WorkKeeper
 from workers.sandbox.limits import Groups, ResourceLimits
 
 pytestmark = pytest.mark.anyio
+
+jobs = git_fixtures.folder_jobs
 
 WORK = "echo w > n; git add n; git commit -qm w; echo later > later"
 MEMORY = "kept = b'x' * (400 * 2**20)\n__import__('time').sleep(60)"

@@ -10,6 +10,7 @@ import pytest
 
 from myctobot.contract.jobs import EventKind
 from myctobot.contract.work import WorkFile, WorkManifest
+from tests.factories import git_fixtures
 from tests.factories.git_jobs import Job, Jobs
 from tests.fixtures.repos import branches, commit, git
 from workers.errors import JobError
@@ -18,6 +19,8 @@ from workers.runner.work_keeper import KEPT, WorkKeeper
 from workers.sandbox.limits import ResourceLimits
 
 pytestmark = pytest.mark.anyio
+
+jobs = git_fixtures.folder_jobs
 
 AGENT = "printf 'caf\\351\\000' > binary; echo more >> README.md; git add .; git commit -qm 'two words'"
 

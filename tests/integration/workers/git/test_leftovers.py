@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import git_fixtures
 from tests.factories.git_jobs import Jobs
 from tests.fixtures.repos import git
 from workers.errors import JobError
 
 pytestmark = pytest.mark.anyio
+
+jobs = git_fixtures.folder_jobs
 
 # The branch of the other side is new too, and it is not pushed.
 UNDONE = ["git_operation_unfinished", "commits_left_out"]

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import git_fixtures
 from tests.factories.git_jobs import Jobs
 from tests.fixtures.repos import ENV, branches, git
 
 pytestmark = pytest.mark.anyio
+
+jobs = git_fixtures.folder_jobs
 
 NAME = "a" * 100_000
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import git_fixtures
 from tests.factories.git_jobs import Job, Jobs
 from tests.fixtures.repos import commit, git
 
 pytestmark = pytest.mark.anyio
+
+jobs = git_fixtures.folder_jobs
 
 
 def publish(remote: Path, files: Mapping[str, str], links: Mapping[str, str]) -> None:

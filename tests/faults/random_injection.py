@@ -73,13 +73,19 @@ class Injector:
     def __post_init__(self) -> None:
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._facts: list[FaultFacts] = []
+        self._is_stopped = threading.Event()
         self.errors: list[str] = []
+
+    def stop(self) -> None:
+        """Inject no further fault, because the run was interrupted."""
+        self._is_stopped.set()
 
     def run(self, plan: Iterable[PlannedFault]) -> list[FaultFacts]:
         """Inject every fault at its time, wait until the last one is over, and return the injected faults."""
         threads = []
         for fault in plan:
-            time.sleep(max(0.0, fault.at_s - self.clock()))
+            if self._is_stopped.wait(max(0.0, fault.at_s - self.clock())):
+                break
             thread = threading.Thread(target=self._inject, args=[fault], daemon=True)
             thread.start()
             threads.append(thread)

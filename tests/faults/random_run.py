@@ -103,7 +103,11 @@ async def _drive(
     async with cutting_proxy(place.world.client.stack.web_url, _VIEWER_LIVES_S, seed) as proxy:
         load = Load(place.world, seed, proxy.url)
         loading = asyncio.create_task(load.run(plan_jobs(seed), over))
-        faults = await asyncio.to_thread(injector.run, plan)
+        try:
+            faults = await asyncio.to_thread(injector.run, plan)
+        except asyncio.CancelledError:
+            injector.stop()
+            raise
         over.set()
         done, _ = await asyncio.wait([loading], timeout=CALM_S)
         if not done:

@@ -263,9 +263,8 @@ class Checkout:
 
     async def find_unfinished(self) -> Unfinished:
         """Make the agent's files readable, and find the operation of git that it left unfinished."""
-        await self._sandbox.run(["sh", "-c", _MAKE_READABLE], env=_ENV, timeout_s=COMMIT_TIMEOUT_S)
-        names = [*_STATES, *_LATER_STATES]
-        probe = await self._sandbox.run(["sh", "-c", _PROBE, "sh", *names], env=_ENV | _IN_REPO)
+        command = ["sh", "-c", f"{_MAKE_READABLE}{_PROBE}", "sh", *_STATES, *_LATER_STATES]
+        probe = await self._sandbox.run(command, env=_ENV | _IN_REPO, timeout_s=COMMIT_TIMEOUT_S)
         unmerged = (await self._git(["ls-files", "--unmerged"])).stdout != b""
         return find_unfinished(probe.stdout.decode(errors="replace").splitlines(), unmerged)
 

@@ -116,18 +116,19 @@ class Collector:
         for code, sentence in unfinished.warnings:
             await self._warn(code, sentence)
         inner = await self._sort_inner()
+        state = await self._checkout.read_state(AGENT_GIT)
         if unfinished.undo is not None:
-            before = await self._commit(message, inner, quiet=True)
+            before = await self._commit(message, inner, state, quiet=True)
             if before is not None:
                 self._found.extra[f"files before the undo of git {unfinished.undo[0]}"] = before
-            head = (await self._checkout.read_state(AGENT_GIT)).head
-            if head is not None:
-                self._found.undone[f"commits before the undo of git {unfinished.undo[0]}"] = head
+            if state.head is not None:
+                self._found.undone[f"commits before the undo of git {unfinished.undo[0]}"] = state.head
             await self._warn(*await self._checkout.undo(unfinished.undo))
-        self._found.files = await self._commit(message, inner)
-        await self._commit_inner(inner, message)
-        await self._commit_staged(inner.gone, message)
-        await self._commit_stashes(message)
+            state = await self._checkout.read_state(AGENT_GIT)
+        self._found.files = await self._commit(message, inner, state)
+        await self._commit_inner(inner, message, state)
+        await self._commit_staged(inner.gone, message, state)
+        await self._commit_stashes(message, state)
         tip = self._found.tip
         found = await self._submodules.collect(tip, message, inner.every, inner.excluded, inner.added)
         self._found.inner = found
@@ -169,8 +170,7 @@ class Collector:
 
     # --- Files ---------------------------------------------------------------------------------------
 
-    async def _commit(self, message: str, inner: _Inner, *, quiet: bool = False) -> str | None:
-        state = await self._checkout.read_state(AGENT_GIT)
+    async def _commit(self, message: str, inner: _Inner, state: AgentState, *, quiet: bool = False) -> str | None:
         branch = state.refs.get(f"refs/heads/{self._branch}")
         commits = await self._record.readable([sha for sha in (state.head, branch) if sha])
         known = self._record.start
@@ -216,9 +216,8 @@ class Collector:
         gone = tuple(tree for tree in trees if not tree.is_there)
         return _Inner(tuple(mine), tuple(others), tuple(every), gone, added)
 
-    async def _commit_inner(self, inner: _Inner, message: str) -> None:
+    async def _commit_inner(self, inner: _Inner, message: str, state: AgentState) -> None:
         """Collect the commits and files of copies of the job's repository inside the workspace."""
-        state = await self._checkout.read_state(AGENT_GIT)
         for one in inner.copies[:MAX_CLONES]:
             if one.link:
                 head = state.refs.get(f"worktree {one.link.removeprefix(_WORKTREE_LINK)}")
@@ -237,11 +236,10 @@ class Collector:
         if left:
             await self._warn("clones_left_out", f"The agent made too many copies of the repository: {listed(left)}.")
 
-    async def _commit_staged(self, gone: Sequence[WorkTree], message: str) -> None:
+    async def _commit_staged(self, gone: Sequence[WorkTree], message: str, state: AgentState) -> None:
         """Commit what the agent staged in work trees whose files are gone, and name these work trees."""
         if not gone:
             return
-        state = await self._checkout.read_state(AGENT_GIT)
         for tree in gone[:MAX_TREES]:
             head = state.refs.get(f"worktree {tree.name}", "")
             parent = (await self._record.readable([head] if head else [])).get(head, self._record.start)
@@ -259,8 +257,7 @@ class Collector:
                 f"are lost: {listed(lost)}.",
             )
 
-    async def _commit_stashes(self, message: str) -> None:
-        state = await self._checkout.read_state(AGENT_GIT)
+    async def _commit_stashes(self, message: str, state: AgentState) -> None:
         stashes = state.stashes or tuple(filter(None, [state.refs.get("refs/stash")]))
         for number, commit in enumerate(await self._record.unstash(stashes, message)):
             if commit:

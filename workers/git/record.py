@@ -156,8 +156,8 @@ class CheckoutRecord:
         # A folder with nothing but its hidden repository is listed too, although no rule of the project ignores it.
         folders = {f"{path}/" for path in added}
         asked = "".join(f"{path}\0" for path in folders).encode(errors="surrogateescape")
-        by_rule = text_of(await self.run("git check-ignore -z --stdin", stdin=asked, env=env)).split("\0")
-        unlisted = folders - set(by_rule)
+        by_rule = await self.run("git check-ignore -z --stdin", stdin=asked, env=env) if folders else None
+        unlisted = folders.difference(text_of(by_rule).split("\0") if by_rule else ())
         hidden = f"{self.hidden_git}/"
         left = tuple(path for path in ignored if path and not path.endswith(hidden) and path not in unlisted)
         commit = await self._commit_index(parent, merged, message, env)
@@ -233,6 +233,8 @@ class CheckoutRecord:
 
     async def new_commits(self, shas: Sequence[str], known: Iterable[str]) -> list[str]:
         """Return those of the commits that are not in the history of the known ones."""
+        if not shas:
+            return []
         data = "".join(f"{sha}\n" for sha in shas).encode()
         done = await self.run(NEW_COMMITS, *sorted(known), stdin=data, timeout_s=PACK_TIMEOUT_S)
         printed = set(text_of(done).split())
@@ -253,6 +255,8 @@ class CheckoutRecord:
 
     async def copies(self, paths: Sequence[str]) -> frozenset[str]:
         """Return the folders whose repository has the commit of the start, so that it is a copy of the job's own."""
+        if not paths:
+            return frozenset()
         done = await self.run(COPIES, self.start, *(posixpath.join("./", path) for path in paths))
         return frozenset(path.removeprefix("./") for path in text_of(done).split("\0") if path)
 

@@ -21,6 +21,9 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     # These tests use the stack of the run, of which each group starts its own.
     tuple(f"tests/browser/test_{name}.py" for name in ("accounts", "admin", "console", "docs", "log")),
     tuple(f"tests/browser/test_{name}.py" for name in ("modules", "ops", "panel", "waiting")),
+    # These files are slow, and other files come last.
+    ("tests/acceptance/test_kept_work.py",),
+    ("tests/acceptance/test_web_memory.py",),
     ("tests/acceptance/test_demo.py",),
     tuple(f"tests/acceptance/test_{name}.py" for name in ("broker_user", "cancel", "cli", "jobs")),
     ("tests/acceptance/test_stream_contract.py",),
@@ -29,6 +32,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("tests/integration/stack/test_up.py",),
     # These tests wait for timeouts of servers that they share.
     ("tests/attacks/",),
+    ("tests/integration/web/test_generated_calls.py",),
     ("tests/integration/jobs/capacity/test_scaling_histories.py",),
     ("tests/integration/jobs/lifecycle/test_histories.py",),
     ("tests/integration/jobs/streaming/",),

@@ -23,7 +23,7 @@ FILES = {
 }
 anyio_backend = git_fixtures.anyio_backend
 server = git_fixtures.server
-jobs = git_fixtures.folder_jobs
+jobs = git_fixtures.jobs
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 anyio_backend = git_fixtures.anyio_backend
 remote = git_fixtures.remote
 server = git_fixtures.server
-jobs = git_fixtures.folder_jobs
+jobs = git_fixtures.jobs
 
 WRITES = """
 fails() { if "$@" 2> /dev/null; then echo "this worked: $*" >&2; exit 1; fi; }

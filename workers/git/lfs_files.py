@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from workers.errors import JobError
 from workers.git.command import Git
-from workers.git.lfs import LfsObject, new_pointers, read_pointers
+from workers.git.lfs import LfsObject, new_pointers
 from workers.git.lfs_client import LfsClient, LfsError, failed_upload
 from workers.git.policy import GitPolicy, RepoSpec
 from workers.git.record import CheckoutRecord
@@ -67,13 +67,15 @@ class LfsFiles:
         self._spec, self._policy, self._git, self._clean = spec, policy, git, clean
         self._sandbox, self._record, self._connect = sandbox, record, connect
 
-    async def place(self, commit: str) -> tuple[int, str]:
-        """Put the contents of a commit's pointers into the checkout.
+    async def place(self, pointers: Sequence[LfsObject]) -> tuple[int, str]:
+        """Put the contents of pointers into the checkout.
+
+        Args:
+            pointers: those of the commit that is checked out.
 
         Returns:
             The number of pointers, and the reason why their contents are not there; empty if they are.
         """
-        pointers = await read_pointers(self._git, self._clean, commit, self._policy.max_files)
         if not pointers:
             return 0, ""
         if reason := self._refusal(pointers):

@@ -19,11 +19,13 @@ from workers.git.borrowed import FETCHED, KEPT, ObjectSources, packed_refs
 from workers.git.checkout import Checkout, Seed
 from workers.git.cleanup import remove_tree
 from workers.git.command import Git
+from workers.git.lfs import LfsObject, read_pointers
 from workers.git.notes import Notes, read_notes
 from workers.git.object_cache import DamagedObjects, KeptObjects, ObjectCache, PackManifest
 from workers.git.policy import GitPolicy, RepoSpec, check_pair
 from workers.git.process import MAX_STDOUT
 from workers.git.remote import Listing, RemoteRepository, check_branch_available, check_not_default
+from workers.git.submodules import ModuleEntry, read_entries
 from workers.git.trees import count_paths
 from workers.sandbox.sandbox import Mount, Sandbox
 
@@ -48,6 +50,21 @@ class Start:
     @property
     def continued(self) -> bool:
         return self.sha != self.base_sha
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Contents of the commits of the start, as the runner read them.
+
+    Attributes:
+        notes: of the base branch.
+        modules: submodules of the start.
+        pointers: what the start's pointers of Git LFS name.
+    """
+
+    notes: Notes
+    modules: list[ModuleEntry]
+    pointers: list[LfsObject]
 
 
 class Stopwatch:
@@ -126,8 +143,8 @@ class Preparation:
                 await count_paths(self._git, self._clean, commit, self._policy.max_files)
         return Start(base, base_sha, sha, listing.object_format)
 
-    async def check_out(self, checkout: Checkout, start: Start) -> Notes:
-        """Make the agent's repository, check out the job's branch, keep what was fetched, and return the notes.
+    async def check_out(self, checkout: Checkout, start: Start) -> Contents:
+        """Make the agent's repository and check out the job's branch; keep and read the fetched commits.
 
         Raises:
             JobError: ``checkout_failed``, or an error of the sandbox.
@@ -147,7 +164,7 @@ class Preparation:
         tags = await self._tags()
         seed = Seed(start.object_format, base, start.sha, self._spec.url, packed_refs(refs, tags))
         # A checkout waits for the disk for a part of its time.
-        others = asyncio.gather(self._keep_packs(start), read_notes(self._git, self._clean, start.base_sha))
+        others = asyncio.gather(self._keep_packs(start), self._read(start))
         try:
             with self.times.step("checking out"):
                 await checkout.create(seed)
@@ -156,10 +173,15 @@ class Preparation:
             await asyncio.gather(others, return_exceptions=True)
             raise
         with self.times.step("keeping"):
-            kept, notes = await others
+            kept, contents = await others
             self._use_kept(kept)
         await self._log(f"Checked out {branch}")
-        return notes
+        return contents
+
+    async def _read(self, start: Start) -> Contents:
+        notes = await read_notes(self._git, self._clean, start.base_sha)
+        modules = await read_entries(self._git, self._clean, start.sha)
+        return Contents(notes, modules, await read_pointers(self._git, self._clean, start.sha, self._policy.max_files))
 
     async def keep(self, start: Start) -> None:
         """Keep what was fetched for later jobs, without a checkout."""

@@ -116,11 +116,10 @@ class Submodules:
     ) -> None:
         self._spec, self._policy, self._git, self._clean, self._remote = spec, policy, git, clean, remote
 
-    async def add(self, checkout: Checkout, commit: str, object_format: str, log: Log) -> list[str]:
-        """Fetch the submodules of a commit and check them out; return the others, each with the reason."""
+    async def add(self, checkout: Checkout, entries: Sequence[ModuleEntry], object_format: str, log: Log) -> list[str]:
+        """Fetch submodules and check them out; return the others, each with the reason."""
         fetched: list[Submodule] = []
         missing: list[str] = []
-        entries = await read_entries(self._git, self._clean, commit)
         for number, entry in enumerate(entries[:MAX_SUBMODULES]):
             url = resolve_url(self._spec.url, entry.url)
             if reason := self._refusal(url):

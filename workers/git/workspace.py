@@ -36,7 +36,7 @@ from workers.git.lines import Line
 from workers.git.names import listed
 from workers.git.notes import Notes
 from workers.git.policy import GitPolicy, RepoSpec, Resolver, check_spec, resolve_host
-from workers.git.preparation import Preparation, Start
+from workers.git.preparation import Contents, Preparation, Start
 from workers.git.process import printable_line
 from workers.git.pushing import Authorize, Pusher
 from workers.git.record import CheckoutRecord
@@ -120,7 +120,7 @@ class Workspace:
         """Fetch the base branch, and the job's branch where it exists, and check them out in the sandbox."""
         preparation = self._preparation
         start = self._start = await self._fetch()
-        notes = await preparation.check_out(self._checkout, start)
+        contents = await preparation.check_out(self._checkout, start)
         with preparation.times.step("recording"):
             verbatim = await self._collector.begin(start.sha, start.object_format)
         if verbatim:
@@ -128,11 +128,11 @@ class Workspace:
                 f"{verbatim:,} files are stored otherwise than .gitattributes asks, and git does not convert them here"
             )
         with preparation.times.step("submodules and LFS"):
-            await self._complete(start)
-        for line in notes.log:
+            await self._complete(start, contents)
+        for line in contents.notes.log:
             await self._log(line)
         await self._log(preparation.times.summary())
-        return Prepared(start.base_branch, start.base_sha, notes)
+        return Prepared(start.base_branch, start.base_sha, contents.notes)
 
     async def restore(self, manifest: WorkManifest, bundle: Path) -> Collected:
         """Fetch the branches and import the kept commits of an earlier attempt, instead of running the agent.
@@ -274,13 +274,13 @@ class Workspace:
         if found < MIN_GIT:
             raise JobError("git_too_old", "This shard's git is older than 2.37; ask the operator to update it.")
 
-    async def _complete(self, start: Start) -> None:
+    async def _complete(self, start: Start, contents: Contents) -> None:
         """Add the submodules that the job may fetch, and warn once of all contents that the agent does not have."""
         submodules = Submodules(self._spec, self._policy, self._git, self._clean, self._remote_of)
-        if missing := await submodules.add(self._checkout, start.sha, start.object_format, self._log):
+        if missing := await submodules.add(self._checkout, contents.modules, start.object_format, self._log):
             message = f"These submodules are not fetched, so their folders are empty: {listed_reasons(missing)}."
             await self._warn("submodules_missing", message)
-        pointers, reason = await self._lfs.place(start.sha)
+        pointers, reason = await self._lfs.place(contents.pointers)
         if reason:
             await self._warn(
                 "lfs_missing",

@@ -61,7 +61,8 @@ _CONFIG: Final = (
     "diff.renameLimit=400",
     "gc.auto=0",
     "maintenance.auto=false",
-    "pack.threads=2",
+    # Threads that check objects wait for one lock, so two are slower than one.
+    "pack.threads=1",
     "pack.windowMemory=64m",
     "protocol.version=2",
     "submodule.recurse=false",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from pathlib import Path
 
 from myctobot.contract.shards import IsolationKind
@@ -31,6 +32,8 @@ def main() -> int:
     logging.basicConfig(format="%(levelname)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)
     for noisy in ("httpx", "httpcore", "celery.worker.strategy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A shard starts agents as other users, which only root may do.
+    warnings.filterwarnings("ignore", "You're running the worker with superuser privileges")
     try:
         config = load_config(path)
     except ConfigError as error:

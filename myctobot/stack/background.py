@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -13,9 +14,10 @@ from celery.utils.nodenames import host_format
 from myctobot.celery import app
 
 THREADS: Final = 4
+MAX_THREADS: Final = 64
 WORKERS: Final = ("control", "operations")
 # The users of the programs have no names. Where root runs a worker, ``users.py`` says why.
-_KNOWN_WARNINGS: Final = ("You're running the worker with superuser privileges", "\nAn entry for the specified gid")
+_KNOWN_WARNINGS: Final = ("You're running the worker with superuser privileges", "An entry for the specified gid")
 
 
 def run_worker(name: str, threads: int) -> int:
@@ -50,7 +52,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="name", required=True)
     for name in WORKERS:
         worker = commands.add_parser(name, help=f"run the tasks of the queue {name}")
-        worker.add_argument("--threads", type=int, default=THREADS, help="number of tasks at the same time (default 4)")
+        worker.add_argument(
+            "--threads",
+            type=_thread_count,
+            default=THREADS,
+            help="number of tasks at the same time (default %(default)s)",
+        )
     beat = commands.add_parser("beat", help="send the periodic tasks; run one process of this kind")
     beat.add_argument("--schedule", type=Path, default=Path("schedule"), help="file for the times of the last runs")
     options = parser.parse_args()
@@ -60,6 +67,12 @@ def main() -> int:
         return run_worker(options.name, options.threads)
     app.Beat(schedule=str(options.schedule), loglevel="INFO", quiet=True).run()
     return 0
+
+
+def _thread_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_THREADS}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import ctypes
 import gc
 import socket
+import warnings
 from typing import Any
 
 from django.conf import settings
@@ -30,6 +31,8 @@ WEBSOCKETS: dict[str, Any] = {"ws_max_size": 64 * 1024, "ws_per_message_deflate"
 
 def main() -> None:
     options = _parser().parse_args()
+    # WhiteNoise reads static files synchronously. They are small files of ours, and Django reads them in a thread.
+    warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
     config = ServerConfig(
         options.application,
         log_config=None,

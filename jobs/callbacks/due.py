@@ -105,8 +105,11 @@ def lease(chosen: Collection[DueCallback]) -> list[Callback]:
 
 def adopt() -> None:
     """Set tenant and host of waiting callbacks that a process of the previous release stored or asked for again."""
-    found = list(Callback.objects.filter(state=CallbackState.WAITING, tenant=None).select_related("job")[:_MAX_ADOPTED])
+    waiting = Callback.objects.filter(state=CallbackState.WAITING, tenant=None)
+    # There is rarely any row. Without columns, Django builds the query in a tenth of the time.
+    if not waiting.exists():
+        return
+    found = list(waiting.select_related("job")[:_MAX_ADOPTED])
     for callback in found:
         callback.tenant_id, callback.host = callback.job.tenant_id, host_of(callback.job.callback_url)
-    if found:
-        Callback.objects.bulk_update(found, ["tenant", "host"])
+    Callback.objects.bulk_update(found, ["tenant", "host"])

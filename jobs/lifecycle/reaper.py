@@ -76,6 +76,9 @@ def recover(reachable_since: datetime | None = None) -> None:
 
 
 def _each_attempt(rows: QuerySet[Attempt], step: Callable[[Attempt], None]) -> None:
+    # There is rarely any row. Without columns, Django builds the query in a tenth of the time.
+    if not rows.exists():
+        return
     for attempt in rows.select_related("job", "shard").order_by("pk")[:_MAX_PER_PASS]:
         run_isolated(attempt.job.public_id, partial(step, attempt))
 

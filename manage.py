@@ -4,14 +4,24 @@
 import os
 import sys
 
-from django.core.management import execute_from_command_line
+from myctobot.contract import loading
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Run the command that the arguments name."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myctobot.settings")
+    loading.begin()
     if sys.argv[1:2] == ["up"]:
         from myctobot.stack.management.commands.up import Command
 
+        loading.finish()
         # This process stays for as long as the stack, and takes 48 MB less without settings and models.
         Command().run_from_argv(sys.argv)
     else:
-        execute_from_command_line(sys.argv)
+        from myctobot.command_line import CommandLine
+
+        CommandLine(sys.argv).execute()
+
+
+if __name__ == "__main__":
+    main()

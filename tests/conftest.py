@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ import django
 import hypothesis
 import pytest
 
+from myctobot.contract import loading
 from tests.run import TestRun
 from tests.stacks import SCRIPTS, RunningStack, running_stack
 
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         run.use_as_environment()
         return
     run.enter(worker["workerid"] if worker else "main")
+    loading.begin()
     # The temporary files of a worker are in its own home.
     config.option.basetemp = None if worker else config.option.basetemp
     # pytest-django searched for the settings before they existed.
@@ -48,9 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # Modules and tests stay until the end, so the garbage collector need not scan them again and again.
-    gc.collect()
-    gc.freeze()
+    # Modules and tests stay until the end.
+    loading.finish()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

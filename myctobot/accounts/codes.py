@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyotp
-import segno
 from pyotp.exceptions import OTPVerificationError
 
 from myctobot.lib.crypto import digest
@@ -75,6 +74,9 @@ def recovery_hash(code: str) -> str:
 
 def qr_code(secret: str, account: str) -> str:
     """Return an image for authenticator apps as a ``data:`` address, made without any other program or host."""
+    # Every process of the control plane would import this for the sake of one page.
+    import segno
+
     uri = pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name=ISSUER)
     # A dark page needs the light border.
     return segno.make(uri, error="m").svg_data_uri(scale=5, light="#fff")

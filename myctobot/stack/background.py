@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from celery import Celery
+from celery.apps.beat import Beat
 from celery.utils.nodenames import host_format
+from django.conf import settings
 
-from myctobot.celery import app
+from myctobot.contract import loading
+from myctobot.logging import configure
 
 THREADS: Final = 4
 MAX_THREADS: Final = 64
@@ -20,7 +25,15 @@ WORKERS: Final = ("control", "operations")
 _KNOWN_WARNINGS: Final = ("You're running the worker with superuser privileges", "An entry for the specified gid")
 
 
-def run_worker(name: str, threads: int) -> int:
+class _Beat(Beat):
+    """Beat without the tasks' modules, because the schedule names the tasks; it needs half of the memory."""
+
+    def init_loader(self) -> None:
+        if self.app is not None:
+            self.app.finalize()
+
+
+def run_worker(app: Celery[Any], name: str, threads: int) -> int:
     """Run the tasks of a queue until a signal ends this process.
 
     Celery's own command does the same, and would take 12 MB more, because it imports all its subcommands.
@@ -31,6 +44,8 @@ def run_worker(name: str, threads: int) -> int:
     Returns:
         The exit code.
     """
+    # The migrations of each release make Django's checks, which would import every page here.
+    os.environ["CELERY_SKIP_CHECKS"] = "1"
     worker = app.Worker(
         hostname=host_format(f"{name}@%h"),
         pool_cls="threads",
@@ -42,8 +57,23 @@ def run_worker(name: str, threads: int) -> int:
         without_mingle=True,
         without_heartbeat=True,
     )
+    # The worker has imported the tasks.
+    loading.finish()
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def run_beat(app: Celery[Any], schedule: Path) -> None:
+    """Send the periodic tasks until a signal ends this process.
+
+    Args:
+        schedule: file for the times of the last runs.
+    """
+    # Otherwise Django's apps do this.
+    configure(settings.LOGGING)
+    beat = _Beat(app=app, schedule=str(schedule), loglevel="INFO", quiet=True)
+    loading.finish()
+    beat.run()
 
 
 def main() -> int:
@@ -58,14 +88,18 @@ def main() -> int:
             default=THREADS,
             help="number of tasks at the same time (default %(default)s)",
         )
-    beat = commands.add_parser("beat", help="send the periodic tasks; run one process of this kind")
-    beat.add_argument("--schedule", type=Path, default=Path("schedule"), help="file for the times of the last runs")
+    beat_parser = commands.add_parser("beat", help="send the periodic tasks; run one process of this kind")
+    file_help = "file for the times of the last runs"
+    beat_parser.add_argument("--schedule", type=Path, default=Path("schedule"), help=file_help)
     options = parser.parse_args()
     for message in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message)
+    loading.begin()
+    from myctobot.celery import app
+
     if options.name != "beat":
-        return run_worker(options.name, options.threads)
-    app.Beat(schedule=str(options.schedule), loglevel="INFO", quiet=True).run()
+        return run_worker(app, options.name, options.threads)
+    run_beat(app, options.schedule)
     return 0
 
 

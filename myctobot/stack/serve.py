@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
+from myctobot.contract import loading
 from myctobot.stack.connections import ConnectionLimits, connections_within, raise_file_limit
 from myctobot.stack.http_server import Server, ServerConfig
 
@@ -43,12 +44,11 @@ def main() -> None:
         **WEBSOCKETS,
     )
     _return_freed_memory()
+    loading.begin()
     config.load()
+    loading.finish()
     config.limit(_limits())
     listener = _listener(options)
-    # The loaded modules stay until the end, so the garbage collector does not need to scan them.
-    gc.collect()
-    gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     Server(config).run(sockets=[listener])
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from myctobot.contract.jobs import JobStatus
@@ -132,3 +133,10 @@ def test_an_invalid_request_is_explained(journey: Journey) -> None:
     error = json.loads(journey.outputs["mistake"])["error"]
     assert error["code"] == "invalid_request"
     assert "task.repo_url" in error["fields"]
+
+
+def test_the_log_of_the_stack_has_no_warning_of_python(journey: Journey) -> None:
+    page = httpx.get(f"{journey.stack.web_url}/login/", timeout=5)
+    style = page.text.split('<link rel="stylesheet" href="')[1].split('"')[0]
+    assert httpx.get(f"{journey.stack.web_url}{style}", timeout=5).status_code == 200
+    assert [line for line in journey.stack.output().splitlines() if "Warning: " in line] == []

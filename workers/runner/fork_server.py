@@ -12,7 +12,6 @@ random values differ: Python and OpenSSL seed their generators again after a for
 from __future__ import annotations
 
 import errno
-import gc
 import importlib
 import os
 import select
@@ -27,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from myctobot.contract import loading
 from workers.hardening import keep_memory_private
 
 # Bytes of a request or an answer.
@@ -162,14 +162,14 @@ def detach() -> None:
 def load_runner(executor: str) -> Callable[[Path], int]:
     """Import what runners need, and return their main function.
 
-    The objects leave garbage collection, because its marks would copy their pages in each runner.
+    Later garbage collections leave their objects out, because its marks would copy their pages in each runner.
     """
+    loading.begin()
     from workers.runner.main import main as run
 
     for name in (f"workers.executors.{executor}", *_IMPORTED_LATE):
         importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
+    loading.finish()
     return run
 
 

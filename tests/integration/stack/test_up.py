@@ -116,13 +116,6 @@ def test_other_commands_find_the_running_stack(stack: RunningStack) -> None:
     assert "local" in done.stdout
 
 
-def test_the_log_of_a_start_has_no_warning_of_python(stack: RunningStack) -> None:
-    page = httpx.get(f"{stack.web_url}/login/", timeout=5)
-    style = page.text.split('<link rel="stylesheet" href="')[1].split('"')[0]
-    assert httpx.get(f"{stack.web_url}{style}", timeout=5).status_code == 200
-    assert [line for line in stack.output().splitlines() if "Warning: " in line] == []
-
-
 def test_no_process_knows_the_callers_variables(stack: RunningStack) -> None:
     read = 0
     for process in psutil.Process(stack.process.pid).children(recursive=True):

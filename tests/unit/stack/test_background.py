@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from myctobot.contract import loading
 from myctobot.stack import background
 
 
@@ -24,8 +25,9 @@ def test_a_wrong_number_of_threads(
 def test_the_number_of_threads(options: list[str], expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[str, int]] = []
 
-    def note(name: str, threads: int) -> int:
+    def note(app: object, name: str, threads: int) -> int:
         started.append((name, threads))
+        loading.finish()
         return 3
 
     monkeypatch.setattr(background, "run_worker", note)

@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.idle_stacks",
     "tests.long",
     "tests.needs",
+    "tests.static_files",
     "tests.times",
 ]
 

@@ -37,3 +37,11 @@ def test_git_does_not_run_outside_of_its_groups(tmp_path: Path) -> None:
     with pytest.raises(JobError) as caught:
         asyncio.run(Git(tmp_path, confinement=Confinement(LIMITS, groups)).run(["version"], cwd=tmp_path))
     assert (caught.value.code, caught.value.retryable) == ("git_not_confined", True)
+
+
+def test_git_does_not_run_without_its_limits(tmp_path: Path) -> None:
+    # The kernel has no such limit.
+    git = Git(tmp_path, max_file_mb=-1, confinement=Confinement(LIMITS))
+    with pytest.raises(JobError) as caught:
+        asyncio.run(git.run(["version"], cwd=tmp_path))
+    assert (caught.value.code, caught.value.retryable) == ("git_not_confined", True)

@@ -182,15 +182,16 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def test_a_container_being_created_is_neither_gone_nor_an_obstacle(standin: StandIn, book: Book) -> None:
-    standin.world.pace_s = 0.4
+    standin.world.may_step.clear()
     provider = provider_for(standin)
     with ThreadPoolExecutor(1) as pool:
         making = pool.submit(provider_for(standin).create, SPEC, book)
-        wait_until(lambda: bool(standin.asked("POST", "/clone$")))
+        wait_until(lambda: bool(standin.asked("POST", "/clone$")) and bool(book.refs))
         seen = provider.status(book.refs[0])
         assert (seen.state, provider.list()) == (ContainerState.OTHER, [])
         with pytest.raises(NotOurs):
             provider.destroy(book.refs[0], NullJournal())
+        standin.world.may_step.set()
         assert making.result(timeout=20) == book.refs[0]
     assert provider.status(book.refs[0]).state is ContainerState.STOPPED
 

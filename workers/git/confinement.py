@@ -20,12 +20,17 @@ REMOVE_TIMEOUT_S: Final = 10
 _POLL_S: Final = 0.01
 
 # The process enters the groups before it becomes git. Without the signal, git names a file that reaches the size limit.
+# The shell counts files in blocks of 512 bytes and memory in KiB.
 _ENTER: Final = f"""
 trap '' XFSZ
 while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs" || exit {NOT_CONFINED}; shift; done
-shift
+ulimit -c 0 && ulimit -f "$2" && ulimit -t "$3" || exit {NOT_CONFINED}
+[ "$4" = none ] || ulimit -v "$4" || exit {NOT_CONFINED}
+shift 4
 exec "$@"
 """
+_BLOCKS_PER_MB: Final = MB // 512
+_KIB_PER_MB: Final = MB // 1024
 
 
 class Confinement:
@@ -66,13 +71,15 @@ class Confinement:
             max_file_mb: size of the largest file that it may write.
             address_space_mb: bound of each process, in addition to the groups.
         """
-        bounds = [f"--fsize={max_file_mb * MB}", "--core=0", f"--cpu={math.ceil(timeout_s) * THREADS}"]
         if address_space_mb is None and not self._groups.limits_memory:
             address_space_mb = self.memory_mb
-        if address_space_mb is not None:
-            bounds.append(f"--as={address_space_mb * MB}")
+        bounds = [
+            str(max_file_mb * _BLOCKS_PER_MB),
+            str(math.ceil(timeout_s) * THREADS),
+            "none" if address_space_mb is None else str(address_space_mb * _KIB_PER_MB),
+        ]
         directories = [str(directory) for directory in self._groups.directories]
-        return ["sh", "-c", _ENTER, "sh", *directories, "--", "prlimit", *bounds, *argv]
+        return ["sh", "-c", _ENTER, "sh", *directories, "--", *bounds, *argv]
 
     def memory_kills(self) -> int:
         """Return the number of processes that the kernel killed at the memory limit."""

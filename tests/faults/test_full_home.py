@@ -42,6 +42,15 @@ class Observations:
     refused: list[httpx.Response] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
 
+    @property
+    def late_health(self) -> list[httpx.Response]:
+        """Answers of health checks after PostgreSQL has used the room in its files."""
+        return [answer for at, answer in self.health if at > SOON_S]
+
+    def is_complete(self) -> bool:
+        """Tell whether a submit was refused, and a late health check named the full disk."""
+        return bool(self.refused) and any(answer.json().get("problem") == FULL for answer in self.late_health)
+
 
 def health(place: World) -> httpx.Response:
     return httpx.get(f"{place.client.stack.web_url}/healthz", timeout=HEALTH_S, trust_env=False)
@@ -59,10 +68,13 @@ def submit(place: World, branch: str, seen: Observations) -> None:
 
 
 def observe_full(place: World, disk: Path, seconds: int) -> Observations:
-    """Keep the disk full for some seconds, and until a submit was refused: PostgreSQL has room in some files."""
+    """Keep the disk full for some seconds, and at most a minute longer until there is something to judge.
+
+    PostgreSQL has room in some files, and it does not answer while it restarts because its log cannot be written.
+    """
     seen, began = Observations(), time.monotonic()
     with kept_full(disk):
-        while (at := time.monotonic() - began) < seconds or (not seen.refused and at < seconds + MORE_S):
+        while (at := time.monotonic() - began) < seconds or (at < seconds + MORE_S and not seen.is_complete()):
             seen.health.append((at, health(place)))
             submit(place, f"full-{len(seen.health)}", seen)
             time.sleep(0.3)
@@ -94,10 +106,8 @@ def check_full_disk(folder: Path, disk: Path, seconds: int) -> None:
         seen = observe_full(place, disk, seconds)
         assert seen.refused, "the disk was not full"
         assert {answer.status_code for answer in seen.refused} == {503}
-        late = [answer for at, answer in seen.health if at > SOON_S]
-        assert {answer.status_code for answer in late} == {503}
-        # A server that cannot write its log restarts, and does not answer for a moment.
-        assert FULL in {answer.json()["problem"] for answer in late} <= {FULL, NO_ANSWER}
+        assert {answer.status_code for answer in seen.late_health} == {503}
+        assert FULL in {answer.json()["problem"] for answer in seen.late_health} <= {FULL, NO_ANSWER}
         assert wait_until(lambda: health(place).status_code == 200, 60)
         check_effects(place, first)
         for job_id in seen.accepted:

@@ -20,7 +20,6 @@ REMOVE_TIMEOUT_S: Final = 10
 _POLL_S: Final = 0.01
 
 # The process enters the groups before it becomes git. Without the signal, git names a file that reaches the size limit.
-# The shell counts files in blocks of 512 bytes and memory in KiB.
 _ENTER: Final = f"""
 trap '' XFSZ
 while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs" || exit {NOT_CONFINED}; shift; done
@@ -29,6 +28,7 @@ ulimit -c 0 && ulimit -f "$2" && ulimit -t "$3" || exit {NOT_CONFINED}
 shift 4
 exec "$@"
 """
+# POSIX defines the units of ``ulimit``.
 _BLOCKS_PER_MB: Final = MB // 512
 _KIB_PER_MB: Final = MB // 1024
 

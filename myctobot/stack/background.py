@@ -26,7 +26,7 @@ _KNOWN_WARNINGS: Final = ("You're running the worker with superuser privileges",
 
 
 class _Beat(Beat):
-    """Beat without the tasks' modules, because the schedule names the tasks; it needs half of the memory."""
+    """Beat without the tasks' modules, because the schedule names the tasks; it takes 41 MB less."""
 
     def init_loader(self) -> None:
         if self.app is not None:

@@ -124,13 +124,16 @@ def test_each_process_has_its_limit_and_commands_have_none(name: str, db: None) 
 
 
 @pytest.fixture
-def database(db: None, monkeypatch: pytest.MonkeyPatch) -> PlanKeepingConnection:
+def database(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlanKeepingConnection]:
     """Return Django's connection of this test, as a process with limits has it."""
     connection.ensure_connection()
     opened: PlanKeepingConnection = connection.connection
     opened.limit_statements(LIMIT_S)
-    monkeypatch.setattr(type(opened), "statement_timeout_s", LIMIT_S)
-    return opened
+    # The pool may open further connections of the same class, which other tests get.
+    monkeypatch.setattr(opened, "statement_timeout_s", LIMIT_S)
+    yield opened
+    # Another test may get this connection.
+    opened.limit_statements(0)
 
 
 def current_limit() -> float:

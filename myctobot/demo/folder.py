@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from myctobot.contract import file_locks
 from myctobot.demo.errors import DemoFailed
 from myctobot.stack.home import OWNER_ONLY, PASS_THROUGH
 
@@ -29,21 +29,22 @@ def demo_folder(root: Path) -> Iterator[Path]:
     Raises:
         DemoFailed: the folder cannot be written.
     """
-    folder = root / "demo"
+    folder, descriptor = root / "demo", None
     try:
         _make_folder(root)
         _make_folder(folder)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with suppress(BlockingIOError):
+            descriptor = file_locks.take(folder / "lock", wait=False)
     except OSError as error:
         raise DemoFailed(f"{folder} cannot be used: {error.strerror}. Make it writable, or remove it.") from error
+    if descriptor is None:
+        with _temporary_folder(root) as other:
+            yield other
+        return
     try:
-        if _try_lock(descriptor):
-            yield folder
-        else:
-            with _temporary_folder(root) as other:
-                yield other
+        yield folder
     finally:
-        os.close(descriptor)
+        file_locks.release(descriptor)
 
 
 def _make_folder(folder: Path) -> None:
@@ -51,14 +52,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True)
         # When root runs the stack, PostgreSQL and the agents run as other users and must pass through.
         folder.chmod(PASS_THROUGH if os.geteuid() == 0 else OWNER_ONLY)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -27,6 +26,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
+from myctobot.contract import file_locks
 from myctobot.lib.failing_parts import report_path
 from myctobot.stack.errors import AlreadyRunning, StackError
 
@@ -137,16 +137,14 @@ class Home:
         Raises:
             AlreadyRunning: another process holds it.
         """
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = file_locks.take(self.root / "lock", wait=False)
         except BlockingIOError:
-            os.close(descriptor)
             raise self._already_running() from None
         try:
             yield
         finally:
-            os.close(descriptor)
+            file_locks.release(descriptor)
 
     def _already_running(self) -> AlreadyRunning:
         status = read_json(self.status) or {}

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from myctobot.contract import file_locks
 from workers.git.cleanup import remove_tree
 
 log = logging.getLogger("runner")
@@ -193,7 +194,7 @@ class ObjectCache:
             remove_tree(folder)
             path.unlink()
         finally:
-            os.close(lock)
+            file_locks.release(lock)
         return True
 
 
@@ -270,7 +271,7 @@ class KeptObjects:
     def close(self) -> None:
         """Allow the removal; the method may be called again."""
         if self._lock >= 0:
-            os.close(self._lock)
+            file_locks.release(self._lock)
             self._lock = -1
 
     @contextlib.contextmanager
@@ -281,7 +282,7 @@ class KeptObjects:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(folder)
+            file_locks.release(folder)
 
     def _read(self) -> PackManifest | None:
         try:

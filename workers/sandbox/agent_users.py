@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from myctobot.contract import file_locks
 from workers.errors import JobError
 
 # All shards of a host use this folder, because each may have another ``run_path``.
@@ -46,8 +47,9 @@ class AgentUser:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for offset in range(USERS):
                 number = first + (slot + offset) % USERS
-                if (lock := _lock(directory / str(number))) is not None:
-                    return cls(number, lock)
+                # Another runner may hold this one.
+                with suppress(BlockingIOError):
+                    return cls(number, file_locks.take(directory / str(number), wait=False))
         except OSError as error:
             message = f"The shard cannot reserve a user for the agent in {directory}: {error.strerror}"
             raise JobError("sandbox_failed", f"{message}; ask an operator to check it.", retryable=True) from error
@@ -57,19 +59,5 @@ class AgentUser:
     def release(self) -> None:
         """Make the number free again; the method may be called again."""
         if self._lock is not None:
-            os.close(self._lock)
+            file_locks.release(self._lock)
             self._lock = None
-
-
-def _lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock of a file, or None when another runner holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from myctobot.contract import file_locks
 
 CACHE: Final = Path("/var/cache/myctobot")
 _UNUSED_AFTER_S: Final = 30 * 24 * 3600
@@ -34,14 +35,16 @@ def downloads(cache: Path) -> Iterator[Downloads | None]:
     folder = cache / "downloads"
     for name in (Path("apt", "partial"), Path("pip"), Path("npm")):
         (folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (cache / ".downloads.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
+    try:
+        lock = file_locks.take(cache / ".downloads.lock", wait=False)
+    except BlockingIOError:
+        yield None
+        return
+    try:
         _forget_old(folder)
         yield Downloads(folder)
+    finally:
+        file_locks.release(lock)
 
 
 def _forget_old(folder: Path) -> None:

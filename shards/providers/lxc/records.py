@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from myctobot.contract import file_locks
 from shards.providers.base import ContainerSpec
 from shards.providers.errors import ProviderBusy, ProviderError
 
@@ -147,24 +147,18 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         ProviderError: its folder is gone.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = file_locks.take(path, wait=False)
+    except BlockingIOError:
+        raise ProviderBusy(busy) from None
     except FileNotFoundError:
         raise _none(path.parent) from None
     try:
-        _take(descriptor, busy)
         # The previous holder may have removed the container.
         if os.fstat(descriptor).st_nlink == 0 or not path.exists():
             raise _none(path.parent)
         yield
     finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int, busy: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ProviderBusy(busy) from None
+        file_locks.release(descriptor)
 
 
 def _none(folder: Path) -> ProviderError:
@@ -177,6 +171,5 @@ def placing(root: Path) -> Iterator[None]:
     (root / "containers").mkdir(mode=PASS_THROUGH, parents=True, exist_ok=True)
     root.chmod(PASS_THROUGH)
     (root / "containers").chmod(PASS_THROUGH)
-    with (root / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with file_locks.held(root / "lock"):
         yield

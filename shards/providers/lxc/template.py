@@ -10,7 +10,6 @@ which ends with the build, so none of it can stay in the template.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from myctobot.contract import file_locks
 from myctobot.contract.names import is_slug
 from myctobot.errors import InvalidRequest
 from shards.providers.errors import ProviderError
@@ -88,8 +88,7 @@ def build_layer(root: Path, name: str, recipe: Recipe) -> Manifest:
     digest = digest_of(recipe, below)
     folder = root / "builds"
     folder.mkdir(mode=PASS_THROUGH, parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_locks.held(folder / f".{name}.lock"):
         present = manifest(root / "templates" / name)
         if present is not None and present.digest == digest and not recipe.is_fresh:
             return present
@@ -136,9 +135,8 @@ def prune(root: Path, name: str) -> None:
     builds = root / "builds"
     if not builds.is_dir():
         return
-    with (builds / f".{name}.lock").open("a") as lock, suppress(BlockingIOError):
-        # A build has its link only a moment after its name.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # A build has its link only a moment after its name.
+    with suppress(BlockingIOError), file_locks.held(builds / f".{name}.lock", wait=False):
         needed = {Path(record.template) for place in places(root) if (record := read_record(place))}
         needed |= {link.resolve() for link in (root / "templates").glob("*") if link.exists()}
         # Drafts count too, since their manifests are written first.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.forks import forked
 from workers.git import object_cache
 from workers.git.object_cache import MB, DamagedObjects, KeptEntry, KeptObjects, ObjectCache, choose_removal
 
@@ -95,6 +96,14 @@ def test_damage_is_found(tmp_path: Path, damage: str) -> None:
     assert renewed is not None
     assert renewed.verify() is None
     assert names(renewed) == []
+
+
+def test_a_process_that_is_just_starting_does_not_keep_damaged_objects(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "cache", 10)
+    filled(cache, tmp_path, URL, 1)
+    kept = cache.open("acme", URL)
+    with forked():
+        assert kept.renew() is not None
 
 
 def test_the_least_recently_used_repository_makes_room(tmp_path: Path) -> None:

@@ -98,6 +98,19 @@ def make_job(tenant: Tenant, *capabilities: str, role: str = Role.MEMBER, **chan
     return submit(Caller(tenant, role, api_key=key), request)[0]
 
 
+def analyze_many_jobs(tenant: Tenant) -> None:
+    """Give a tenant many waiting jobs, and let PostgreSQL analyze them.
+
+    A test of a plan needs this. In an empty table all indexes cost the same, and what PostgreSQL last knew about the
+    table depends on earlier tests.
+    """
+    Job.objects.bulk_create(
+        Job(tenant=tenant, task={}, capabilities=["git"], timeout_s=60, max_turns=5) for _ in range(1000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE jobs_job")
+
+
 def bound_to_repository(*hosts: str, min_role: str = Role.MEMBER) -> SecretBinding:
     """Return the binding of a secret for repositories, by default for those of ``make_job``."""
     return SecretBinding(SecretPurpose.REPOSITORY, hosts or ("example.com",), min_role)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from tests.acceptance.conftest import Guarded
 from tests.fixtures.git_server import GitServer
 from tests.fixtures.repos import branches, commit, git, make_remote
+from tests.fixtures.serving import serving
 
 pytestmark = pytest.mark.acceptance
 
@@ -61,12 +61,8 @@ def canary(tmp_path: Path) -> Iterator[Canary]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found = Canary(f"http://127.0.0.1:{http.server_address[1]}", directory)
-    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield found
-    http.shutdown()
-    http.server_close()
-    thread.join()
+    with serving(http):
+        yield found
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pytest
 
 from myctobot.stack.plan import CHECKOUT
 from tests.fixtures.repos import branches, git
+from tests.fixtures.serving import serving
 from tests.stacks import bare_environment
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -131,14 +131,8 @@ class _RefusingHandler(BaseHTTPRequestHandler):
 def refusing_provider() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _RefusingHandler)
     server.keys = []  # type: ignore[attr-defined]  # keys that the provider got
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.long

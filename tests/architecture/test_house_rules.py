@@ -73,6 +73,17 @@ def test_every_http_client_has_a_timeout() -> None:
     assert not wrong, f"{wrong}: pass a timeout, because a call that never ends occupies its slot forever"
 
 
+def test_a_server_in_a_thread_is_stopped_by_its_block() -> None:
+    wrong = [
+        f"{module.where}:{node.lineno}"
+        for module in EVERYTHING
+        if module.name != "tests.fixtures.serving"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.keyword) and ast.unparse(node).endswith(".serve_forever")
+    ]
+    assert not wrong, f"{wrong}: use tests.fixtures.serving, because a thread that outlives its server never ends"
+
+
 def is_task(decorator: ast.expr) -> bool:
     callee = decorator.func if isinstance(decorator, ast.Call) else decorator
     return ast.unparse(callee).rpartition(".")[2] in ("shared_task", "task")

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from myctobot.contract.direct_addresses import DirectAddress
 from myctobot.stack.plan import CHECKOUT
 from tests.attacks.sandbox_scene import AGENT
+from tests.fixtures.serving import serving
 from workers.errors import JobError
 from workers.sandbox.forwarding import MAX_CONNECTIONS
 from workers.sandbox.sandbox import ResourceLimits, Sandbox, SandboxConfig, SandboxedProcess
@@ -56,10 +56,9 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     """Yield the URL of a server on this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(http):
         yield f"http://127.0.0.1:{http.server_port}"
-        http.shutdown()
 
 
 async def _python(sandbox: Sandbox, script: str, gateway_url: str) -> SandboxedProcess:
@@ -147,10 +146,8 @@ for address in (("127.0.0.1", {port}), ("192.0.2.7", {port}), ("192.0.2.7", 22),
 """
     # The second one shows that the address exists inside. This machine has no such server.
     addresses = (DirectAddress("127.0.0.2", port), DirectAddress("192.0.2.7", port))
-    with ThreadingHTTPServer(("127.0.0.2", port), Handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.2", port), Handler)):
         said = run(tmp_path, script, "http://127.0.0.1:9", addresses=addresses)
-        http.shutdown()
     refused = "ConnectionRefusedError"
     assert said == [f"/page for 127.0.0.2:{port}", refused, "open", refused, "OSError"]
 

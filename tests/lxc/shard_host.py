@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from redis.exceptions import ConnectionError
 
 from myctobot.stack.redis import find_server
 from tests.fixtures.broker import Operator
+from tests.fixtures.serving import serving
 
 # A test of another worker listens on 18000 and 18001 on all addresses.
 CONTROL_PORT, BROKER_PORT, GATEWAY_PORT = 18010, 18011, 18012
@@ -131,11 +131,10 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def control_plane(address: str) -> Iterator[Control]:
-    with _Server((address, CONTROL_PORT), _Handler) as server:
-        server.control = Control(address)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = _Server((address, CONTROL_PORT), _Handler)
+    server.control = Control(address)
+    with serving(server):
         yield server.control
-        server.shutdown()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import pytest
 from myctobot.stack.postgres import SOCKET_NAME
 from shards.providers.lxc.host import LxcHost
 from tests.acceptance.client import texts
+from tests.fixtures.serving import serving
 
 from .inside import inside
 from .operating import Operator, until
@@ -67,17 +68,6 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 class _RelayServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
-
-
-@contextmanager
-def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @dataclass

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import pytest
 
 from myctobot.contract.limits import MAX_REQUEST_BYTES
 from myctobot.stack.plan import CHECKOUT
+from tests.fixtures.serving import serving
 from workers.control_plane import CallRefused, ControlPlaneUnreachable
 from workers.enroll import EXIT_DONE, EXIT_FIX_FIRST, EXIT_TRY_LATER, ConfigLocation, Invitation, enrol, redeem
 
@@ -63,14 +63,8 @@ def control_plane(*answers: tuple[int, bytes], **headers: str) -> Iterator[Contr
     server = _Server(("127.0.0.1", 0), _Handler)
     control = Control(f"http://127.0.0.1:{server.server_address[1]}", list(answers), headers)
     server.control = control  # type: ignore[attr-defined]  # for the handler
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield control
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def config(**changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from myctobot.contract import file_locks
-from tests.fixtures.forks import forked
+from tests.fixtures.waiting_child import waiting_child
 
 
 def open_descriptors() -> set[str]:
@@ -26,7 +26,7 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 def test_a_release_also_counts_for_a_process_that_is_just_starting(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     descriptor = file_locks.take(path, wait=False)
-    with forked():
+    with waiting_child():
         file_locks.release(descriptor)
         file_locks.release(file_locks.take(path, wait=False))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from myctobot.contract.jobs import EventKind
-from tests.fixtures.messages_api import MessagesApi, serving, text, tool
+from tests.fixtures.messages_api import MessagesApi, serve_messages, text, tool
 from workers.config import McpServer
 from workers.errors import JobError
 from workers.executors import mcp
@@ -56,7 +56,7 @@ class Scene:
     def run_agent(
         self, prompt: str = "Do it.", max_turns: int = 10, limits: ResourceLimits | None = None
     ) -> AgentReport:
-        with serving(self.api):
+        with serve_messages(self.api):
             return asyncio.run(self._run(prompt, max_turns, limits or ResourceLimits()))
 
     async def _run(self, prompt: str, max_turns: int, limits: ResourceLimits) -> AgentReport:
@@ -160,7 +160,7 @@ def hostile(scene: Scene, evil_url: str) -> None:
 
 def test_nothing_of_a_hostile_repository_loads_or_runs(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [tool("Bash", command="env; ls"), text("ok")])
-    with serving(MessagesApi([text("caught")])) as evil:
+    with serve_messages(MessagesApi([text("caught")])) as evil:
         hostile(scene, evil.url)
         assert code_of(scene.run_agent()) is None
         assert evil.requests == []

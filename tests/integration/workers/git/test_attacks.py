@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import psutil
 import pytest
@@ -16,6 +16,7 @@ from myctobot.contract.redaction import secret_encodings
 from tests.factories.git_jobs import TOKEN, Job, Jobs
 from tests.fixtures.git_server import GitServer, Pause, serve
 from tests.fixtures.repos import branches, commit, git
+from tests.fixtures.serving import serving
 from workers.errors import JobError
 
 pytestmark = pytest.mark.anyio
@@ -162,33 +163,25 @@ async def test_the_token_is_in_no_argument_list_environment_or_file(jobs: Jobs, 
 # --- Hostile agents --------------------------------------------------------------------------------
 
 
+@dataclass
 class Canary:
     """HTTP server that no honest step of a job calls; it records all requests."""
 
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        seen = self.seen
-
-        class Handler(BaseHTTPRequestHandler):
-            def handle(self) -> None:
-                seen.append(self.connection.recv(65536).decode(errors="replace"))
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    url: str
+    seen: list[str]
 
 
 @pytest.fixture
 def canary() -> Iterator[Canary]:
-    running = Canary()
-    yield running
-    running.close()
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            seen.append(self.connection.recv(65536).decode(errors="replace"))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(server):
+        yield Canary(f"http://127.0.0.1:{server.server_port}", seen)
 
 
 # Writes its user and directory to a path of the host, which the sandbox does not have, and to the agent's home.

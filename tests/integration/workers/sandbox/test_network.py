@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from myctobot.contract.direct_addresses import DirectAddress
 from tests.attacks.test_job_network import Handler
 from tests.fixtures.git_server import make_certificate
+from tests.fixtures.serving import serving
 from tests.integration.workers.sandbox.test_sandbox import play
 from workers.errors import JobError
 from workers.sandbox import forwarding
@@ -86,11 +86,10 @@ except (OSError, http.client.HTTPException): print("no answer")
         process = await sandbox.start(["python3", "-c", script], env={}, gateway_url=url)
         return (await process.stdout.read()).decode().strip()
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.socket = context.wrap_socket(http.socket, server_side=True)
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    with serving(http):
         url = f"https://127.0.0.1:{http.server_port}"
         said = play(tmp_path / "job", lambda sandbox: scene(sandbox, url))
-        http.shutdown()
     forwarding._certificates.cache_clear()
     assert said == (f"/ for 127.0.0.1:{http.server_port}" if trusted else "no answer")

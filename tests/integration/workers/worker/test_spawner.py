@@ -20,6 +20,7 @@ import pytest
 from myctobot.stack.plan import CHECKOUT
 from tests.fixtures.broker import control_stand_in
 from tests.fixtures.malformed_messages import NO_ATTEMPTS
+from tests.fixtures.serving import serving
 from workers.config import load_config
 from workers.control_plane import ControlPlaneUnreachable, WorkerControlPlane
 from workers.runner_registry import RunnerEntry, process_start_time
@@ -215,12 +216,9 @@ def test_a_page_of_another_server_is_no_answer() -> None:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    with serving(server):
         control = WorkerControlPlane(f"http://127.0.0.1:{server.server_address[1]}", "mcts_probe")
         with pytest.raises(ControlPlaneUnreachable, match="a different server answered"):
             control.heartbeat({})  # type: ignore[typeddict-item]  # the page reads at nothing
         control.close()
-        server.shutdown()
-        thread.join()

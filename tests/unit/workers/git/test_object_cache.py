@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.forks import forked
+from tests.fixtures.waiting_child import waiting_child
 from workers.git import object_cache
 from workers.git.object_cache import MB, DamagedObjects, KeptEntry, KeptObjects, ObjectCache, choose_removal
 
@@ -102,7 +102,7 @@ def test_a_process_that_is_just_starting_does_not_keep_damaged_objects(tmp_path:
     cache = ObjectCache(tmp_path / "cache", 10)
     filled(cache, tmp_path, URL, 1)
     kept = cache.open("acme", URL)
-    with forked():
+    with waiting_child():
         assert kept.renew() is not None
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.acceptance
 
 
 def test_cancel_of_a_running_job_is_proven(client: Client) -> None:
-    job_id = client.submit({"prompt": "SLOW JOB"})
+    job_id = client.submit({"prompt": "SLOW JOB"}, capabilities=["git", "filesystem"])
     client.wait_event(job_id, "tool.call")
     agents = agent_processes(client)
     assert agents

@@ -74,7 +74,8 @@ def test_a_job_without_changes_completes_with_a_note_and_no_branch(client: Clien
 
 
 def test_the_agent_calls_a_real_mcp_server(client: Client, remote: Path) -> None:
-    job = client.run({"repo_url": file_url(remote), "branch": "looked-at", "prompt": "GIT STATUS"})
+    task = {"repo_url": file_url(remote), "branch": "looked-at", "prompt": "GIT STATUS"}
+    job = client.run(task, capabilities=["git", "filesystem"])
     assert job["status"] == "completed", job
     assert "The server says that the branch is looked-at" in job["result"]["summary"]
 

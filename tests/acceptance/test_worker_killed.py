@@ -18,7 +18,7 @@ pytestmark = pytest.mark.acceptance
 
 def test_the_job_completes_and_the_new_worker_counts_its_slot(fragile: Client) -> None:
     client = fragile
-    first = client.submit({"prompt": "RUN: sleep 12"})
+    first = client.submit({"prompt": "RUN: sleep 12"}, capabilities=["git", "filesystem"])
     client.wait_event(first, "tool.call")
     kill_worker(client)
     second = client.submit({"prompt": "THINK AND TALK"})

@@ -80,7 +80,7 @@ def submit_push_job(place: World, branch: str, seconds: int, **more: Any) -> Pus
     prompt = f"RUN: sleep {seconds}; echo {branch} > done.txt"
     repository = {"repo_url": place.git.url(place.remote.name), "repo_token": TOKEN, "branch": branch}
     task = {"type": "prompt", "prompt": prompt, **repository}
-    body = {"task": task, "capabilities": ["git", "filesystem"], "callback_url": place.hook.url, **more}
+    body = {"task": task, "capabilities": ["filesystem"], "callback_url": place.hook.url, **more}
     deadline, response = time.monotonic() + 60, ""
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):

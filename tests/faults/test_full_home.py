@@ -60,7 +60,7 @@ def submit(place: World, branch: str, seen: Observations) -> None:
     """Submit a job once, with a text that needs some room in the tables."""
     repository = {"repo_url": place.git.url(place.remote.name), "repo_token": TOKEN, "branch": branch}
     task = {"type": "prompt", "prompt": f"RUN: echo done > done.txt\n{'x' * 20_000}", **repository}
-    answer = place.client.http.post("/jobs", json={"task": task, "capabilities": ["git", "filesystem"]})
+    answer = place.client.http.post("/jobs", json={"task": task, "capabilities": ["filesystem"]})
     if answer.status_code == 201:
         seen.accepted.append(answer.json()["id"])
     else:

@@ -29,8 +29,10 @@ BASE_ENV: Final[Mapping[str, str]] = {
 }
 
 SYSTEM_DIRS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+# Folder next to the agent's with the files of its /etc.
+ETC: Final = "etc"
 # Name resolution, certificates, loader, alternatives, time zone, fonts; no accounts and no settings of programs.
-ETC_FILES: Final = (
+ETC_PATHS: Final = (
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
@@ -51,7 +53,6 @@ ETC_FILES: Final = (
     "/etc/pki/ca-trust",
     "/etc/fonts",
 )
-
 
 # Addresses, memory, keys and controls of the kernel; the agent sees an empty file.
 MASKED_FILES: Final = (
@@ -115,6 +116,7 @@ class SandboxHost:
         setpriv: program that drops privileges, which root needs.
         cgroup_namespaces: whether the kernel has them.
         masked: existing files of MASKED_FILES.
+        etc_directories: existing directories of ETC_PATHS.
         system_calls: filter of the agent's system calls; None if there is none for this machine.
     """
 
@@ -124,6 +126,7 @@ class SandboxHost:
     setpriv: str | None
     cgroup_namespaces: bool = True
     masked: tuple[str, ...] = ()
+    etc_directories: tuple[str, ...] = ()
     system_calls: bytes | None = None
 
 
@@ -145,19 +148,9 @@ def missing_protection(host: SandboxHost) -> str | None:
 class Descriptors:
     """Numbers of the open files that bubblewrap inherits."""
 
-    passwd: int
-    group: int
     status: int
     block: int
     seccomp: int
-
-
-def passwd(uid: int) -> str:
-    return f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n{USER}:x:{uid}:{uid}:{USER}:{HOME}:/bin/sh\n"
-
-
-def group(gid: int) -> str:
-    return f"root:x:0:\n{USER}:x:{gid}:\n"
 
 
 def options(
@@ -169,7 +162,7 @@ def options(
     cwd: str,
     fds: Descriptors,
 ) -> list[str]:
-    """Return bubblewrap's options.
+    """Return bubblewrap's options; ``folders`` has prepared ``agent_dir`` and its neighbour.
 
     They contain the environment, so they must go through a file descriptor and never into an argument list.
     """
@@ -188,9 +181,9 @@ def options(
     memory = ["--perms", "1777", "--size", str(config.limits.memory_mb * MB // 2), "--tmpfs"]
     # Mount /tmp before the paths below it, because a shard's own programs can be in a checkout under /tmp.
     result += [*memory, "/tmp"]  # noqa: S108 - the sandbox's own
-    targets = [*ETC_FILES, *map(str, config.read_only), HOME, *(mount.target for mount in mounts)]
+    targets = [*map(str, config.read_only), HOME, *(mount.target for mount in mounts)]
     result += _directories(targets)
-    result += _system(host, fds)
+    result += _system(host, agent_dir.with_name(ETC))
     for path in config.read_only:
         result += ["--ro-bind", str(path), str(path)]
     result += [*memory, "/dev/shm"]  # noqa: S108 - the sandbox's own
@@ -209,14 +202,13 @@ def _directories(targets: Sequence[str]) -> list[str]:
     return [word for parent in sorted(parents - {"/"}) for word in ("--perms", "0755", "--dir", parent)]
 
 
-def _system(host: SandboxHost, fds: Descriptors) -> list[str]:
+def _system(host: SandboxHost, etc: Path) -> list[str]:
     result = ["--ro-bind", "/usr", "/usr"]
     for directory, link in host.links.items():
         result += ["--ro-bind", directory, directory] if link is None else ["--symlink", link, directory]
-    for path in ETC_FILES:
-        result += ["--ro-bind-try", path, path]
-    for descriptor, target in ((fds.passwd, "/etc/passwd"), (fds.group, "/etc/group")):
-        result += ["--perms", "0644", "--ro-bind-data", str(descriptor), target]
+    result += ["--ro-bind", str(etc), "/etc"]
+    for path in host.etc_directories:
+        result += ["--ro-bind", path, path]
     result += ["--proc", "/proc", "--dev", "/dev"]
     for path in host.masked:
         result += ["--ro-bind", "/dev/null", path]

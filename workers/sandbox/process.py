@@ -184,6 +184,7 @@ def inspect_host() -> SandboxHost:
         setpriv=setpriv,
         cgroup_namespaces=Path("/proc/self/ns/cgroup").exists(),
         masked=tuple(name for name in plan.MASKED_FILES if Path(name).exists()),
+        etc_directories=tuple(name for name in plan.ETC_PATHS if Path(name).is_dir()),
         system_calls=seccomp.program(machine) if machine in seccomp.AUDIT_ARCH else None,
     )
 
@@ -245,17 +246,16 @@ async def _start_waiting(
     Returns:
         The process, and the descriptor by which a written byte releases it.
     """
-    texts = (plan.passwd(config.agent_uid).encode(), plan.group(config.agent_uid).encode(), host.system_calls or b"")
-    passwd, group, system_calls = (_memory_file(theirs, text) for text in texts)
+    system_calls = _memory_file(theirs, host.system_calls or b"")
     (status, status_end), (block_end, release) = os.pipe(), os.pipe()
     pipe = StatusPipe(status)
     ours.callback(os.close, release)
     for end in (status_end, block_end):
         theirs.callback(os.close, end)
-    fds = Descriptors(passwd, group, status_end, block_end, system_calls)
+    fds = Descriptors(status_end, block_end, system_calls)
     wanted = plan.options(config, host, agent_dir, launch.mounts, launch.env, launch.cwd, fds)
     arguments = _memory_file(theirs, "".join(f"{option}\0" for option in wanted).encode())
-    inherited = (passwd, group, status_end, block_end, system_calls, arguments)
+    inherited = (status_end, block_end, system_calls, arguments)
     try:
         process = await asyncio.create_subprocess_exec(
             str(host.bwrap), "--args", str(arguments), "--", *plan.command(config, host, launch.argv),

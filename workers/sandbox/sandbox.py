@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 from myctobot.contract.runner import CancelProof
 from workers.errors import JobError
 from workers.sandbox import limit_errors, process_tree
+from workers.sandbox.folders import make_folders
 from workers.sandbox.forwarding import job_routes
 from workers.sandbox.limits import MB, ResourceLimits, apply_rlimits, create_groups, require_abilities
 from workers.sandbox.memory_use import used_bytes
@@ -77,7 +78,7 @@ class Sandbox:
         if self.isolated and (problem := missing_protection(self.host)):
             raise JobError("sandbox_failed", problem, retryable=True)
         self.agent_dir = job_dir.absolute() / "agent"
-        self._make_directories()
+        make_folders(self.agent_dir, config, self.host)
         own = process_tree.read(os.getpid())
         self._since = own.started if own else 0
         self._groups = require_abilities(create_groups(config.limits, self._since), config.groups)
@@ -99,12 +100,6 @@ class Sandbox:
     def group_abilities(self) -> frozenset[str]:
         """Names of what this sandbox's control groups do; see ``limits.Groups.abilities``."""
         return self._groups.abilities
-
-    def _make_directories(self) -> None:
-        for directory in (self.agent_dir, self.agent_dir / "home", self.agent_dir / "repo"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.host.root and self.isolated:
-                os.chown(directory, self.config.agent_uid, self.config.agent_uid, follow_symlinks=False)
 
     def describe(self) -> str:
         """Return one line that describes the agent's isolation."""

@@ -9,13 +9,17 @@ from workers.sandbox.plan import Descriptors, Mount, SandboxConfig, SandboxHost,
 
 CONFIG = SandboxConfig(ResourceLimits(memory_mb=100), agent_uid=64001, read_only=(Path("/srv/tools/venv"),))
 ROOT = SandboxHost(
-    root=True, links={"/bin": "usr/bin", "/lib64": None}, bwrap="/usr/bin/bwrap", setpriv="/usr/bin/setpriv"
+    root=True,
+    links={"/bin": "usr/bin", "/lib64": None},
+    bwrap="/usr/bin/bwrap",
+    setpriv="/usr/bin/setpriv",
+    etc_directories=("/etc/ssl/certs",),
 )
 USER = SandboxHost(root=False, links={}, bwrap="/usr/bin/bwrap", setpriv=None)
 
 
 def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] | None = None) -> str:
-    fds = Descriptors(passwd=5, group=6, status=7, block=8, seccomp=9)
+    fds = Descriptors(status=7, block=8, seccomp=9)
     return " ".join(options(CONFIG, host, Path("/jobs/1/agent"), mounts, env or {}, "/workspace", fds)) + " "
 
 
@@ -28,7 +32,7 @@ def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] 
         "--bind /jobs/1/agent/home /home/agent ",
         "--ro-bind /srv/tools/venv /srv/tools/venv ",
         "--perms 1777 --size 52428800 --tmpfs /tmp ",
-        "--perms 0644 --ro-bind-data 5 /etc/passwd ",
+        "--ro-bind /jobs/1/etc /etc --ro-bind /etc/ssl/certs /etc/ssl/certs --proc /proc ",
         "--symlink usr/bin /bin --ro-bind /lib64 /lib64 ",
         "--remount-ro /dev --remount-ro / ",
         "--seccomp 9 --json-status-fd 7 --block-fd 8 ",

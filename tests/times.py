@@ -25,12 +25,14 @@ class SuiteTimes:
     """Times of one run of pytest, in seconds.
 
     Attributes:
+        ended: time of the end, in seconds since the epoch.
         tests: time of each test with its fixtures, by node id.
     """
 
     name: str
     seconds: float
     exit_code: int
+    ended: float
     tests: dict[str, float] = field(default_factory=dict)
 
 
@@ -47,7 +49,7 @@ class _Recorder:
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         seconds = time.monotonic() - self._started
-        write(SuiteTimes(self._name, seconds, int(exitstatus), dict(self._tests)), self._folder)
+        write(SuiteTimes(self._name, seconds, int(exitstatus), time.time(), dict(self._tests)), self._folder)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,8 +70,8 @@ def write(suite: SuiteTimes, folder: Path = FOLDER) -> None:
 
 def read(folder: Path = FOLDER) -> list[SuiteTimes]:
     """Return the suites in the order in which they ended."""
-    paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    return [SuiteTimes(**json.loads(path.read_text())) for path in paths]
+    suites = [SuiteTimes(**json.loads(path.read_text())) for path in folder.glob("*.json")]
+    return sorted(suites, key=lambda suite: suite.ended)
 
 
 def summary(suites: Iterable[SuiteTimes]) -> list[str]:
@@ -83,7 +85,10 @@ def summary(suites: Iterable[SuiteTimes]) -> list[str]:
     for suite in suites:
         ending = "" if suite.exit_code == 0 else f", FAILED with exit code {suite.exit_code}"
         lines.append(f"{suite.seconds:8.0f} s  {suite.name}, {len(suite.tests)} tests{ending}")
-    lines.append(f"{sum(suite.seconds for suite in suites):8.0f} s  together")
+    if suites:
+        # Some suites run at the same time.
+        began = min(suite.ended - suite.seconds for suite in suites)
+        lines.append(f"{max(suite.ended for suite in suites) - began:8.0f} s  from the first start to the last end")
     return lines
 
 

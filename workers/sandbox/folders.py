@@ -70,7 +70,7 @@ def _make_below(folder: Path, path: Path) -> None:
 
 def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    # The agent's user reads it, whatever the umask of the shard is.
+    # The agent's user reads it under any umask of the shard.
     folder.chmod(0o755)
 
 

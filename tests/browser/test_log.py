@@ -281,7 +281,8 @@ def test_a_flood_shows_a_limited_number_of_rows_and_loads_earlier_ones(console: 
     assert rows.count() == 4_000
     assert distance_to_end(page) < 5
     first = page.locator('[data-seq="16001"]')
-    page.evaluate("scrollTo(0, 0)")
+    # In the first seconds of a page, only a gesture counts as the reader's.
+    page.keyboard.press("Home")
     expect(first).to_be_in_viewport()
     before = first.bounding_box()
     page.get_by_role("button", name="Load earlier (16,000 events above)").click()

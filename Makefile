@@ -44,28 +44,23 @@ WORKERS ?= 4
 # Containers and Ansible need the cores themselves.
 LXC_WORKERS ?= 3
 # ``make test`` runs these suites and test-integration at the same time, because the end of a suite leaves a core idle.
-# Most of test-acceptance, which follows them, runs alone, so it has all workers.
+# They end shortly after test-integration, so test-acceptance has all workers.
 OTHER_SUITES := types test-unit test-faults test-lxc
 OTHER_OUTPUT := .cache/test-output.txt
 
+# A shell lets its background jobs ignore Ctrl-C, so they start through env.
 .PHONY: test
 test: setup-tests ## run every check and every test; print the slowest ones
 	@rm -rf .cache/test-times
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint format-check
-	@echo "The output of $(OTHER_SUITES) test-acceptance is in $(OTHER_OUTPUT) until it is printed at the end."
+	@echo "The output of $(OTHER_SUITES) is in $(OTHER_OUTPUT) until it is printed at the end."
 	@status=0; \
-	env --default-signal=INT $(MAKE) --no-print-directory test-others > $(OTHER_OUTPUT) 2>&1 & others=$$!; \
+	env --default-signal=INT $(MAKE) --no-print-directory --keep-going WORKERS=$$(($(WORKERS) / 2)) \
+		LXC_WORKERS=$$(($(LXC_WORKERS) * 2 / 3)) $(OTHER_SUITES) > $(OTHER_OUTPUT) 2>&1 & others=$$!; \
 	$(MAKE) --no-print-directory WORKERS=$$(($(WORKERS) * 3 / 4)) test-integration || status=$$?; \
+	$(MAKE) --no-print-directory test-acceptance || status=$$?; \
 	wait "$$others" || status=$$?; \
 	cat $(OTHER_OUTPUT); $(BIN)/python -m tests.times; exit $$status
-
-# A shell lets its background jobs ignore Ctrl-C, so ``make test`` starts this one through env.
-.PHONY: test-others
-test-others:
-	@status=0; \
-	$(MAKE) --no-print-directory --keep-going WORKERS=$$(($(WORKERS) / 2)) LXC_WORKERS=$$(($(LXC_WORKERS) * 2 / 3)) \
-		$(OTHER_SUITES) || status=$$?; \
-	$(MAKE) --no-print-directory test-acceptance || status=$$?; exit $$status
 
 .PHONY: test-all
 test-all: test-unit test-integration test-acceptance

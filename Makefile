@@ -44,7 +44,7 @@ WORKERS ?= 4
 # Containers and Ansible need the cores themselves.
 LXC_WORKERS ?= 3
 # ``make test`` runs these suites and test-integration at the same time, because the end of a suite leaves a core idle.
-# They end shortly after test-integration, so test-acceptance has all workers.
+# They take about as long as test-integration, so test-acceptance has all workers.
 OTHER_SUITES := types test-unit test-faults test-lxc
 OTHER_OUTPUT := .cache/test-output.txt
 

@@ -73,6 +73,19 @@ def test_every_http_client_has_a_timeout() -> None:
     assert not wrong, f"{wrong}: pass a timeout, because a call that never ends occupies its slot forever"
 
 
+def test_locks_of_files_are_released_in_one_way() -> None:
+    # The cache of git's objects also has shared locks and locks of folders, which it releases in the same way.
+    known = {"myctobot.contract.file_locks", "workers.git.object_cache"}
+    wrong = [
+        f"{module.where}:{node.lineno}"
+        for module in PRODUCT
+        if module.name not in known
+        for callee, node in module.calls()
+        if callee == "fcntl.flock"
+    ]
+    assert not wrong, f"{wrong}: use myctobot.contract.file_locks, because a process that just starts keeps other locks"
+
+
 def test_a_server_in_a_thread_is_stopped_by_its_block() -> None:
     wrong = [
         f"{module.where}:{node.lineno}"

@@ -144,7 +144,7 @@ class ObjectCache:
                 (self._folder / folder).chmod(0o755)
             _write_tenant(self._folder / key, tenant)
         except BaseException:
-            os.close(lock)
+            file_locks.release(lock)
             raise
         return KeptObjects(self, self._folder / key, lock, tenant, repository)
 

@@ -7,6 +7,7 @@ tenth of a millisecond and more for each.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +38,10 @@ def _make_etc(folder: Path, config: SandboxConfig) -> None:
             _make_below(folder, path)
         elif path.is_file():
             _make_below(folder, path.parent)
-            # A file that only root may read stays so.
-            _write(_inside(folder, path), path.read_bytes(), path.stat().st_mode & 0o644)
+            # An agent of an ordinary user does without a file that this user cannot read.
+            with suppress(FileNotFoundError, PermissionError):
+                # A file that only root may read stays so.
+                _write(_inside(folder, path), path.read_bytes(), path.stat().st_mode & 0o644)
     for path in config.read_only:
         if path.is_relative_to(_ETC) and path.is_dir():
             _make_below(folder, path)

@@ -208,7 +208,8 @@ def _system(host: SandboxHost, etc: Path) -> list[str]:
         result += ["--ro-bind", directory, directory] if link is None else ["--symlink", link, directory]
     result += ["--ro-bind", str(etc), "/etc"]
     for path in host.etc_directories:
-        result += ["--ro-bind", path, path]
+        # An upgrade of the host may replace one during a job.
+        result += ["--ro-bind-try", path, path]
     result += ["--proc", "/proc", "--dev", "/dev"]
     for path in host.masked:
         result += ["--ro-bind", "/dev/null", path]

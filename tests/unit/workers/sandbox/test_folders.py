@@ -53,6 +53,22 @@ def test_a_file_that_only_its_owner_may_read_stays_so(tmp_path: Path, host_etc: 
     assert (made(tmp_path / "job") / "secret.conf").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_that_the_user_of_the_shard_cannot_read_is_left_out(
+    tmp_path: Path, host_etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def read_as_ordinary_user(path: Path) -> bytes:
+        if path.stat().st_mode & 0o004:
+            return read(path)
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_as_ordinary_user)
+    etc = made(tmp_path / "job")
+    assert not (etc / "secret.conf").exists()
+    assert (etc / "hosts").exists()
+
+
 def test_the_agent_reads_the_files_under_any_umask(tmp_path: Path, host_etc: Path) -> None:
     before = os.umask(0o077)
     try:

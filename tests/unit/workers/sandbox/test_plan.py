@@ -32,7 +32,7 @@ def plan(host: SandboxHost, mounts: tuple[Mount, ...] = (), env: dict[str, str] 
         "--bind /jobs/1/agent/home /home/agent ",
         "--ro-bind /srv/tools/venv /srv/tools/venv ",
         "--perms 1777 --size 52428800 --tmpfs /tmp ",
-        "--ro-bind /jobs/1/etc /etc --ro-bind /etc/ssl/certs /etc/ssl/certs --proc /proc ",
+        "--ro-bind /jobs/1/etc /etc --ro-bind-try /etc/ssl/certs /etc/ssl/certs --proc /proc ",
         "--symlink usr/bin /bin --ro-bind /lib64 /lib64 ",
         "--remount-ro /dev --remount-ro / ",
         "--seccomp 9 --json-status-fd 7 --block-fd 8 ",
